@@ -1,0 +1,3 @@
+//! weft-agent: the node's agent.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Desired Services, Pods and policies to map rows; loading, attaching, pinning.

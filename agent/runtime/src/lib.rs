@@ -1,0 +1,1 @@
+//! Runs Pods through containerd shims.

@@ -1,0 +1,1 @@
+//! Flow events to explained flows.

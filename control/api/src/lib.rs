@@ -1,0 +1,10 @@
+//! The object model: what a Kubernetes object is to Weft, and every rule about it that needs nothing but the object.
+//!
+//! This crate knows kinds, fields, selectors, quantities, patches, defaults and validation. It must not know storage,
+//! HTTP, clocks or nodes: time, names and random parts are arguments.
+
+pub mod key;
+pub mod kind;
+pub mod meta;
+pub mod object;
+pub mod view;

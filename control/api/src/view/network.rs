@@ -1,0 +1,161 @@
+//! Service and EndpointSlice.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+use crate::meta::{ObjectMeta, null_default};
+
+/// `v1` Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Service {
+    /// Metadata.
+    pub metadata: ObjectMeta,
+    /// Desired state.
+    pub spec: ServiceSpec,
+}
+
+/// `spec` of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalName`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Labels of the Pods behind it; empty: endpoints are somebody else's to write.
+    #[serde(deserialize_with = "null_default")]
+    pub selector: BTreeMap<String, String>,
+    /// The first cluster address, `None` for headless, empty until allocated.
+    #[serde(rename = "clusterIP")]
+    pub cluster_ip: String,
+    /// One address per family, the first equal to `cluster_ip`.
+    #[serde(rename = "clusterIPs", deserialize_with = "null_default")]
+    pub cluster_ips: Vec<String>,
+    /// `IPv4`, `IPv6`.
+    #[serde(deserialize_with = "null_default")]
+    pub ip_families: Vec<String>,
+    /// Ports.
+    #[serde(deserialize_with = "null_default")]
+    pub ports: Vec<ServicePort>,
+    /// CNAME target of an ExternalName Service.
+    pub external_name: String,
+    /// `Cluster` (default) or `Local`.
+    pub external_traffic_policy: String,
+    /// `Cluster` (default) or `Local`.
+    pub internal_traffic_policy: String,
+    /// `None` (default) or `ClientIP`.
+    pub session_affinity: String,
+    /// Whether unready addresses are published too.
+    pub publish_not_ready_addresses: bool,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Name, empty only for a Service with one port.
+    pub name: String,
+    /// `TCP` (default), `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Port on the Service address.
+    pub port: u16,
+    /// Number or container port name; unset or 0: same as `port`.
+    pub target_port: Value,
+    /// Port on every node; 0 for none.
+    pub node_port: u16,
+    /// Application protocol hint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+}
+
+/// `discovery.k8s.io/v1` EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointSlice {
+    /// Metadata; the label `kubernetes.io/service-name` names the Service.
+    pub metadata: ObjectMeta,
+    /// `IPv4`, `IPv6` or `FQDN`.
+    pub address_type: String,
+    /// Endpoints.
+    #[serde(deserialize_with = "null_default")]
+    pub endpoints: Vec<Endpoint>,
+    /// Ports that each endpoint serves.
+    #[serde(deserialize_with = "null_default")]
+    pub ports: Vec<EndpointPort>,
+}
+
+/// One endpoint of a slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Addresses, the first is used.
+    #[serde(deserialize_with = "null_default")]
+    pub addresses: Vec<String>,
+    /// Readiness.
+    pub conditions: EndpointConditions,
+    /// DNS name of the endpoint within a headless Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The node it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// The Pod behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<ObjectReference>,
+}
+
+/// An endpoint's readiness; unset `ready` counts as true, unset `serving` as `ready`, unset `terminating` as false.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointConditions {
+    /// Takes new connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+    /// Answers, whether or not it is terminating.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<bool>,
+    /// Its Pod is being deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminating: Option<bool>,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointPort {
+    /// The Service port's name.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Port number at the endpoint.
+    pub port: u16,
+    /// Application protocol hint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+}
+
+/// A reference to another object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ObjectReference {
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// `apiVersion`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+    /// Revision.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    /// A part of the object, for example `spec.containers{web}`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field_path: String,
+}

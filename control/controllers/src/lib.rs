@@ -1,0 +1,1 @@
+//! The control loops, each a pure plan.

@@ -1,0 +1,3 @@
+//! weft-control: the control plane.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Revisioned key-value store with watch: bytes and revisions, no kinds.
+
+pub mod store;

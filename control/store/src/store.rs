@@ -1,0 +1,235 @@
+//! The contract every backend keeps; `contract.rs` holds the tests that say so.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// The store's logical clock: raised by one with every commit that changes something, never reused.
+///
+/// 0 is the empty store, before its first commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which history a revision belongs to. A revision alone is no identity: another store, or this one restored from a
+/// backup (a higher epoch), counts the same numbers again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreIdentity {
+    /// Random, made when the store was created.
+    pub id: [u8; 16],
+    /// Raised by every restore.
+    pub epoch: u64,
+}
+
+/// One live key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+    /// The commit that made the key (after its last deletion).
+    pub create_revision: Revision,
+    /// The commit that last wrote it.
+    pub mod_revision: Revision,
+}
+
+/// What must hold for a transaction to be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The key is not there.
+    Absent(Bytes),
+    /// The key's last write was this commit.
+    Unchanged(Bytes, Revision),
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Sets a key.
+    Put(Bytes, Bytes),
+    /// Removes a key; removing what is not there changes nothing.
+    Delete(Bytes),
+}
+
+/// Checks and writes that happen at one revision, all or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transaction {
+    /// All must hold.
+    pub checks: Vec<Check>,
+    /// Applied in order; a key may be named once.
+    pub writes: Vec<Write>,
+}
+
+/// A part of the key space and of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// Keys that begin with this.
+    pub prefix: Bytes,
+    /// Only keys greater than this one (for the next page).
+    pub after: Option<Bytes>,
+    /// At most so many entries; 0: no bound.
+    pub entries_max: usize,
+    /// The state as of this revision; unset: the newest.
+    pub at: Option<Revision>,
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Entries in key order.
+    pub entries: Vec<Entry>,
+    /// The revision the page is a state of.
+    pub revision: Revision,
+    /// How many keys of the prefix are behind the last entry.
+    pub remaining: u64,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The key was written.
+    Put {
+        /// As it is now.
+        entry: Entry,
+        /// As it was before, if it was there.
+        previous: Option<Entry>,
+    },
+    /// The key was removed.
+    Delete {
+        /// As it was before.
+        previous: Entry,
+        /// The commit that removed it.
+        revision: Revision,
+    },
+}
+
+impl Event {
+    /// The commit this event is part of.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put { entry, .. } => entry.mod_revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
+/// All events of one commit that a watcher asked for, in the order of the writes; never split over two batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The commit.
+    pub revision: Revision,
+    /// Its events; empty when the batch only tells how far the watch has come.
+    pub events: std::sync::Arc<[Event]>,
+}
+
+/// A running watch: batches in order, none missed, none twice.
+#[derive(Debug)]
+pub struct Watch {
+    /// Ends after [`WatchEnd`] when the watcher is too slow, or when the store closes.
+    pub batches: mpsc::Receiver<Result<Batch, WatchEnd>>,
+}
+
+/// Why a watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchEnd {
+    /// The watcher read slower than the store wrote and its bounded queue filled; watch anew from the last batch.
+    #[error("the watcher fell behind by more than {queue_max} batches")]
+    TooSlow {
+        /// The bound.
+        queue_max: usize,
+    },
+    /// The store is closing.
+    #[error("the store is closing")]
+    Closed,
+}
+
+/// Why a read was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The revision is older than the oldest one kept (HTTP: 410 Gone).
+    #[error("revision {asked} is compacted; the oldest kept is {oldest}")]
+    Compacted {
+        /// What was asked for.
+        asked: Revision,
+        /// What is kept.
+        oldest: Revision,
+    },
+    /// The revision lies in the future of this store.
+    #[error("revision {asked} is not reached yet; the newest is {newest}")]
+    Future {
+        /// What was asked for.
+        asked: Revision,
+        /// What there is.
+        newest: Revision,
+    },
+    /// The engine failed.
+    #[error("the store cannot be read")]
+    Engine(#[source] EngineError),
+}
+
+/// Why a transaction was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A check did not hold; nothing was written.
+    #[error("the key was changed in between")]
+    Conflict {
+        /// The key whose check failed.
+        key: Bytes,
+        /// As it is now, if it is there.
+        current: Option<Entry>,
+    },
+    /// The transaction is larger than the store takes, or names a key twice.
+    #[error("the transaction is not acceptable: {reason}")]
+    Refused {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The disk is full; nothing was written, reads go on.
+    #[error("no space is left for the store")]
+    Full(#[source] EngineError),
+    /// The engine failed; whether the write is there is known only after recovery.
+    #[error("the store cannot be written")]
+    Engine(#[source] EngineError),
+}
+
+/// A failure below the contract, from the backend's own library.
+pub type EngineError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A future that a [`Store`] returns.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A revisioned key-value store.
+///
+/// An acknowledged commit is on disk. Every reader sees commits whole and in order. Backends are bounded in memory.
+pub trait Store: Send + Sync + 'static {
+    /// Which history this is.
+    fn identity(&self) -> StoreIdentity;
+
+    /// Oldest and newest revision that can be read.
+    fn revisions(&self) -> RangeInclusive<Revision>;
+
+    /// Carries out a transaction, durably. Answers its revision; for one that changes nothing, the newest revision.
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>>;
+
+    /// One key, now or as of `at`.
+    fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>>;
+
+    /// A range of keys, now or as of a revision.
+    fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>>;
+
+    /// All changes behind `after` of keys that begin with `prefix`.
+    fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>>;
+
+    /// Forgets everything older than `oldest`, the values that are current then excepted.
+    fn compact(&self, oldest: Revision) -> Answer<'_, Result<(), ReadError>>;
+}

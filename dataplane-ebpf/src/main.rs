@@ -1,0 +1,3 @@
+//! The eBPF programs of the dataplane.
+#![no_std]
+#![no_main]

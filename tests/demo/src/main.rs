@@ -1,0 +1,3 @@
+//! The demo workload that up applies and the tests drive.
+
+fn main() {}
