@@ -1,1 +1,21 @@
-//! Runs Pods through containerd shims.
+//! Runs Pods: images, namespaces, containers through containerd shims, volumes, probes, logs.
+//!
+//! The daemon gives the wanted Pods ([`Runtime::set_pods`]), a [`Network`] and the [`Inputs`] they refer to, and reads
+//! what became of them ([`Runtime::reports`]). Nothing here knows the link, the dataplane or the control plane.
+
+pub mod cgroup;
+mod config;
+mod log;
+mod outside;
+mod report;
+mod runtime;
+mod session;
+
+pub use config::{Config, Logger};
+pub use log::log_writer_main;
+pub use outside::{Answer, Attach, Dns, Inputs, Lookup, Network, PodRef, Refusal, Token, TokenRequest};
+pub use report::{EventType, PodUpdate, Report, Reports, RuntimeEvent};
+pub use runtime::{DesiredPod, DesiredPodError, ImageInfo, ImageLoadError, Runtime, StartError};
+pub use session::{
+    AttachRequest, ContainerRef, ExecRequest, ExecSession, LogRequest, LogStream, SessionError, TerminalSize,
+};
