@@ -3,8 +3,18 @@
 //! This crate knows kinds, fields, selectors, quantities, patches, defaults and validation. It must not know storage,
 //! HTTP, clocks or nodes: time, names and random parts are arguments.
 
+pub mod decode;
+pub mod default;
 pub mod key;
 pub mod kind;
 pub mod meta;
 pub mod object;
+pub mod patch;
+pub mod proto;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod time;
+pub mod validate;
 pub mod view;

@@ -1,0 +1,2 @@
+//! Validation.
+pub mod name;
