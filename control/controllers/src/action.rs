@@ -1,0 +1,170 @@
+//! All a loop may ask for. One `match` in the server performs it, through the same write path as any client's request.
+
+use serde_json::Value;
+use weft_api::key::ObjectKey;
+use weft_api::kind::{Kind, Subresource};
+use weft_api::meta::{ObjectMeta, OwnerReference};
+
+/// One write a loop wants.
+///
+/// Actions of a plan are performed in order. A conflict, or an object that already exists or is already gone, is no
+/// failure: the key is planned again on the newer snapshot. Any other refusal is retried with backoff.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Creates an object; `metadata.generateName` may stand for the name.
+    Create {
+        /// Kind.
+        kind: &'static Kind,
+        /// The object, with `apiVersion`, `kind` and `metadata`.
+        object: Value,
+    },
+    /// Merge-patches an object (RFC 7386).
+    Patch {
+        /// Kind.
+        kind: &'static Kind,
+        /// Namespace and name.
+        key: ObjectKey,
+        /// Precondition: this very object.
+        uid: String,
+        /// Precondition: unchanged since; set wherever the patch replaces a list that others write too.
+        resource_version: Option<String>,
+        /// What is written: none for the object itself.
+        subresource: Option<Subresource>,
+        /// The merge patch.
+        patch: Value,
+    },
+    /// Deletes an object: graceful for Pods, through finalizers for those that have them.
+    Delete {
+        /// Kind.
+        kind: &'static Kind,
+        /// Namespace and name.
+        key: ObjectKey,
+        /// Precondition: this very object.
+        uid: String,
+        /// Precondition: unchanged since.
+        resource_version: Option<String>,
+        /// Seconds; 0 removes at once; none: the object's own.
+        grace_seconds: Option<u32>,
+    },
+    /// Binds a Pod to a node: what `pods/binding` does.
+    Bind {
+        /// The Pod.
+        pod: ObjectKey,
+        /// Precondition: this very Pod, still unbound.
+        uid: String,
+        /// The node.
+        node: String,
+    },
+    /// Tells the user something; [`crate::record::resolve`] makes an Event object of it. Never holds up the other actions.
+    Record(Event),
+}
+
+/// Something a user should see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Kind of the object it is about.
+    pub kind: &'static Kind,
+    /// Namespace and name of the object.
+    pub key: ObjectKey,
+    /// UID of the object.
+    pub uid: String,
+    /// Revision of the object; may be empty.
+    pub resource_version: String,
+    /// A part of the object, for example `spec.containers{web}`; may be empty.
+    pub field_path: String,
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Who says so, for example `deployment-controller`.
+    pub component: String,
+}
+
+impl Event {
+    /// Something that went well.
+    pub fn normal(
+        about: (&'static Kind, &ObjectMeta),
+        component: &str,
+        reason: &str,
+        message: String,
+    ) -> Self {
+        let (kind, meta) = about;
+        Self {
+            kind,
+            key: ObjectKey { namespace: meta.namespace.clone(), name: meta.name.clone() },
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: String::new(),
+            warning: false,
+            reason: reason.to_owned(),
+            message,
+            component: component.to_owned(),
+        }
+    }
+
+    /// Something that is wrong.
+    pub fn warning(
+        about: (&'static Kind, &ObjectMeta),
+        component: &str,
+        reason: &str,
+        message: String,
+    ) -> Self {
+        Self { warning: true, ..Self::normal(about, component, reason, message) }
+    }
+}
+
+impl Action {
+    /// A patch of the `status` subresource of one object.
+    pub(crate) fn status(kind: &'static Kind, meta: &ObjectMeta, status: Value) -> Self {
+        Self::Patch {
+            kind,
+            key: key_of(meta),
+            uid: meta.uid.clone(),
+            resource_version: Some(meta.resource_version.clone()),
+            subresource: Some(Subresource::Status),
+            patch: serde_json::json!({ "status": status }),
+        }
+    }
+
+    /// A patch of the object itself, on the version the plan saw.
+    pub(crate) fn patch(kind: &'static Kind, meta: &ObjectMeta, patch: Value) -> Self {
+        Self::Patch {
+            kind,
+            key: key_of(meta),
+            uid: meta.uid.clone(),
+            resource_version: Some(meta.resource_version.clone()),
+            subresource: None,
+            patch,
+        }
+    }
+
+    /// A delete of the object with its own grace period.
+    pub(crate) fn delete(kind: &'static Kind, meta: &ObjectMeta) -> Self {
+        Self::Delete {
+            kind,
+            key: key_of(meta),
+            uid: meta.uid.clone(),
+            resource_version: None,
+            grace_seconds: None,
+        }
+    }
+}
+
+/// The key of the object with this metadata.
+pub(crate) fn key_of(meta: &ObjectMeta) -> ObjectKey {
+    ObjectKey { namespace: meta.namespace.clone(), name: meta.name.clone() }
+}
+
+/// The owner reference by which `owner` manages an object.
+pub(crate) fn controller_reference(kind: &'static Kind, owner: &ObjectMeta) -> OwnerReference {
+    OwnerReference {
+        api_version: kind.api_version(),
+        kind: kind.kind.to_owned(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        controller: true,
+        block_owner_deletion: true,
+    }
+}
