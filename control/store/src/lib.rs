@@ -1,3 +1,20 @@
 //! Revisioned key-value store with watch: bytes and revisions, no kinds.
+//!
+//! [`store`] is the contract, [`embedded`] the backend of a single control plane, [`disk`] what it stands on. The
+//! tests every backend passes are in `contract` (feature `contract`); `testdisk` (feature `testdisk`) loses power.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod disk;
+pub mod embedded;
 pub mod store;
+#[cfg(any(test, feature = "testdisk"))]
+pub mod testdisk;
+mod watch;
+
+pub use embedded::Embedded;
+pub use store::{
+    Batch, Check, CommitError, Entry, Event, ListRequest, Page, ReadError, Revision, Store, StoreIdentity,
+    Transaction, Watch, WatchEnd, Write,
+};
+pub use watch::WATCH_QUEUE_MAX;

@@ -121,6 +121,23 @@ impl Event {
             Self::Delete { revision, .. } => *revision,
         }
     }
+
+    /// The key it is about.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::Put { entry, .. } => &entry.key,
+            Self::Delete { previous, .. } => &previous.key,
+        }
+    }
+
+    /// About how much memory it holds.
+    pub fn size_bytes(&self) -> usize {
+        let of = |entry: &Entry| entry.key.len() + entry.value.len();
+        match self {
+            Self::Put { entry, previous } => of(entry) + previous.as_ref().map_or(0, of),
+            Self::Delete { previous, .. } => of(previous),
+        }
+    }
 }
 
 /// All events of one commit that a watcher asked for, in the order of the writes; never split over two batches.

@@ -1,0 +1,250 @@
+//! The backend of a single control plane: an embedded engine on one disk, one writing thread, many readers.
+//!
+//! A commit is answered after the sync of the engine commit it is part of. Reads see what is synced, from snapshots, and
+//! never wait for the writer. When the disk is full, commits fail with `Full` and the store opens itself anew; after any
+//! other failure of the disk it refuses to write until the process starts again, because what a failed sync has left
+//! behind cannot be known.
+
+mod engine;
+mod read;
+mod table;
+#[cfg(test)]
+mod tests;
+mod write;
+mod writer;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use self::engine::Engine;
+use self::read::Snapshot;
+use self::writer::{Job, Loop, QUEUE_TRANSACTIONS_MAX};
+use crate::disk::{Disk, DiskError, FileDisk};
+use crate::store::{
+    Answer, CommitError, EngineError, Entry, ListRequest, Page, ReadError, Revision, Store, StoreIdentity,
+    Transaction, Watch, WatchEnd,
+};
+use crate::watch::{self, Hub, Joined, WATCH_QUEUE_MAX, Watcher};
+
+pub use self::table::FORMAT;
+pub use self::write::{KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX};
+
+/// How long a watcher that catches up may take for one batch before it counts as too slow, seconds.
+const CATCH_UP_STALL_SECONDS: u64 = 60;
+
+/// How a store is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Memory for pages of the engine, in bytes.
+    pub cache_bytes: usize,
+    /// The files come from a backup: raises the epoch, so that nobody takes this history for the one it was.
+    pub restored: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache_bytes: 8 << 20, restored: false }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A newer build wrote it.
+    #[error("the store has format {format}, this build knows up to {known}: use a newer build")]
+    Newer {
+        /// What was found.
+        format: u64,
+        /// What this build knows.
+        known: u64,
+    },
+    /// The engine cannot read it.
+    #[error("the store cannot be opened")]
+    Engine(#[source] EngineError),
+    /// The writing thread cannot be started.
+    #[error("the store's writer cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A store on one disk of this machine. Its methods want a tokio runtime; dropping it waits for the running commit.
+#[derive(Debug)]
+pub struct Embedded {
+    engine: Arc<Engine>,
+    hub: Arc<Hub>,
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Opens or creates the store in a file, with the default options.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(path, &Options::default())
+    }
+
+    /// Opens or creates the store in a file.
+    pub fn open_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(FileDisk::open(path.as_ref())?), options)
+    }
+
+    /// Opens or creates the store on a disk.
+    pub fn open_on(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        let engine = Arc::new(Engine::open(disk, options)?);
+        let hub = Arc::new(Hub::new(engine.newest()));
+        let (jobs, receiver) = mpsc::channel(QUEUE_TRANSACTIONS_MAX);
+        let writer = Loop { engine: engine.clone(), hub: hub.clone(), jobs: receiver, full_until: None };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+            .map_err(OpenError::Thread)?;
+        Ok(Self { engine, hub, jobs: Some(jobs), writer: Some(thread) })
+    }
+
+    async fn send(&self, job: Job) -> Result<(), EngineError> {
+        let jobs = self.jobs.as_ref().ok_or("the store is closed")?;
+        jobs.send(job).await.map_err(|_| "the store's writer has ended".into())
+    }
+
+    async fn commit_now(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        write::acceptable(&transaction).map_err(|reason| CommitError::Refused { reason })?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Job::Commit { transaction, answer }).await.map_err(CommitError::Engine)?;
+        answered.await.map_err(|_| CommitError::Engine("the store's writer has ended".into()))?
+    }
+
+    async fn compact_now(&self, oldest: Revision) -> Result<(), ReadError> {
+        let newest = self.engine.newest();
+        if oldest > newest {
+            return Err(ReadError::Future { asked: oldest, newest });
+        }
+        if oldest <= self.engine.oldest() {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.send(Job::Compact { oldest, answer }).await.map_err(ReadError::Engine)?;
+        answered.await.map_err(|_| ReadError::Engine("the store's writer has ended".into()))?
+    }
+
+    fn watch_now(&self, prefix: Bytes, after: Revision) -> Result<Watch, ReadError> {
+        let (queue, batches) = watch::queue();
+        let snapshot = self.engine.snapshot()?;
+        let (oldest, newest) = (snapshot.meta.oldest, snapshot.meta.newest);
+        if after > newest {
+            return Err(ReadError::Future { asked: after, newest });
+        }
+        if after < oldest {
+            return Err(ReadError::Compacted { asked: after, oldest });
+        }
+        let watcher = Watcher { prefix, queue, reached: after };
+        if let Joined::NotYet(watcher) = self.hub.join(watcher) {
+            tokio::spawn(catch_up(Arc::downgrade(&self.engine), self.hub.clone(), watcher));
+        }
+        Ok(Watch { batches })
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+    }
+}
+
+/// Runs a read where it may block.
+async fn reading<T: Send + 'static>(
+    engine: Arc<Engine>,
+    read: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    let task = tokio::task::spawn_blocking(move || read(&engine.snapshot()?));
+    task.await.map_err(|error| ReadError::Engine(Box::new(error)))?
+}
+
+/// Feeds a watcher from the history until the ring holds all it still wants.
+async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
+    let too_slow = WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX };
+    loop {
+        let Some(engine) = engine.upgrade() else {
+            let _ = watcher.queue.try_send(Err(WatchEnd::Closed));
+            return;
+        };
+        let (prefix, after) = (watcher.prefix.clone(), watcher.reached);
+        let (batches, reached) = match reading(engine, move |s| s.history(&prefix, after)).await {
+            Ok(step) => step,
+            Err(error) => {
+                // Compacted away while it read: it was too slow. A failing engine has ended more than this watch.
+                let end =
+                    if matches!(error, ReadError::Compacted { .. }) { too_slow } else { WatchEnd::Closed };
+                let _ =
+                    watcher.queue.send_timeout(Err(end), Duration::from_secs(CATCH_UP_STALL_SECONDS)).await;
+                return;
+            }
+        };
+        for batch in batches {
+            // One place stays free for the reason of the end.
+            let stall = Duration::from_secs(CATCH_UP_STALL_SECONDS);
+            match tokio::time::timeout(stall, watcher.queue.reserve_many(2)).await {
+                Ok(Ok(mut places)) => {
+                    if let Some(place) = places.next() {
+                        place.send(Ok(batch));
+                    }
+                }
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let _ = watcher.queue.try_send(Err(too_slow));
+                    return;
+                }
+            }
+        }
+        watcher.reached = reached;
+        watcher = match hub.join(watcher) {
+            Joined::Yes => return,
+            Joined::NotYet(watcher) => watcher,
+        };
+        if watcher.queue.is_closed() {
+            return;
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn identity(&self) -> StoreIdentity {
+        self.engine.identity()
+    }
+
+    fn revisions(&self) -> RangeInclusive<Revision> {
+        self.engine.oldest()..=self.engine.newest()
+    }
+
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
+        Box::pin(self.commit_now(transaction))
+    }
+
+    /// One key is a few pages from the cache: it is read where the caller stands.
+    fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
+        Box::pin(async move { self.engine.snapshot()?.get(&key, at) })
+    }
+
+    fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>> {
+        Box::pin(reading(self.engine.clone(), move |snapshot| snapshot.list(&request)))
+    }
+
+    fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>> {
+        Box::pin(async move { self.watch_now(prefix, after) })
+    }
+
+    fn compact(&self, oldest: Revision) -> Answer<'_, Result<(), ReadError>> {
+        Box::pin(self.compact_now(oldest))
+    }
+}

@@ -1,0 +1,145 @@
+//! The engine as it is open now, and what is known of it without asking: it is opened anew after the disk was full.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use redb::{Database, ReadableDatabase};
+
+use super::read::Snapshot;
+use super::table::{Fault, Meta, MetaFound, make_tables, meta_for_write, put_meta};
+use super::{OpenError, Options};
+use crate::disk::{Backend, Disk, Health};
+use crate::store::{Revision, StoreIdentity};
+
+/// How long a reader of the old engine is waited for when it is opened anew, milliseconds.
+const RETIRE_WAIT_MS: u64 = 5000;
+
+#[derive(Debug)]
+struct Opening {
+    database: Arc<Database>,
+    health: Arc<Health>,
+}
+
+/// The open engine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
+    opening: RwLock<Option<Opening>>,
+    identity: StoreIdentity,
+    newest: AtomicU64,
+    /// What watchers were last told; behind `newest` only while recovered commits are read.
+    published: AtomicU64,
+    oldest: AtomicU64,
+}
+
+impl Engine {
+    pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
+        let (opening, mut meta) = start(&disk, options.cache_bytes)?;
+        if options.restored {
+            meta.identity.epoch += 1;
+            let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
+            let transaction = opening.database.begin_write().map_err(|e| failed(e.into()))?;
+            put_meta(&transaction, &meta).map_err(failed)?;
+            transaction.commit().map_err(|e| failed(e.into()))?;
+        }
+        Ok(Self {
+            disk,
+            cache_bytes: options.cache_bytes,
+            opening: RwLock::new(Some(opening)),
+            identity: meta.identity,
+            newest: AtomicU64::new(meta.newest.0),
+            published: AtomicU64::new(meta.newest.0),
+            oldest: AtomicU64::new(meta.oldest.0),
+        })
+    }
+
+    pub(super) fn identity(&self) -> StoreIdentity {
+        self.identity
+    }
+
+    pub(super) fn database(&self) -> Result<Arc<Database>, Fault> {
+        let opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        opening.as_ref().map(|o| o.database.clone()).ok_or(Fault::NotOpen)
+    }
+
+    pub(super) fn snapshot(&self) -> Result<Snapshot, Fault> {
+        Snapshot::open(&self.database()?.begin_read()?)
+    }
+
+    /// Whether the disk was full and nothing worse happened to this opening.
+    pub(super) fn is_only_full(&self) -> bool {
+        let opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        // Without an opening an earlier try to open it anew has failed: try again.
+        opening.as_ref().is_none_or(|o| o.health.is_only_full())
+    }
+
+    pub(super) fn newest(&self) -> Revision {
+        Revision(self.newest.load(Ordering::Acquire))
+    }
+
+    pub(super) fn published(&self) -> Revision {
+        Revision(self.published.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_newest(&self, revision: Revision) {
+        self.newest.store(revision.0, Ordering::Release);
+        self.published.store(revision.0, Ordering::Release);
+    }
+
+    pub(super) fn oldest(&self) -> Revision {
+        Revision(self.oldest.load(Ordering::Acquire))
+    }
+
+    pub(super) fn raise_oldest(&self, revision: Revision) {
+        self.oldest.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Gives the engine up and opens it anew from what is on the disk.
+    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+        let old = self.opening.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(old) = old {
+            old.health.retire();
+            let until = Instant::now() + Duration::from_millis(RETIRE_WAIT_MS);
+            while Arc::strong_count(&old.database) > 1 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let (opening, meta) = start(&self.disk, self.cache_bytes)?;
+        self.newest.store(meta.newest.0, Ordering::Release);
+        *self.opening.write().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+        Ok(())
+    }
+}
+
+/// Opens the engine on a disk and makes a new store there if it is empty.
+fn start(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<(Opening, Meta), OpenError> {
+    let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
+    let health = Arc::new(Health::default());
+    let backend = Backend { disk: disk.clone(), health: health.clone() };
+    let database = Database::builder()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(backend)
+        .map_err(|e| failed(e.into()))?;
+    let transaction = database.begin_write().map_err(|e| failed(e.into()))?;
+    let meta = match meta_for_write(&transaction).map_err(failed)? {
+        MetaFound::Known(meta) => {
+            transaction.abort().map_err(|e| failed(e.into()))?;
+            meta
+        }
+        MetaFound::Newer { format } => {
+            return Err(OpenError::Newer { format, known: super::table::FORMAT });
+        }
+        MetaFound::Empty => {
+            let id = uuid::Uuid::new_v4().into_bytes();
+            let identity = StoreIdentity { id, epoch: 1 };
+            let meta = Meta { identity, newest: Revision(0), oldest: Revision(0) };
+            put_meta(&transaction, &meta).map_err(failed)?;
+            make_tables(&transaction).map_err(failed)?;
+            transaction.commit().map_err(|e| failed(e.into()))?;
+            meta
+        }
+    };
+    Ok((Opening { database: Arc::new(database), health }, meta))
+}

@@ -1,0 +1,174 @@
+//! The embedded store: the contract, restarts, damage, a full disk, and power cuts.
+
+mod power;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Embedded, OpenError, Options, table};
+use crate::contract::keeps_contract;
+use crate::disk::{Disk, DiskError};
+use crate::store::{CommitError, Event, Revision, Store, Transaction, Write};
+use crate::testdisk::{Plan, TestDisk};
+
+fn on(disk: &TestDisk) -> Embedded {
+    Embedded::open_on(Arc::new(disk.clone()), &Options::default()).expect("the store opens")
+}
+
+fn put(key: &str, value: Vec<u8>) -> Transaction {
+    Transaction { checks: vec![], writes: vec![Write::Put(Bytes::from(key.to_owned()), Bytes::from(value))] }
+}
+
+#[tokio::test]
+async fn it_keeps_the_contract_in_memory() {
+    keeps_contract(async || on(&TestDisk::new(Plan::steady()))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_contract_on_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::cell::Cell::new(0);
+    keeps_contract(async || {
+        count.set(count.get() + 1);
+        Embedded::open(directory.path().join(format!("{}.store", count.get()))).unwrap()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything_and_its_identity() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let store = Embedded::open(&path).unwrap();
+    let identity = store.identity();
+    for round in 1..=10u8 {
+        store.commit(put("k", vec![round])).await.unwrap();
+    }
+    store.compact(Revision(4)).await.unwrap();
+    let again = Embedded::open(&path);
+    assert!(matches!(again, Err(OpenError::Disk(DiskError::InUse { .. }))), "one process at a time");
+    drop(store);
+
+    let store = Embedded::open(&path).unwrap();
+    assert_eq!(store.identity(), identity);
+    assert_eq!(store.revisions(), Revision(4)..=Revision(10));
+    let mut watch = store.watch(Bytes::new(), Revision(7)).await.unwrap();
+    for round in 8..=10u8 {
+        let batch = watch.batches.recv().await.unwrap().unwrap();
+        let Event::Put { entry, .. } = &batch.events[0] else { panic!() };
+        assert_eq!((batch.revision, &entry.value[..]), (Revision(round.into()), &[round][..]));
+    }
+    drop(store);
+
+    let options = Options { restored: true, ..Options::default() };
+    let store = Embedded::open_with(&path, &options).unwrap();
+    assert_eq!((store.identity().id, store.identity().epoch), (identity.id, identity.epoch + 1));
+}
+
+#[tokio::test]
+async fn closing_ends_the_watches() {
+    let store = on(&TestDisk::new(Plan::steady()));
+    let mut watch = store.watch(Bytes::new(), Revision(0)).await.unwrap();
+    drop(store);
+    assert_eq!(watch.batches.recv().await, Some(Err(crate::WatchEnd::Closed)));
+    assert_eq!(watch.batches.recv().await, None);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let disk = TestDisk::new(Plan::steady());
+    drop(on(&disk));
+    let backend = crate::disk::Backend { disk: Arc::new(disk.clone()), health: Arc::default() };
+    let database = redb::Database::builder().create_with_backend(backend).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let newer = (table::FORMAT + 1).to_be_bytes();
+    transaction.open_table(table::META).unwrap().insert("format", newer.as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let opened = Embedded::open_on(Arc::new(disk), &Options::default());
+    assert!(matches!(opened, Err(OpenError::Newer { format, .. }) if format == table::FORMAT + 1));
+}
+
+#[test]
+fn a_foreign_file_is_an_error() {
+    let disk = TestDisk::new(Plan::steady());
+    disk.write(0, &[0x5a; 70_000]).unwrap();
+    assert!(matches!(Embedded::open_on(Arc::new(disk), &Options::default()), Err(OpenError::Engine(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_recovers() {
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    let first = store.commit(put("before", vec![1; 100])).await.unwrap();
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    disk.set_len_bytes_max(Some(disk.len_bytes().unwrap()));
+    let mut written = 0u32;
+    let error = loop {
+        match store.commit(put(&format!("fill/{written}"), vec![7; 256 << 10])).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "the disk must be full at some time");
+    };
+    assert!(matches!(error, CommitError::Full(_)), "{error:?}");
+    let entry = store.get(Bytes::from("before"), None).await.expect("reads go on");
+    assert_eq!(entry.unwrap().value.len(), 100);
+    assert_eq!(*store.revisions().end(), Revision(first.0 + u64::from(written)), "nothing half written");
+
+    disk.set_len_bytes_max(None);
+    let after = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            if let Ok(revision) = store.commit(put("after", vec![1])).await {
+                return revision;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the store writes again");
+    assert_eq!(after, Revision(first.0 + u64::from(written) + 1));
+    for revision in first.0 + 1..=after.0 {
+        assert_eq!(watch.batches.recv().await.unwrap().unwrap().revision, Revision(revision));
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_disk_every_write_is_an_error_and_nothing_panics() {
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    store.commit(put("k", vec![1])).await.unwrap();
+    disk.cut();
+    for _ in 0..3 {
+        let error = store.commit(put("k", vec![2])).await.unwrap_err();
+        assert!(matches!(error, CommitError::Engine(_)), "{error:?}");
+    }
+    assert_eq!(*store.revisions().end(), Revision(1));
+    assert!(store.compact(Revision(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_long_compaction_frees_its_rows_and_lets_writers_through() {
+    let store = on(&TestDisk::new(Plan::steady()));
+    for chunk in 0..30 {
+        let writes = (0..200).map(|i| Write::Put(Bytes::from(format!("k{i}")), Bytes::from(vec![chunk; 20])));
+        store.commit(Transaction { checks: vec![], writes: writes.collect() }).await.unwrap();
+    }
+    let (compacted, written) = tokio::join!(store.compact(Revision(29)), store.commit(put("x", vec![])));
+    compacted.unwrap();
+    written.unwrap();
+    // The next write waits for the steps that are left only one at a time; the rows go soon.
+    for _ in 0..200 {
+        let database = store.engine.database().unwrap();
+        use redb::{ReadableDatabase, ReadableTableMetadata};
+        let reader = database.begin_read().unwrap();
+        let rows = reader.open_table(table::HISTORY).unwrap().len().unwrap();
+        if rows == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the history still holds what nobody can read");
+}

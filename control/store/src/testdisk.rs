@@ -1,0 +1,254 @@
+//! A disk for tests that loses power: what was not synced is gone, the last write is torn. It lives in memory.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::Disk;
+
+/// Bytes that a real disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// A small reproducible source of choices (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Choices(u64);
+
+impl Choices {
+    /// The same seed makes the same choices.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`; 0 for a bound of 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound.max(1)
+    }
+}
+
+/// What is left of the writes since the last sync when power goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsynced {
+    /// None of them, and some sectors of the last.
+    Dropped,
+    /// Any of them, in no order, and some sectors of the last: what a disk with a cache may do.
+    Scattered,
+}
+
+/// How a [`TestDisk`] behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Power goes within this operation, counted from 1 over writes, changes of length and syncs; `None`: never.
+    pub cut_at: Option<u64>,
+    /// What is left then.
+    pub unsynced: Unsynced,
+    /// Whether a sync does what it says; without, it only answers `Ok`.
+    pub sync_works: bool,
+    /// Length at which the disk is full, bytes; `None`: never.
+    pub len_bytes_max: Option<u64>,
+    /// For all choices.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// A disk that keeps its word and its power.
+    #[must_use]
+    pub fn steady() -> Self {
+        Self { cut_at: None, unsynced: Unsynced::Dropped, sync_works: true, len_bytes_max: None, seed: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen { len_bytes: usize },
+}
+
+#[derive(Debug)]
+struct State {
+    plan: Plan,
+    /// What survives.
+    durable: Vec<u8>,
+    /// What reads see.
+    seen: Vec<u8>,
+    unsynced: Vec<Change>,
+    operations: u64,
+    dead: bool,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone, Debug)]
+pub struct TestDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl TestDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        Self::holding(Vec::new(), plan)
+    }
+
+    fn holding(durable: Vec<u8>, plan: Plan) -> Self {
+        let seen = durable.clone();
+        let state = State { plan, durable, seen, unsynced: Vec::new(), operations: 0, dead: false };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many writes, changes of length and syncs there were.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Whether power has gone.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// Changes where the disk is full.
+    pub fn set_len_bytes_max(&self, len_bytes_max: Option<u64>) {
+        self.state().plan.len_bytes_max = len_bytes_max;
+    }
+
+    /// Takes power away now, if it is still there.
+    pub fn cut(&self) {
+        let mut state = self.state();
+        if !state.dead {
+            state.lose_power();
+        }
+    }
+
+    /// The machine starts again: a new disk that holds what has survived.
+    #[must_use]
+    pub fn restart(&self, plan: Plan) -> Self {
+        self.cut();
+        Self::holding(self.state().durable.clone(), plan)
+    }
+}
+
+fn power_is_gone() -> io::Error {
+    io::Error::other("the test disk has no power")
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write { offset, data } => {
+            let end = offset + data.len();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[*offset..end].copy_from_slice(data);
+        }
+        Change::SetLen { len_bytes } => bytes.resize(*len_bytes, 0),
+    }
+}
+
+impl State {
+    /// Counts an operation; `false` when power goes within it.
+    fn count(&mut self) -> io::Result<bool> {
+        if self.dead {
+            return Err(power_is_gone());
+        }
+        self.operations += 1;
+        Ok(self.plan.cut_at != Some(self.operations))
+    }
+
+    fn lose_power(&mut self) {
+        self.dead = true;
+        let mut choices = Choices::new(self.plan.seed ^ self.operations);
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let last = unsynced.len().saturating_sub(1);
+        for (index, change) in unsynced.into_iter().enumerate() {
+            if index == last {
+                self.tear(&change, &mut choices);
+            } else if self.plan.unsynced == Unsynced::Scattered && choices.below(2) == 0 {
+                apply(&mut self.durable, &change);
+            }
+        }
+    }
+
+    /// Some sectors of a write arrive, and of one of them perhaps only a part.
+    fn tear(&mut self, change: &Change, choices: &mut Choices) {
+        let Change::Write { offset, data } = change else { return };
+        for (index, sector) in data.chunks(SECTOR_BYTES).enumerate() {
+            if choices.below(2) == 0 {
+                let kept = if choices.below(8) == 0 {
+                    choices.below(sector.len() as u64) as usize
+                } else {
+                    sector.len()
+                };
+                let offset = offset + index * SECTOR_BYTES;
+                apply(&mut self.durable, &Change::Write { offset, data: sector[..kept].to_vec() });
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) -> io::Result<()> {
+        let powered = self.count()?;
+        let end = match &change {
+            Change::Write { offset, data } => offset + data.len(),
+            Change::SetLen { len_bytes } => *len_bytes,
+        };
+        if end > self.seen.len() && self.plan.len_bytes_max.is_some_and(|max| end as u64 > max) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        apply(&mut self.seen, &change);
+        self.unsynced.push(change);
+        if !powered {
+            self.lose_power();
+            return Err(power_is_gone());
+        }
+        Ok(())
+    }
+}
+
+impl Disk for TestDisk {
+    fn len_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        if state.dead { Err(power_is_gone()) } else { Ok(state.seen.len() as u64) }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        if state.dead {
+            return Err(power_is_gone());
+        }
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let found = state.seen.get(from..from + out.len());
+        out.copy_from_slice(found.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        self.state().change(Change::Write { offset, data: data.to_vec() })
+    }
+
+    fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        let len_bytes = usize::try_from(len_bytes).map_err(io::Error::other)?;
+        self.state().change(Change::SetLen { len_bytes })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.count()? {
+            state.lose_power();
+            return Err(power_is_gone());
+        }
+        if state.plan.sync_works {
+            for change in std::mem::take(&mut state.unsynced) {
+                apply(&mut state.durable, &change);
+            }
+        }
+        Ok(())
+    }
+}
