@@ -1,2 +1,200 @@
-//! Validation.
+//! Validation: which objects may be stored, and which changes to them.
+//!
+//! Rules and wording are those of the Kubernetes API reference. An object has been decoded and defaulted before it
+//! comes here; what is asked of other objects (does the Namespace exist, is the port free) is the server's.
+
+mod config;
+mod container;
+mod endpoints;
+mod meta;
 pub mod name;
+mod node;
+mod pod;
+mod service;
+mod volume;
+mod workload;
+
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use crate::kind::{self, Kind};
+use crate::status::FieldError;
+
+/// Words for a field that may not change.
+pub(crate) const IMMUTABLE: &str = "field is immutable";
+
+/// Bounds that are settings of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Ports that NodePort Services may have.
+    pub node_ports: RangeInclusive<u16>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { node_ports: 30_000..=32_767 }
+    }
+}
+
+/// What is wrong with a new object; nothing if it may be stored.
+#[must_use]
+pub fn create(kind: &Kind, object: &Value, limits: &Limits) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::create(kind, object, &mut errors);
+    if *kind == kind::POD {
+        pod::create(object, &mut errors);
+    } else {
+        stored(kind, object, limits, &mut errors);
+    }
+    errors
+}
+
+/// What is wrong with a change from `old` to `new`; nothing if it may be stored.
+#[must_use]
+pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::update(kind, new, old, &mut errors);
+    if *kind == kind::POD {
+        pod::update(new, old, &mut errors);
+        return errors;
+    }
+    stored(kind, new, limits, &mut errors);
+    if *kind == kind::SERVICE {
+        service::update(new, old, &mut errors);
+    } else if *kind == kind::DEPLOYMENT || *kind == kind::REPLICA_SET {
+        workload::update(new, old, &mut errors);
+    } else if *kind == kind::CONFIG_MAP || *kind == kind::SECRET {
+        config::update(kind, new, old, &mut errors);
+    } else if *kind == kind::NODE {
+        node::update(new, old, &mut errors);
+    } else if *kind == kind::ENDPOINT_SLICE {
+        endpoints::update(new, old, &mut errors);
+    }
+    errors
+}
+
+/// What is wrong with a write to `status`; `new` has the old spec and metadata.
+#[must_use]
+pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::update(kind, new, old, &mut errors);
+    if *kind == kind::POD {
+        pod::status(new, &mut errors);
+    } else if *kind == kind::DEPLOYMENT || *kind == kind::REPLICA_SET {
+        workload::status(new, &mut errors);
+    } else if *kind == kind::NODE {
+        node::status(new, &mut errors);
+    }
+    errors
+}
+
+/// What is wrong with a name for an object of `kind`; rules in words, none if it is fine.
+#[must_use]
+pub fn object_name(kind: &Kind, text: &str) -> Vec<String> {
+    meta::name_rules(kind, text)
+}
+
+fn stored(kind: &Kind, object: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
+    if *kind == kind::SERVICE {
+        service::service(object, limits, errors);
+    } else if *kind == kind::DEPLOYMENT {
+        workload::deployment(object, errors);
+    } else if *kind == kind::REPLICA_SET {
+        workload::replica_set(object, errors);
+    } else if *kind == kind::CONFIG_MAP {
+        config::config_map(object, errors);
+    } else if *kind == kind::SECRET {
+        config::secret(object, errors);
+    } else if *kind == kind::SERVICE_ACCOUNT {
+        config::service_account(object, errors);
+    } else if *kind == kind::NAMESPACE {
+        config::namespace(object, errors);
+    } else if *kind == kind::LEASE {
+        config::lease(object, errors);
+    } else if *kind == kind::EVENT {
+        config::event(object, errors);
+    } else if *kind == kind::NODE {
+        node::node(object, errors);
+    } else if *kind == kind::ENDPOINT_SLICE {
+        endpoints::slice(object, errors);
+    } else if *kind == kind::ENDPOINTS {
+        endpoints::endpoints(object, errors);
+    }
+}
+
+/// The text below `key`, empty if there is none.
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The flag below `key`, false if there is none.
+fn flag(object: &Value, key: &str) -> bool {
+    object.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The items below `key`, none if there is no list.
+fn items<'a>(object: &'a Value, key: &str) -> &'a [Value] {
+    object.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The entries below `key`, none if there is no object.
+fn entries<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    object.get(key).and_then(Value::as_object).into_iter().flatten()
+}
+
+/// A text that must be one of `valid`; missing is an error too when `required`.
+fn one_of(
+    object: &Value,
+    path: &str,
+    key: &str,
+    valid: &[&str],
+    required: bool,
+    errors: &mut Vec<FieldError>,
+) {
+    let value = text(object, key);
+    let path = format!("{path}.{key}");
+    if value.is_empty() {
+        if required {
+            errors.push(FieldError::required(path, ""));
+        }
+    } else if !valid.contains(&value) {
+        errors.push(FieldError::not_supported(path, value, valid));
+    }
+}
+
+/// A number that may not be negative.
+fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+    if let Some(number) = object.get(key).and_then(Value::as_i64).filter(|n| *n < 0) {
+        errors.push(FieldError::invalid(
+            format!("{path}.{key}"),
+            number,
+            "must be greater than or equal to 0",
+        ));
+    }
+}
+
+/// A port, by number or by the name of a container's port.
+fn port_or_name(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Number(number) => {
+            if let Some(rule) = name::port(number.as_i64().unwrap_or(0)) {
+                errors.push(FieldError::invalid(path, value.clone(), rule));
+            }
+        }
+        Value::String(text) => {
+            errors.extend(
+                name::port_name(text).iter().map(|rule| FieldError::invalid(path, text.as_str(), rule)),
+            );
+        }
+        _ => errors.push(FieldError::required(path, "")),
+    }
+}
+
+/// Pushes one error per broken rule.
+fn rules(broken: Vec<String>, path: &str, value: &str, errors: &mut Vec<FieldError>) {
+    errors.extend(broken.into_iter().map(|rule| FieldError::invalid(path, value, rule)));
+}
+
+#[cfg(test)]
+mod tests;

@@ -43,3 +43,42 @@ pub(super) fn service(service: &mut Map<String, Value>) {
         }
     }
 }
+
+/// A client that replaces a Service need not know its addresses and node ports.
+pub(super) fn carry_over(new: &mut Value, old: &Value) {
+    let Some(before) = old.get("spec") else { return };
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let type_of = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
+    let (now, was) = (type_of(spec.get("type")), type_of(before.get("type")));
+    let copy = |spec: &mut Map<String, Value>, key: &str| {
+        if let Some(value) = before.get(key) {
+            set(spec, key, value.clone());
+        }
+    };
+    if now != "ExternalName" && was != "ExternalName" {
+        // With one of the two address fields given, the other follows it.
+        let given =
+            |key: &str, spec: &Map<String, Value>| spec.get(key).is_some_and(|v| !v.is_null() && v != "");
+        if !given("clusterIP", spec) && !given("clusterIPs", spec) {
+            copy(spec, "clusterIP");
+            copy(spec, "clusterIPs");
+        }
+        copy(spec, "ipFamilies");
+        copy(spec, "ipFamilyPolicy");
+    }
+    let has_node_ports = |type_: &str| matches!(type_, "NodePort" | "LoadBalancer");
+    if has_node_ports(&now) && has_node_ports(&was) {
+        let old_ports = before.get("ports").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        for port in objects(spec, "ports") {
+            let same = |old: &&Value| {
+                old.get("port") == port.get("port") && old.get("protocol") == port.get("protocol")
+            };
+            let found = old_ports.iter().find(same).and_then(|old| old.get("nodePort")).cloned();
+            if let Some(number) = found.filter(|_| port.get("nodePort").is_none_or(|n| n.as_i64() == Some(0)))
+            {
+                port.insert("nodePort".into(), number);
+            }
+        }
+        copy(spec, "healthCheckNodePort");
+    }
+}
