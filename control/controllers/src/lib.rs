@@ -4,7 +4,9 @@
 //! reads no clock, no random source and no socket: time and a random number come in [`table::Context`].
 
 pub mod action;
+pub mod node_view;
 pub mod record;
+pub mod service_address;
 pub mod settings;
 pub mod table;
 pub mod world;

@@ -12,6 +12,7 @@ use weft_api::kind::Kind;
 use weft_api::object::Object;
 
 use index::Index;
+pub(crate) use index::SERVICE_NAME_LABEL;
 pub use view::{NamespaceView, Viewed};
 
 /// An object of the snapshot with its view.

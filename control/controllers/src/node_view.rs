@@ -1,0 +1,231 @@
+//! What one node must know, kept up change by change: the resources of [`weft_link::message`] for every node.
+//!
+//! Services, peers and addresses go to all nodes; Pods, and what they refer to, to their own. **For every node, the full
+//! list and the sum of the deltas are the same**; a change that alters no resource causes no delta.
+
+mod refer;
+mod shape;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use weft_api::key::ObjectKey;
+use weft_api::kind::{self, Kind};
+use weft_api::object::Object;
+use weft_api::view::{Node, Pod};
+use weft_link::message::Resource;
+
+use crate::world::{Applied, World};
+use refer::Reference;
+
+/// Who a delta is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Every node.
+    All,
+    /// The node of this name.
+    Node(String),
+}
+
+/// One step of a node's view.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    /// The resource is there, or changed.
+    Put(Resource),
+    /// The resource of this name is gone.
+    Remove(String),
+}
+
+/// The views of all nodes. What all nodes share is kept once.
+#[derive(Clone, Debug, Default)]
+pub struct NodeViews {
+    /// Services, peers and addresses by resource name.
+    shared: BTreeMap<String, Resource>,
+    /// How many Pods of each node refer to an object.
+    references: HashMap<Reference, BTreeMap<String, u32>>,
+    /// Pods by address: two for a moment, when an address is given anew before the old Pod's object is gone.
+    holders: HashMap<Vec<u8>, BTreeSet<ObjectKey>>,
+}
+
+impl NodeViews {
+    /// No nodes, no objects.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one change that `world` has already, and answers what it means for whom.
+    pub fn apply(&mut self, change: &Applied, world: &World) -> Vec<(Target, Delta)> {
+        let mut deltas = Vec::new();
+        if change.before.is_none() && change.after.is_none() {
+            return deltas;
+        }
+        if change.kind == &kind::SERVICE {
+            self.service(&change.key, world, &mut deltas);
+        } else if change.kind == &kind::ENDPOINT_SLICE {
+            let services: BTreeSet<ObjectKey> =
+                change.sides().filter_map(|e| shape::service_of(&e.object)).collect();
+            for key in services {
+                self.service(&key, world, &mut deltas);
+            }
+        } else if change.kind == &kind::NODE {
+            self.node(change, &mut deltas);
+        } else if change.kind == &kind::POD {
+            self.pod(change, world, &mut deltas);
+        } else if refer::KINDS.contains(&change.kind) {
+            let reference = Reference { kind: change.kind, key: change.key.clone() };
+            for node in self.references.get(&reference).into_iter().flat_map(BTreeMap::keys) {
+                let object = change.after.as_ref().map(|entry| &entry.object);
+                deltas.push((Target::Node(node.clone()), object_delta(change.kind, &change.key, object)));
+            }
+        }
+        deltas
+    }
+
+    /// Everything a node must know.
+    pub fn full(&self, node: &str, world: &World) -> Vec<Resource> {
+        let mut resources: Vec<Resource> = self.shared.values().cloned().collect();
+        if let Some(object) = world.object(&kind::NODE, &ObjectKey::cluster(node)) {
+            resources.push(shape::object(object));
+        }
+        let mut references = BTreeSet::new();
+        for pod in world.pods_on(node) {
+            let key = crate::action::key_of(&pod.metadata);
+            resources.extend(world.object(&kind::POD, &key).map(shape::object));
+            references.extend(refer::references(pod));
+        }
+        let referred = references.iter().filter_map(|r| world.object(r.kind, &r.key));
+        resources.extend(referred.map(shape::object));
+        resources
+    }
+
+    fn service(&mut self, key: &ObjectKey, world: &World, deltas: &mut Vec<(Target, Delta)>) {
+        let resource = world.entry(&kind::SERVICE, key).and_then(|entry| shape::service(entry, world));
+        self.share(&shape::service_name(key), resource, deltas);
+    }
+
+    fn node(&mut self, change: &Applied, deltas: &mut Vec<(Target, Delta)>) {
+        let node = change.after.as_ref().and_then(|entry| entry.view::<Node>());
+        self.share(&shape::peer_name(&change.key.name), node.map(shape::peer), deltas);
+        let object = change.after.as_ref().map(|entry| &entry.object);
+        let same = match (&change.before, object) {
+            (Some(before), Some(after)) => before.object.json == after.json,
+            (before, after) => before.is_none() && after.is_none(),
+        };
+        if !same {
+            deltas.push((
+                Target::Node(change.key.name.clone()),
+                object_delta(change.kind, &change.key, object),
+            ));
+        }
+    }
+
+    fn pod(&mut self, change: &Applied, world: &World, deltas: &mut Vec<(Target, Delta)>) {
+        let before = change.before.as_ref().and_then(|entry| entry.view::<Pod>());
+        let after = change.after.as_ref().and_then(|entry| entry.view::<Pod>());
+        let node_before = before.map(|pod| pod.spec.node_name.as_str()).filter(|node| !node.is_empty());
+        let node_after = after.map(|pod| pod.spec.node_name.as_str()).filter(|node| !node.is_empty());
+
+        // What the Pod refers to is there before the Pod, and goes after it.
+        let mut unused = Vec::new();
+        if let (Some(pod), Some(node)) = (after, node_after) {
+            for reference in refer::references(pod) {
+                let count =
+                    self.references.entry(reference.clone()).or_default().entry(node.to_owned()).or_default();
+                *count += 1;
+                if *count == 1
+                    && let Some(object) = world.object(reference.kind, &reference.key)
+                {
+                    deltas.push((Target::Node(node.to_owned()), Delta::Put(shape::object(object))));
+                }
+            }
+        }
+        if let (Some(pod), Some(node)) = (before, node_before) {
+            for reference in refer::references(pod) {
+                if self.forget(&reference, node) && world.object(reference.kind, &reference.key).is_some() {
+                    let name = shape::object_name(reference.kind, &reference.key);
+                    unused.push((Target::Node(node.to_owned()), Delta::Remove(name)));
+                }
+            }
+        }
+        self.addresses(before, after, &change.key, world, deltas);
+        if let Some(node) = node_after {
+            let object = change.after.as_ref().map(|entry| &entry.object);
+            deltas.push((Target::Node(node.to_owned()), object_delta(change.kind, &change.key, object)));
+        }
+        if let Some(node) = node_before.filter(|node| Some(*node) != node_after) {
+            let name = shape::object_name(change.kind, &change.key);
+            deltas.push((Target::Node(node.to_owned()), Delta::Remove(name)));
+        }
+        deltas.extend(unused);
+    }
+
+    /// One Pod of the node refers to the object no more; whether it was the last.
+    fn forget(&mut self, reference: &Reference, node: &str) -> bool {
+        let Some(nodes) = self.references.get_mut(reference) else { return false };
+        let Some(count) = nodes.get_mut(node) else { return false };
+        *count = count.saturating_sub(1);
+        let last = *count == 0;
+        if last {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.references.remove(reference);
+            }
+        }
+        last
+    }
+
+    fn addresses(
+        &mut self,
+        before: Option<&Pod>,
+        after: Option<&Pod>,
+        key: &ObjectKey,
+        world: &World,
+        deltas: &mut Vec<(Target, Delta)>,
+    ) {
+        let old: BTreeSet<Vec<u8>> = before.map(shape::pod_addresses).unwrap_or_default();
+        let new: BTreeSet<Vec<u8>> = after.map(shape::pod_addresses).unwrap_or_default();
+        for address in &new {
+            self.holders.entry(address.clone()).or_default().insert(key.clone());
+        }
+        for address in old.difference(&new) {
+            if let Some(holders) = self.holders.get_mut(address) {
+                holders.remove(key);
+                if holders.is_empty() {
+                    self.holders.remove(address);
+                }
+            }
+        }
+        for address in old.union(&new) {
+            let holders = self.holders.get(address).into_iter().flatten();
+            let pods = holders.filter_map(|holder| world.get::<Pod>(holder));
+            // Of two, the one that stays.
+            let holder = pods.min_by_key(|pod| pod.metadata.is_terminating());
+            let resource = holder.map(|pod| shape::address(address, pod));
+            self.share(&shape::address_name(address), resource, deltas);
+        }
+    }
+
+    /// Sets or removes a resource that all nodes have, and says so if it changed.
+    fn share(&mut self, name: &str, resource: Option<Resource>, deltas: &mut Vec<(Target, Delta)>) {
+        match resource {
+            Some(resource) if self.shared.get(name) != Some(&resource) => {
+                self.shared.insert(name.to_owned(), resource.clone());
+                deltas.push((Target::All, Delta::Put(resource)));
+            }
+            Some(_) => {}
+            None if self.shared.remove(name).is_some() => {
+                deltas.push((Target::All, Delta::Remove(name.to_owned())));
+            }
+            None => {}
+        }
+    }
+}
+
+fn object_delta(kind: &'static Kind, key: &ObjectKey, object: Option<&Object>) -> Delta {
+    object.map_or_else(
+        || Delta::Remove(shape::object_name(kind, key)),
+        |object| Delta::Put(shape::object(object)),
+    )
+}
+
+#[cfg(test)]
+mod tests;
