@@ -5,16 +5,19 @@
 
 pub mod decode;
 pub mod default;
+pub mod discovery;
 pub mod key;
 pub mod kind;
 pub mod meta;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod proto;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod time;
 pub mod validate;
 pub mod view;

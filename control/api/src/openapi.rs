@@ -1,0 +1,416 @@
+//! OpenAPI v3 documents, one per group and version, made from the kinds table and the schema table.
+//!
+//! What clients read in them: which fields there are (`kubectl explain`), how lists merge (`kubectl apply`), and that
+//! PATCH knows `fieldValidation` (without it they ask for OpenAPI v2 in protobuf).
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::discovery::{group_versions, verbs};
+use crate::kind::{KINDS, Kind};
+use crate::schema::{self, Definition, Field, Type};
+
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
+const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
+
+/// One group and version.
+struct Document {
+    group: &'static str,
+    version: &'static str,
+    json: Bytes,
+    hash: String,
+}
+
+static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
+    group_versions()
+        .into_iter()
+        .map(|(group, version)| {
+            let json = Bytes::from(make(group, version).to_string());
+            let hash = format!("{:016X}", fnv1a(&json));
+            Document { group, version, json, hash }
+        })
+        .collect()
+});
+
+/// FNV-1a, 64 bit: names a document's content, guards nothing.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The path of a group and version without the leading slash: `api/v1`, `apis/apps/v1`.
+fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+/// The document of `/openapi/v3`: where the others are.
+pub fn index() -> Value {
+    let paths: Map<String, Value> = DOCUMENTS
+        .iter()
+        .map(|d| {
+            let root = root(d.group, d.version);
+            let url = format!("/openapi/v3/{root}?hash={}", d.hash);
+            (root, json!({"serverRelativeURL": url}))
+        })
+        .collect();
+    json!({"paths": paths})
+}
+
+/// The document of a group and version as JSON bytes, if it is served.
+pub fn document(group: &str, version: &str) -> Option<Bytes> {
+    find(group, version).map(|d| d.json.clone())
+}
+
+/// The hash of a document's content, as the index has it; an entity tag.
+pub fn hash(group: &str, version: &str) -> Option<&'static str> {
+    find(group, version).map(|d| d.hash.as_str())
+}
+
+fn find(group: &str, version: &str) -> Option<&'static Document> {
+    DOCUMENTS.iter().find(|d| d.group == group && d.version == version)
+}
+
+fn make(group: &str, version: &str) -> Value {
+    let mut paths = Map::new();
+    let mut wanted = BTreeSet::from([schema::STATUS, schema::DELETE_OPTIONS, schema::LIST_META]);
+    let mut schemas = Map::new();
+    for kind in KINDS.iter().copied().filter(|k| k.group == group && k.version == version) {
+        self::paths(kind, &mut paths);
+        wanted.insert(kind.schema);
+        schemas.insert(format!("{}List", kind.schema), list_schema(kind));
+    }
+    let mut open: Vec<&'static str> = wanted.iter().copied().collect();
+    while let Some(name) = open.pop() {
+        let Some(definition) = schema::definition(name) else { continue };
+        for field in &definition.fields {
+            if let Some(inner) = field.type_.definition() {
+                if wanted.insert(inner.name) {
+                    open.push(inner.name);
+                }
+            }
+        }
+    }
+    for name in wanted {
+        if let Some(definition) = schema::definition(name) {
+            schemas.insert(name.to_owned(), self::definition(definition));
+        }
+    }
+    for (name, schema) in scalars() {
+        schemas.insert(name.to_owned(), schema);
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn scalars() -> [(&'static str, Value); 6] {
+    [
+        (
+            QUANTITY,
+            json!({"oneOf": [{"type": "string"}, {"type": "number"}], "description": "An amount such as 100m or 1Gi."}),
+        ),
+        (
+            INT_OR_STRING,
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}], "description": "A number or a string."}),
+        ),
+        (TIME, json!({"type": "string", "format": "date-time", "description": "RFC 3339."})),
+        (
+            MICRO_TIME,
+            json!({"type": "string", "format": "date-time", "description": "RFC 3339 with microseconds."}),
+        ),
+        (RAW, json!({"type": "object", "description": "Any object."})),
+        (FIELDS, json!({"type": "object", "description": "The set of fields that a manager owns."})),
+    ]
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn definition(definition: &Definition) -> Value {
+    let properties: Map<String, Value> =
+        definition.fields.iter().map(|f| (f.name.to_owned(), property(f))).collect();
+    let required: Vec<&str> = definition.fields.iter().filter(|f| f.required).map(|f| f.name).collect();
+    let mut out = json!({"type": "object", "description": definition.description});
+    if !properties.is_empty() {
+        out["properties"] = properties.into();
+    }
+    if !required.is_empty() {
+        out["required"] = json!(required);
+    }
+    if let Some((group, version, kind)) = definition.group_version_kind {
+        out["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
+    }
+    out
+}
+
+fn property(field: &Field) -> Value {
+    let mut out = type_schema(&field.type_);
+    out["description"] = field.description.into();
+    if !field.list_type.is_empty() {
+        out["x-kubernetes-list-type"] = field.list_type.into();
+    }
+    if !field.list_map_keys.is_empty() {
+        out["x-kubernetes-list-map-keys"] = field.list_map_keys.split(',').collect();
+    }
+    if !field.merge_key.is_empty() {
+        out["x-kubernetes-patch-merge-key"] = field.merge_key.into();
+    }
+    if !field.patch_strategy.is_empty() {
+        out["x-kubernetes-patch-strategy"] = field.patch_strategy.into();
+    }
+    if field.atomic {
+        out["x-kubernetes-map-type"] = "atomic".into();
+    }
+    out
+}
+
+/// References stand in `allOf`, since in OpenAPI 3.0 nothing may stand beside `$ref`.
+fn type_schema(type_: &Type) -> Value {
+    let all_of = |name: &str| json!({"allOf": [reference(name)]});
+    match type_ {
+        Type::String => json!({"type": "string"}),
+        Type::Int32 => json!({"type": "integer", "format": "int32"}),
+        Type::Int64 => json!({"type": "integer", "format": "int64"}),
+        Type::Bool => json!({"type": "boolean"}),
+        Type::Double => json!({"type": "number", "format": "double"}),
+        Type::Bytes => json!({"type": "string", "format": "byte"}),
+        Type::Quantity => all_of(QUANTITY),
+        Type::IntOrString => all_of(INT_OR_STRING),
+        Type::Time => all_of(TIME),
+        Type::MicroTime => all_of(MICRO_TIME),
+        Type::Raw => all_of(RAW),
+        Type::Fields => all_of(FIELDS),
+        Type::Ref(name) => all_of(name),
+        Type::List(item) => json!({"type": "array", "items": type_schema(item)}),
+        Type::Map(item) => json!({"type": "object", "additionalProperties": type_schema(item)}),
+    }
+}
+
+fn list_schema(kind: &Kind) -> Value {
+    json!({
+        "type": "object",
+        "description": format!("{0}List is a list of {0} objects.", kind.kind),
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "The version of this list's form."},
+            "kind": {"type": "string", "description": "The name of this list's kind."},
+            "metadata": {"allOf": [reference(schema::LIST_META)], "description": "Standard list metadata."},
+            "items": {"type": "array", "items": {"allOf": [reference(kind.schema)]}, "description": "The objects."},
+        },
+        "x-kubernetes-group-version-kind": [{"group": kind.group, "version": kind.version, "kind": format!("{}List", kind.kind)}],
+    })
+}
+
+/// The paths of one kind.
+fn paths(kind: &Kind, paths: &mut Map<String, Value>) {
+    let root = format!("/{}", root(kind.group, kind.version));
+    let within = if kind.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
+    let mut parameters = Vec::new();
+    if kind.namespaced {
+        parameters.push(path_parameter("namespace", "The namespace."));
+        let mut all = json!({"parameters": []});
+        all["get"] = operation(kind, "list", "ForAllNamespaces");
+        paths.insert(format!("{root}/{}", kind.plural), all);
+    }
+    let mut collection = json!({"parameters": parameters});
+    collection["get"] = operation(kind, "list", "");
+    collection["post"] = operation(kind, "post", "");
+    if verbs(kind).contains(&"deletecollection") {
+        collection["delete"] = operation(kind, "deletecollection", "");
+    }
+    paths.insert(format!("{within}/{}", kind.plural), collection);
+    parameters.push(path_parameter("name", "The object's name."));
+    let one = |suffix: &str| {
+        let mut item = json!({"parameters": parameters});
+        for verb in ["get", "put", "patch"] {
+            item[verb] = operation(kind, verb, suffix);
+        }
+        item
+    };
+    let mut item = one("");
+    item["delete"] = operation(kind, "delete", "");
+    paths.insert(format!("{within}/{}/{{name}}", kind.plural), item);
+    if kind.serves(crate::kind::Subresource::Status) {
+        paths.insert(format!("{within}/{}/{{name}}/status", kind.plural), one("Status"));
+    }
+}
+
+fn path_parameter(name: &str, description: &str) -> Value {
+    json!({"name": name, "in": "path", "required": true, "description": description, "schema": {"type": "string", "uniqueItems": true}})
+}
+
+fn query_parameter(name: &str, type_: &str, description: &str) -> Value {
+    json!({"name": name, "in": "query", "description": description, "schema": {"type": type_, "uniqueItems": true}})
+}
+
+fn operation(kind: &Kind, action: &str, suffix: &str) -> Value {
+    let scope = if kind.namespaced && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
+    let group: String = kind
+        .group
+        .split('.')
+        .next()
+        .map(capital)
+        .filter(|g| !g.is_empty())
+        .unwrap_or_else(|| "Core".to_owned());
+    let verb = match action {
+        "get" => "read",
+        "put" => "replace",
+        "post" => "create",
+        "deletecollection" => "deleteCollection",
+        other => other,
+    };
+    let media = |schema: Value| json!({"application/json": {"schema": schema}});
+    let answer = match action {
+        "list" => reference(&format!("{}List", kind.schema)),
+        "delete" | "deletecollection" => reference(schema::STATUS),
+        _ => reference(kind.schema),
+    };
+    let mut out = json!({
+        "operationId": format!("{verb}{group}{}{scope}{}{suffix}", capital(kind.version), kind.kind),
+        "tags": [format!("{}_{}", group.to_lowercase(), kind.version)],
+        "parameters": parameters(action),
+        "responses": {"200": {"description": "OK", "content": media(answer)}, "401": {"description": "Unauthorized"}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+    });
+    match action {
+        "post" | "put" => {
+            out["requestBody"] = json!({"required": true, "content": media(reference(kind.schema))})
+        }
+        "delete" | "deletecollection" => {
+            out["requestBody"] = json!({"content": media(reference(schema::DELETE_OPTIONS))});
+        }
+        "patch" => {
+            let content: Map<String, Value> = crate::patch::MEDIA_TYPES
+                .iter()
+                .map(|t| ((*t).to_owned(), json!({"schema": {"type": "object"}})))
+                .collect();
+            out["requestBody"] = json!({"required": true, "content": content});
+        }
+        _ => {}
+    }
+    out
+}
+
+fn parameters(action: &str) -> Vec<Value> {
+    let mut out = Vec::new();
+    if matches!(action, "post" | "put" | "patch" | "delete" | "deletecollection") {
+        out.push(query_parameter("dryRun", "string", "With 'All', nothing is stored."));
+    }
+    match action {
+        "post" | "put" | "patch" => {
+            out.push(query_parameter("fieldManager", "string", "Who makes the change."));
+            let about = "What happens to unknown and duplicate fields: Ignore, Warn or Strict.";
+            out.push(query_parameter("fieldValidation", "string", about));
+        }
+        "list" | "deletecollection" => {
+            for name in
+                ["continue", "fieldSelector", "labelSelector", "resourceVersion", "resourceVersionMatch"]
+            {
+                out.push(query_parameter(name, "string", "Which objects."));
+            }
+            out.push(query_parameter("limit", "integer", "Most objects in one answer."));
+            out.push(query_parameter("timeoutSeconds", "integer", "How long the call may take."));
+        }
+        "delete" => {
+            out.push(query_parameter("gracePeriodSeconds", "integer", "Seconds until the object is gone."));
+            out.push(query_parameter("propagationPolicy", "string", "Orphan, Background or Foreground."));
+        }
+        _ => {}
+    }
+    if action == "list" {
+        out.push(query_parameter("watch", "boolean", "Changes instead of a list."));
+    }
+    if action == "patch" {
+        out.push(query_parameter("force", "boolean", "Take fields from other managers when applying."));
+    }
+    out
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(group: &str, version: &str) -> Value {
+        serde_json::from_slice(&document(group, version).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn index_points_at_documents_by_hash() {
+        let index = index();
+        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+        assert_eq!(url, format!("/openapi/v3/apis/apps/v1?hash={}", hash("apps", "v1").unwrap()));
+        assert_eq!(index["paths"].as_object().unwrap().len(), group_versions().len());
+        assert!(document("apps", "v9").is_none());
+    }
+
+    #[test]
+    fn patch_of_each_kind_knows_field_validation() {
+        for kind in KINDS {
+            let document = read(kind.group, kind.version);
+            let found = document["paths"].as_object().unwrap().values().any(|path| {
+                let patch = &path["patch"];
+                patch["x-kubernetes-group-version-kind"]["kind"] == kind.kind
+                    && patch["parameters"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|p| p["name"] == "fieldValidation" && p["in"] == "query")
+            });
+            assert!(found, "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
+            match value {
+                Value::Object(object) => {
+                    out.extend(object.get("$ref").and_then(Value::as_str));
+                    object.values().for_each(|v| references(v, out));
+                }
+                Value::Array(items) => items.iter().for_each(|v| references(v, out)),
+                _ => {}
+            }
+        }
+        for (group, version) in group_versions() {
+            let document = read(group, version);
+            let mut found = Vec::new();
+            references(&document, &mut found);
+            assert!(found.len() > 10);
+            for reference in found {
+                let name = reference.strip_prefix("#/components/schemas/").unwrap();
+                assert!(document["components"]["schemas"].get(name).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn merge_keys_are_published() {
+        let document = read("apps", "v1");
+        let containers =
+            &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(
+            containers["items"]["allOf"][0]["$ref"],
+            "#/components/schemas/io.k8s.api.core.v1.Container"
+        );
+    }
+}

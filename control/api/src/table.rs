@@ -1,0 +1,204 @@
+//! Printed columns: what `kubectl get` shows of each kind, with and without `-o wide`.
+
+mod cluster;
+mod network;
+mod pod;
+mod workload;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::kind::{self, Kind};
+use crate::time::age;
+
+/// What a row carries beside its cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IncludeObject {
+    /// Nothing.
+    None,
+    /// The metadata.
+    #[default]
+    Metadata,
+    /// The whole object.
+    Object,
+}
+
+impl IncludeObject {
+    /// Reads the query parameter `includeObject`; `None` for an unknown value.
+    pub fn parse(text: Option<&str>) -> Option<Self> {
+        match text {
+            None | Some("" | "Metadata") => Some(Self::Metadata),
+            Some("None") => Some(Self::None),
+            Some("Object") => Some(Self::Object),
+            Some(_) => None,
+        }
+    }
+}
+
+/// One column.
+#[derive(Debug)]
+struct Column {
+    name: &'static str,
+    type_: &'static str,
+    /// 0: always; 1: with `-o wide`.
+    priority: u8,
+    description: &'static str,
+}
+
+const fn text(name: &'static str, description: &'static str) -> Column {
+    Column { name, type_: "string", priority: 0, description }
+}
+const fn number(name: &'static str, description: &'static str) -> Column {
+    Column { name, type_: "integer", priority: 0, description }
+}
+const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column { name, type_: "string", priority: 1, description }
+}
+
+const NAME: Column = text("Name", "Name must be unique within a namespace.");
+const AGE: Column = text("Age", "Time since the object was created.");
+
+/// Writes the cells of one object.
+type Cells = fn(&Value, Timestamp) -> Vec<Value>;
+
+fn printer(kind: &Kind) -> (&'static [Column], Cells) {
+    if *kind == kind::POD {
+        (pod::COLUMNS, pod::cells)
+    } else if *kind == kind::DEPLOYMENT {
+        (workload::DEPLOYMENT, workload::deployment)
+    } else if *kind == kind::REPLICA_SET {
+        (workload::REPLICA_SET, workload::replica_set)
+    } else if *kind == kind::SERVICE {
+        (network::SERVICE, network::service)
+    } else if *kind == kind::ENDPOINTS {
+        (network::ENDPOINTS, network::endpoints)
+    } else if *kind == kind::ENDPOINT_SLICE {
+        (network::ENDPOINT_SLICE, network::endpoint_slice)
+    } else if *kind == kind::NODE {
+        (cluster::NODE, cluster::node)
+    } else if *kind == kind::NAMESPACE {
+        (cluster::NAMESPACE, cluster::namespace)
+    } else if *kind == kind::CONFIG_MAP {
+        (cluster::CONFIG_MAP, cluster::config_map)
+    } else if *kind == kind::SECRET {
+        (cluster::SECRET, cluster::secret)
+    } else if *kind == kind::SERVICE_ACCOUNT {
+        (cluster::SERVICE_ACCOUNT, cluster::service_account)
+    } else if *kind == kind::EVENT {
+        (cluster::EVENT, cluster::event)
+    } else if *kind == kind::LEASE {
+        (cluster::LEASE, cluster::lease)
+    } else {
+        (&[NAME, AGE], |object, now| vec![name(object), age_of(object, now)])
+    }
+}
+
+/// The `columnDefinitions` of a kind.
+pub fn columns(kind: &Kind) -> Value {
+    let (columns, _) = printer(kind);
+    columns
+        .iter()
+        .map(|c| {
+            json!({
+                "name": c.name,
+                "type": c.type_,
+                "format": if c.name == "Name" && c.priority == 0 { "name" } else { "" },
+                "description": c.description,
+                "priority": c.priority,
+            })
+        })
+        .collect()
+}
+
+/// One row: the cells of an object at `now`, and what of the object goes along.
+pub fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) -> Value {
+    let (_, cells) = printer(kind);
+    let mut row = json!({"cells": cells(object, now)});
+    match include {
+        IncludeObject::None => {}
+        IncludeObject::Metadata => {
+            row["object"] = json!({
+                "kind": "PartialObjectMetadata",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
+            });
+        }
+        IncludeObject::Object => row["object"] = object.clone(),
+    }
+    if *kind == kind::POD {
+        if let Some(condition) = pod::completed(object) {
+            row["conditions"] = json!([condition]);
+        }
+    }
+    row
+}
+
+/// A whole table; `list_meta` is the list's `metadata`. Events of a watch after the first leave the columns out.
+pub fn table(kind: &Kind, rows: Vec<Value>, list_meta: Value, with_columns: bool) -> Value {
+    let columns = if with_columns { columns(kind) } else { json!([]) };
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": list_meta,
+        "columnDefinitions": columns,
+        "rows": Value::Array(rows),
+    })
+}
+
+/// Whether an `Accept` header asks for a Table.
+pub fn wanted(accept: &str) -> bool {
+    accept.split(',').any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        parts.next() == Some("application/json")
+            && parts.clone().any(|p| p == "as=Table")
+            && parts.any(|p| p == "g=meta.k8s.io")
+    })
+}
+
+const NONE: &str = "<none>";
+const UNKNOWN: &str = "<unknown>";
+
+fn name(object: &Value) -> Value {
+    object["metadata"]["name"].as_str().unwrap_or("").into()
+}
+
+/// The text at a JSON pointer, empty if there is none.
+fn at<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The number at a JSON pointer, 0 if there is none.
+fn count(object: &Value, pointer: &str) -> i64 {
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// The list at a JSON pointer.
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn or<'a>(text: &'a str, other: &'a str) -> Value {
+    if text.is_empty() { other.into() } else { text.into() }
+}
+
+fn since(time: &str, now: Timestamp) -> String {
+    time.parse().map_or_else(|_| UNKNOWN.to_owned(), |then: Timestamp| age(then, now))
+}
+
+fn age_of(object: &Value, now: Timestamp) -> Value {
+    since(at(object, "/metadata/creationTimestamp"), now).into()
+}
+
+/// `a=b,c=d`, or `<none>`.
+fn labels(map: Option<&Value>) -> Value {
+    let pairs: Vec<String> = map
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")))
+        .collect();
+    or(&pairs.join(","), NONE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events and Leases.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{AGE, Column, NAME, NONE, UNKNOWN, age_of, at, count, list, name, number, or, since, text, wide};
+
+pub(super) const NODE: &[Column] = &[
+    NAME,
+    text("Status", "The status of the node."),
+    text("Roles", "The roles of the node."),
+    AGE,
+    text("Version", "Version of the node's agent."),
+    wide("Internal-IP", "Address of the node within the cluster."),
+    wide("External-IP", "Address of the node outside the cluster."),
+    wide("OS-Image", "Operating system of the node."),
+    wide("Kernel-Version", "Kernel of the node."),
+    wide("Container-Runtime", "Container runtime of the node."),
+];
+
+pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
+    let ready = list(node, "/status/conditions").iter().find(|c| at(c, "/type") == "Ready");
+    let mut status = match ready.map(|c| at(c, "/status")) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }
+    .to_owned();
+    if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
+        status.push_str(",SchedulingDisabled");
+    }
+    let mut roles: Vec<&str> = node
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    let address = |type_: &str| {
+        let found = list(node, "/status/addresses").iter().find(|a| at(a, "/type") == type_);
+        or(found.map_or("", |a| at(a, "/address")), NONE)
+    };
+    vec![
+        name(node),
+        status.into(),
+        or(&roles.join(","), NONE),
+        age_of(node, now),
+        at(node, "/status/nodeInfo/kubeletVersion").into(),
+        address("InternalIP"),
+        address("ExternalIP"),
+        or(at(node, "/status/nodeInfo/osImage"), UNKNOWN),
+        or(at(node, "/status/nodeInfo/kernelVersion"), UNKNOWN),
+        or(at(node, "/status/nodeInfo/containerRuntimeVersion"), UNKNOWN),
+    ]
+}
+
+pub(super) const NAMESPACE: &[Column] = &[NAME, text("Status", "The status of the namespace"), AGE];
+
+pub(super) fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(namespace), at(namespace, "/status/phase").into(), age_of(namespace, now)]
+}
+
+fn keys(object: &Value, pointer: &str) -> usize {
+    object.pointer(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+}
+
+pub(super) const CONFIG_MAP: &[Column] = &[NAME, number("Data", "Number of keys."), AGE];
+
+pub(super) fn config_map(map: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(map), (keys(map, "/data") + keys(map, "/binaryData")).into(), age_of(map, now)]
+}
+
+pub(super) const SECRET: &[Column] =
+    &[NAME, text("Type", "What the data is for."), number("Data", "Number of keys."), AGE];
+
+pub(super) fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(secret), at(secret, "/type").into(), keys(secret, "/data").into(), age_of(secret, now)]
+}
+
+pub(super) const SERVICE_ACCOUNT: &[Column] = &[NAME, number("Secrets", "Number of Secrets."), AGE];
+
+pub(super) fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(account), list(account, "/secrets").len().into(), age_of(account, now)]
+}
+
+pub(super) const LEASE: &[Column] = &[NAME, text("Holder", "Who holds the lease."), AGE];
+
+pub(super) fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(lease), at(lease, "/spec/holderIdentity").into(), age_of(lease, now)]
+}
+
+pub(super) const EVENT: &[Column] = &[
+    text("Last Seen", "When it last happened."),
+    text("Type", "Normal or Warning."),
+    text("Reason", "Short, machine-readable."),
+    text("Object", "What it is about."),
+    wide("Subobject", "Which part of it."),
+    wide("Source", "Who reports it."),
+    text("Message", "For people."),
+    wide("First Seen", "When it first happened."),
+    Column { name: "Count", type_: "integer", priority: 1, description: "How often it happened." },
+    wide("Name", "Name must be unique within a namespace."),
+];
+
+pub(super) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
+    let first_of = |pointers: &[&str]| -> String {
+        let time = pointers.iter().map(|p| at(event, p)).find(|t| !t.is_empty()).unwrap_or("");
+        since(time, now)
+    };
+    let last = first_of(&["/series/lastObservedTime", "/lastTimestamp", "/eventTime"]);
+    let first = first_of(&["/firstTimestamp", "/eventTime"]);
+    let source = match (at(event, "/source/component"), at(event, "/source/host")) {
+        ("", _) => at(event, "/reportingComponent").to_owned(),
+        (component, "") => component.to_owned(),
+        (component, host) => format!("{component}, {host}"),
+    };
+    let about = match (at(event, "/involvedObject/kind").to_lowercase(), at(event, "/involvedObject/name")) {
+        (kind, "") => kind,
+        (kind, name) => format!("{kind}/{name}"),
+    };
+    let times = match count(event, "/series/count") {
+        0 => count(event, "/count").max(1),
+        series => series,
+    };
+    vec![
+        last.into(),
+        at(event, "/type").into(),
+        at(event, "/reason").into(),
+        about.into(),
+        at(event, "/involvedObject/fieldPath").into(),
+        source.into(),
+        at(event, "/message").trim().into(),
+        first.into(),
+        times.into(),
+        name(event),
+    ]
+}
