@@ -1,0 +1,57 @@
+//! What the programs must know about their node: one row, so that a setting changes without loading anything anew.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::address::Address;
+
+/// [`Config::flags`]: balance at connect. Off: Services are served by the per-packet path alone.
+pub const BALANCE_SOCKET: u32 = 1 << 0;
+/// [`Config::flags`]: balance packets that still carry a Service address.
+pub const BALANCE_PACKET: u32 = 1 << 1;
+/// [`Config::flags`]: an event for every new flow (drops are always told).
+pub const FLOW_EVENTS: u32 = 1 << 2;
+
+/// The only row of the map `config` (an array). While [`Config::layout`] is not [`crate::LAYOUT`], programs let pass all
+/// they see.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Config {
+    /// [`crate::LAYOUT`]; 0 before the row is written.
+    pub layout: u32,
+    /// The switches above.
+    pub flags: u32,
+    /// This node's address on the underlay, IPv4: source of masqueraded flows.
+    pub node_v4: Address,
+    /// The same for IPv6; zero for none.
+    pub node_v6: Address,
+    /// This node's address in its own Pod range, IPv4: source of what the node itself sends to Pods, of node port
+    /// flows to backends on other nodes, and of hairpins. The node must have it (on its VXLAN device).
+    pub overlay_v4: Address,
+    /// The same for IPv6; zero for none.
+    pub overlay_v6: Address,
+    /// This node's index.
+    pub node_index: u32,
+    /// Interface index of the VXLAN device.
+    pub overlay_ifindex: u32,
+    /// Interface index of the uplink.
+    pub uplink_ifindex: u32,
+    /// First NodePort, host order.
+    pub node_port_first: u16,
+    /// Last NodePort, host order.
+    pub node_port_last: u16,
+    /// First source port that translation may take, host order; outside of `net.ipv4.ip_local_port_range`.
+    pub source_port_first: u16,
+    /// Last source port that translation may take, host order.
+    pub source_port_last: u16,
+    /// UDP port of the VXLAN tunnel, host order: Pods may not send to it on a node.
+    pub overlay_port: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<Config>() == 96);
+
+/// Default of [`Config::source_port_first`]: just above Linux's default local port range (32768 to 60999).
+pub const SOURCE_PORT_FIRST: u16 = 61_000;
+/// Default of [`Config::source_port_last`].
+pub const SOURCE_PORT_LAST: u16 = 65_535;

@@ -1,0 +1,127 @@
+//! Flows: what was decided for a flow's first packet and holds for the rest of it.
+//!
+//! Every flow has two rows: the *first* row under the tuple as the client sends it, and its *twin* under the tuple as
+//! the other end answers. Each holds the tuple its packets leave with, so that one look-up translates in either
+//! direction, and the twin's key is `first.to` reversed. Flows that nothing translates have both rows too: they occupy
+//! their reverse tuple, so that no translated flow can take it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::address::Address;
+use crate::order::Be16;
+
+/// The ends of a packet: key of the map `flows` (with the protocol) and the ends a flow's packets leave with.
+/// For ICMP echo the port of the end that asks is the echo identifier, the other is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Tuple {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+const _: () = assert!(size_of::<Tuple>() == 40);
+
+impl Tuple {
+    /// The tuple of the packets that answer.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+/// [`Flow::flags`]: this row is the twin, its packets are the answers.
+pub const FLOW_TWIN: u16 = 1 << 0;
+/// [`Flow::flags`]: packets leave with another source address or port.
+pub const FLOW_SOURCE: u16 = 1 << 1;
+/// [`Flow::flags`]: packets leave with another destination address or port.
+pub const FLOW_DESTINATION: u16 = 1 << 2;
+/// [`Flow::flags`]: the source port was allocated from Weft's range.
+pub const FLOW_PORT_ALLOCATED: u16 = 1 << 3;
+/// [`Flow::flags`]: balanced as a node port.
+pub const FLOW_NODE_PORT: u16 = 1 << 4;
+
+/// [`Flow::tcp_seen`]: a SYN passed in this direction.
+pub const TCP_SEEN_SYN: u8 = 1 << 0;
+/// [`Flow::tcp_seen`]: a segment that is neither SYN nor RST passed in this direction.
+pub const TCP_SEEN_ACK: u8 = 1 << 1;
+/// [`Flow::tcp_seen`]: a FIN passed in this direction.
+pub const TCP_SEEN_FIN: u8 = 1 << 2;
+/// [`Flow::tcp_seen`]: a RST passed in this direction.
+pub const TCP_SEEN_RST: u8 = 1 << 3;
+
+/// How long a TCP connection may be silent before its tuple may be taken by another, seconds (RFC 5382: at least 2 h 4 min).
+pub const TCP_IDLE_SECONDS: u64 = 8_000;
+/// The same for a TCP connection that did not get past its SYN, or that saw FIN or RST.
+pub const TCP_CLOSING_SECONDS: u64 = 60;
+/// The same for UDP (RFC 4787: at least 2 min).
+pub const UDP_IDLE_SECONDS: u64 = 180;
+/// The same for ICMP echo.
+pub const ICMP_IDLE_SECONDS: u64 = 30;
+
+/// Value of the map `flows` (LRU: when it is full, rows not seen for long go first). Its key is [`Tuple`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Flow {
+    /// The tuple packets of this direction leave with; the protocol is the key's.
+    pub to: Tuple,
+    /// Last packet of this direction, nanoseconds of `CLOCK_MONOTONIC_COARSE`; the row's creation before the first.
+    pub seen_ns: u64,
+    /// Packets of this direction.
+    pub packets: u64,
+    /// Bytes of this direction, network header included.
+    pub bytes: u64,
+    /// [`crate::service::Service::id`] it was balanced by; 0 for none.
+    pub service_id: u32,
+    /// Its backend; 0 for none.
+    pub backend_id: u32,
+    /// [`crate::backend::Backend::generation`] when it was chosen.
+    pub generation: u32,
+    /// Interface whose packets were found to own the source address; 0 before that, or outside of Pods.
+    pub ifindex: u32,
+    /// `FLOW_*`.
+    pub flags: u16,
+    /// `TCP_SEEN_*` of this direction.
+    pub tcp_seen: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+const _: () = assert!(size_of::<Flow>() == 88);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    #[test]
+    fn a_tuple_reversed_twice_is_itself() {
+        let tuple = Tuple {
+            source: Address::from(Ipv4Addr::new(10, 244, 0, 5)),
+            destination: Address::from(Ipv4Addr::new(10, 96, 0, 1)),
+            source_port: Be16::new(40_000),
+            destination_port: Be16::new(443),
+            protocol: 6,
+            reserved: [0; 3],
+        };
+        assert_eq!(tuple.reversed().source_port.get(), 443);
+        assert_eq!(tuple.reversed().reversed(), tuple);
+    }
+}

@@ -1,0 +1,58 @@
+//! Why a packet or a connection was dropped. A number is stable for ever.
+
+use crate::numbered::numbered;
+
+numbered! {
+    /// A reason; [`Reason::None`] stands in events of flows that pass.
+    Reason {
+        /// Not dropped.
+        None = 0, "none";
+        /// A header is shorter than it says.
+        Malformed = 1, "malformed packet";
+        /// The source address is not the one of the Pod behind this interface.
+        ForeignSource = 2, "source address is not the pod's";
+        /// A later fragment came without its first.
+        FragmentUnknown = 3, "first fragment not seen";
+        /// The flow table has no room.
+        FlowTableFull = 4, "flow table full";
+        /// No source port is free towards this destination.
+        SourcePortsExhausted = 5, "source ports exhausted";
+        /// The Service has no ready backend.
+        NoBackend = 6, "service has no ready backend";
+        /// The address is in the Service range and no Service has this address, port and protocol.
+        NoService = 7, "no service at this address and port";
+        /// The address is in the Pod range and belongs to no Pod and no node.
+        NoSuchPod = 8, "no pod at this address";
+        /// A tunnelled packet came from an address that is no node's.
+        UnknownTunnelSource = 9, "tunnel source is not a node";
+        /// A Pod sent to the tunnel's port of a node.
+        PodToTunnel = 10, "pod may not send to the tunnel port";
+        /// The kernel refused to change the packet.
+        RewriteFailed = 11, "packet could not be rewritten";
+        /// The kernel refused the tunnel's key.
+        TunnelKeyFailed = 12, "tunnel key could not be set";
+        /// A packet in the tunnel is for an address that is not on this node.
+        NotHere = 13, "destination is not on this node";
+        /// IPv6 from a Pod, which has no route yet.
+        FamilyUnsupported = 14, "address family not supported";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_once_given() {
+        let known: [(u8, &str); 4] = [
+            (0, "none"),
+            (2, "source address is not the pod's"),
+            (6, "service has no ready backend"),
+            (9, "tunnel source is not a node"),
+        ];
+        for (number, text) in known {
+            assert_eq!(Reason::try_from(number).map(Reason::text), Ok(text));
+        }
+        assert_eq!(Reason::try_from(200), Err(200));
+    }
+}

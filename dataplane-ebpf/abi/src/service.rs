@@ -1,0 +1,75 @@
+//! Services: what an address and port stand for.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::address::Address;
+use crate::order::Be16;
+
+/// [`ServiceKey::scope`]: an address of the Service's own (ClusterIP, LoadBalancer); `address` is that address.
+pub const SCOPE_CLUSTER: u8 = 0;
+/// [`ServiceKey::scope`]: a port on every address of every node; `address` is zero.
+pub const SCOPE_NODE: u8 = 1;
+
+/// [`Service::flags`]: only backends of this node are in the slots (`internalTrafficPolicy` or `externalTrafficPolicy`
+/// `Local`), so that an empty Service says "no local backend".
+pub const SERVICE_LOCAL: u32 = 1 << 0;
+
+/// Key of the map `services`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ServiceKey {
+    /// The Service's address; zero in [`SCOPE_NODE`].
+    pub address: Address,
+    /// The Service's port, or the node port.
+    pub port: Be16,
+    /// IP protocol number: 6, 17.
+    pub protocol: u8,
+    /// [`SCOPE_CLUSTER`] or [`SCOPE_NODE`].
+    pub scope: u8,
+}
+
+const _: () = assert!(size_of::<ServiceKey>() == 20);
+
+/// Value of the map `services`: one port of one Service in one scope.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Service {
+    /// Number of this row, never 0; names its slots. Rows with the same backends may share one.
+    pub id: u32,
+    /// How many slots it has; 0: connections are refused with the reason "no backend". Slots are written before the
+    /// count grows and removed after it shrank.
+    pub backend_count: u32,
+    /// `SERVICE_*`.
+    pub flags: u32,
+    /// Session affinity by client address, seconds; 0 for none.
+    pub affinity_seconds: u32,
+}
+
+const _: () = assert!(size_of::<Service>() == 16);
+
+/// Key of the map `affinity` (LRU): which backend a client had.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct AffinityKey {
+    /// The client's address; for connections balanced at connect the client's netns cookie, which is the same for all
+    /// processes of one Pod and known before the source address is: first word zero, then one, then the cookie.
+    pub client: Address,
+    /// [`Service::id`].
+    pub service_id: u32,
+}
+
+const _: () = assert!(size_of::<AffinityKey>() == 20);
+
+/// Value of the map `affinity`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Affinity {
+    /// When it was used last, nanoseconds of `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
+    /// Its backend.
+    pub backend_id: u32,
+    /// [`crate::backend::Backend::generation`] at that time.
+    pub generation: u32,
+}
+
+const _: () = assert!(size_of::<Affinity>() == 16);
