@@ -1,0 +1,256 @@
+//! What the node's kernel should know, in plain Rust: Services, peers, addresses. Knows neither maps nor the API's objects.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A node, this one or another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Name of the Node object.
+    pub name: String,
+    /// Addresses on the underlay, at most one per family is used.
+    pub addresses: Vec<IpAddr>,
+    /// Ranges its Pods take their addresses from.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// Another node, as this one must know it.
+pub type Peer = Node;
+
+/// Transport protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, number 6.
+    Tcp,
+    /// UDP, number 17.
+    Udp,
+    /// SCTP, number 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// The IANA protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol of an IANA number, `None` for one that carries no Service.
+    #[must_use]
+    pub const fn of_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    /// The protocol of an API name (`TCP`, `UDP`, `SCTP`; empty counts as `TCP`).
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "" | "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// Namespace and name of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ServiceName {
+    /// Builds the pair.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What kind of addresses a Service has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Only an address inside the cluster.
+    #[default]
+    ClusterIp,
+    /// Also a port on every node.
+    NodePort,
+    /// Also an outside address.
+    LoadBalancer,
+}
+
+/// A Service with everything behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// Kind of addresses.
+    pub kind: ServiceType,
+    /// Addresses inside the cluster, one per family; none for a headless Service, which then has no rows.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Addresses outside of it that are routed to the nodes.
+    pub external_ips: Vec<IpAddr>,
+    /// Ports.
+    pub ports: Vec<ServicePort>,
+    /// Outside traffic only reaches endpoints of the node it came to, and keeps its source address.
+    pub external_local: bool,
+    /// Inside traffic only reaches endpoints of its own node.
+    pub internal_local: bool,
+    /// Seconds a client stays with one endpoint; 0 for no affinity.
+    pub affinity_seconds: u32,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name, empty for a Service's only port.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port number on the Service's addresses, host byte order.
+    pub port: u16,
+    /// Port number on every node, host byte order; 0 for none.
+    pub node_port: u16,
+    /// Who serves this port.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint of a Service's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port number, host byte order.
+    pub port: u16,
+    /// Node it runs on, empty when unknown.
+    pub node: String,
+    /// `namespace/name` of its Pod, empty when it is none.
+    pub pod: String,
+    /// Takes new connections.
+    pub ready: bool,
+    /// Answers, whether or not it is terminating.
+    pub serving: bool,
+    /// Its Pod is being deleted.
+    pub terminating: bool,
+}
+
+impl Endpoint {
+    /// A ready endpoint.
+    #[must_use]
+    pub fn ready(ip: IpAddr, port: u16, node: &str) -> Self {
+        Self {
+            ip,
+            port,
+            node: node.to_owned(),
+            pod: String::new(),
+            ready: true,
+            serving: true,
+            terminating: false,
+        }
+    }
+}
+
+/// Who has an address: for identities and for the names in events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// A Pod.
+    Pod {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// Node it runs on.
+        node: String,
+    },
+    /// A node itself.
+    Node {
+        /// Name.
+        name: String,
+    },
+}
+
+/// A complete view: what `Change::ReplaceAll` carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Other nodes by name.
+    pub peers: BTreeMap<String, Peer>,
+    /// Owners by address.
+    pub addresses: BTreeMap<IpAddr, Owner>,
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A complete view: what is not in it is removed. Nothing adopted from before a restart is removed before one came.
+    ReplaceAll(Box<Desired>),
+    /// A Service is there, or has become so.
+    PutService(Box<Service>),
+    /// A Service is gone.
+    RemoveService(ServiceName),
+    /// Another node is there, or has become so.
+    PutPeer(Peer),
+    /// Another node is gone.
+    RemovePeer(String),
+    /// An address belongs to somebody.
+    PutAddress(IpAddr, Owner),
+    /// An address belongs to nobody any more.
+    RemoveAddress(IpAddr),
+}
+
+impl Desired {
+    /// Takes a change in.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::ReplaceAll(all) => self.clone_from(all),
+            Change::PutService(service) => {
+                self.services.insert(service.name.clone(), (**service).clone());
+            }
+            Change::RemoveService(name) => {
+                self.services.remove(name);
+            }
+            Change::PutPeer(peer) => {
+                self.peers.insert(peer.name.clone(), peer.clone());
+            }
+            Change::RemovePeer(name) => {
+                self.peers.remove(name);
+            }
+            Change::PutAddress(ip, owner) => {
+                self.addresses.insert(*ip, owner.clone());
+            }
+            Change::RemoveAddress(ip) => {
+                self.addresses.remove(ip);
+            }
+        }
+    }
+}

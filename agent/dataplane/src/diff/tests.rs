@@ -1,0 +1,100 @@
+//! Properties of the diff: applied, it gives the new rows, and no step of it leaves a reader with nothing to hold on to.
+
+use std::collections::HashMap;
+
+use proptest::collection::{hash_map, vec};
+use proptest::prelude::*;
+use weft_dataplane_abi::backend::BACKEND_READY;
+use weft_dataplane_abi::order::Be16;
+
+use super::*;
+
+/// The kernel's side: maps that know nothing of each other.
+#[derive(Default)]
+struct Kernel {
+    services: HashMap<ServiceKey, Service>,
+    slots: HashMap<SlotKey, u32>,
+    backends: HashMap<u32, Backend>,
+    routes: HashMap<RouteKey, Route>,
+}
+
+impl Kernel {
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::PutBackend(id, row) => drop(self.backends.insert(id, row)),
+            Write::PutSlot(key, id) => drop(self.slots.insert(key, id)),
+            Write::RemoveSlot(key) => drop(self.slots.remove(&key)),
+            Write::PutService(key, row) => drop(self.services.insert(key, row)),
+            Write::RemoveService(key) => drop(self.services.remove(&key)),
+            Write::PutRoute(key, row) => drop(self.routes.insert(key, row)),
+            Write::RemoveRoute(key) => drop(self.routes.remove(&key)),
+            _ => {}
+        }
+    }
+
+    /// What a program that picks any slot of any Service would find.
+    fn every_slot_has_a_ready_backend(&self) -> bool {
+        self.services.values().all(|service| {
+            (0..service.backend_count).all(|index| {
+                let slot = self.slots.get(&SlotKey { service_id: service.id, index });
+                slot.and_then(|id| self.backends.get(id)).is_some_and(|row| row.flags & BACKEND_READY != 0)
+            })
+        })
+    }
+
+    fn ready(&self) -> HashMap<u32, Backend> {
+        self.backends.iter().filter(|(_, row)| row.flags & BACKEND_READY != 0).map(|(k, v)| (*k, *v)).collect()
+    }
+}
+
+fn backend(id: u32) -> Backend {
+    Backend { port: Be16::new(80), flags: BACKEND_READY, generation: 1, node_index: id % 3, ..Backend::default() }
+}
+
+fn rows() -> impl Strategy<Value = Rows> {
+    let services = hash_map(0_u16..6, (vec(1_u32..9, 0..6), 0_u32..2), 0..5);
+    let routes = hash_map(0_u32..8, 1_u32..4, 0..6);
+    (services, routes).prop_map(|(services, routes)| {
+        let mut rows = Rows::default();
+        for (port, (backends, affinity_seconds)) in services {
+            let key = ServiceKey { port: Be16::new(port), protocol: 6, ..ServiceKey::default() };
+            rows.backends.extend(backends.iter().map(|id| (*id, backend(*id))));
+            let backend_count = u32::try_from(backends.len()).expect("few");
+            let value = Service { id: u32::from(port) + 1, backend_count, flags: 0, affinity_seconds };
+            rows.services.insert(key, ServiceRow { value, backends });
+        }
+        for (bits, kind) in routes {
+            let key = RouteKey { prefix_bits: bits, ..RouteKey::default() };
+            rows.routes.insert(key, Route { kind, ..Route::default() });
+        }
+        rows
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_writes_lead_to_the_new_rows_and_every_step_is_safe(old in rows(), new in rows()) {
+        let mut kernel = Kernel::default();
+        for write in diff(&Rows::default(), &old) {
+            kernel.apply(write);
+            prop_assert!(kernel.every_slot_has_a_ready_backend());
+        }
+        for write in diff(&old, &new) {
+            kernel.apply(write);
+            prop_assert!(kernel.every_slot_has_a_ready_backend(), "after {write:?}");
+        }
+        let mut full = Kernel::default();
+        for write in diff(&Rows::default(), &new) {
+            full.apply(write);
+        }
+        prop_assert_eq!(&kernel.services, &full.services);
+        prop_assert_eq!(&kernel.slots, &full.slots);
+        prop_assert_eq!(&kernel.routes, &full.routes);
+        prop_assert_eq!(kernel.ready(), full.ready());
+    }
+
+    #[test]
+    fn the_same_rows_need_no_write(rows in rows()) {
+        prop_assert!(diff(&rows, &rows).is_empty());
+    }
+}

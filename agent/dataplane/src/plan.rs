@@ -1,0 +1,495 @@
+//! What is installed, who owns it, and the writes a change needs: ids are given here, stably and bounded. Pure.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use thiserror::Error;
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::backend::{BACKEND_READY, Backend};
+use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::service::{Service as ServiceValue, ServiceKey};
+
+use crate::config::Capacities;
+use crate::desired::{Change, Desired, Peer, Service, ServiceName};
+use crate::diff::{Write, diff};
+use crate::rows::{self, BackendKey, Rows, ServiceRow, Wanted};
+
+/// Why a change could not be taken in; nothing of the thing it names was written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// A table of the kernel has no room.
+    #[error("{what}: table {map} is full at {capacity} rows; raise its capacity")]
+    Full {
+        /// What had to go in.
+        what: String,
+        /// Which table.
+        map: &'static str,
+        /// Its rows.
+        capacity: u32,
+    },
+    /// Two Services want the same address and port.
+    #[error("{service}: {protocol} port {port} on {address} is {owner}'s")]
+    Taken {
+        /// The Service that came later.
+        service: ServiceName,
+        /// The address; unspecified for a NodePort.
+        address: std::net::IpAddr,
+        /// Port, host byte order.
+        port: u16,
+        /// IP protocol number.
+        protocol: u8,
+        /// The Service that has it.
+        owner: ServiceName,
+    },
+}
+
+/// A Service's port, as events and tables of the kernel name it by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortName {
+    /// The Service.
+    pub service: ServiceName,
+    /// Its port, host byte order.
+    pub port: u16,
+}
+
+/// Things other than Services that own rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// This node.
+    Node,
+    /// Another node, by name.
+    Peer(String),
+    /// A Pod, by UID.
+    Pod(String),
+}
+
+#[derive(Debug)]
+struct HeldBackend {
+    id: u32,
+    row: Backend,
+    users: u32,
+}
+
+/// Ids of rows of an array: 1 to `max`, the longest unused first.
+#[derive(Debug)]
+struct Ids {
+    next: u32,
+    max: u32,
+    free: VecDeque<u32>,
+}
+
+impl Ids {
+    fn take(&mut self) -> Option<u32> {
+        if self.next <= self.max {
+            self.next += 1;
+            return Some(self.next - 1);
+        }
+        self.free.pop_front()
+    }
+
+    fn left(&self) -> usize {
+        (self.max + 1).saturating_sub(self.next) as usize + self.free.len()
+    }
+}
+
+/// The mirror of the kernel's rows and their owners.
+#[derive(Debug)]
+pub struct Planner {
+    node: String,
+    capacities: Capacities,
+    services: HashMap<ServiceName, HashMap<ServiceKey, ServiceRow>>,
+    owners: HashMap<ServiceKey, ServiceName>,
+    ports: HashMap<u32, Arc<PortName>>,
+    backends: HashMap<BackendKey, HeldBackend>,
+    backend_keys: HashMap<u32, BackendKey>,
+    backend_ids: Ids,
+    generations: HashMap<u32, u32>,
+    service_id_next: u32,
+    slots: usize,
+    node_indexes: HashMap<String, u32>,
+    holders: HashMap<Holder, Rows>,
+    adopted: Rows,
+}
+
+impl Planner {
+    /// Begins with what the kernel holds: nothing on a fresh node, everything from before after a restart.
+    /// `generations` are those of all backend rows ever used.
+    #[must_use]
+    pub fn adopt(node: &str, capacities: Capacities, kernel: Rows, generations: HashMap<u32, u32>) -> Self {
+        let mut planner = Self {
+            node: node.to_owned(),
+            capacities,
+            services: HashMap::new(),
+            owners: HashMap::new(),
+            ports: HashMap::new(),
+            backends: HashMap::new(),
+            backend_keys: HashMap::new(),
+            backend_ids: Ids { next: 1, max: capacities.backends_max.saturating_sub(1), free: VecDeque::new() },
+            generations,
+            service_id_next: 1,
+            slots: 0,
+            node_indexes: HashMap::new(),
+            holders: HashMap::new(),
+            adopted: Rows::default(),
+        };
+        for (key, row) in &kernel.services {
+            planner.service_id_next = planner.service_id_next.max(row.value.id.wrapping_add(1));
+            planner.slots += row.backends.len();
+            for id in &row.backends {
+                if let Some(backend) = kernel.backends.get(id) {
+                    planner.adopt_backend(*id, *backend, key.protocol);
+                }
+            }
+        }
+        let next = planner.backend_keys.keys().max().map_or(1, |id| id + 1);
+        planner.backend_ids.next = next;
+        planner.backend_ids.free = (1..next).filter(|id| !planner.backend_keys.contains_key(id)).collect();
+        planner.adopted = kernel;
+        planner
+    }
+
+    fn adopt_backend(&mut self, id: u32, row: Backend, protocol: u8) {
+        let key = BackendKey { ip: row.address.ip(), port: row.port.get(), protocol };
+        // A row shared between protocols by mistake keeps its first key; the other's Service takes a new row.
+        if self.backend_keys.get(&id).is_some_and(|held| *held != key) {
+            return;
+        }
+        self.backend_keys.insert(id, key);
+        self.backends.entry(key).or_insert(HeldBackend { id, row, users: 0 }).users += 1;
+    }
+
+    /// The writes for a change, and what of it could not be done.
+    pub fn change(&mut self, change: &Change) -> (Vec<Write>, Vec<PlanError>) {
+        match change {
+            Change::ReplaceAll(desired) => self.replace_all(desired),
+            Change::PutService(service) => self.put_service(service),
+            Change::RemoveService(name) => (self.remove_service(name), Vec::new()),
+            Change::PutPeer(peer) => self.put_peer(peer),
+            Change::RemovePeer(name) => (self.remove(&Holder::Peer(name.clone())), Vec::new()),
+            // Names of addresses live in user space until policy needs their identities.
+            Change::PutAddress(..) | Change::RemoveAddress(_) => (Vec::new(), Vec::new()),
+        }
+    }
+
+    fn replace_all(&mut self, desired: &Desired) -> (Vec<Write>, Vec<PlanError>) {
+        let (mut writes, mut errors) = (Vec::new(), Vec::new());
+        let gone: Vec<ServiceName> =
+            self.services.keys().filter(|name| !desired.services.contains_key(*name)).cloned().collect();
+        for name in gone {
+            writes.extend(self.remove_service(&name));
+        }
+        for peer in desired.peers.values() {
+            let (more, failed) = self.put_peer(peer);
+            writes.extend(more);
+            errors.extend(failed);
+        }
+        for service in desired.services.values() {
+            let (more, failed) = self.put_service(service);
+            writes.extend(more);
+            errors.extend(failed);
+        }
+        let gone: Vec<Holder> = self
+            .holders
+            .keys()
+            .filter(|holder| matches!(holder, Holder::Peer(name) if !desired.peers.contains_key(name)))
+            .cloned()
+            .collect();
+        for holder in gone {
+            writes.extend(self.remove(&holder));
+        }
+        writes.extend(self.drop_adopted_services());
+        let adopted = std::mem::take(&mut self.adopted);
+        let nodes_and_routes = Rows { nodes: adopted.nodes, routes: adopted.routes, ..Rows::default() };
+        writes.extend(diff(&nodes_and_routes, &Rows::default()));
+        (writes, errors)
+    }
+
+    fn drop_adopted_services(&mut self) -> Vec<Write> {
+        let old = std::mem::take(&mut self.adopted.services);
+        self.swap_services(old, HashMap::new())
+    }
+
+    /// Drops Pods' rows from before a restart that nobody put again.
+    pub fn drop_adopted_pods(&mut self) -> Vec<Write> {
+        let endpoints = std::mem::take(&mut self.adopted.endpoints);
+        let netns = std::mem::take(&mut self.adopted.netns);
+        diff(&Rows { endpoints, netns, ..Rows::default() }, &Rows::default())
+    }
+
+    fn put_service(&mut self, service: &Service) -> (Vec<Write>, Vec<PlanError>) {
+        let name = &service.name;
+        let mut errors = Vec::new();
+        let mut wanted = rows::wanted(service, &self.node);
+        wanted.retain(|row| match self.owners.get(&row.key) {
+            Some(owner) if owner != name => {
+                errors.push(PlanError::Taken {
+                    service: name.clone(),
+                    address: row.key.address.ip(),
+                    port: row.key.port.get(),
+                    protocol: row.key.protocol,
+                    owner: owner.clone(),
+                });
+                false
+            }
+            _ => true,
+        });
+        if let Err(error) = self.room_for(name, &wanted) {
+            errors.push(error);
+            return (Vec::new(), errors);
+        }
+        let mut old = self.services.remove(name).unwrap_or_default();
+        for row in &wanted {
+            if let Some(adopted) = self.adopted.services.remove(&row.key) {
+                old.insert(row.key, adopted);
+            }
+        }
+        let new: HashMap<ServiceKey, ServiceRow> =
+            wanted.into_iter().map(|row| (row.key, self.row(row, &old))).collect();
+        for (key, row) in &new {
+            self.owners.insert(*key, name.clone());
+            let port = PortName { service: name.clone(), port: key.port.get() };
+            self.ports.insert(row.value.id, Arc::new(port));
+        }
+        for (key, row) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
+            self.owners.remove(key);
+            self.ports.remove(&row.value.id);
+        }
+        self.services.insert(name.clone(), new.clone());
+        (self.swap_services(old, new), errors)
+    }
+
+    fn remove_service(&mut self, name: &ServiceName) -> Vec<Write> {
+        let old = self.services.remove(name).unwrap_or_default();
+        for (key, row) in &old {
+            self.owners.remove(key);
+            self.ports.remove(&row.value.id);
+        }
+        self.swap_services(old, HashMap::new())
+    }
+
+    /// The row of a wanted one: its id kept where it has one, its backends held once more.
+    fn row(&mut self, wanted: Wanted, old: &HashMap<ServiceKey, ServiceRow>) -> ServiceRow {
+        let id = old.get(&wanted.key).map_or_else(
+            || {
+                self.service_id_next = self.service_id_next.wrapping_add(1).max(2);
+                self.service_id_next - 1
+            },
+            |row| row.value.id,
+        );
+        let backends: Vec<u32> =
+            wanted.backends.into_iter().filter_map(|(key, node)| self.hold(key, &node)).collect();
+        let value = ServiceValue {
+            id,
+            backend_count: u32::try_from(backends.len()).unwrap_or(u32::MAX),
+            flags: wanted.flags,
+            affinity_seconds: wanted.affinity_seconds,
+        };
+        ServiceRow { value, backends }
+    }
+
+    fn hold(&mut self, key: BackendKey, node: &str) -> Option<u32> {
+        if let Some(held) = self.backends.get_mut(&key) {
+            held.users += 1;
+            return Some(held.id);
+        }
+        let id = self.backend_ids.take()?;
+        let generation = self.generations.get(&id).map_or(1, |last| last.wrapping_add(1));
+        self.generations.insert(id, generation);
+        let row = Backend {
+            address: Address::from(key.ip),
+            port: Be16::new(key.port),
+            flags: BACKEND_READY,
+            generation,
+            node_index: if node.is_empty() { 0 } else { self.node_index(node, None) },
+            reserved: 0,
+        };
+        self.backend_keys.insert(id, key);
+        self.backends.insert(key, HeldBackend { id, row, users: 1 });
+        Some(id)
+    }
+
+    /// The writes from old rows to new ones whose backends are held already; lets go of the old ones' backends.
+    fn swap_services(
+        &mut self,
+        old: HashMap<ServiceKey, ServiceRow>,
+        new: HashMap<ServiceKey, ServiceRow>,
+    ) -> Vec<Write> {
+        let ids = |rows: &HashMap<ServiceKey, ServiceRow>| -> Vec<u32> {
+            rows.values().flat_map(|row| row.backends.iter().copied()).collect()
+        };
+        let (old_ids, new_ids) = (ids(&old), ids(&new));
+        self.slots = (self.slots + new_ids.len()).saturating_sub(old_ids.len());
+        let mut before = Rows { services: old, ..Rows::default() };
+        let mut after = Rows { services: new, ..Rows::default() };
+        let known: HashSet<u32> = old_ids.iter().copied().collect();
+        for id in &new_ids {
+            // Held by nobody but the new rows: it is new, and must be written.
+            if let Some(held) = self.backend_keys.get(id).and_then(|key| self.backends.get(key)) {
+                after.backends.insert(*id, held.row);
+                let mine = new_ids.iter().filter(|other| *other == id).count();
+                if known.contains(id) || held.users as usize > mine {
+                    before.backends.insert(*id, held.row);
+                }
+            }
+        }
+        for id in old_ids {
+            self.release(id, &mut before);
+        }
+        diff(&before, &after)
+    }
+
+    fn release(&mut self, id: u32, before: &mut Rows) {
+        let Some(key) = self.backend_keys.get(&id).copied() else { return };
+        let Some(held) = self.backends.get_mut(&key) else { return };
+        held.users = held.users.saturating_sub(1);
+        if held.users == 0 {
+            before.backends.insert(id, held.row);
+            self.generations.insert(id, held.row.generation.wrapping_add(1));
+            self.backends.remove(&key);
+            self.backend_keys.remove(&id);
+            self.backend_ids.free.push_back(id);
+        }
+    }
+
+    fn room_for(&self, name: &ServiceName, wanted: &[Wanted]) -> Result<(), PlanError> {
+        let full = |map, capacity| PlanError::Full { what: format!("Service {name}"), map, capacity };
+        let own = self.services.get(name);
+        let rows_own = own.map_or(0, HashMap::len);
+        let adopted = wanted.iter().filter(|row| self.adopted.services.contains_key(&row.key)).count();
+        let rows =
+            (self.owners.len() + self.adopted.services.len() + wanted.len()).saturating_sub(rows_own + adopted);
+        if rows > self.capacities.services_max as usize {
+            return Err(full("services", self.capacities.services_max));
+        }
+        let slots_own: usize = own.into_iter().flat_map(HashMap::values).map(|row| row.backends.len()).sum();
+        let slots_wanted: usize = wanted.iter().map(|row| row.backends.len()).sum();
+        if (self.slots + slots_wanted).saturating_sub(slots_own) > self.capacities.slots_max as usize {
+            return Err(full("slots", self.capacities.slots_max));
+        }
+        let new: HashSet<&BackendKey> = wanted
+            .iter()
+            .flat_map(|row| row.backends.iter().map(|(key, _)| key))
+            .filter(|key| !self.backends.contains_key(key))
+            .collect();
+        if new.len() > self.backend_ids.left() {
+            return Err(full("backends", self.capacities.backends_max));
+        }
+        Ok(())
+    }
+
+    /// The index of a node: kept while this planner lives, taken over from the kernel's row of `address` if free.
+    pub fn node_index(&mut self, name: &str, address: Option<Address>) -> u32 {
+        if let Some(index) = self.node_indexes.get(name) {
+            return *index;
+        }
+        let used: HashSet<u32> = self.node_indexes.values().copied().collect();
+        let kept = address
+            .and_then(|address| self.adopted.nodes.get(&address))
+            .map(|row| row.index)
+            .filter(|index| !used.contains(index));
+        let index = kept.unwrap_or_else(|| {
+            let adopted = self.adopted.nodes.values().map(|row| row.index);
+            used.iter().copied().chain(adopted).max().unwrap_or(0) + 1
+        });
+        self.node_indexes.insert(name.to_owned(), index);
+        index
+    }
+
+    fn put_peer(&mut self, peer: &Peer) -> (Vec<Write>, Vec<PlanError>) {
+        let index = self.node_index(&peer.name, peer.addresses.first().map(|ip| Address::from(*ip)));
+        match self.put(Holder::Peer(peer.name.clone()), rows::of_peer(peer, index)) {
+            Ok(writes) => (writes, Vec::new()),
+            Err(error) => (Vec::new(), vec![error]),
+        }
+    }
+
+    /// Makes `rows` the rows of a holder.
+    ///
+    /// # Errors
+    /// A table has no room; nothing changes then.
+    pub fn put(&mut self, holder: Holder, rows: Rows) -> Result<Vec<Write>, PlanError> {
+        self.room_for_rows(&holder, &rows)?;
+        let mut old = self.holders.remove(&holder).unwrap_or_default();
+        take_over(&mut self.adopted.routes, &rows.routes, &mut old.routes);
+        take_over(&mut self.adopted.nodes, &rows.nodes, &mut old.nodes);
+        take_over(&mut self.adopted.endpoints, &rows.endpoints, &mut old.endpoints);
+        take_over(&mut self.adopted.netns, &rows.netns, &mut old.netns);
+        self.spare_shared(&mut old, &rows);
+        let writes = diff(&old, &rows);
+        self.holders.insert(holder, rows);
+        Ok(writes)
+    }
+
+    /// Removes a holder's rows, those excepted that another one has too.
+    pub fn remove(&mut self, holder: &Holder) -> Vec<Write> {
+        let mut old = self.holders.remove(holder).unwrap_or_default();
+        self.spare_shared(&mut old, &Rows::default());
+        diff(&old, &Rows::default())
+    }
+
+    fn spare_shared(&self, old: &mut Rows, new: &Rows) {
+        for other in self.holders.values() {
+            old.routes.retain(|key, _| new.routes.contains_key(key) || !other.routes.contains_key(key));
+            old.nodes.retain(|key, _| new.nodes.contains_key(key) || !other.nodes.contains_key(key));
+            old.endpoints
+                .retain(|key, _| new.endpoints.contains_key(key) || !other.endpoints.contains_key(key));
+            old.netns.retain(|key, _| new.netns.contains_key(key) || !other.netns.contains_key(key));
+        }
+    }
+
+    fn room_for_rows(&self, holder: &Holder, rows: &Rows) -> Result<(), PlanError> {
+        let others = |count: fn(&Rows) -> usize| -> usize {
+            self.holders.iter().filter(|(other, _)| *other != holder).map(|(_, rows)| count(rows)).sum()
+        };
+        let checks: [(&'static str, u32, fn(&Rows) -> usize); 4] = [
+            ("routes", self.capacities.routes_max, |rows| rows.routes.len()),
+            ("nodes", self.capacities.nodes_max, |rows| rows.nodes.len()),
+            ("endpoints", self.capacities.endpoints_max, |rows| rows.endpoints.len()),
+            ("netns", self.capacities.namespaces_max, |rows| rows.netns.len()),
+        ];
+        for (map, capacity, count) in checks {
+            if count(rows) > 0 && others(count) + count(rows) > capacity as usize {
+                return Err(PlanError::Full { what: format!("{holder:?}"), map, capacity });
+            }
+        }
+        Ok(())
+    }
+
+    /// The Service port that has a number; `None` for one that is gone.
+    #[must_use]
+    pub fn port_of(&self, service_id: u32) -> Option<Arc<PortName>> {
+        self.ports.get(&service_id).cloned()
+    }
+
+    /// Rows in use: services, slots, backends.
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize, usize) {
+        (self.owners.len() + self.adopted.services.len(), self.slots, self.backends.len())
+    }
+
+    /// All rows of Services, each with its name and the backends by slot.
+    pub fn service_rows(&self) -> impl Iterator<Item = (&ServiceName, &ServiceKey, &ServiceRow)> {
+        self.services.iter().flat_map(|(name, rows)| rows.iter().map(move |(key, row)| (name, key, row)))
+    }
+
+    /// Address and port of a backend.
+    #[must_use]
+    pub fn backend(&self, id: u32) -> Option<&BackendKey> {
+        self.backend_keys.get(&id)
+    }
+}
+
+fn take_over<K: Copy + Eq + std::hash::Hash, V>(
+    adopted: &mut HashMap<K, V>,
+    wanted: &HashMap<K, V>,
+    old: &mut HashMap<K, V>,
+) {
+    for key in wanted.keys() {
+        if let Some(value) = adopted.remove(key) {
+            old.insert(*key, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Map rows as this crate holds them, and what one Service, peer or node means in rows. Pure: ids are arguments.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::backend::Backend;
+use weft_dataplane_abi::endpoint::{Endpoint as EndpointRow, NETNS_NODE, Netns};
+use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::route::{
+    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
+};
+use weft_dataplane_abi::service::{
+    SCOPE_CLUSTER, SCOPE_NODE, SERVICE_LOCAL, Service as ServiceValue, ServiceKey,
+};
+
+use crate::config::Config;
+use crate::desired::{Endpoint, Peer, Service, ServicePort};
+
+/// A Service row together with its slots: `backends[i]` is the backend of slot `i`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceRow {
+    /// The row; its `backend_count` is the length of `backends`.
+    pub value: ServiceValue,
+    /// Ids of backends, by slot.
+    pub backends: Vec<u32>,
+}
+
+/// A set of rows: all of the kernel's, or those of one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Maps `services` and `slots`.
+    pub services: HashMap<ServiceKey, ServiceRow>,
+    /// Map `backends`: only rows that stand for a ready backend.
+    pub backends: HashMap<u32, Backend>,
+    /// Map `routes`.
+    pub routes: HashMap<RouteKey, Route>,
+    /// Map `nodes`.
+    pub nodes: HashMap<Address, NodeRow>,
+    /// Map `endpoints`.
+    pub endpoints: HashMap<Address, EndpointRow>,
+    /// Map `netns`.
+    pub netns: HashMap<u64, Netns>,
+}
+
+/// What makes a backend one: address, port (host order) and protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendKey {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port, host byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+/// One row a Service wants, before ids are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its key.
+    pub key: ServiceKey,
+    /// `SERVICE_*`.
+    pub flags: u32,
+    /// Seconds of affinity, 0 for none.
+    pub affinity_seconds: u32,
+    /// Its backends in slot order, each with the name of its node.
+    pub backends: Vec<(BackendKey, String)>,
+}
+
+/// The rows a Service wants on the node called `local`. A headless Service wants none.
+#[must_use]
+pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
+    let mut rows = Vec::new();
+    let Some(first) = service.cluster_ips.first() else {
+        return rows;
+    };
+    for port in &service.ports {
+        let row = |address: Option<IpAddr>, number: u16, only_local: bool| {
+            let v6 = address.unwrap_or(*first).is_ipv6();
+            let scope = if address.is_some() { SCOPE_CLUSTER } else { SCOPE_NODE };
+            Wanted {
+                key: service_key(address, number, port.protocol.number(), scope),
+                flags: if only_local { SERVICE_LOCAL } else { 0 },
+                affinity_seconds: service.affinity_seconds,
+                backends: serving(port, v6, only_local.then_some(local)),
+            }
+        };
+        rows.extend(service.cluster_ips.iter().map(|ip| row(Some(*ip), port.port, service.internal_local)));
+        rows.extend(service.external_ips.iter().map(|ip| row(Some(*ip), port.port, service.external_local)));
+        if port.node_port != 0 {
+            rows.push(row(None, port.node_port, service.external_local));
+        }
+    }
+    rows
+}
+
+/// The key of a Service row; no address: a NodePort.
+#[must_use]
+pub fn service_key(address: Option<IpAddr>, port: u16, protocol: u8, scope: u8) -> ServiceKey {
+    ServiceKey {
+        address: address.map_or(Address::ZERO, Address::from),
+        port: Be16::new(port),
+        protocol,
+        scope,
+    }
+}
+
+/// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
+/// (as Kubernetes does, KEP-1669). Sorted, without doubles.
+fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(BackendKey, String)> {
+    let pick = |takes: fn(&Endpoint) -> bool| {
+        let mut picked: Vec<_> = port
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint))
+            .filter(|endpoint| only_on.is_none_or(|node| endpoint.node == node))
+            .map(|endpoint| {
+                let key = BackendKey {
+                    ip: endpoint.ip,
+                    port: endpoint.port,
+                    protocol: port.protocol.number(),
+                };
+                (key, endpoint.node.clone())
+            })
+            .collect();
+        picked.sort();
+        picked.dedup_by_key(|(key, _)| *key);
+        picked
+    };
+    let ready = pick(|endpoint| endpoint.ready && !endpoint.terminating);
+    if ready.is_empty() { pick(|endpoint| endpoint.serving && endpoint.terminating) } else { ready }
+}
+
+/// The key of a range in the routing table.
+#[must_use]
+pub fn route_key(range: IpNet) -> RouteKey {
+    let bits = u32::from(range.prefix_len());
+    RouteKey {
+        prefix_bits: if range.addr().is_ipv4() { bits + 96 } else { bits },
+        address: Address::from(range.network()),
+    }
+}
+
+/// The rows of another node: its addresses, and the way to its Pods.
+#[must_use]
+pub fn of_peer(peer: &Peer, index: u32) -> Rows {
+    let mut rows = Rows::default();
+    for ip in &peer.addresses {
+        rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: 0 });
+    }
+    if let Some(tunnel) = peer.addresses.first() {
+        let route = Route { kind: ROUTE_TUNNEL, node_index: index, tunnel: Address::from(*tunnel) };
+        rows.routes.extend(peer.pod_cidrs.iter().map(|range| (route_key(*range), route)));
+    }
+    rows
+}
+
+/// The rows of this node itself; `cookie` is its network namespace's.
+#[must_use]
+pub fn of_this_node(config: &Config, index: u32, cookie: u64) -> Rows {
+    let mut rows = Rows::default();
+    let route = |kind| Route { kind, node_index: index, tunnel: Address::ZERO };
+    for range in config.cluster_cidrs.iter().chain(&config.node.pod_cidrs) {
+        rows.routes.insert(route_key(*range), route(ROUTE_NOWHERE));
+    }
+    for range in &config.service_cidrs {
+        rows.routes.insert(route_key(*range), route(ROUTE_SERVICE));
+    }
+    let overlay = [false, true].into_iter().filter_map(|v6| config.overlay_address(v6));
+    for ip in config.node.addresses.iter().copied().chain(overlay).chain(config.answered_here.iter().copied())
+    {
+        rows.routes.insert(route_key(IpNet::from(ip)), route(ROUTE_HOST));
+    }
+    for ip in &config.node.addresses {
+        rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: NODE_SELF });
+    }
+    rows.netns.insert(cookie, Netns { kind: NETNS_NODE, reserved: 0 });
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::{Protocol, ServiceName, ServiceType};
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn service() -> Service {
+        let mut terminating = Endpoint::ready(ip("10.244.2.9"), 8080, "node-2");
+        terminating.ready = false;
+        terminating.terminating = true;
+        Service {
+            name: ServiceName::new("default", "web"),
+            kind: ServiceType::NodePort,
+            cluster_ips: vec![ip("10.96.0.7")],
+            ports: vec![ServicePort {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: 30_080,
+                endpoints: vec![
+                    Endpoint::ready(ip("10.244.2.3"), 8080, "node-2"),
+                    Endpoint::ready(ip("10.244.1.3"), 8080, "node-1"),
+                    Endpoint::ready(ip("10.244.1.3"), 8080, "node-1"),
+                    terminating,
+                ],
+            }],
+            external_local: true,
+            ..Service::default()
+        }
+    }
+
+    #[test]
+    fn a_node_port_service_wants_two_rows_and_local_means_local() {
+        let rows = wanted(&service(), "node-1");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].key.scope, SCOPE_CLUSTER);
+        assert_eq!(rows[0].backends.len(), 2, "sorted, single, without the terminating one");
+        assert_eq!(rows[1].key.scope, SCOPE_NODE);
+        assert!(rows[1].key.address.is_zero());
+        assert_eq!(rows[1].flags, SERVICE_LOCAL);
+        assert_eq!(rows[1].backends.len(), 1);
+        assert!(wanted(&service(), "node-3")[1].backends.is_empty());
+    }
+
+    #[test]
+    fn terminating_endpoints_serve_when_nobody_else_does() {
+        let mut service = service();
+        service.ports[0].endpoints.retain(|endpoint| endpoint.terminating);
+        assert_eq!(wanted(&service, "node-1")[0].backends.len(), 1);
+    }
+
+    #[test]
+    fn a_headless_service_has_no_rows() {
+        let headless = Service { cluster_ips: Vec::new(), ..service() };
+        assert!(wanted(&headless, "node-1").is_empty());
+    }
+
+    #[test]
+    fn v4_ranges_are_mapped() {
+        let key = route_key("10.244.1.7/24".parse().expect("a range"));
+        assert_eq!(key.prefix_bits, 120);
+        assert_eq!(key.address.ip(), ip("10.244.1.0"));
+    }
+}
