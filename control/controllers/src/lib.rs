@@ -5,7 +5,9 @@
 
 pub mod action;
 pub mod node_view;
+mod pod_facts;
 pub mod record;
+mod replica_set;
 pub mod service_address;
 pub mod settings;
 pub mod table;

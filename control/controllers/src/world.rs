@@ -190,6 +190,11 @@ impl World {
         self.owned_by(uid).filter_map(|entry| entry.view())
     }
 
+    /// The Pods or ReplicaSets that no controller manages.
+    pub fn orphans<'a, V: Viewed>(&'a self) -> impl Iterator<Item = &'a V> + use<'a, V> {
+        self.owned("")
+    }
+
     /// The EndpointSlices whose `kubernetes.io/service-name` label names the Service.
     pub fn slices_of<'a>(&'a self, service: &ObjectKey) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
         self.index.slices_of(service).filter_map(|key| self.entry(&weft_api::kind::ENDPOINT_SLICE, key))

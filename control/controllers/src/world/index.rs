@@ -34,6 +34,9 @@ impl Index {
         for owner in &object.meta.owner_references {
             self.by_owner.entry(owner.uid.clone()).or_default().insert((kind_name(object.kind), key.clone()));
         }
+        if is_orphan(entry) {
+            self.by_owner.entry(String::new()).or_default().insert((kind_name(object.kind), key.clone()));
+        }
         if let Some(service) = service_of(entry) {
             self.slices_by_service.entry(service).or_default().insert(key.clone());
         }
@@ -51,6 +54,9 @@ impl Index {
         self.by_uid.remove(&object.meta.uid);
         for owner in &object.meta.owner_references {
             remove_from(&mut self.by_owner, &owner.uid, &(kind_name(object.kind), key.clone()));
+        }
+        if is_orphan(entry) {
+            remove_from(&mut self.by_owner, &String::new(), &(kind_name(object.kind), key.clone()));
         }
         if let Some(service) = service_of(entry) {
             remove_from(&mut self.slices_by_service, &service, &key);
@@ -106,6 +112,12 @@ fn kind_name(kind: &'static Kind) -> KindName {
 /// Whether the Pod holds resources of its node: bound and not ended.
 fn takes_room(pod: &Pod) -> bool {
     !pod.spec.node_name.is_empty() && !pod.status.is_finished()
+}
+
+/// Whether a controller might adopt the object: such ones stand in `by_owner` under the empty UID.
+fn is_orphan(entry: &Entry) -> bool {
+    let kind = entry.object.kind;
+    (kind == &kind::POD || kind == &kind::REPLICA_SET) && entry.object.meta.controller().is_none()
 }
 
 fn service_of(entry: &Entry) -> Option<ObjectKey> {
