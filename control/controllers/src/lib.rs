@@ -4,6 +4,7 @@
 //! reads no clock, no random source and no socket: time and a random number come in [`table::Context`].
 
 pub mod action;
+mod deployment;
 pub mod node_view;
 mod pod_facts;
 pub mod record;

@@ -83,4 +83,4 @@ pub(crate) fn no_start(_: &Context) -> Vec<LoopKey> {
 }
 
 /// Every loop.
-pub static LOOPS: &[Loop] = &[crate::replica_set::LOOP];
+pub static LOOPS: &[Loop] = &[crate::deployment::LOOP, crate::replica_set::LOOP];
