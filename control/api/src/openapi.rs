@@ -91,10 +91,10 @@ fn make(group: &str, version: &str) -> Value {
     while let Some(name) = open.pop() {
         let Some(definition) = schema::definition(name) else { continue };
         for field in &definition.fields {
-            if let Some(inner) = field.type_.definition() {
-                if wanted.insert(inner.name) {
-                    open.push(inner.name);
-                }
+            if let Some(inner) = field.type_.definition()
+                && wanted.insert(inner.name)
+            {
+                open.push(inner.name);
             }
         }
     }
@@ -287,7 +287,7 @@ fn operation(kind: &Kind, action: &str, suffix: &str) -> Value {
     });
     match action {
         "post" | "put" => {
-            out["requestBody"] = json!({"required": true, "content": media(reference(kind.schema))})
+            out["requestBody"] = json!({"required": true, "content": media(reference(kind.schema))});
         }
         "delete" | "deletecollection" => {
             out["requestBody"] = json!({"content": media(reference(schema::DELETE_OPTIONS))});

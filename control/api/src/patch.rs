@@ -98,7 +98,7 @@ fn apply_to(
     let mut object = current.clone();
     match type_ {
         PatchType::Json => json::apply(&mut object, patch)?,
-        PatchType::Merge => merge::apply(&mut object, patch)?,
+        PatchType::Merge => merge::apply(&mut object, &patch)?,
         PatchType::Strategic => strategic::apply(&mut object, patch, crate::schema::definition(schema))?,
         PatchType::Apply => return Err(None),
     }

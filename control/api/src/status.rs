@@ -16,7 +16,7 @@ pub struct Status {
     /// For people.
     pub message: String,
     /// What the refusal is about.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 /// What a refusal is about.
@@ -76,7 +76,7 @@ impl Status {
     #[must_use]
     pub fn path_not_found() -> Self {
         let mut status = Self::new(404, "NotFound", "the server could not find the requested resource");
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
@@ -120,13 +120,13 @@ impl Status {
             several => format!("[{}]", several.join(", ")),
         };
         let mut status = Self::new(422, "Invalid", format!("{what} \"{name}\" is invalid: {told}"));
-        status.details = Some(Details {
+        status.details = Some(Box::new(Details {
             name: name.to_owned(),
             group: group.to_owned(),
             kind: kind.to_owned(),
             causes: errors.iter().map(FieldError::cause).collect(),
             retry_after_seconds: 0,
-        });
+        }));
         status
     }
 
@@ -146,7 +146,7 @@ impl Status {
     #[must_use]
     pub fn forbidden_request(message: impl Into<String>) -> Self {
         let mut status = Self::new(403, "Forbidden", message);
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
@@ -176,7 +176,7 @@ impl Status {
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         );
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
@@ -227,13 +227,13 @@ impl Status {
     pub fn internal(message: impl fmt::Display) -> Self {
         let mut status = Self::new(500, "InternalError", format!("Internal error occurred: {message}"));
         let cause = Cause { reason: "", message: message.to_string(), field: String::new() };
-        status.details = Some(Details { causes: vec![cause], ..Details::default() });
+        status.details = Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
         status
     }
 
     fn retry(code: u16, reason: &'static str, message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let mut status = Self::new(code, reason, message);
-        status.details = Some(Details { retry_after_seconds, ..Details::default() });
+        status.details = Some(Box::new(Details { retry_after_seconds, ..Details::default() }));
         status
     }
 

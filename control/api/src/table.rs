@@ -125,10 +125,10 @@ pub fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) 
         }
         IncludeObject::Object => row["object"] = object.clone(),
     }
-    if *kind == kind::POD {
-        if let Some(condition) = pod::completed(object) {
-            row["conditions"] = json!([condition]);
-        }
+    if *kind == kind::POD
+        && let Some(condition) = pod::completed(object)
+    {
+        row["conditions"] = json!([condition]);
     }
     row
 }
@@ -136,13 +136,10 @@ pub fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) 
 /// A whole table; `list_meta` is the list's `metadata`. Events of a watch after the first leave the columns out.
 pub fn table(kind: &Kind, rows: Vec<Value>, list_meta: Value, with_columns: bool) -> Value {
     let columns = if with_columns { columns(kind) } else { json!([]) };
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": list_meta,
-        "columnDefinitions": columns,
-        "rows": Value::Array(rows),
-    })
+    let mut table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": columns});
+    table["metadata"] = list_meta;
+    table["rows"] = Value::Array(rows);
+    table
 }
 
 /// Whether an `Accept` header asks for a Table.

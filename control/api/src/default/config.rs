@@ -7,16 +7,16 @@ use super::{made, objects, set};
 pub(super) fn namespace(namespace: &mut Map<String, Value>) {
     let name =
         namespace.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str).map(str::to_owned);
-    if let (Some(name), Some(meta)) = (name.filter(|n| !n.is_empty()), made(namespace, "metadata")) {
-        if let Some(labels) = made(meta, "labels") {
-            labels.insert("kubernetes.io/metadata.name".into(), name.into());
-        }
+    if let (Some(name), Some(meta)) = (name.filter(|n| !n.is_empty()), made(namespace, "metadata"))
+        && let Some(labels) = made(meta, "labels")
+    {
+        labels.insert("kubernetes.io/metadata.name".into(), name.into());
     }
     // Only at creation; an update's finalizers are what they are.
-    if !namespace.contains_key("status") {
-        if let Some(spec) = made(namespace, "spec") {
-            set(spec, "finalizers", json!(["kubernetes"]));
-        }
+    if !namespace.contains_key("status")
+        && let Some(spec) = made(namespace, "spec")
+    {
+        set(spec, "finalizers", json!(["kubernetes"]));
     }
     if let Some(status) = made(namespace, "status") {
         set(status, "phase", "Active");
@@ -25,22 +25,22 @@ pub(super) fn namespace(namespace: &mut Map<String, Value>) {
 
 pub(super) fn node(node: &mut Map<String, Value>) {
     let Some(status) = made(node, "status") else { return };
-    if !status.contains_key("allocatable") {
-        if let Some(capacity) = status.get("capacity").cloned() {
-            status.insert("allocatable".into(), capacity);
-        }
+    if !status.contains_key("allocatable")
+        && let Some(capacity) = status.get("capacity").cloned()
+    {
+        status.insert("allocatable".into(), capacity);
     }
 }
 
 /// `stringData` goes into `data`, base64; it is never stored.
 pub(super) fn secret(secret: &mut Map<String, Value>) {
     use base64::Engine as _;
-    if let Some(Value::Object(texts)) = secret.remove("stringData") {
-        if let Some(data) = made(secret, "data") {
-            for (key, text) in texts {
-                let text = text.as_str().unwrap_or("");
-                data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
-            }
+    if let Some(Value::Object(texts)) = secret.remove("stringData")
+        && let Some(data) = made(secret, "data")
+    {
+        for (key, text) in texts {
+            let text = text.as_str().unwrap_or("");
+            data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
         }
     }
     set(secret, "type", "Opaque");

@@ -53,10 +53,8 @@ fn container(container: &mut Map<String, Value>, host_network: bool) {
     made(container, "resources");
     for port in objects(container, "ports") {
         set(port, "protocol", "TCP");
-        if host_network {
-            if let Some(number) = port.get("containerPort").and_then(Value::as_i64) {
-                set_number(port, "hostPort", number);
-            }
+        if host_network && let Some(number) = port.get("containerPort").and_then(Value::as_i64) {
+            set_number(port, "hostPort", number);
         }
     }
     for variable in objects(container, "env") {
@@ -100,10 +98,10 @@ fn probe(probe: &mut Map<String, Value>) {
     if let Some(http) = object(probe, "httpGet") {
         http_get(http);
     }
-    if let Some(grpc) = object(probe, "grpc") {
-        if grpc.get("service").is_none_or(Value::is_null) {
-            grpc.insert("service".into(), "".into());
-        }
+    if let Some(grpc) = object(probe, "grpc")
+        && grpc.get("service").is_none_or(Value::is_null)
+    {
+        grpc.insert("service".into(), "".into());
     }
 }
 
@@ -122,10 +120,10 @@ fn volume(volume: &mut Map<String, Value>) {
             set(source, "defaultMode", MODE);
         }
     }
-    if let Some(host) = object(volume, "hostPath") {
-        if host.get("type").is_none_or(Value::is_null) {
-            host.insert("type".into(), "".into());
-        }
+    if let Some(host) = object(volume, "hostPath")
+        && host.get("type").is_none_or(Value::is_null)
+    {
+        host.insert("type".into(), "".into());
     }
     if let Some(downward) = object(volume, "downwardAPI") {
         downward_items(downward);

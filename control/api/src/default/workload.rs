@@ -11,11 +11,11 @@ pub(super) fn deployment(deployment: &mut Map<String, Value>) {
     set(spec, "progressDeadlineSeconds", 600);
     if let Some(strategy) = made(spec, "strategy") {
         set(strategy, "type", "RollingUpdate");
-        if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate") {
-            if let Some(rolling) = made(strategy, "rollingUpdate") {
-                set(rolling, "maxUnavailable", "25%");
-                set(rolling, "maxSurge", "25%");
-            }
+        if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate")
+            && let Some(rolling) = made(strategy, "rollingUpdate")
+        {
+            set(rolling, "maxUnavailable", "25%");
+            set(rolling, "maxSurge", "25%");
         }
     }
     template(spec);

@@ -12,7 +12,7 @@ fn cells(kind: &Kind, mut object: Value) -> Vec<Value> {
     row(kind, &object, now, IncludeObject::None)["cells"].as_array().unwrap().clone()
 }
 
-fn pod(status: Value) -> Vec<Value> {
+fn pod(status: &Value) -> Vec<Value> {
     cells(
         &kind::POD,
         json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}], "nodeName": "n1"}, "status": status}),
@@ -23,22 +23,22 @@ fn pod(status: Value) -> Vec<Value> {
 fn pods() {
     let running = json!({"ready": true, "restartCount": 0, "state": {"running": {}}});
     assert_eq!(
-        pod(json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [running, running]})),
+        pod(&json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [running, running]})),
         ["x", "2/2", "Running", "0", "5m", "10.0.0.1", "n1", "<none>", "<none>"]
     );
-    assert_eq!(pod(json!({"phase": "Pending"}))[1..3], ["0/2", "Pending"]);
+    assert_eq!(pod(&json!({"phase": "Pending"}))[1..3], ["0/2", "Pending"]);
     let crashed = json!({"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
         "lastState": {"terminated": {"finishedAt": "2024-01-01T00:04:30Z"}}});
     assert_eq!(
-        pod(json!({"phase": "Running", "containerStatuses": [crashed, running]}))[1..4],
+        pod(&json!({"phase": "Running", "containerStatuses": [crashed, running]}))[1..4],
         ["1/2", "CrashLoopBackOff", "3 (30s ago)"]
     );
     let done = json!({"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
-    assert_eq!(pod(json!({"phase": "Succeeded", "containerStatuses": [done]}))[2], "Completed");
-    assert_eq!(pod(json!({"phase": "Running", "containerStatuses": [done, running]}))[2], "NotReady");
+    assert_eq!(pod(&json!({"phase": "Succeeded", "containerStatuses": [done]}))[2], "Completed");
+    assert_eq!(pod(&json!({"phase": "Running", "containerStatuses": [done, running]}))[2], "NotReady");
     let killed = json!({"state": {"terminated": {"exitCode": 137, "signal": 9}}});
-    assert_eq!(pod(json!({"phase": "Failed", "containerStatuses": [killed]}))[2], "Signal:9");
-    assert_eq!(pod(json!({"phase": "Failed", "reason": "Evicted"}))[2], "Evicted");
+    assert_eq!(pod(&json!({"phase": "Failed", "containerStatuses": [killed]}))[2], "Signal:9");
+    assert_eq!(pod(&json!({"phase": "Failed", "reason": "Evicted"}))[2], "Evicted");
 }
 
 #[test]

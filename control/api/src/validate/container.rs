@@ -227,10 +227,10 @@ fn value_from(variable: &Value, source: &Value, path: &str, errors: &mut Vec<Fie
             }
         }
     }
-    if let Some(reference) = source.get("resourceFieldRef") {
-        if text(reference, "resource").is_empty() {
-            errors.push(FieldError::required(format!("{path}.resourceFieldRef.resource"), ""));
-        }
+    if let Some(reference) = source.get("resourceFieldRef")
+        && text(reference, "resource").is_empty()
+    {
+        errors.push(FieldError::required(format!("{path}.resourceFieldRef.resource"), ""));
     }
 }
 

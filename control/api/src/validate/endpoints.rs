@@ -100,10 +100,10 @@ fn ports(ports: &[Value], path: &str, required: bool, errors: &mut Vec<FieldErro
             errors.push(FieldError::duplicate(format!("{path}.name"), given));
         }
         one_of(port, &path, "protocol", PROTOCOLS, true, errors);
-        if let Some(number) = port.get("port").and_then(Value::as_i64) {
-            if let Some(rule) = name::port(number) {
-                errors.push(FieldError::invalid(format!("{path}.port"), number, rule));
-            }
+        if let Some(number) = port.get("port").and_then(Value::as_i64)
+            && let Some(rule) = name::port(number)
+        {
+            errors.push(FieldError::invalid(format!("{path}.port"), number, rule));
         }
     }
 }

@@ -27,11 +27,11 @@ pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(format!("spec.podCIDRs[{at}]"), cidr.clone(), why));
         }
     }
-    if let Some(first) = items(spec, "podCIDRs").first().and_then(Value::as_str) {
-        if first != text(spec, "podCIDR") {
-            let why = "must match `podCIDRs[0]`";
-            errors.push(FieldError::invalid("spec.podCIDR", text(spec, "podCIDR"), why));
-        }
+    if let Some(first) = items(spec, "podCIDRs").first().and_then(Value::as_str)
+        && first != text(spec, "podCIDR")
+    {
+        let why = "must match `podCIDRs[0]`";
+        errors.push(FieldError::invalid("spec.podCIDR", text(spec, "podCIDR"), why));
     }
 }
 

@@ -33,11 +33,11 @@ pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], true, errors);
     dns(spec, path, errors);
     not_negative(spec, path, "terminationGracePeriodSeconds", errors);
-    if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64) {
-        if !(1..=SECONDS_MAX).contains(&seconds) {
-            let rule = format!("must be between 1 and {SECONDS_MAX}, inclusive");
-            errors.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), seconds, rule));
-        }
+    if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
+        && !(1..=SECONDS_MAX).contains(&seconds)
+    {
+        let rule = format!("must be between 1 and {SECONDS_MAX}, inclusive");
+        errors.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), seconds, rule));
     }
     for (key, rule) in [
         ("nodeName", name::dns_subdomain as fn(&str) -> Vec<String>),

@@ -30,7 +30,7 @@ fn updated(kind: &Kind, new: &Value, old: &Value) -> Vec<String> {
     told(&update(kind, &prepare(new), &prepare(old), &Limits::default()))
 }
 
-fn pod(container: Value) -> Value {
+fn pod(container: &Value) -> Value {
     let mut base = json!({"name": "c", "image": "i"});
     base.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
     json!({"spec": {"containers": [base]}})
@@ -128,7 +128,7 @@ fn container_fields() {
             "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
         ),
     ] {
-        assert_eq!(created(&kind::POD, pod(container)), [message]);
+        assert_eq!(created(&kind::POD, pod(&container)), [message]);
     }
 }
 
@@ -157,7 +157,7 @@ fn volumes() {
 
 #[test]
 fn stored_pods_hardly_change() {
-    let old = pod(json!({}));
+    let old = pod(&json!({}));
     let mut image = old.clone();
     image["spec"]["containers"][0]["image"] = "j".into();
     // The pull policy was defaulted when the Pod was made, and stays.
@@ -226,7 +226,7 @@ fn a_services_address_stays() {
     assert!(updated(&kind::SERVICE, &new, &old).is_empty());
 }
 
-fn deployment(spec: Value) -> Value {
+fn deployment(spec: &Value) -> Value {
     let mut base = json!({"selector": {"matchLabels": {"a": "b"}},
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}});
     base.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
@@ -235,7 +235,7 @@ fn deployment(spec: Value) -> Value {
 
 #[test]
 fn deployments() {
-    assert!(created(&kind::DEPLOYMENT, deployment(json!({}))).is_empty());
+    assert!(created(&kind::DEPLOYMENT, deployment(&json!({}))).is_empty());
     for (spec, message) in [
         (json!({"replicas": -1}), "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
         (json!({"selector": null}), "spec.selector: Required value"),
@@ -260,10 +260,10 @@ fn deployments() {
             "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
         ),
     ] {
-        assert_eq!(created(&kind::DEPLOYMENT, deployment(spec)), [message]);
+        assert_eq!(created(&kind::DEPLOYMENT, deployment(&spec)), [message]);
     }
     let never = deployment(
-        json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}),
+        &json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}),
     );
     assert_eq!(
         created(&kind::DEPLOYMENT, never),
@@ -273,14 +273,14 @@ fn deployments() {
 
 #[test]
 fn selectors_are_immutable() {
-    let old = deployment(json!({}));
-    let new = deployment(json!({"selector": {"matchLabels": {"a": "b", "c": "d"}},
+    let old = deployment(&json!({}));
+    let new = deployment(&json!({"selector": {"matchLabels": {"a": "b", "c": "d"}},
         "template": {"metadata": {"labels": {"a": "b", "c": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}));
     assert_eq!(
         updated(&kind::DEPLOYMENT, &new, &old),
         ["spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"c\":\"d\"}}: field is immutable"]
     );
-    assert!(updated(&kind::DEPLOYMENT, &deployment(json!({"replicas": 3})), &old).is_empty());
+    assert!(updated(&kind::DEPLOYMENT, &deployment(&json!({"replicas": 3})), &old).is_empty());
 }
 
 #[test]

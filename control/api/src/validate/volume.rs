@@ -44,11 +44,11 @@ fn source(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let path = format!("{path}.{kind}");
     match kind {
         "emptyDir" => {
-            if let Some(limit) = source.get("sizeLimit") {
-                if Quantity::from_value(limit).is_ok_and(Quantity::is_negative) {
-                    let why = "must be greater than or equal to 0";
-                    errors.push(FieldError::invalid(format!("{path}.sizeLimit"), limit.clone(), why));
-                }
+            if let Some(limit) = source.get("sizeLimit")
+                && Quantity::from_value(limit).is_ok_and(Quantity::is_negative)
+            {
+                let why = "must be greater than or equal to 0";
+                errors.push(FieldError::invalid(format!("{path}.sizeLimit"), limit.clone(), why));
             }
         }
         "hostPath" => host_path(source, &path, errors),

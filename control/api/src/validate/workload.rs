@@ -17,11 +17,12 @@ pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
         not_negative(spec, "spec", key, errors);
     }
     let seconds = |key: &str| spec.get(key).and_then(Value::as_i64);
-    if let Some(deadline) = seconds("progressDeadlineSeconds") {
-        if deadline >= 0 && deadline <= seconds("minReadySeconds").unwrap_or(0) {
-            let why = "must be greater than minReadySeconds";
-            errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
-        }
+    if let Some(deadline) = seconds("progressDeadlineSeconds")
+        && deadline >= 0
+        && deadline <= seconds("minReadySeconds").unwrap_or(0)
+    {
+        let why = "must be greater than minReadySeconds";
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, why));
     }
     strategy(spec.get("strategy").unwrap_or(&empty), errors);
 }
