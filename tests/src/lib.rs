@@ -1,1 +1,8 @@
-//! What needs more than one crate: clusters in network namespaces, kubectl, faults.
+//! A cluster for a test: started by `cargo xtask up` under a name of its own, removed when the test ends, also when it
+//! fails. Everything a test does to it goes the way a user's commands go.
+
+pub mod cluster;
+pub mod run;
+
+pub use cluster::Cluster;
+pub use run::{Output, Run, until};

@@ -1,0 +1,98 @@
+//! Running a command with a time limit, and waiting for something to become true.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a command left.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit code; -1 when a signal or the time limit ended it.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output of a command that must have gone well.
+    ///
+    /// # Panics
+    /// It did not: fails the test with everything the command said.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Everything said by a command that must have failed.
+    ///
+    /// # Panics
+    /// It went well: fails the test.
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert_ne!(self.code, 0, "expected a failure; stdout: {}", self.stdout);
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// A command that is bounded in time.
+pub trait Run {
+    /// Runs it to its end, at most `limit`, standard input closed.
+    fn run(&mut self, limit: Duration) -> Output;
+}
+
+impl Run for Command {
+    fn run(&mut self, limit: Duration) -> Output {
+        let spawned = self.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("{:?} cannot be started: {error}", self.get_program()));
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
+        let code = wait(&mut child, limit);
+        Output { code, stdout: stdout.join().unwrap_or_default(), stderr: stderr.join().unwrap_or_default() }
+    }
+}
+
+fn drain<R: Read + Send + 'static>(stream: Option<R>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            // What came before a failure is what the test wants to see.
+            let _partial = stream.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn wait(child: &mut Child, limit: Duration) -> i32 {
+    let end = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.code().unwrap_or(-1),
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            _ => {
+                let _killed = child.kill();
+                let _reaped = child.wait();
+                return -1;
+            }
+        }
+    }
+}
+
+/// Waits until `look` gives a value, at most `limit`.
+///
+/// # Panics
+/// It never did: fails the test with `what`.
+#[track_caller]
+pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
