@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::workspace::Workspace;
+
 /// Definitions that requests and answers need although they are no stored kind.
 const FURTHER_ROOTS: &[&str] = &[
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
@@ -41,10 +43,33 @@ struct ProtoField {
 /// Messages by lower-case full name, fields by name in lower case without underscores.
 type Messages = BTreeMap<String, BTreeMap<String, ProtoField>>;
 
-/// Reads `definitions` (a JSON file with `$defs`) and `bindings` (the `src` folder of `k8s-pb`), and writes `out`.
-///
-/// `kinds` is the source of the kinds table; its `schema: "…"` entries are the roots.
-pub fn run(definitions: &Path, bindings: &Path, kinds: &Path, out: &Path, version: &str) -> Result<()> {
+/// Settings of `schema`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The JSON schema definitions of one Kubernetes version: `_definitions.json` of the unpacked PyPI package
+    /// kubernetes-validate
+    #[arg(long, value_name = "FILE")]
+    definitions: PathBuf,
+    /// The folder `src` of the unpacked crate k8s-pb
+    #[arg(long, value_name = "DIR")]
+    bindings: PathBuf,
+    /// The version, as the table's head names it
+    #[arg(long, default_value = "1.37")]
+    version: String,
+}
+
+/// Writes the table into the API crate; which definitions are wanted is read from its kinds table.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let api = Workspace::find()?.root.join("control/api");
+    let table = table(&args.definitions, &args.bindings, &api.join("src/kind.rs"), &args.version)?;
+    let out = api.join("schema/kubernetes.tsv");
+    fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
+    let definitions = table.lines().filter(|l| l.starts_with("D\t")).count();
+    println!("{}: {definitions} definitions, {} bytes", out.display(), table.len());
+    Ok(())
+}
+
+fn table(definitions: &Path, bindings: &Path, kinds: &Path, version: &str) -> Result<String> {
     let text = fs::read(definitions).with_context(|| format!("reading {}", definitions.display()))?;
     let document: Value = serde_json::from_slice(&text).context("the definitions are no JSON")?;
     let Some(defs) = document.get("$defs").or_else(|| document.get("definitions")).and_then(Value::as_object)
@@ -66,9 +91,7 @@ pub fn run(definitions: &Path, bindings: &Path, kinds: &Path, out: &Path, versio
     for name in &names {
         write_definition(&mut table, name, &defs[name], &messages);
     }
-    fs::write(out, &table).with_context(|| format!("writing {}", out.display()))?;
-    println!("{}: {} definitions, {} bytes", out.display(), names.len(), table.len());
-    Ok(())
+    Ok(table)
 }
 
 fn roots(kinds: &Path) -> Result<Vec<String>> {
@@ -154,7 +177,9 @@ fn type_of(schema: &Value) -> String {
 fn json_type(schema: &Value) -> &str {
     match schema.get("type") {
         Some(Value::String(one)) => one,
-        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).find(|t| *t != "null").unwrap_or(""),
+        Some(Value::Array(several)) => {
+            several.iter().filter_map(Value::as_str).find(|t| *t != "null").unwrap_or("")
+        }
         _ => "",
     }
 }
@@ -166,8 +191,13 @@ fn write_definition(table: &mut String, name: &str, definition: &Value, messages
         _ => String::new(),
     };
     let _ = writeln!(table, "D\t{name}\t{gvk}\t{}", description(definition));
-    let required: Vec<&str> =
-        definition.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> = definition
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let message = messages.get(&name.to_lowercase());
     for (field, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let number = message.and_then(|m| number_of(m, field, messages)).unwrap_or_default();
@@ -200,8 +230,13 @@ fn number_of(message: &BTreeMap<String, ProtoField>, field: &str, messages: &Mes
         return Some(found.number.to_string());
     }
     // Embedded structs of the Go types: one message field whose fields JSON has one level up.
-    const EMBEDDED: &[&str] =
-        &["localobjectreference", "volumesource", "persistentvolumesource", "handler", "ephemeralcontainercommon"];
+    const EMBEDDED: &[&str] = &[
+        "localobjectreference",
+        "volumesource",
+        "persistentvolumesource",
+        "handler",
+        "ephemeralcontainercommon",
+    ];
     for embedded in EMBEDDED {
         let Some(outer) = message.get(*embedded) else { continue };
         let Some(inner) = outer.message.as_ref().and_then(|m| messages.get(m)) else { continue };
@@ -221,7 +256,10 @@ fn description(schema: &Value) -> String {
     let whole = text(schema, "description");
     let paragraph = whole.split("\n\n").next().unwrap_or("");
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    let end = line.match_indices(". ").map(|(at, _)| at + 1).find(|at| !line[..*at].ends_with("e.g.") && !line[..*at].ends_with("i.e."));
+    let end = line
+        .match_indices(". ")
+        .map(|(at, _)| at + 1)
+        .find(|at| !line[..*at].ends_with("e.g.") && !line[..*at].ends_with("i.e."));
     let mut end = end.unwrap_or(line.len()).min(DESCRIPTION_BYTES_MAX);
     while !line.is_char_boundary(end) {
         end -= 1;
