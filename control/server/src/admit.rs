@@ -1,0 +1,57 @@
+//! Admission: what the cluster adds to an object or refuses of it, beyond what its kind says by itself.
+
+mod account;
+
+use serde_json::{Value, json};
+use weft_api::kind::{self, Kind, Subresource};
+use weft_api::status::Status;
+
+use crate::objects::Objects;
+
+/// Changes a new object as the cluster wants it.
+///
+/// # Errors
+/// 403 with the reason.
+pub(crate) async fn on_create(
+    objects: &Objects,
+    kind: &'static Kind,
+    object: &mut Value,
+) -> Result<(), Status> {
+    if *kind == kind::POD {
+        account::admit(objects, object).await?;
+        if object["status"].is_null() {
+            object["status"] = json!({});
+        }
+        if object["status"]["phase"].is_null() {
+            object["status"]["phase"] = "Pending".into();
+        }
+    }
+    if *kind == kind::NAMESPACE {
+        if object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            object["spec"]["finalizers"] = json!(["kubernetes"]);
+        }
+        object["status"] = json!({ "phase": "Active" });
+        let name = object["metadata"]["name"].clone();
+        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+    }
+    Ok(())
+}
+
+/// Refuses changes that no client may make.
+///
+/// # Errors
+/// 403 with the reason.
+pub(crate) fn on_update(
+    kind: &'static Kind,
+    subresource: Option<Subresource>,
+    old: &Value,
+    new: &mut Value,
+) -> Result<(), Status> {
+    if *kind == kind::NAMESPACE && subresource != Some(Subresource::Finalize) {
+        // A Namespace's finalizers change by their own subresource only.
+        if let Some(finalizers) = old["spec"].get("finalizers") {
+            new["spec"]["finalizers"] = finalizers.clone();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! Puts the parts together: keys, store, cache, loops, sessions, listeners; runs them, and stops them in order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use weft_api::key::ObjectKey;
+use weft_api::kind;
+use weft_controllers::settings::Settings;
+use weft_store::{Embedded, Revision, Store};
+
+use crate::authn::account::Accounts;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::http::{Api, Counters, listen};
+use crate::loops::{self, Snapshot};
+use crate::nodes::Nodes;
+use crate::objects::Objects;
+use crate::pki::Pki;
+use crate::{clock, nodes};
+
+/// Namespaces that are always there.
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+/// History that watches and later pages of lists may reach back to.
+const HISTORY: Duration = Duration::from_secs(300);
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// It cannot start, or its store fails.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("the data directory {} cannot be made", config.data_dir.display()))?;
+    let env = |name| std::env::var(name).ok();
+    let inherited = listen::inherited(env("LISTEN_PID").as_deref(), env("LISTEN_FDS").as_deref())
+        .context("the listeners that were handed over (LISTEN_FDS) cannot be used")?;
+    let config = Arc::new(config);
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        listeners.push(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("the API cannot listen on {address}"))?,
+        );
+    }
+    let pki = Arc::new(open_pki(&config)?);
+    let tls = listen::acceptor(&pki)?;
+    let store: Arc<dyn Store> = Arc::new(
+        Embedded::open(config.data_dir.join("store.redb"))
+            .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?,
+    );
+    let cache =
+        Cache::fill(store.clone(), config.watch_events_max).await.context("the store cannot be read")?;
+    let (stop, stopping) = watch::channel(false);
+    let mut follow = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.follow().await }
+    });
+    let newest = store.revisions().into_inner().1;
+    anyhow::ensure!(
+        cache.wait_for(newest.0, Duration::from_secs(60)).await,
+        "the watch cache cannot catch up with the store"
+    );
+    let bound = listeners[0].local_addr().context("the API's address is not known")?;
+    let settings = Arc::new(settings(&config, &pki, bound.port()));
+    let objects = Arc::new(Objects { store: store.clone(), cache, settings: settings.clone() });
+    first_objects(&objects).await?;
+
+    let snapshot = Snapshot::new();
+    let loops = tokio::spawn(loops::run(objects.clone(), snapshot.clone(), settings, stopping.clone()));
+    let accounts = Arc::new(Accounts::new(&pki, &config.domain));
+    let nodes = Nodes::new(objects.clone(), snapshot, accounts.clone(), pki.clone(), config.clone());
+    let link = nodes::listen(nodes.clone(), stopping.clone())
+        .with_context(|| format!("the link cannot listen on {}", config.link))?;
+    let api =
+        Arc::new(Api { objects, accounts, nodes, counters: Counters::default(), stopping: stopping.clone() });
+    let connections = Arc::new(Semaphore::new(config.connections_max));
+    let mut serving = Vec::new();
+    for listener in listeners.into_iter().chain(inherited) {
+        let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+        tracing::info!(address, "serving the API");
+        serving.push(tokio::spawn(listen::serve(listener, tls.clone(), api.clone(), connections.clone())));
+    }
+    // Only now: who waits for the file finds a server behind it.
+    let url = config.kubeconfig_server.clone().unwrap_or_else(|| format!("https://{}", reachable(bound)));
+    pki.write_kubeconfig(&config.data_dir.join("admin.kubeconfig"), &url)?;
+    let compaction = tokio::spawn(compact(store));
+    tracing::info!(link = %link, data = %config.data_dir.display(), "weft-control is ready");
+
+    let result = tokio::select! {
+        signal = terminated() => signal,
+        ended = &mut follow => match ended {
+            Ok(Err(error)) => Err(anyhow::Error::new(error).context("the store failed")),
+            _ => Err(anyhow::anyhow!("the watch cache ended")),
+        },
+    };
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    compaction.abort();
+    let _ = tokio::time::timeout(Duration::from_secs(6), async {
+        for task in serving {
+            let _ = task.await;
+        }
+        let _ = loops.await;
+        // Every connection has given its permit back once it is drained.
+        let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
+        let _ = connections.acquire_many(all).await;
+    })
+    .await;
+    follow.abort();
+    result
+}
+
+fn open_pki(config: &Config) -> anyhow::Result<Pki> {
+    let mut names: Vec<String> =
+        ["weft-control", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+            .map(ToOwned::to_owned)
+            .to_vec();
+    names.push(format!("kubernetes.default.svc.{}", config.domain));
+    let mut addresses: Vec<IpAddr> = vec![IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()];
+    addresses.extend(config.api_service_ips());
+    addresses.extend(&config.advertise);
+    addresses.extend(config.listen.iter().map(SocketAddr::ip).filter(|a| !a.is_unspecified()));
+    addresses.sort();
+    addresses.dedup();
+    if let Some(url) = &config.kubeconfig_server {
+        let host = url.trim_start_matches("https://").split(['/', ':']).next().unwrap_or("");
+        match host.parse::<IpAddr>() {
+            Ok(address) if !addresses.contains(&address) => addresses.push(address),
+            Err(_) if crate::config::is_dns_name(host) && !names.iter().any(|n| n == host) => {
+                names.push(host.to_owned());
+            }
+            _ => {}
+        }
+    }
+    let dir = config.data_dir.join("pki");
+    Pki::open(&dir, names, addresses, clock::now()).context("keys and certificates cannot be set up")
+}
+
+fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
+    Settings {
+        service_cidrs: config.service_cidrs.clone(),
+        pod_cidrs: config.pod_cidrs.clone(),
+        node_prefix_v4_bits: config.node_cidr_mask,
+        node_prefix_v6_bits: config.node_cidr_mask_v6,
+        node_ports: config.node_ports.clone(),
+        api_addresses: config
+            .advertise
+            .iter()
+            .filter(|a| !a.is_loopback())
+            .map(|a| SocketAddr::new(*a, port))
+            .collect(),
+        ca_pem: pki.ca_pem.clone(),
+        domain: config.domain.clone(),
+        ..Settings::default()
+    }
+}
+
+async fn first_objects(objects: &Objects) -> anyhow::Result<()> {
+    for name in NAMESPACES {
+        objects
+            .ensure(&kind::NAMESPACE, &ObjectKey::cluster(*name), json!({ "metadata": {} }))
+            .await
+            .with_context(|| format!("the namespace {name} cannot be made"))?;
+    }
+    Ok(())
+}
+
+/// The address under which this machine reaches the listener.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let loopback: IpAddr =
+        if bound.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+    SocketAddr::new(loopback, bound.port())
+}
+
+/// Forgets history older than [`HISTORY`].
+async fn compact(store: Arc<dyn Store>) {
+    let mut before = store.revisions().into_inner().1;
+    loop {
+        tokio::time::sleep(HISTORY).await;
+        if before > Revision(0)
+            && let Err(error) = store.compact(before).await
+        {
+            tracing::warn!(%error, "the store's history could not be compacted");
+        }
+        before = store.revisions().into_inner().1;
+    }
+}
+
+async fn terminated() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    Ok(())
+}

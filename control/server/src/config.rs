@@ -1,0 +1,405 @@
+//! The server's settings: raw as an operator wrote them (flags, environment, one file), then valid.
+//!
+//! Nothing here opens a socket or a store; what is wrong with a setting is said before anything does.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "weft-control", version, about = "The control plane of a Weft cluster")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the API, run the control loops, keep the nodes' sessions
+    Serve(Box<RawConfig>),
+    /// Join tokens for new nodes
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+}
+
+/// What can be done with join tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a join token and print it
+    Create(TokenCreate),
+}
+
+/// Settings of `token create`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// Data directory of the control plane on this machine
+    #[arg(long, env = "WEFT_DATA_DIR", default_value = "/var/lib/weft/control")]
+    pub(crate) data_dir: PathBuf,
+    /// Kubeconfig to talk to the server with [default: DATA_DIR/admin.kubeconfig]
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// How long the token can be used: 90s, 15m, 24h
+    #[arg(long, default_value = "24h")]
+    pub(crate) ttl: String,
+}
+
+/// Settings of `serve` as they were given; unset means: ask the file, then the default.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawConfig {
+    /// Settings file in YAML; its keys are the names of the flags
+    #[arg(long, env = "WEFT_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where state and keys live [default: /var/lib/weft/control]
+    #[arg(long, env = "WEFT_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// TCP addresses of the API, repeatable [default: 0.0.0.0:6443]
+    #[arg(long, env = "WEFT_LISTEN", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
+    /// UDP address of the link that nodes dial [default: 0.0.0.0:6444]
+    #[arg(long, env = "WEFT_LINK")]
+    pub(crate) link: Option<String>,
+    /// Addresses at which nodes and Pods reach this server, repeatable [default: the first listen address that is not 0.0.0.0]
+    #[arg(long, env = "WEFT_ADVERTISE", value_delimiter = ',')]
+    pub(crate) advertise: Vec<String>,
+    /// Server URL in admin.kubeconfig [default: the first listen address]
+    #[arg(long, env = "WEFT_KUBECONFIG_SERVER")]
+    pub(crate) kubeconfig_server: Option<String>,
+    /// Service addresses, one range per family [default: 10.96.0.0/16]
+    #[arg(long, env = "WEFT_SERVICE_CIDR", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<String>,
+    /// Pod addresses, one range per family [default: 10.244.0.0/16]
+    #[arg(long, env = "WEFT_POD_CIDR", value_delimiter = ',')]
+    pub(crate) pod_cidr: Vec<String>,
+    /// Prefix length of a node's IPv4 Pod range [default: 24]
+    #[arg(long, env = "WEFT_NODE_CIDR_MASK")]
+    pub(crate) node_cidr_mask: Option<u8>,
+    /// Prefix length of a node's IPv6 Pod range [default: 64]
+    #[arg(long, env = "WEFT_NODE_CIDR_MASK_V6")]
+    pub(crate) node_cidr_mask_v6: Option<u8>,
+    /// First and last NodePort [default: 30000-32767]
+    #[arg(long, env = "WEFT_NODE_PORTS")]
+    pub(crate) node_ports: Option<String>,
+    /// DNS domain of the cluster [default: cluster.local]
+    #[arg(long, env = "WEFT_DOMAIN")]
+    pub(crate) domain: Option<String>,
+    /// UDP port of the overlay between nodes [default: 4789]
+    #[arg(long, env = "WEFT_VXLAN_PORT")]
+    pub(crate) vxlan_port: Option<u16>,
+    /// How often a node reports that it lives, milliseconds [default: 5000]
+    #[arg(long, env = "WEFT_HEARTBEAT_MS")]
+    pub(crate) heartbeat_ms: Option<u32>,
+    /// Most connections to the API at once [default: 4096]
+    #[arg(long, env = "WEFT_CONNECTIONS_MAX")]
+    pub(crate) connections_max: Option<usize>,
+    /// Events kept per kind for watches that begin in the past [default: 4096]
+    #[arg(long, env = "WEFT_WATCH_EVENTS_MAX")]
+    pub(crate) watch_events_max: Option<usize>,
+    /// Log lines as `text` or `json` [default: text]
+    #[arg(long, env = "WEFT_LOG_FORMAT")]
+    pub(crate) log_format: Option<String>,
+}
+
+/// Valid settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) link: SocketAddr,
+    pub(crate) advertise: Vec<IpAddr>,
+    pub(crate) kubeconfig_server: Option<String>,
+    pub(crate) service_cidrs: Vec<IpNet>,
+    pub(crate) pod_cidrs: Vec<IpNet>,
+    pub(crate) node_cidr_mask: u8,
+    pub(crate) node_cidr_mask_v6: u8,
+    pub(crate) node_ports: std::ops::RangeInclusive<u16>,
+    pub(crate) domain: String,
+    pub(crate) vxlan_port: u16,
+    pub(crate) heartbeat_ms: u32,
+    pub(crate) connections_max: usize,
+    pub(crate) watch_events_max: usize,
+    pub(crate) log_json: bool,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("the settings file {path} cannot be read")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the settings file {path} is not understood: {reason}")]
+    Syntax { path: PathBuf, reason: String },
+    #[error("--{flag} {value:?}: {reason}")]
+    Value { flag: &'static str, value: String, reason: String },
+}
+
+fn bad(flag: &'static str, value: impl ToString, reason: impl ToString) -> ConfigError {
+    ConfigError::Value { flag, value: value.to_string(), reason: reason.to_string() }
+}
+
+impl RawConfig {
+    /// Settings that are unset here are taken from the file that `--config` names.
+    fn with_file(self) -> Result<Self, ConfigError> {
+        let Some(path) = self.config.clone() else { return Ok(self) };
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ConfigError::File { path: path.clone(), source })?;
+        let file: RawConfig = serde_saphyr::from_str(&text)
+            .map_err(|error| ConfigError::Syntax { path, reason: error.to_string() })?;
+        let list = |own: Vec<String>, file: Vec<String>| if own.is_empty() { file } else { own };
+        Ok(Self {
+            config: self.config,
+            data_dir: self.data_dir.or(file.data_dir),
+            listen: list(self.listen, file.listen),
+            link: self.link.or(file.link),
+            advertise: list(self.advertise, file.advertise),
+            kubeconfig_server: self.kubeconfig_server.or(file.kubeconfig_server),
+            service_cidr: list(self.service_cidr, file.service_cidr),
+            pod_cidr: list(self.pod_cidr, file.pod_cidr),
+            node_cidr_mask: self.node_cidr_mask.or(file.node_cidr_mask),
+            node_cidr_mask_v6: self.node_cidr_mask_v6.or(file.node_cidr_mask_v6),
+            node_ports: self.node_ports.or(file.node_ports),
+            domain: self.domain.or(file.domain),
+            vxlan_port: self.vxlan_port.or(file.vxlan_port),
+            heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
+            connections_max: self.connections_max.or(file.connections_max),
+            watch_events_max: self.watch_events_max.or(file.watch_events_max),
+            log_format: self.log_format.or(file.log_format),
+        })
+    }
+
+    /// Turns what was given into valid settings.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by its flag's name.
+    pub(crate) fn validate(self) -> Result<Config, ConfigError> {
+        let raw = self.with_file()?;
+        let or =
+            |list: Vec<String>, default: &str| if list.is_empty() { vec![default.to_owned()] } else { list };
+        let listen = or(raw.listen, "0.0.0.0:6443")
+            .iter()
+            .map(|a| socket_address("listen", a))
+            .collect::<Result<Vec<_>, _>>()?;
+        let link = socket_address("link", raw.link.as_deref().unwrap_or("0.0.0.0:6444"))?;
+        let mut advertise = raw
+            .advertise
+            .iter()
+            .map(|a| a.parse::<IpAddr>().map_err(|_| bad("advertise", a, "is not an IP address")))
+            .collect::<Result<Vec<_>, _>>()?;
+        if advertise.is_empty() {
+            advertise.extend(listen.iter().map(SocketAddr::ip).find(|ip| !ip.is_unspecified()));
+        }
+        let service_cidrs = ranges("service-cidr", &or(raw.service_cidr, "10.96.0.0/16"))?;
+        let pod_cidrs = ranges("pod-cidr", &or(raw.pod_cidr, "10.244.0.0/16"))?;
+        for service in &service_cidrs {
+            if let Some(pod) = pod_cidrs.iter().find(|p| overlap(p, service)) {
+                return Err(bad("pod-cidr", pod, format!("overlaps the Service range {service}")));
+            }
+        }
+        let node_cidr_mask = raw.node_cidr_mask.unwrap_or(24);
+        let node_cidr_mask_v6 = raw.node_cidr_mask_v6.unwrap_or(64);
+        check_masks(&pod_cidrs, node_cidr_mask, node_cidr_mask_v6)?;
+        let domain = raw.domain.unwrap_or_else(|| "cluster.local".to_owned());
+        if !is_dns_name(&domain) {
+            return Err(bad("domain", domain, "is not a DNS name"));
+        }
+        let log_json = match raw.log_format.as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => return Err(bad("log-format", other, "is neither text nor json")),
+        };
+        let heartbeat_ms = raw.heartbeat_ms.unwrap_or(5_000);
+        if !(100..=60_000).contains(&heartbeat_ms) {
+            return Err(bad("heartbeat-ms", heartbeat_ms, "must lie between 100 and 60000"));
+        }
+        Ok(Config {
+            data_dir: raw.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/weft/control")),
+            listen,
+            link,
+            advertise,
+            kubeconfig_server: raw.kubeconfig_server,
+            service_cidrs,
+            pod_cidrs,
+            node_cidr_mask,
+            node_cidr_mask_v6,
+            node_ports: node_ports(raw.node_ports.as_deref().unwrap_or("30000-32767"))?,
+            domain,
+            vxlan_port: raw.vxlan_port.unwrap_or(4789),
+            heartbeat_ms,
+            connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
+            watch_events_max: at_least_one("watch-events-max", raw.watch_events_max.unwrap_or(4096))?,
+            log_json,
+        })
+    }
+}
+
+impl Config {
+    /// The address of the `kubernetes` Service: the first of each Service range.
+    pub(crate) fn api_service_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().filter_map(|c| nth_address(c, 1)).collect()
+    }
+
+    /// The address DNS is served at: the tenth of each Service range.
+    pub(crate) fn dns_service_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().filter_map(|c| nth_address(c, 10)).collect()
+    }
+}
+
+/// The address `n` behind the first of a range, if the range is that large.
+pub(crate) fn nth_address(range: &IpNet, n: u128) -> Option<IpAddr> {
+    let address = match range.network() {
+        IpAddr::V4(a) => IpAddr::V4(u32::from(a).checked_add(u32::try_from(n).ok()?)?.into()),
+        IpAddr::V6(a) => IpAddr::V6(u128::from(a).checked_add(n)?.into()),
+    };
+    range.contains(&address).then_some(address)
+}
+
+/// Reads `90s`, `15m`, `24h`, `7d` or plain seconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor_seconds = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor_seconds).map(Duration::from_secs)
+}
+
+fn socket_address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| bad(flag, text, "is not an address of the form 10.0.0.1:6443"))
+}
+
+fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let mut ranges = Vec::with_capacity(texts.len());
+    for text in texts {
+        let range: IpNet =
+            text.parse().map_err(|_| bad(flag, text, "is not a range of the form 10.96.0.0/16"))?;
+        if range.trunc() != range {
+            return Err(bad(flag, text, format!("has host bits set; {} is meant", range.trunc())));
+        }
+        let host_bits = range.max_prefix_len() - range.prefix_len();
+        if host_bits < 4 {
+            return Err(bad(flag, text, "is too small"));
+        }
+        if ranges.iter().any(|r: &IpNet| r.addr().is_ipv4() == range.addr().is_ipv4()) {
+            return Err(bad(flag, text, "is the second range of its family"));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+fn check_masks(pod_cidrs: &[IpNet], v4: u8, v6: u8) -> Result<(), ConfigError> {
+    for range in pod_cidrs {
+        let (flag, mask) = match range {
+            IpNet::V4(_) => ("node-cidr-mask", v4),
+            IpNet::V6(_) => ("node-cidr-mask-v6", v6),
+        };
+        if mask < range.prefix_len() || mask > range.max_prefix_len() - 2 {
+            return Err(bad(
+                flag,
+                mask,
+                format!("must lie between {} and {}", range.prefix_len(), range.max_prefix_len() - 2),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn node_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ConfigError> {
+    let refuse = || bad("node-ports", text, "is not a range of ports like 30000-32767");
+    let (first, last) = text.split_once('-').ok_or_else(refuse)?;
+    let (first, last) =
+        (first.parse::<u16>().map_err(|_| refuse())?, last.parse::<u16>().map_err(|_| refuse())?);
+    if first == 0 || first > last {
+        return Err(refuse());
+    }
+    Ok(first..=last)
+}
+
+fn at_least_one(flag: &'static str, n: usize) -> Result<usize, ConfigError> {
+    if n == 0 { Err(bad(flag, n, "must be at least 1")) } else { Ok(n) }
+}
+
+/// Whether `name` is a DNS-1123 subdomain.
+pub(crate) fn is_dns_name(name: &str) -> bool {
+    let label = |l: &str| {
+        let b = l.as_bytes();
+        !b.is_empty()
+            && b.len() <= 63
+            && b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
+            && b[0] != b'-'
+            && b[b.len() - 1] != b'-'
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flag_of(raw: RawConfig) -> &'static str {
+        match raw.validate() {
+            Err(ConfigError::Value { flag, .. }) => flag,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let config = RawConfig::default().validate().unwrap();
+        assert_eq!(config.api_service_ips(), vec!["10.96.0.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(config.dns_service_ips(), vec!["10.96.0.10".parse::<IpAddr>().unwrap()]);
+        assert!(config.advertise.is_empty(), "0.0.0.0 is nothing to advertise");
+    }
+
+    #[test]
+    fn each_bad_setting_is_named() {
+        let raw = RawConfig::default;
+        assert_eq!(flag_of(RawConfig { listen: vec!["6443".into()], ..raw() }), "listen");
+        assert_eq!(flag_of(RawConfig { link: Some("nowhere".into()), ..raw() }), "link");
+        assert_eq!(flag_of(RawConfig { advertise: vec!["host".into()], ..raw() }), "advertise");
+        assert_eq!(flag_of(RawConfig { service_cidr: vec!["10.96.0.1/16".into()], ..raw() }), "service-cidr");
+        assert_eq!(flag_of(RawConfig { pod_cidr: vec!["10.96.1.0/24".into()], ..raw() }), "pod-cidr");
+        assert_eq!(flag_of(RawConfig { node_cidr_mask: Some(12), ..raw() }), "node-cidr-mask");
+        assert_eq!(flag_of(RawConfig { node_ports: Some("9-3".into()), ..raw() }), "node-ports");
+        assert_eq!(flag_of(RawConfig { domain: Some("a b".into()), ..raw() }), "domain");
+        assert_eq!(flag_of(RawConfig { log_format: Some("xml".into()), ..raw() }), "log-format");
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.yaml");
+        std::fs::write(&path, "domain: file.example\nlisten: [\"127.0.0.1:1\"]\n").unwrap();
+        let raw =
+            RawConfig { config: Some(path), listen: vec!["127.0.0.1:2".into()], ..RawConfig::default() };
+        let config = raw.validate().unwrap();
+        assert_eq!(config.domain, "file.example");
+        assert_eq!(config.listen[0].port(), 2);
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("24h"), Some(Duration::from_secs(86_400)));
+        assert_eq!(duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("1w"), None);
+    }
+}

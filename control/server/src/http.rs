@@ -1,0 +1,231 @@
+//! The API over HTTP: one handler for all kinds; what differs between them stands in the kinds table.
+
+pub(crate) mod answer;
+pub(crate) mod connect;
+pub(crate) mod discovery;
+pub(crate) mod listen;
+pub(crate) mod query;
+pub(crate) mod read;
+pub(crate) mod review;
+pub(crate) mod route;
+pub(crate) mod select;
+pub(crate) mod subresource;
+pub(crate) mod table;
+pub(crate) mod watch;
+pub(crate) mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use weft_api::kind::Subresource;
+use weft_api::status::Status;
+
+use crate::authn::{self, User, account::Accounts};
+use crate::authz::{self, Attributes};
+use crate::nodes::Nodes;
+use crate::objects::Objects;
+use answer::Body;
+use query::Query;
+use route::{ResourceRoute, Route};
+
+/// What every request is served from.
+pub(crate) struct Api {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) counters: Counters,
+    /// Turns to `true` when the server is to stop.
+    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// What `/metrics` tells of the API.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) watches: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) connections_refused: AtomicU64,
+}
+
+/// One request on its way through.
+pub(crate) struct Call {
+    pub(crate) user: User,
+    pub(crate) query: Query,
+    pub(crate) request: Request<Incoming>,
+}
+
+impl Call {
+    /// A header as text.
+    pub(crate) fn header(&self, name: http::header::HeaderName) -> Option<&str> {
+        self.request.headers().get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+impl Api {
+    /// Answers one request; `certificate` is the user of the connection's client certificate.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        certificate: Option<Arc<User>>,
+    ) -> Response<Body> {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        match self.clone().try_serve(request, certificate).await {
+            Ok(response) => response,
+            Err(status) => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                if status.code >= 500 {
+                    tracing::warn!(%method, path, code = status.code, message = status.message, "a request failed");
+                }
+                answer::status(&status)
+            }
+        }
+    }
+
+    async fn try_serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        certificate: Option<Arc<User>>,
+    ) -> Result<Response<Body>, Status> {
+        let user = self.authenticate(&request, certificate)?;
+        let query = Query::parse(request.uri().query().unwrap_or(""));
+        let route = route::parse(request.uri().path())?;
+        let call = Call { user, query, request };
+        match route {
+            Route::Resource(route) => self.serve_resource(call, route).await,
+            Route::Review(review) => {
+                authz::authorize(&call.user, &Attributes::Review)?;
+                review::serve(&self, call, review).await
+            }
+            Route::Other => self.serve_other(&call),
+        }
+    }
+
+    fn authenticate(
+        &self,
+        request: &Request<Incoming>,
+        certificate: Option<Arc<User>>,
+    ) -> Result<User, Status> {
+        let bearer = request
+            .headers()
+            .get(http::header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Bearer ").or_else(|| v.strip_prefix("bearer ")));
+        match (certificate, bearer) {
+            (Some(user), _) => Ok((*user).clone()),
+            (None, Some(token)) => {
+                self.accounts.check(token.trim(), &self.objects.cache).ok_or_else(Status::unauthorized)
+            }
+            (None, None) => Ok(authn::User::anonymous()),
+        }
+    }
+
+    async fn serve_resource(
+        self: Arc<Self>,
+        call: Call,
+        route: ResourceRoute,
+    ) -> Result<Response<Body>, Status> {
+        let verb = route.verb(call.request.method(), &call.query).ok_or_else(Status::method_not_allowed)?;
+        let subresource = route.subresource.map_or("", Subresource::as_str);
+        authz::authorize(
+            &call.user,
+            &Attributes::Resource {
+                verb,
+                kind: route.kind,
+                subresource,
+                namespace: &route.key.namespace,
+                name: &route.key.name,
+            },
+        )?;
+        if route.subresource.is_some() {
+            return subresource::serve(self, call, route).await;
+        }
+        match verb {
+            "get" => read::get(&self, &call, &route),
+            "list" => read::list(&self, &call, &route).await,
+            "watch" => watch::serve(self, &call, &route).await,
+            "create" => write::create(&self, call, &route).await,
+            "update" => write::update(&self, call, &route).await,
+            "patch" => write::patch(&self, call, &route).await,
+            "delete" => write::delete(&self, call, &route).await,
+            "deletecollection" => write::delete_collection(&self, call, &route).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    fn serve_other(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let path = call.request.uri().path();
+        let verb = match *call.request.method() {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE => "delete",
+            _ => return Err(Status::method_not_allowed()),
+        };
+        authz::authorize(&call.user, &Attributes::Path { verb, path })?;
+        if verb != "get" {
+            return Err(Status::path_not_found());
+        }
+        match path {
+            "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &discovery::version())),
+            "/metrics" => Ok(answer::text(StatusCode::OK, self.metrics())),
+            _ if is_health(path) => Ok(self.health()),
+            _ => discovery::serve(call, path),
+        }
+    }
+
+    fn health(&self) -> Response<Body> {
+        if *self.stopping.borrow() {
+            answer::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down".into())
+        } else {
+            answer::text(StatusCode::OK, "ok".into())
+        }
+    }
+
+    fn metrics(&self) -> String {
+        use std::fmt::Write as _;
+        let mut out = String::new();
+        let mut counter = |name: &str, type_: &str, help: &str, value: u64| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {type_}\n{name} {value}");
+        };
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        counter("weft_api_requests_total", "counter", "Requests answered.", read(&self.counters.requests));
+        counter("weft_api_refused_total", "counter", "Requests refused.", read(&self.counters.refused));
+        counter("weft_api_watches", "gauge", "Watches that are open.", read(&self.counters.watches));
+        counter(
+            "weft_api_connections",
+            "gauge",
+            "Connections that are open.",
+            read(&self.counters.connections),
+        );
+        counter(
+            "weft_api_connections_refused_total",
+            "counter",
+            "Connections closed because there were too many.",
+            read(&self.counters.connections_refused),
+        );
+        counter(
+            "weft_store_revision",
+            "gauge",
+            "Newest revision that is served.",
+            self.objects.cache.revision(),
+        );
+        counter("weft_nodes_connected", "gauge", "Nodes with a session.", self.nodes.connected() as u64);
+        let _ = writeln!(out, "# HELP weft_objects Live objects by resource.\n# TYPE weft_objects gauge");
+        for kind in weft_api::kind::KINDS {
+            let count = self.objects.cache.count(kind);
+            let _ = writeln!(out, "weft_objects{{resource=\"{}\"}} {count}", kind.resource());
+        }
+        out
+    }
+}
+
+fn is_health(path: &str) -> bool {
+    ["/livez", "/readyz", "/healthz"]
+        .iter()
+        .any(|p| path == *p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')))
+}

@@ -1,0 +1,85 @@
+//! Discovery, the OpenAPI documents and the version: paths and headers; the documents are `weft-api`'s.
+
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use weft_api::discovery::{self, AggregatedVersion, Root};
+use weft_api::openapi;
+use weft_api::status::Status;
+
+use super::Call;
+use super::answer::{self, Body};
+
+/// Serves `/api`, `/apis`, `/openapi` and what is below.
+///
+/// # Errors
+/// 404 for everything else, 406 for OpenAPI v2.
+pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>, Status> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let value = match parts.as_slice() {
+        [""] => {
+            let roots =
+                ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+            json!({ "paths": roots })
+        }
+        ["api"] => match aggregated(call, Root::Core) {
+            Some(response) => return Ok(response),
+            None => discovery::api_versions(call.header(HOST).unwrap_or("")),
+        },
+        ["apis"] => match aggregated(call, Root::Groups) {
+            Some(response) => return Ok(response),
+            None => discovery::group_list(),
+        },
+        ["api", version] => discovery::resource_list("", version).ok_or_else(Status::path_not_found)?,
+        ["apis", group] => discovery::group(group).ok_or_else(Status::path_not_found)?,
+        ["apis", group, version] => {
+            discovery::resource_list(group, version).ok_or_else(Status::path_not_found)?
+        }
+        ["openapi", "v3"] => openapi::index(),
+        ["openapi", "v3", "api", version] => return document(call, "", version),
+        ["openapi", "v3", "apis", group, version] => return document(call, group, version),
+        // Only as protobuf would it be asked for, by clients that found no v3.
+        ["openapi", "v2"] => return Err(Status::not_acceptable(&["application/json (at /openapi/v3)"])),
+        _ => return Err(Status::path_not_found()),
+    };
+    Ok(answer::json(StatusCode::OK, &value))
+}
+
+fn aggregated(call: &Call, root: Root) -> Option<Response<Body>> {
+    let version = AggregatedVersion::from_accept(call.header(ACCEPT)?)?;
+    let mut response = answer::json(StatusCode::OK, &discovery::aggregated(root, version));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    Some(response)
+}
+
+fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {
+    let (Some(bytes), Some(hash)) = (openapi::document(group, version), openapi::hash(group, version)) else {
+        return Err(Status::path_not_found());
+    };
+    let tag = format!("\"{hash}\"");
+    let mut response = if call.header(IF_NONE_MATCH).is_some_and(|t| t.contains(&tag)) {
+        answer::raw_json(StatusCode::NOT_MODIFIED, bytes::Bytes::new())
+    } else {
+        answer::raw_json(StatusCode::OK, bytes)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// The version clients compare themselves with: the Kubernetes API that is spoken, and the build that speaks it.
+pub(crate) fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "33",
+        "gitVersion": concat!("v1.33.0+weft-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none",
+        "compiler": "rustc",
+        "platform": if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" },
+    })
+}

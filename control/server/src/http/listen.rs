@@ -1,0 +1,180 @@
+//! Sockets: TCP, TLS and HTTP/1.1 or HTTP/2 on them, with their limits.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::Api;
+use super::watch::stopped;
+use crate::authn;
+use crate::pki::{Pki, PkiError};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a request's header may take.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
+/// Streams on one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 250;
+/// A header's bytes.
+const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// An HTTP/2 connection that does not answer for this long is closed.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long open requests may run on when the server stops.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("client certificates cannot be verified")]
+    Verifier(#[source] rustls::server::VerifierBuilderError),
+    #[error("the server certificate is not usable")]
+    Certificate(#[source] rustls::Error),
+}
+
+/// TLS with the server's certificate; a client certificate is not asked of anybody, but if there is one it must be ours.
+pub(crate) fn acceptor(pki: &Pki) -> Result<TlsAcceptor, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca_der()?).map_err(TlsError::Certificate)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(TlsError::Verifier)?;
+    let (certificate, key) = pki.server.der()?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Certificate)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate], key)
+        .map_err(TlsError::Certificate)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Listening sockets handed over by whoever started us (systemd's `LISTEN_FDS`), as additional API listeners.
+///
+/// # Errors
+/// A descriptor is no TCP socket that tokio can use.
+#[allow(unsafe_code)]
+pub(crate) fn inherited(
+    listen_pid: Option<&str>,
+    listen_fds: Option<&str>,
+) -> std::io::Result<Vec<TcpListener>> {
+    /// The first descriptor of the convention (`sd_listen_fds(3)`).
+    const FIRST: RawFd = 3;
+    /// More are not taken.
+    const LISTENERS_MAX: RawFd = 16;
+    let for_us = listen_pid.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
+    let count = listen_fds.and_then(|n| n.parse::<RawFd>().ok()).unwrap_or(0);
+    if !for_us {
+        return Ok(Vec::new());
+    }
+    let mut listeners = Vec::new();
+    for fd in FIRST..FIRST + count.clamp(0, LISTENERS_MAX) {
+        // SAFETY: by the convention the descriptor is open and ours; this runs once, before anything else opens one, so
+        // nobody else owns it.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        let listener = std::net::TcpListener::from(owned);
+        listener.set_nonblocking(true)?;
+        listeners.push(TcpListener::from_std(listener)?);
+    }
+    Ok(listeners)
+}
+
+/// Accepts connections until the server stops.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    api: Arc<Api>,
+    connections: Arc<Semaphore>,
+) {
+    let mut stopping = api.stopping.clone();
+    loop {
+        let stream = tokio::select! {
+            () = stopped(&mut stopping) => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, or the peer was gone already: neither ends the listener.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            if api.counters.connections_refused.fetch_add(1, Ordering::Relaxed) % 1_000 == 0 {
+                tracing::warn!(
+                    "too many connections to the API (--connections-max); further ones are closed"
+                );
+            }
+            continue;
+        };
+        let (tls, api) = (tls.clone(), api.clone());
+        tokio::spawn(async move {
+            api.counters.connections.fetch_add(1, Ordering::Relaxed);
+            connection(stream, tls, api.clone()).await;
+            api.counters.connections.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let user = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(|der| authn::by_certificate(der))
+        .map(Arc::new);
+    let mut stopping = api.stopping.clone();
+    let service = service_fn(move |request| {
+        let (api, user) = (api.clone(), user.clone());
+        async move { Ok::<_, std::convert::Infallible>(api.serve(request, user).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_TIME_MAX, connection).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

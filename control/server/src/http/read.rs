@@ -1,0 +1,271 @@
+//! GET: one object, or a list of them page by page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use weft_api::status::Status;
+use weft_store::store::ReadError;
+
+use super::answer::{self, Body};
+use super::route::ResourceRoute;
+use super::select::{Form, Selection};
+use super::{Api, Call, table};
+use crate::cache::Cached;
+use crate::objects::layout;
+
+/// How long a read waits for a revision that is not reached yet.
+const FUTURE_WAIT: Duration = Duration::from_secs(3);
+/// A list's body is handed to the connection in pieces of about this size, bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Entries read from the store at once for a later page.
+const STORE_PAGE_ENTRIES_MAX: usize = 1_000;
+
+/// Where the next page begins, and which state it is a page of.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Continue {
+    /// Revision of the list.
+    rv: u64,
+    /// Key of the last entry of the page before.
+    after: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        bytes
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .ok_or_else(|| Status::bad_request("continue key is not valid"))
+    }
+}
+
+/// One page.
+struct Listed {
+    objects: Vec<Arc<Cached>>,
+    revision: u64,
+    next: Option<String>,
+    remaining: Option<u64>,
+}
+
+/// GET of one object.
+///
+/// # Errors
+/// 404, 406.
+pub(crate) fn get(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let form = Form::of(call)?;
+    let cached = api.objects.get(route.kind, &route.key)?;
+    object(StatusCode::OK, &cached, form, call)
+}
+
+/// One object in the form that is wanted.
+///
+/// # Errors
+/// 500 when the object cannot be shown in that form.
+pub(crate) fn object(
+    code: StatusCode,
+    cached: &Cached,
+    form: Form,
+    call: &Call,
+) -> Result<Response<Body>, Status> {
+    match form {
+        Form::Objects => Ok(answer::raw_json(code, cached.object.json.clone())),
+        Form::Metadata => Ok(answer::json(code, &table::metadata_of(cached)?)),
+        Form::Table => {
+            let rows = std::slice::from_ref(&cached.object);
+            let meta = json!({ "resourceVersion": cached.object.meta.resource_version });
+            Ok(answer::json(code, &table::of(cached.object.kind, rows, meta, true, &call.query)))
+        }
+    }
+}
+
+/// GET of a collection.
+///
+/// # Errors
+/// 400 for selectors and numbers, 410 for a state that is gone, 504 for one that is not reached.
+pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let form = Form::of(call)?;
+    let selection = Selection::of(route.kind, &call.query)?;
+    let listed = listed(api, call, route, &selection).await?;
+    let mut meta = json!({ "resourceVersion": listed.revision.to_string() });
+    if let Some(next) = &listed.next {
+        meta["continue"] = next.clone().into();
+        if let Some(remaining) = listed.remaining {
+            meta["remainingItemCount"] = remaining.into();
+        }
+    }
+    match form {
+        Form::Table => {
+            let rows: Vec<_> = listed.objects.iter().map(|c| c.object.clone()).collect();
+            Ok(answer::json(StatusCode::OK, &table::of(route.kind, &rows, meta, true, &call.query)))
+        }
+        Form::Metadata => {
+            let items =
+                listed.objects.iter().map(|c| table::metadata_of(c)).collect::<Result<Vec<_>, _>>()?;
+            let list = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+                "metadata": meta, "items": items });
+            Ok(answer::json(StatusCode::OK, &list))
+        }
+        Form::Objects => {
+            let head = format!(
+                "{{\"apiVersion\":\"{}\",\"kind\":\"{}List\",\"metadata\":{meta},\"items\":[",
+                route.kind.api_version(),
+                route.kind.kind
+            );
+            let body = pieces(head, listed.objects);
+            Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(body)))
+        }
+    }
+}
+
+/// A list's JSON, made while it is sent: however long the list, one piece is in memory.
+fn pieces(
+    head: String,
+    objects: Vec<Arc<Cached>>,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    let mut rest = objects.into_iter().peekable();
+    let mut head = Some(head.into_bytes());
+    let mut ended = false;
+    futures_util::stream::iter(std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut piece = head.take().unwrap_or_default();
+        while piece.len() < PIECE_BYTES {
+            let Some(next) = rest.next() else {
+                piece.extend_from_slice(b"]}");
+                ended = true;
+                break;
+            };
+            piece.extend_from_slice(&next.object.json);
+            if rest.peek().is_some() {
+                piece.push(b',');
+            }
+        }
+        Some(Ok(Bytes::from(piece)))
+    }))
+}
+
+async fn listed(
+    api: &Api,
+    call: &Call,
+    route: &ResourceRoute,
+    selection: &Selection,
+) -> Result<Listed, Status> {
+    let query = &call.query;
+    let limit = query.number::<usize>("limit")?.filter(|l| *l > 0);
+    if let Some(token) = query.get("continue") {
+        let token = Continue::decode(token)?;
+        let after = Bytes::from(token.after);
+        return page_at(api, route, selection, token.rv, after, limit).await;
+    }
+    let asked = query.number::<u64>("resourceVersion")?.unwrap_or(0);
+    if query.get("resourceVersionMatch") == Some("Exact")
+        && asked > 0
+        && asked != api.objects.cache.revision()
+    {
+        wait_for(api, asked).await?;
+        let first = layout::kind_prefix(route.kind, namespace_of(route));
+        return page_at(api, route, selection, asked, first, limit).await;
+    }
+    wait_for(api, asked).await?;
+    let (all, revision) = api.objects.cache.list(route.kind, namespace_of(route));
+    let mut matching = all.into_iter().filter(|c| selection.matches(c));
+    let Some(limit) = limit else {
+        return Ok(Listed { objects: matching.collect(), revision, next: None, remaining: None });
+    };
+    let objects: Vec<_> = matching.by_ref().take(limit).collect();
+    let left = matching.count() as u64;
+    let remaining = (left > 0 && selection.is_everything()).then_some(left);
+    let next = if left > 0 { next_token(revision, &objects) } else { None };
+    Ok(Listed { objects, revision, next, remaining })
+}
+
+/// A page of an older state, from the store.
+async fn page_at(
+    api: &Api,
+    route: &ResourceRoute,
+    selection: &Selection,
+    revision: u64,
+    mut after: Bytes,
+    limit: Option<usize>,
+) -> Result<Listed, Status> {
+    let prefix = layout::kind_prefix(route.kind, namespace_of(route));
+    if !after.starts_with(&prefix) {
+        return Err(Status::bad_request("continue key is not valid"));
+    }
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut objects = Vec::new();
+    loop {
+        let wanted = (limit - objects.len()).min(STORE_PAGE_ENTRIES_MAX);
+        let (page, left) =
+            api.objects.cache.list_at(prefix.clone(), after, wanted, revision).await.map_err(read_status)?;
+        let last = page.last().map(|c| layout::object_key(route.kind, &c.object.key()));
+        objects.extend(page.into_iter().filter(|c| selection.matches(c)));
+        match last {
+            Some(last) if left > 0 && objects.len() < limit => after = last,
+            Some(last) if left > 0 => {
+                let token = Continue { rv: revision, after: String::from_utf8_lossy(&last).into_owned() };
+                let remaining = selection.is_everything().then_some(left);
+                return Ok(Listed { objects, revision, next: Some(token.encode()), remaining });
+            }
+            _ => return Ok(Listed { objects, revision, next: None, remaining: None }),
+        }
+    }
+}
+
+fn next_token(revision: u64, objects: &[Arc<Cached>]) -> Option<String> {
+    let last = objects.last()?;
+    let key = layout::object_key(last.object.kind, &last.object.key());
+    Some(Continue { rv: revision, after: String::from_utf8_lossy(&key).into_owned() }.encode())
+}
+
+/// The namespace a collection is limited to.
+pub(crate) fn namespace_of(route: &ResourceRoute) -> Option<&str> {
+    Some(route.key.namespace.as_str()).filter(|n| !n.is_empty())
+}
+
+/// Waits until a revision that a client has seen elsewhere is here too.
+async fn wait_for(api: &Api, revision: u64) -> Result<(), Status> {
+    if api.objects.cache.wait_for(revision, FUTURE_WAIT).await {
+        return Ok(());
+    }
+    let now = api.objects.cache.revision();
+    Err(Status::timeout(format!("Too large resource version: {revision}, current: {now}"), 1))
+}
+
+fn read_status(error: ReadError) -> Status {
+    match error {
+        ReadError::Compacted { .. } => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter.",
+        ),
+        ReadError::Future { asked, newest } => {
+            Status::timeout(format!("Too large resource version: {asked}, current: {newest}"), 1)
+        }
+        ReadError::Engine(error) => {
+            tracing::error!(%error, "the store cannot be read");
+            Status::internal("the store cannot be read")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back_and_others_are_refused() {
+        let token = Continue { rv: 7, after: "o/core/pods/d/a".into() };
+        assert_eq!(Continue::decode(&token.encode()).unwrap(), token);
+        assert_eq!(Continue::decode("bm9uc2Vuc2U").unwrap_err().code, 400);
+    }
+}

@@ -1,0 +1,236 @@
+//! What follows an object's name: its status, its scale, a Pod's binding, a ServiceAccount's token, streams.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+use weft_api::kind::{self, Subresource};
+use weft_api::selector::Selector;
+use weft_api::status::{FieldError, Status};
+use weft_api::view::LabelSelector;
+use weft_api::{decode, patch, schema};
+
+use super::answer::{self, Body};
+use super::route::ResourceRoute;
+use super::{Api, Call, connect, read, write};
+use crate::authn::account::{LIFE_SECONDS_MIN, Wanted};
+use crate::cache::Cached;
+use crate::clock;
+use crate::objects::update::Target;
+use crate::objects::{Objects, Preconditions, WriteOptions};
+
+/// Seconds a token lasts when nobody says.
+const TOKEN_LIFE_SECONDS: u64 = 3_600;
+
+/// Serves a path with a subresource.
+///
+/// # Errors
+/// 404, 405 and what each of them refuses.
+pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Result<Response<Body>, Status> {
+    let method = call.request.method().clone();
+    match (route.subresource, method) {
+        (Some(Subresource::Status), Method::GET) => read::get(&api, &call, &route),
+        (Some(Subresource::Status), Method::PATCH) => write::patch(&api, call, &route).await,
+        (Some(Subresource::Status | Subresource::Finalize), Method::PUT) => {
+            write::update(&api, call, &route).await
+        }
+        (Some(Subresource::Scale), _) => scale(&api, call, &route).await,
+        (Some(Subresource::Binding), Method::POST) => binding(&api, call, &route).await,
+        (Some(Subresource::Token), Method::POST) => token(&api, call, &route).await,
+        (
+            Some(
+                Subresource::Log
+                | Subresource::Exec
+                | Subresource::Attach
+                | Subresource::PortForward
+                | Subresource::Proxy,
+            ),
+            _,
+        ) => connect::serve(api, call, route).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+async fn scale(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let current = api.objects.get(route.kind, &route.key)?;
+    let method = call.request.method().clone();
+    if method == Method::GET {
+        return Ok(answer::json(StatusCode::OK, &scale_of(&current)?));
+    }
+    let (options, validation) = write::options(&call)?;
+    let bytes = write::body(&mut call).await?;
+    let wanted = if method == Method::PUT {
+        decode::any(schema::SCALE, &bytes, call.header(CONTENT_TYPE), validation)?.value
+    } else if method == Method::PATCH {
+        let type_ = write::patch_type(&call)?;
+        let mut patched = patch::apply_any(type_, schema::SCALE, &scale_of(&current)?, &bytes)?;
+        decode::check(schema::SCALE, &mut patched, validation)?;
+        patched
+    } else {
+        return Err(Status::method_not_allowed());
+    };
+    let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas < 0 {
+        let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid_type("autoscaling", "Scale", &route.key.name, &[error]));
+    }
+    let text =
+        |field: &str| wanted["metadata"][field].as_str().filter(|t| !t.is_empty()).map(ToOwned::to_owned);
+    let named = if method == Method::PUT { text("resourceVersion") } else { None };
+    let target = Target { subresource: None, ..write::target(route) };
+    let cached = api
+        .objects
+        .update(&target, &options, |current| {
+            let mut new = current.clone();
+            if let Some(version) = &named {
+                new["metadata"]["resourceVersion"] = version.clone().into();
+            }
+            new["spec"]["replicas"] = replicas.into();
+            Ok(new)
+        })
+        .await?;
+    Ok(answer::json(StatusCode::OK, &scale_of(&cached)?))
+}
+
+fn scale_of(cached: &Cached) -> Result<Value, Status> {
+    let object: Value = cached.object.view().map_err(Status::internal)?;
+    let selector: LabelSelector =
+        serde_json::from_value(object["spec"]["selector"].clone()).map_err(Status::internal)?;
+    let selector = Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default();
+    let meta = &cached.object.meta;
+    Ok(json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": { "name": meta.name, "namespace": meta.namespace, "uid": meta.uid,
+            "resourceVersion": meta.resource_version, "creationTimestamp": meta.creation_timestamp },
+        "spec": { "replicas": object["spec"]["replicas"].as_i64().unwrap_or(0) },
+        "status": { "replicas": object["status"]["replicas"].as_i64().unwrap_or(0), "selector": selector },
+    }))
+}
+
+async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let (options, validation) = write::options(&call)?;
+    let bytes = write::body(&mut call).await?;
+    let binding = decode::any(schema::BINDING, &bytes, call.header(CONTENT_TYPE), validation)?.value;
+    let node = binding["target"]["name"].as_str().unwrap_or("");
+    if node.is_empty() {
+        let error = FieldError::required("target.name", "");
+        return Err(Status::invalid_type("", "Binding", &route.key.name, &[error]));
+    }
+    let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty()).map(ToOwned::to_owned);
+    bind(&api.objects, route, uid, node, &options).await?;
+    Ok(answer::json(
+        StatusCode::CREATED,
+        &json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": 201 }),
+    ))
+}
+
+async fn bind(
+    objects: &Objects,
+    route: &ResourceRoute,
+    uid: Option<String>,
+    node: &str,
+    options: &WriteOptions,
+) -> Result<(), Status> {
+    let preconditions = Preconditions { uid, resource_version: None };
+    bind_pod(objects, &route.key, preconditions, node, options).await
+}
+
+/// Binds a Pod to a node, unless it is bound or on its way out.
+///
+/// # Errors
+/// 404, 409.
+pub(crate) async fn bind_pod(
+    objects: &Objects,
+    key: &weft_api::key::ObjectKey,
+    preconditions: Preconditions,
+    node: &str,
+    options: &WriteOptions,
+) -> Result<(), Status> {
+    let target = Target { kind: &kind::POD, key, subresource: Some(Subresource::Binding), preconditions };
+    let change = |current: &Map<String, Value>| {
+        let mut new = Value::Object(current.clone());
+        if let Some(bound) = new["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+            let why = format!("pod {} is already assigned to node \"{bound}\"", key.name);
+            return Err(Status::conflict_because(&kind::POD, &key.name, &why));
+        }
+        if new["metadata"]["deletionTimestamp"].is_string() {
+            let why = format!("pod {} is being deleted, cannot be assigned to a host", key.name);
+            return Err(Status::conflict_because(&kind::POD, &key.name, &why));
+        }
+        new["spec"]["nodeName"] = node.into();
+        let scheduled = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null,
+            "lastTransitionTime": clock::seconds(clock::now()) });
+        match new["status"]["conditions"].as_array_mut() {
+            Some(conditions) => {
+                conditions.retain(|c| c["type"] != "PodScheduled");
+                conditions.push(scheduled);
+            }
+            None => new["status"]["conditions"] = json!([scheduled]),
+        }
+        if new["metadata"]["deletionTimestamp"].is_null()
+            && let Some(metadata) = new["metadata"].as_object_mut()
+        {
+            metadata.remove("deletionTimestamp");
+        }
+        write::into_map(new)
+    };
+    objects.update(&target, options, change).await.map(|_| ())
+}
+
+async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let bytes = write::body(&mut call).await?;
+    let (_, validation) = write::options(&call)?;
+    let mut request =
+        decode::any(schema::TOKEN_REQUEST, &bytes, call.header(CONTENT_TYPE), validation)?.value;
+    let account = api.objects.get(route.kind, &route.key)?;
+    let spec = &request["spec"];
+    let life_seconds = spec["expirationSeconds"].as_u64().unwrap_or(TOKEN_LIFE_SECONDS);
+    if life_seconds < LIFE_SECONDS_MIN {
+        let error = FieldError::invalid(
+            "spec.expirationSeconds",
+            life_seconds,
+            "may not specify a duration less than 10 minutes",
+        );
+        return Err(Status::invalid_type("authentication.k8s.io", "TokenRequest", "", &[error]));
+    }
+    let bound = &spec["boundObjectRef"];
+    let pod = match bound["kind"].as_str() {
+        Some("Pod") => {
+            let name = bound["name"].as_str().unwrap_or("");
+            let key = weft_api::key::ObjectKey::namespaced(&route.key.namespace, name);
+            let pod = api.objects.get(&kind::POD, &key)?;
+            let uid = bound["uid"].as_str().filter(|u| !u.is_empty());
+            Preconditions { uid: uid.map(ToOwned::to_owned), resource_version: None }.check(&pod)?;
+            Some((name.to_owned(), pod.object.meta.uid.clone()))
+        }
+        Some(other) => {
+            let why = format!("cannot bind token to object of type {other}");
+            return Err(Status::bad_request(why));
+        }
+        None => None,
+    };
+    let audiences = spec["audiences"]
+        .as_array()
+        .map(|a| a.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
+        .unwrap_or_default();
+    let wanted = Wanted {
+        namespace: route.key.namespace.clone(),
+        account: route.key.name.clone(),
+        account_uid: account.object.meta.uid.clone(),
+        pod,
+        node: None,
+        audiences,
+        life_seconds,
+    };
+    let token = api.accounts.issue(&wanted, clock::now()).map_err(Status::internal)?;
+    let expires = i64::try_from(token.expires_unix_seconds)
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok())
+        .map(clock::seconds);
+    request["metadata"]["name"] = route.key.name.clone().into();
+    request["metadata"]["namespace"] = route.key.namespace.clone().into();
+    request["status"] = json!({ "token": token.text, "expirationTimestamp": expires });
+    Ok(answer::json(StatusCode::CREATED, &request))
+}

@@ -1,0 +1,250 @@
+//! POST, PUT, PATCH and DELETE of objects.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use weft_api::decode::{self, FieldValidation};
+use weft_api::key::ObjectKey;
+use weft_api::patch::{self, PatchType};
+use weft_api::status::Status;
+use weft_api::{kind, schema};
+
+use super::answer::{self, Body};
+use super::read::namespace_of;
+use super::route::ResourceRoute;
+use super::select::{Form, Selection};
+use super::{Api, Call, read};
+use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
+use crate::objects::update::Target;
+use crate::objects::{Preconditions, WriteOptions};
+
+/// Longest request body, bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+/// How long a request's body may take.
+const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A request's whole body.
+///
+/// # Errors
+/// 413 and 408-like refusals.
+pub(crate) async fn body(call: &mut Call) -> Result<Bytes, Status> {
+    let told = call.header(CONTENT_LENGTH).and_then(|l| l.parse::<usize>().ok());
+    if told.is_some_and(|l| l > BODY_BYTES_MAX) {
+        return Err(Status::request_too_large(BODY_BYTES_MAX));
+    }
+    let limited = Limited::new(call.request.body_mut(), BODY_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIME_MAX, limited.collect()).await {
+        Err(_) => Err(Status::timeout("the request's body did not arrive in time", 1)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Status::request_too_large(BODY_BYTES_MAX))
+        }
+        Ok(Err(error)) => Err(Status::bad_request(format!("the request's body cannot be read: {error}"))),
+    }
+}
+
+/// How the request wants its write done.
+pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), Status> {
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    Ok((WriteOptions { dry_run: call.query.dry_run()? }, validation))
+}
+
+pub(crate) fn into_map(value: Value) -> Result<Map<String, Value>, Status> {
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Status::bad_request("the object is no JSON object")),
+    }
+}
+
+/// POST.
+pub(crate) async fn create(
+    api: &Api,
+    mut call: Call,
+    route: &ResourceRoute,
+) -> Result<Response<Body>, Status> {
+    let form = Form::of(&call)?;
+    let (options, validation) = options(&call)?;
+    let bytes = body(&mut call).await?;
+    let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
+    let object = into_map(decoded.value)?;
+    let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
+    let mut response = read::object(StatusCode::CREATED, &cached, form, &call)?;
+    answer::warn(&mut response, &decoded.warnings);
+    Ok(response)
+}
+
+/// PUT; of an object that is not there: 404, as for every kind that does not allow creation by update.
+pub(crate) async fn update(
+    api: &Api,
+    mut call: Call,
+    route: &ResourceRoute,
+) -> Result<Response<Body>, Status> {
+    let form = Form::of(&call)?;
+    let (options, validation) = options(&call)?;
+    let bytes = body(&mut call).await?;
+    let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
+    let object = into_map(decoded.value)?;
+    let target = target(route);
+    let cached = api.objects.update(&target, &options, |_| Ok(object.clone())).await?;
+    let mut response = read::object(StatusCode::OK, &cached, form, &call)?;
+    answer::warn(&mut response, &decoded.warnings);
+    Ok(response)
+}
+
+/// PATCH.
+pub(crate) async fn patch(
+    api: &Api,
+    mut call: Call,
+    route: &ResourceRoute,
+) -> Result<Response<Body>, Status> {
+    let form = Form::of(&call)?;
+    let (options, validation) = options(&call)?;
+    let bytes = body(&mut call).await?;
+    let type_ = patch_type(&call)?;
+    let mut warnings = Vec::new();
+    let kind = route.kind;
+    let cached = api
+        .objects
+        .update(&target(route), &options, |current| {
+            let mut patched = patch::apply(type_, kind, &Value::Object(current.clone()), &bytes)?;
+            warnings = decode::check(kind.schema, &mut patched, validation)?;
+            into_map(patched)
+        })
+        .await?;
+    let mut response = read::object(StatusCode::OK, &cached, form, &call)?;
+    answer::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// The patch type of a request.
+///
+/// # Errors
+/// 415.
+pub(crate) fn patch_type(call: &Call) -> Result<PatchType, Status> {
+    match PatchType::from_content_type(call.header(CONTENT_TYPE).unwrap_or("")) {
+        Some(PatchType::Apply) | None => Err(Status::unsupported_media_type(patch::MEDIA_TYPES)),
+        Some(type_) => Ok(type_),
+    }
+}
+
+pub(crate) fn target(route: &ResourceRoute) -> Target<'_> {
+    Target {
+        kind: route.kind,
+        key: &route.key,
+        subresource: route.subresource,
+        preconditions: Preconditions::default(),
+    }
+}
+
+/// What a DELETE's body may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DeleteBody {
+    grace_period_seconds: Option<i64>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<PreconditionsBody>,
+    dry_run: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PreconditionsBody {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+async fn delete_options(call: &mut Call) -> Result<DeleteOptions, Status> {
+    let bytes = body(call).await?;
+    let told: DeleteBody = if bytes.is_empty() {
+        DeleteBody::default()
+    } else {
+        let decoded =
+            decode::any(schema::DELETE_OPTIONS, &bytes, call.header(CONTENT_TYPE), FieldValidation::Ignore)?;
+        serde_json::from_value(decoded.value).map_err(|e| Status::bad_request(e.to_string()))?
+    };
+    let policy = told.propagation_policy.as_deref().or_else(|| call.query.get("propagationPolicy"));
+    let propagation = match (policy, told.orphan_dependents) {
+        (Some("Background"), _) | (None, None | Some(false)) => Propagation::Background,
+        (Some("Foreground"), _) => Propagation::Foreground,
+        (Some("Orphan"), _) | (None, Some(true)) => Propagation::Orphan,
+        (Some(other), _) => {
+            let error = weft_api::status::FieldError::not_supported(
+                "propagationPolicy",
+                other,
+                &["Background", "Foreground", "Orphan"],
+            );
+            return Err(Status::invalid_type("meta.k8s.io", "DeleteOptions", "", &[error]));
+        }
+    };
+    let preconditions = told.preconditions.unwrap_or_default();
+    Ok(DeleteOptions {
+        dry_run: call.query.dry_run()? || told.dry_run.iter().any(|d| d == "All"),
+        grace_seconds: match told.grace_period_seconds {
+            Some(seconds) => Some(seconds),
+            None => call.query.number("gracePeriodSeconds")?,
+        },
+        preconditions: Preconditions {
+            uid: preconditions.uid,
+            resource_version: preconditions.resource_version,
+        },
+        propagation,
+    })
+}
+
+/// DELETE of one object.
+pub(crate) async fn delete(
+    api: &Api,
+    mut call: Call,
+    route: &ResourceRoute,
+) -> Result<Response<Body>, Status> {
+    let options = delete_options(&mut call).await?;
+    if *route.kind == kind::NAMESPACE
+        && matches!(route.key.name.as_str(), "default" | "kube-system" | "kube-public")
+    {
+        return Err(Status::forbidden(route.kind, &route.key.name, "this namespace may not be deleted"));
+    }
+    match api.objects.delete(route.kind, &route.key, &options).await? {
+        Deleted::Terminating(cached) => read::object(StatusCode::OK, &cached, Form::Objects, &call),
+        // Pods are answered themselves: clients show what was deleted.
+        Deleted::Gone(cached) if *route.kind == kind::POD => {
+            read::object(StatusCode::OK, &cached, Form::Objects, &call)
+        }
+        Deleted::Gone(cached) => {
+            let meta = &cached.object.meta;
+            Ok(answer::json(StatusCode::OK, &Status::deleted(route.kind, &meta.name, &meta.uid)))
+        }
+    }
+}
+
+/// DELETE of a collection: each object by itself, in key order.
+pub(crate) async fn delete_collection(
+    api: &Api,
+    mut call: Call,
+    route: &ResourceRoute,
+) -> Result<Response<Body>, Status> {
+    let options = delete_options(&mut call).await?;
+    let selection = Selection::of(route.kind, &call.query)?;
+    let (objects, revision) = api.objects.cache.list(route.kind, namespace_of(route));
+    let mut items = Vec::new();
+    for cached in objects.iter().filter(|c| selection.matches(c)) {
+        let key: ObjectKey = cached.object.key();
+        match api.objects.delete(route.kind, &key, &options).await {
+            Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => {
+                items.push(serde_json::from_slice::<Value>(&cached.object.json).map_err(Status::internal)?);
+            }
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let list = json!({
+        "apiVersion": route.kind.api_version(),
+        "kind": format!("{}List", route.kind.kind),
+        "metadata": { "resourceVersion": revision.to_string() },
+        "items": items,
+    });
+    Ok(answer::json(StatusCode::OK, &list))
+}

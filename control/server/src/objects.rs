@@ -1,0 +1,177 @@
+//! The one write path, used by clients' requests, by the nodes' sessions and by the control loops alike:
+//! decode, default, admit, validate, allocate, commit.
+//!
+//! It must not know HTTP. A write is acknowledged when the store has it on disk and the cache shows it, so that who
+//! wrote reads its own write.
+
+pub(crate) mod allocate;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod encoding;
+pub(crate) mod layout;
+pub(crate) mod metadata;
+pub(crate) mod update;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use weft_api::key::ObjectKey;
+use weft_api::kind::Kind;
+use weft_api::status::Status;
+use weft_api::validate::Limits;
+use weft_controllers::settings::Settings;
+use weft_store::store::{Check, CommitError, Revision, Store, Transaction, Write};
+
+use crate::cache::{Cache, Cached};
+
+/// How often a write is tried again when somebody else was faster.
+const TRIES_MAX: usize = 16;
+/// How long a write waits for the cache to show it.
+const CACHE_WAIT: Duration = Duration::from_secs(10);
+
+/// The cluster's objects.
+pub(crate) struct Objects {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<Cache>,
+    /// Ranges that addresses and ports are given from.
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// How a write is to be done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteOptions {
+    /// Everything but the commit.
+    pub(crate) dry_run: bool,
+}
+
+/// What must hold of the object that is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Preconditions {
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+}
+
+impl Preconditions {
+    /// # Errors
+    /// 409 with Kubernetes' words.
+    pub(crate) fn check(&self, object: &Cached) -> Result<(), Status> {
+        let meta = &object.object.meta;
+        if let Some(uid) = self.uid.as_deref().filter(|u| *u != meta.uid) {
+            let why =
+                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta.uid);
+            return Err(Status::conflict_because(object.object.kind, &meta.name, &why));
+        }
+        if let Some(version) = self.resource_version.as_deref().filter(|v| *v != meta.resource_version) {
+            let why = format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+                meta.resource_version
+            );
+            return Err(Status::conflict_because(object.object.kind, &meta.name, &why));
+        }
+        Ok(())
+    }
+}
+
+/// Why a commit did not happen.
+enum Refused {
+    /// Somebody else wrote one of the keys; worth another try on newer state.
+    Conflict(Bytes),
+    /// Told to the client.
+    Status(Status),
+}
+
+impl Objects {
+    /// The settings that validation asks for.
+    fn limits(&self) -> Limits {
+        Limits { node_ports: self.settings.node_ports.clone() }
+    }
+
+    /// One object as the cache has it.
+    ///
+    /// # Errors
+    /// 404.
+    pub(crate) fn get(&self, kind: &'static Kind, key: &ObjectKey) -> Result<Arc<Cached>, Status> {
+        self.cache.get(kind, key).ok_or_else(|| Status::not_found(kind, &key.name))
+    }
+
+    /// Puts an object under checks; answers it as clients see it.
+    async fn put(
+        &self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        object: &Map<String, Value>,
+        mut checks: Vec<Check>,
+        previous: Option<u64>,
+        more: Vec<Write>,
+    ) -> Result<Arc<Cached>, Refused> {
+        let bytes = encoding::stored(object).map_err(|e| Refused::Status(Status::internal(e)))?;
+        let store_key = layout::object_key(kind, key);
+        checks.push(match previous {
+            None => Check::Absent(store_key.clone()),
+            Some(revision) => Check::Unchanged(store_key.clone(), Revision(revision)),
+        });
+        let mut writes = vec![Write::Put(store_key, bytes.clone())];
+        writes.extend(more);
+        let revision = self.commit(Transaction { checks, writes }).await?;
+        let cached =
+            encoding::read(kind, &bytes, revision.0).map_err(|e| Refused::Status(Status::internal(e)))?;
+        Ok(Arc::new(cached))
+    }
+
+    /// Commits and waits until the cache shows it.
+    async fn commit(&self, transaction: Transaction) -> Result<Revision, Refused> {
+        match self.store.commit(transaction).await {
+            Ok(revision) => {
+                if !self.cache.wait_for(revision.0, CACHE_WAIT).await {
+                    tracing::warn!(revision = revision.0, "the watch cache is behind an acknowledged write");
+                }
+                Ok(revision)
+            }
+            Err(CommitError::Conflict { key, current }) => {
+                // The next try must see what won.
+                if let Some(current) = current {
+                    self.cache.wait_for(current.mod_revision.0, CACHE_WAIT).await;
+                } else {
+                    let newest = self.store.revisions().into_inner().1;
+                    self.cache.wait_for(newest.0, CACHE_WAIT).await;
+                }
+                Err(Refused::Conflict(key))
+            }
+            Err(CommitError::Refused { reason }) => {
+                Err(Refused::Status(Status::bad_request(format!("the object cannot be stored: {reason}"))))
+            }
+            Err(error @ CommitError::Full(_)) => {
+                tracing::error!(%error, "a write was refused");
+                Err(Refused::Status(Status::service_unavailable("no space is left for the store")))
+            }
+            Err(CommitError::Engine(error)) => {
+                tracing::error!(%error, "the store cannot be written");
+                Err(Refused::Status(Status::internal("the store cannot be written")))
+            }
+        }
+    }
+
+    /// What a dry run answers: the object as it would be, at the revision it has now.
+    fn pretend(
+        kind: &'static Kind,
+        object: &Map<String, Value>,
+        revision: Option<u64>,
+    ) -> Result<Arc<Cached>, Status> {
+        let bytes = encoding::stored(object).map_err(Status::internal)?;
+        let mut cached = encoding::read(kind, &bytes, revision.unwrap_or(0)).map_err(Status::internal)?;
+        if revision.is_none() {
+            cached.object.json = bytes;
+        }
+        Ok(Arc::new(cached))
+    }
+}
+
+/// A cached object as an editable value.
+///
+/// # Errors
+/// The cache holds something that is no JSON object, which its filling rules out.
+pub(crate) fn value_of(object: &Cached) -> Result<Map<String, Value>, Status> {
+    serde_json::from_slice(&object.object.json).map_err(Status::internal)
+}

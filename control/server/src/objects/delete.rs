@@ -1,0 +1,187 @@
+//! Deleting an object: at once, after a grace period, or when its finalizers are done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use weft_api::key::ObjectKey;
+use weft_api::kind::{self, Kind};
+use weft_api::status::Status;
+
+use super::{Objects, Preconditions, Refused, TRIES_MAX, metadata, value_of};
+use crate::cache::Cached;
+use crate::clock;
+
+/// What becomes of an owner's dependents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    /// They go after their owner.
+    #[default]
+    Background,
+    /// The owner goes after them.
+    Foreground,
+    /// They stay, without the owner.
+    Orphan,
+}
+
+/// How an object is to be deleted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) dry_run: bool,
+    /// Seconds; unset: the object's own.
+    pub(crate) grace_seconds: Option<i64>,
+    pub(crate) preconditions: Preconditions,
+    pub(crate) propagation: Propagation,
+}
+
+/// What became of a delete.
+pub(crate) enum Deleted {
+    /// It is gone; as it last was.
+    Gone(Arc<Cached>),
+    /// It is on its way out.
+    Terminating(Arc<Cached>),
+}
+
+impl Objects {
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// 404, 409 for preconditions.
+    pub(crate) async fn delete(
+        &self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Status> {
+        for _ in 0..TRIES_MAX {
+            let cached = self.get(kind, key)?;
+            options.preconditions.check(&cached)?;
+            let current = value_of(&cached)?;
+            let mut new = current.clone();
+            mark(kind, &mut new, options)?;
+            if metadata::may_go(kind, &new) {
+                if options.dry_run {
+                    return Ok(Deleted::Gone(cached));
+                }
+                match self.remove(&cached).await {
+                    Ok(()) => return Ok(Deleted::Gone(cached)),
+                    Err(Refused::Status(status)) => return Err(status),
+                    Err(Refused::Conflict(_)) => continue,
+                }
+            }
+            if new == current {
+                return Ok(Deleted::Terminating(cached));
+            }
+            if options.dry_run {
+                return Self::pretend(kind, &new, Some(cached.revision)).map(Deleted::Terminating);
+            }
+            match self.put(kind, key, &new, Vec::new(), Some(cached.revision), Vec::new()).await {
+                Ok(cached) => return Ok(Deleted::Terminating(cached)),
+                Err(Refused::Status(status)) => return Err(status),
+                Err(Refused::Conflict(_)) => {}
+            }
+        }
+        Err(Status::conflict(kind, &key.name))
+    }
+}
+
+/// Writes into the object that it is to go, and when.
+fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOptions) -> Result<(), Status> {
+    let grace_seconds = grace(kind, object, options);
+    if *kind == kind::NAMESPACE {
+        object.insert("status".into(), json!({ "phase": "Terminating" }));
+    }
+    let meta = metadata::metadata_mut(object)?;
+    let terminating = meta.get("deletionTimestamp").is_some_and(|t| !t.is_null());
+    let left = meta.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    if let Some(finalizer) = match options.propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some("foregroundDeletion"),
+        Propagation::Orphan => Some("orphan"),
+    } && !terminating
+    {
+        let finalizers = meta.entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) = finalizers.as_array_mut()
+            && !list.iter().any(|f| f == finalizer)
+        {
+            list.push(finalizer.into());
+        }
+    }
+    // A second delete may shorten the time that is left, never lengthen it.
+    if terminating && grace_seconds >= left {
+        return Ok(());
+    }
+    let grace = u64::try_from(grace_seconds).unwrap_or(0);
+    let at = clock::now() + Duration::from_secs(grace);
+    meta.insert("deletionTimestamp".into(), clock::seconds(at).into());
+    meta.insert("deletionGracePeriodSeconds".into(), grace_seconds.into());
+    if !terminating && metadata::has_generation(kind) {
+        metadata::bump_generation(object);
+    }
+    Ok(())
+}
+
+/// Seconds a Pod has to end; everything else goes at once.
+fn grace(kind: &Kind, object: &Map<String, Value>, options: &DeleteOptions) -> i64 {
+    if *kind != kind::POD {
+        return 0;
+    }
+    let at = |pointer: &[&str]| {
+        pointer.iter().try_fold(None, |v: Option<&Value>, name| match v {
+            None => object.get(*name).map(Some),
+            Some(v) => v.get(*name).map(Some),
+        })
+    };
+    let at = |pointer: &[&str]| at(pointer).flatten();
+    // Nobody runs it, so nobody would say that it has ended.
+    if at(&["spec", "nodeName"]).and_then(Value::as_str).unwrap_or("").is_empty() {
+        return 0;
+    }
+    let finished = matches!(at(&["status", "phase"]).and_then(Value::as_str), Some("Succeeded" | "Failed"));
+    if finished && options.grace_seconds.is_none() {
+        return 0;
+    }
+    options
+        .grace_seconds
+        .or_else(|| at(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64))
+        .unwrap_or(30)
+        .max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(node: &str, phase: &str) -> Map<String, Value> {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": node, "terminationGracePeriodSeconds": 7},
+            "status": {"phase": phase}});
+        pod.as_object().unwrap().clone()
+    }
+
+    fn marked(mut object: Map<String, Value>, options: &DeleteOptions) -> Map<String, Value> {
+        mark(&kind::POD, &mut object, options).unwrap();
+        object
+    }
+
+    #[test]
+    fn pods_wait_for_their_node_if_they_have_one() {
+        let own = DeleteOptions::default();
+        assert!(metadata::may_go(&kind::POD, &marked(pod("", "Pending"), &own)));
+        assert!(metadata::may_go(&kind::POD, &marked(pod("n", "Failed"), &own)));
+        let waits = marked(pod("n", "Running"), &own);
+        assert!(!metadata::may_go(&kind::POD, &waits));
+        assert_eq!(waits["metadata"]["deletionGracePeriodSeconds"], 7);
+        let longer = DeleteOptions { grace_seconds: Some(60), ..own.clone() };
+        assert_eq!(marked(waits.clone(), &longer), waits);
+        let forced = DeleteOptions { grace_seconds: Some(0), ..own };
+        assert!(metadata::may_go(&kind::POD, &marked(waits, &forced)));
+    }
+
+    #[test]
+    fn foreground_waits_by_a_finalizer() {
+        let options = DeleteOptions { propagation: Propagation::Foreground, ..DeleteOptions::default() };
+        let object = marked(pod("", "Pending"), &options);
+        assert_eq!(object["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+        assert!(!metadata::may_go(&kind::POD, &object));
+    }
+}

@@ -1,0 +1,148 @@
+//! An object's JSON in the store and as clients see it.
+//!
+//! Stored, it has no `metadata.resourceVersion`: the revision of the commit is known only after it. It is put in once,
+//! when the cache takes the object up; every reader shares the result.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Map, Value};
+use weft_api::kind::Kind;
+use weft_api::object::{Object, ReadError};
+
+use crate::cache::Cached;
+
+/// Serializes an object for the store: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
+pub(crate) fn stored(object: &Map<String, Value>) -> Result<Bytes, serde_json::Error> {
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    let mut first = true;
+    let mut field = |out: &mut Vec<u8>, name: &str, value: &Value| -> Result<(), serde_json::Error> {
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, name)?;
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value)
+    };
+    for name in ["apiVersion", "kind"] {
+        if let Some(value) = object.get(name) {
+            field(&mut out, name, value)?;
+        }
+    }
+    let mut metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    metadata.remove("resourceVersion");
+    field(&mut out, "metadata", &Value::Object(metadata))?;
+    for (name, value) in object {
+        if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            field(&mut out, name, value)?;
+        }
+    }
+    out.push(b'}');
+    Ok(out.into())
+}
+
+/// Puts the revision into an object's stored bytes.
+pub(crate) fn with_revision(stored: &[u8], revision: u64) -> Bytes {
+    let Some(at) = metadata_start(stored) else { return Bytes::copy_from_slice(stored) };
+    let empty = stored.get(at) == Some(&b'}');
+    let text = format!("\"resourceVersion\":\"{revision}\"{}", if empty { "" } else { "," });
+    let mut out = BytesMut::with_capacity(stored.len() + text.len());
+    out.put_slice(&stored[..at]);
+    out.put_slice(text.as_bytes());
+    out.put_slice(&stored[at..]);
+    out.freeze()
+}
+
+/// The offset behind the brace that opens the top-level `metadata`.
+fn metadata_start(json: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"\"metadata\":{";
+    let (mut depth, mut i) = (0_u32, 0);
+    while i < json.len() {
+        match json[i] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                if depth == 1 && json[i..].starts_with(NAME) {
+                    return Some(i + NAME.len());
+                }
+                i += 1;
+                while json.get(i).is_some_and(|c| *c != b'"') {
+                    i += if json[i] == b'\\' { 2 } else { 1 };
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// An object as the cache holds it, from its stored bytes.
+///
+/// # Errors
+/// The bytes are no object.
+pub(crate) fn read(kind: &'static Kind, stored: &[u8], revision: u64) -> Result<Cached, ReadError> {
+    let object = Object::read(kind, with_revision(stored, revision))?;
+    let fields = if kind.selectable_fields.is_empty() {
+        Box::default()
+    } else {
+        let value: Value = object.view()?;
+        kind.selectable_fields.iter().map(|path| field_text(&value, path)).collect()
+    };
+    Ok(Cached { object, revision, fields })
+}
+
+/// The text of a dotted path, as field selectors compare it.
+fn field_text(value: &Value, path: &str) -> Option<Box<str>> {
+    // An Event's `source` and `reportingComponent` are one selectable thing: who reported it.
+    let found = match path {
+        "source" => value.pointer("/source/component").or_else(|| value.get("reportingComponent")),
+        _ => path.split('.').try_fold(value, |v, name| v.get(name)),
+    };
+    match found? {
+        Value::String(text) => Some(text.as_str().into()),
+        Value::Null => None,
+        Value::Object(_) | Value::Array(_) => None,
+        other => Some(other.to_string().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn round(value: &Value) -> Value {
+        let bytes = stored(value.as_object().unwrap()).unwrap();
+        serde_json::from_slice(&with_revision(&bytes, 7)).unwrap()
+    }
+
+    #[test]
+    fn the_revision_is_put_in_and_nothing_else_changes() {
+        let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"metadata": "{\"metadata\":{"},
+            "metadata": {"name": "a", "resourceVersion": "3"}});
+        let read = round(&object);
+        object["metadata"]["resourceVersion"] = json!("7");
+        assert_eq!(read, object);
+    }
+
+    #[test]
+    fn empty_metadata_and_escapes() {
+        assert_eq!(round(&json!({"metadata": {}})), json!({"metadata": {"resourceVersion": "7"}}));
+        let bytes = br#"{"a\"":{"metadata":{}},"b":["\\"],"metadata":{"name":"x"}}"#;
+        let read: Value = serde_json::from_slice(&with_revision(bytes, 9)).unwrap();
+        assert_eq!(read["metadata"], json!({"resourceVersion": "9", "name": "x"}));
+        assert_eq!(read["a\""]["metadata"], json!({}));
+    }
+
+    #[test]
+    fn selectable_fields_are_taken_out() {
+        let pod = json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {"nodeName": "n1", "hostNetwork": true}});
+        let cached = read(&weft_api::kind::POD, &stored(pod.as_object().unwrap()).unwrap(), 5).unwrap();
+        assert_eq!(cached.field("spec.nodeName"), Some("n1"));
+        assert_eq!(cached.field("spec.hostNetwork"), Some("true"));
+        assert_eq!(cached.field("status.phase"), Some(""));
+        assert_eq!(cached.field("metadata.namespace"), Some("d"));
+        assert_eq!(cached.field("spec.nothing"), None);
+        assert_eq!(cached.object.meta.resource_version, "5");
+    }
+}

@@ -1,0 +1,382 @@
+//! Keys and certificates of the control plane: made at the first start, renewed when they near their end, 0600.
+//!
+//! What a certificate's subject allows is not decided here but in `authz`.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+
+const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
+const LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// A certificate with less than this left is made anew at start.
+const RENEW_BEFORE: Duration = Duration::from_secs(60 * 86_400);
+/// Certificates begin this long ago, for clocks that run behind.
+const BACKDATE: Duration = Duration::from_secs(300);
+
+/// Why keys and certificates are not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PkiError {
+    #[error("{path} cannot be read or written")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{what} cannot be made")]
+    Make {
+        what: &'static str,
+        #[source]
+        source: rcgen::Error,
+    },
+    #[error("{what} is not readable PEM")]
+    Pem {
+        what: &'static str,
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    #[error("the certificate request is refused: {0}")]
+    Request(&'static str),
+}
+
+/// Everything the server signs and is known by.
+pub(crate) struct Pki {
+    dir: PathBuf,
+    ca_key_pem: String,
+    /// The cluster's CA certificate.
+    pub(crate) ca_pem: String,
+    /// The server's certificate and key.
+    pub(crate) server: Leaf,
+    /// The admin's certificate and key, `O=system:masters`.
+    pub(crate) admin: Leaf,
+    /// PKCS#8 DER of the ServiceAccount signing key (ECDSA P-256).
+    pub(crate) account_key_der: Vec<u8>,
+    /// The signing key's public point, uncompressed.
+    pub(crate) account_public: Vec<u8>,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone)]
+pub(crate) struct Leaf {
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+}
+
+impl Leaf {
+    /// Both as rustls takes them.
+    pub(crate) fn der(&self) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), PkiError> {
+        let pem = |what| move |source| PkiError::Pem { what, source };
+        let certificate =
+            CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).map_err(pem("a certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(pem("a key"))?;
+        Ok((certificate, key))
+    }
+}
+
+/// What a leaf is for.
+struct Profile<'a> {
+    what: &'static str,
+    common_name: &'a str,
+    organization: Option<&'a str>,
+    names: Vec<String>,
+    addresses: Vec<IpAddr>,
+    usage: ExtendedKeyUsagePurpose,
+}
+
+impl Pki {
+    /// Reads what is in `dir`, makes what is missing or near its end.
+    ///
+    /// `names` and `addresses` go into the server's certificate.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or a file in it is damaged.
+    pub(crate) fn open(
+        dir: &Path,
+        names: Vec<String>,
+        addresses: Vec<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Self, PkiError> {
+        make_dir(dir)?;
+        let (ca_pem, ca_key_pem) = open_ca(dir, now)?;
+        let issuer = issuer(&ca_pem, &ca_key_pem)?;
+        let server = Profile {
+            what: "the server certificate",
+            common_name: "weft-control",
+            organization: None,
+            names,
+            addresses,
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+        };
+        let server = open_leaf(dir, "server", &server, &issuer, &ca_pem, now)?;
+        let admin = Profile {
+            what: "the admin certificate",
+            common_name: "kubernetes-admin",
+            organization: Some("system:masters"),
+            names: Vec::new(),
+            addresses: Vec::new(),
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        let admin = open_leaf(dir, "admin", &admin, &issuer, &ca_pem, now)?;
+        let account_path = dir.join("service-account.key");
+        let account = open_key(&account_path, "the ServiceAccount signing key")?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            ca_key_pem,
+            ca_pem,
+            server,
+            admin,
+            account_key_der: account.serialize_der(),
+            account_public: account.public_key_raw().to_vec(),
+        })
+    }
+
+    /// Where the files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The CA's certificate, DER.
+    pub(crate) fn ca_der(&self) -> Result<CertificateDer<'static>, PkiError> {
+        CertificateDer::from_pem_slice(self.ca_pem.as_bytes())
+            .map_err(|source| PkiError::Pem { what: "the CA certificate", source })
+    }
+
+    /// SHA-256 of the CA certificate's DER, lower-case hex: what join tokens carry.
+    pub(crate) fn ca_hash(&self) -> Result<String, PkiError> {
+        Ok(ca_hash(&self.ca_der()?))
+    }
+
+    /// Signs a node's request. Of the request only the public key counts.
+    ///
+    /// # Errors
+    /// The request is damaged, or its own signature does not fit its key.
+    pub(crate) fn sign_node(&self, csr_pem: &str, node: &str, now: Timestamp) -> Result<String, PkiError> {
+        let mut request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|_| PkiError::Request("it is not a readable PKCS#10 request"))?;
+        let common_name = format!("system:node:{node}");
+        let profile = Profile {
+            what: "the node certificate",
+            common_name: &common_name,
+            organization: Some("system:nodes"),
+            names: Vec::new(),
+            addresses: Vec::new(),
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        request.params = parameters(&profile, now)?;
+        let certificate = request
+            .signed_by(&issuer(&self.ca_pem, &self.ca_key_pem)?)
+            .map_err(|source| PkiError::Make { what: profile.what, source })?;
+        Ok(certificate.pem())
+    }
+
+    /// Writes a kubeconfig for the admin.
+    pub(crate) fn write_kubeconfig(&self, path: &Path, server_url: &str) -> Result<(), PkiError> {
+        use base64::Engine as _;
+        let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: weft\nclusters:\n- name: weft\n  cluster:\n    server: \
+             {server_url}\n    certificate-authority-data: {}\nusers:\n- name: admin\n  user:\n    \
+             client-certificate-data: {}\n    client-key-data: {}\ncontexts:\n- name: weft\n  context:\n    cluster: \
+             weft\n    user: admin\n",
+            base64(&self.ca_pem),
+            base64(&self.admin.certificate_pem),
+            base64(&self.admin.key_pem),
+        );
+        write_secret(path, text.as_bytes())
+    }
+}
+
+/// SHA-256 of a certificate's DER, lower-case hex.
+pub(crate) fn ca_hash(certificate: &CertificateDer<'_>) -> String {
+    hex(&Sha256::digest(certificate))
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{b:02x}");
+        text
+    })
+}
+
+fn issuer(ca_pem: &str, ca_key_pem: &str) -> Result<Issuer<'static, KeyPair>, PkiError> {
+    let key = KeyPair::from_pem(ca_key_pem)
+        .map_err(|source| PkiError::Make { what: "the CA key from its file", source })?;
+    Issuer::from_ca_cert_pem(ca_pem, key)
+        .map_err(|source| PkiError::Make { what: "an issuer from the CA certificate", source })
+}
+
+fn open_ca(dir: &Path, now: Timestamp) -> Result<(String, String), PkiError> {
+    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+    if let (Some(certificate), Some(key)) = (read(&certificate_path)?, read(&key_path)?) {
+        return Ok((certificate, key));
+    }
+    let key = open_key(&key_path, "the CA key")?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "weft-ca");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    set_validity(&mut params, now, CA_LIFE);
+    let certificate = params
+        .self_signed(&key)
+        .map_err(|source| PkiError::Make { what: "the CA certificate", source })?
+        .pem();
+    write_secret(&certificate_path, certificate.as_bytes())?;
+    Ok((certificate, key.serialize_pem()))
+}
+
+fn open_leaf(
+    dir: &Path,
+    file: &str,
+    profile: &Profile<'_>,
+    issuer: &Issuer<'_, KeyPair>,
+    ca_pem: &str,
+    now: Timestamp,
+) -> Result<Leaf, PkiError> {
+    let (certificate_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
+    if let (Some(certificate_pem), Some(key_pem)) = (read(&certificate_path)?, read(&key_path)?)
+        && still_fits(&certificate_pem, profile, ca_pem, now)
+    {
+        return Ok(Leaf { certificate_pem, key_pem });
+    }
+    let make = |source| PkiError::Make { what: profile.what, source };
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
+    let certificate = parameters(profile, now)?.signed_by(&key, issuer).map_err(make)?;
+    let leaf = Leaf { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
+    write_secret(&key_path, leaf.key_pem.as_bytes())?;
+    write_secret(&certificate_path, leaf.certificate_pem.as_bytes())?;
+    Ok(leaf)
+}
+
+fn open_key(path: &Path, what: &'static str) -> Result<KeyPair, PkiError> {
+    let make = |source| PkiError::Make { what, source };
+    if let Some(pem) = read(path)? {
+        return KeyPair::from_pem(&pem).map_err(make);
+    }
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
+    write_secret(path, key.serialize_pem().as_bytes())?;
+    Ok(key)
+}
+
+fn parameters(profile: &Profile<'_>, now: Timestamp) -> Result<CertificateParams, PkiError> {
+    let mut params = CertificateParams::new(profile.names.clone())
+        .map_err(|source| PkiError::Make { what: profile.what, source })?;
+    params.subject_alt_names.extend(profile.addresses.iter().map(|a| SanType::IpAddress(*a)));
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, profile.common_name);
+    if let Some(organization) = profile.organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+    }
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![profile.usage.clone()];
+    params.use_authority_key_identifier_extension = true;
+    set_validity(&mut params, now, LEAF_LIFE);
+    Ok(params)
+}
+
+fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let now = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
+    params.not_before = epoch + now.saturating_sub(BACKDATE);
+    params.not_after = epoch + now + life;
+}
+
+/// Whether a certificate on disk is of this CA, lasts, and names everything it is to name.
+fn still_fits(pem: &str, profile: &Profile<'_>, ca_pem: &str, now: Timestamp) -> bool {
+    let (Ok(der), Ok(ca_der)) =
+        (CertificateDer::from_pem_slice(pem.as_bytes()), CertificateDer::from_pem_slice(ca_pem.as_bytes()))
+    else {
+        return false;
+    };
+    let (Ok((_, certificate)), Ok((_, ca))) =
+        (x509_parser::parse_x509_certificate(&der), x509_parser::parse_x509_certificate(&ca_der))
+    else {
+        return false;
+    };
+    let ends = certificate.validity().not_after.timestamp();
+    let renew = i64::try_from(RENEW_BEFORE.as_secs()).unwrap_or(i64::MAX);
+    if ends - now.as_second() < renew || !is_issued_by(&certificate, &ca) {
+        return false;
+    }
+    let sans = match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension.value.general_names.clone(),
+        _ => Vec::new(),
+    };
+    use x509_parser::extensions::GeneralName;
+    let has_name = |n: &String| sans.iter().any(|s| matches!(s, GeneralName::DNSName(d) if d == n));
+    let has_address = |a: &IpAddr| {
+        let bytes = match a {
+            IpAddr::V4(a) => a.octets().to_vec(),
+            IpAddr::V6(a) => a.octets().to_vec(),
+        };
+        sans.iter().any(|s| matches!(s, GeneralName::IPAddress(i) if *i == bytes.as_slice()))
+    };
+    profile.names.iter().all(has_name) && profile.addresses.iter().all(has_address)
+}
+
+/// Whether the authority key named in `certificate` is the key of `ca`.
+fn is_issued_by(
+    certificate: &x509_parser::certificate::X509Certificate<'_>,
+    ca: &x509_parser::certificate::X509Certificate<'_>,
+) -> bool {
+    use x509_parser::extensions::ParsedExtension;
+    let authority = certificate.iter_extensions().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(a) => a.key_identifier.as_ref().map(|k| k.0),
+        _ => None,
+    });
+    let subject = ca.iter_extensions().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(k) => Some(k.0),
+        _ => None,
+    });
+    authority.is_some() && authority == subject
+}
+
+fn make_dir(dir: &Path) -> Result<(), PkiError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).map_err(|source| PkiError::File { path: dir.to_owned(), source })
+}
+
+fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes a file that only its owner reads, whole or not at all.
+fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let _ = std::fs::remove_file(&temporary);
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        if let Some(dir) = path.parent() {
+            std::fs::File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|source| PkiError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;
