@@ -98,11 +98,8 @@ fn roots(kinds: &Path) -> Result<Vec<String>> {
     let source = fs::read_to_string(kinds).with_context(|| format!("reading {}", kinds.display()))?;
     let mut roots: Vec<String> = FURTHER_ROOTS.iter().map(|r| (*r).to_owned()).collect();
     for line in source.lines() {
-        if let Some(name) = line.trim().strip_prefix("schema: \"").and_then(|l| l.strip_suffix("\",")) {
-            if !name.is_empty() {
-                roots.push(name.to_owned());
-            }
-        }
+        let name = line.trim().strip_prefix("schema: \"").and_then(|l| l.strip_suffix("\","));
+        roots.extend(name.filter(|n| !n.is_empty()).map(str::to_owned));
     }
     Ok(roots)
 }

@@ -329,4 +329,13 @@ mod tests {
         assert_eq!(Quantity::from_value(&serde_json::json!(2)).unwrap(), q("2"));
         assert_eq!(Quantity::from_value(&serde_json::json!(0.5)).unwrap(), q("500m"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[-+]?[0-9.]{0,40}[a-zA-Z]{0,3}[-+]?[0-9]{0,3}") {
+            if let Ok(read) = Quantity::parse(&text) {
+                proptest::prop_assert_eq!(Quantity::parse(&read.to_string()).unwrap(), read);
+            }
+        }
+    }
 }

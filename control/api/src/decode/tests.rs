@@ -141,3 +141,14 @@ fn options_come_under_any_version() {
         any(schema::DELETE_OPTIONS, options.to_string().as_bytes(), None, FieldValidation::Strict).unwrap();
     assert_eq!(read.value["gracePeriodSeconds"], 0);
 }
+
+proptest::proptest! {
+    /// Whatever a client sends, it gets an answer; and what was tidied once stays as it is.
+    #[test]
+    fn any_text_is_read_or_refused(text in r#"\{("(kind|metadata|spec|status|x)":(null|1|-2.5|"Pod"|\[\{\}\]|\{"name":"a"\}),?){0,4}\}"#) {
+        if let Ok(read) = body(&kind::POD, text.as_bytes(), None, FieldValidation::Warn) {
+            let again = body(&kind::POD, read.value.to_string().as_bytes(), None, FieldValidation::Strict).unwrap();
+            proptest::prop_assert_eq!(again.value, read.value);
+        }
+    }
+}

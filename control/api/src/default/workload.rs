@@ -22,13 +22,6 @@ pub(super) fn deployment(deployment: &mut Map<String, Value>) {
 }
 
 pub(super) fn replica_set(set_: &mut Map<String, Value>) {
-    let labels = object(set_, "spec")
-        .and_then(|s| object(s, "template"))
-        .and_then(|t| object(t, "metadata"))
-        .and_then(|m| m.get("labels").cloned());
-    if let (Some(labels), Some(meta)) = (labels, made(set_, "metadata")) {
-        set(meta, "labels", labels);
-    }
     let Some(spec) = made(set_, "spec") else { return };
     set(spec, "replicas", 1);
     template(spec);
