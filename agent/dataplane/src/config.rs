@@ -231,7 +231,12 @@ mod tests {
     fn defaults_are_accepted_and_every_default_fits_the_table_of_maps() {
         assert_eq!(config().check(), Ok(()));
         for spec in maps::MAPS {
-            assert_eq!(Capacities::default().of_map(spec.name, spec.capacity), spec.capacity, "{}", spec.name);
+            assert_eq!(
+                Capacities::default().of_map(spec.name, spec.capacity),
+                spec.capacity,
+                "{}",
+                spec.name
+            );
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 pub(crate) const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(0xe7);
 
 /// An Ethernet address, in wire order.
-pub type Mac = [u8; 6];
+pub(crate) type Mac = [u8; 6];
 
 /// Why a request to the kernel's network configuration failed.
 #[derive(Debug, Error)]
@@ -173,7 +173,8 @@ impl Netlink {
         self.handle.link().change(alias).execute().await.map_err(refused("set the alias of", pair.name))
     }
 
-    /// Makes a VXLAN device without an identifier of its own: every packet brings its tunnel key.
+    /// Makes a VXLAN device without an identifier of its own: every packet brings its tunnel key. It asks for no
+    /// neighbour: what the node sends through it is addressed to the MAC it has itself.
     pub(crate) async fn add_vxlan(
         &self,
         name: &str,
@@ -186,6 +187,7 @@ impl Netlink {
             .learning(false)
             .port(udp_port)
             .udp_csum(false)
+            .arp(false)
             .mtu(mtu_bytes)
             .address(mac.to_vec())
             .build();
@@ -218,7 +220,24 @@ impl Netlink {
         request.execute().await.map_err(refused("add the address", format!("{net} to {}", device.name)))
     }
 
-    /// Index of the device that holds an address, and the address's prefix.
+    /// Takes an address from a device; one that is gone already is no error.
+    pub(crate) async fn remove_address(&self, device: &Device, address: IpAddr) -> Result<(), NetlinkError> {
+        let list =
+            self.handle.address().get().set_link_index_filter(device.index).set_address_filter(address);
+        let found: Vec<_> =
+            list.execute().try_collect().await.map_err(refused("list addresses of", &device.name))?;
+        for message in found {
+            match self.handle.address().del(message).execute().await {
+                Err(error) if NetlinkError::errno(&error) == Some(libc::EADDRNOTAVAIL) => {}
+                other => {
+                    other.map_err(refused("remove the address", format!("{address} from {}", device.name)))?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of the device that holds an address.
     pub(crate) async fn device_of_address(&self, address: IpAddr) -> Result<Option<u32>, NetlinkError> {
         let messages: Vec<_> = self
             .handle
@@ -314,8 +333,7 @@ impl Netlink {
         address: IpAddr,
         mac: Mac,
     ) -> Result<(), NetlinkError> {
-        let request =
-            self.handle.neighbours().add(device.index, address).link_layer_address(&mac).replace();
+        let request = self.handle.neighbours().add(device.index, address).link_layer_address(&mac).replace();
         request.execute().await.map_err(refused("put the neighbour", format!("{address} on {}", device.name)))
     }
 }

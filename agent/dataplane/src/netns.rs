@@ -161,7 +161,8 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 fn is_namespace(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == libc::NSFS_MAGIC as i64)
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|stat| stat.filesystem_type().0 as i64 == libc::NSFS_MAGIC as i64)
 }
 
 /// Runs `work` on a thread of its own inside the network namespace pinned at `path`, and waits for it.
@@ -171,8 +172,7 @@ fn is_namespace(path: &Path) -> bool {
 /// # Errors
 /// When the file cannot be opened or is no namespace.
 pub fn within<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
-    let file =
-        File::open(path).map_err(|source| NamespaceError::File { path: path.to_owned(), source })?;
+    let file = File::open(path).map_err(|source| NamespaceError::File { path: path.to_owned(), source })?;
     on_thread(path, move || {
         setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Kernel {
             action: "enter the namespace",

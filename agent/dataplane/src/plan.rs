@@ -124,7 +124,11 @@ impl Planner {
             ports: HashMap::new(),
             backends: HashMap::new(),
             backend_keys: HashMap::new(),
-            backend_ids: Ids { next: 1, max: capacities.backends_max.saturating_sub(1), free: VecDeque::new() },
+            backend_ids: Ids {
+                next: 1,
+                max: capacities.backends_max.saturating_sub(1),
+                free: VecDeque::new(),
+            },
             generations,
             service_id_next: 1,
             slots: 0,
@@ -356,8 +360,8 @@ impl Planner {
         let own = self.services.get(name);
         let rows_own = own.map_or(0, HashMap::len);
         let adopted = wanted.iter().filter(|row| self.adopted.services.contains_key(&row.key)).count();
-        let rows =
-            (self.owners.len() + self.adopted.services.len() + wanted.len()).saturating_sub(rows_own + adopted);
+        let rows = (self.owners.len() + self.adopted.services.len() + wanted.len())
+            .saturating_sub(rows_own + adopted);
         if rows > self.capacities.services_max as usize {
             return Err(full("services", self.capacities.services_max));
         }

@@ -116,11 +116,8 @@ fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(BackendK
             .filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint))
             .filter(|endpoint| only_on.is_none_or(|node| endpoint.node == node))
             .map(|endpoint| {
-                let key = BackendKey {
-                    ip: endpoint.ip,
-                    port: endpoint.port,
-                    protocol: port.protocol.number(),
-                };
+                let key =
+                    BackendKey { ip: endpoint.ip, port: endpoint.port, protocol: port.protocol.number() };
                 (key, endpoint.node.clone())
             })
             .collect();

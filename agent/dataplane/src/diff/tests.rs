@@ -43,12 +43,22 @@ impl Kernel {
     }
 
     fn ready(&self) -> HashMap<u32, Backend> {
-        self.backends.iter().filter(|(_, row)| row.flags & BACKEND_READY != 0).map(|(k, v)| (*k, *v)).collect()
+        self.backends
+            .iter()
+            .filter(|(_, row)| row.flags & BACKEND_READY != 0)
+            .map(|(k, v)| (*k, *v))
+            .collect()
     }
 }
 
 fn backend(id: u32) -> Backend {
-    Backend { port: Be16::new(80), flags: BACKEND_READY, generation: 1, node_index: id % 3, ..Backend::default() }
+    Backend {
+        port: Be16::new(80),
+        flags: BACKEND_READY,
+        generation: 1,
+        node_index: id % 3,
+        ..Backend::default()
+    }
 }
 
 fn rows() -> impl Strategy<Value = Rows> {

@@ -1,0 +1,182 @@
+//! The node's own devices, addresses, routes and kernel settings. Idempotent: what is there already is kept.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use thiserror::Error;
+use weft_dataplane_abi::route::OVERLAY_MAC;
+
+use crate::config::Config;
+use crate::desired::Peer;
+use crate::netlink::{Device, Netlink, NetlinkError, destination};
+use crate::sysctl::{self, SysctlError};
+
+/// Bytes that VXLAN over IPv4 puts before a packet: outer Ethernet, IP, UDP and VXLAN headers.
+const OVERLAY_BYTES: u32 = 50;
+/// Address Pods know as their gateway, IPv4: link-local (RFC 3927), on no device.
+pub(crate) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
+/// Address Pods know as their gateway, IPv6.
+pub(crate) const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+/// What outer addresses a VXLAN device needs: none of its own; programs give each packet its key.
+const LOOPBACK: &str = "lo";
+
+/// Why the node's devices are not as they should be.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The kernel refused a device, address or route.
+    #[error("network configuration of the node")]
+    Netlink(#[from] NetlinkError),
+    /// The kernel refused a setting.
+    #[error("network settings of the node")]
+    Sysctl(#[from] SysctlError),
+    /// No device leads to the other nodes.
+    #[error("no device has the node's address and there is no default route; name the uplink")]
+    NoUplink,
+    /// There is a device of that name which is somebody else's.
+    #[error(
+        "device {0} is there and is not this agent's VXLAN device; remove it or choose another device prefix"
+    )]
+    Foreign(String),
+}
+
+/// The node's devices, as found or made.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeLinks {
+    pub(crate) uplink: Device,
+    pub(crate) vxlan: Device,
+    /// MTU of Pods' devices, bytes.
+    pub(crate) mtu_bytes: u32,
+}
+
+/// Makes the node's devices, addresses and settings as they should be.
+pub(crate) async fn prepare(netlink: &Netlink, config: &Config) -> Result<NodeLinks, LinkError> {
+    let uplink = uplink(netlink, config).await?;
+    let mtu_bytes = uplink.mtu_bytes.saturating_sub(OVERLAY_BYTES);
+    let loopback = netlink.existing(LOOPBACK).await?;
+    if !loopback.up {
+        netlink.up(&loopback).await?;
+    }
+    let vxlan = vxlan(netlink, config, mtu_bytes).await?;
+    settings(config, &uplink, &vxlan)?;
+    for v6 in [false, true] {
+        if let Some(address) = config.overlay_address(v6) {
+            netlink.add_address(&vxlan, IpNet::from(address)).await?;
+        }
+    }
+    for address in &config.answered_here {
+        netlink.add_address(&loopback, IpNet::from(*address)).await?;
+    }
+    for range in config.service_cidrs.iter().filter(|range| address_for(config, range).is_some()) {
+        // Processes that no socket hook serves reach Services by the programs of this device.
+        netlink.put_route(*range, &vxlan, None, address_for(config, range)).await?;
+    }
+    Ok(NodeLinks { uplink, vxlan, mtu_bytes })
+}
+
+fn address_for(config: &Config, range: &IpNet) -> Option<IpAddr> {
+    config.overlay_address(range.addr().is_ipv6())
+}
+
+async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device, LinkError> {
+    if let Some(name) = &config.uplink {
+        return Ok(netlink.existing(name).await?);
+    }
+    let mut index = None;
+    for address in &config.node.addresses {
+        index = match index {
+            None => netlink.device_of_address(*address).await?,
+            found => found,
+        };
+    }
+    for v6 in [false, true] {
+        index = match index {
+            None => netlink.device_of_default_route(v6).await?,
+            found => found,
+        };
+    }
+    let index = index.ok_or(LinkError::NoUplink)?;
+    let devices = netlink.devices().await?;
+    devices
+        .into_iter()
+        .find(|device| device.index == index && device.name != LOOPBACK)
+        .ok_or(LinkError::NoUplink)
+}
+
+async fn vxlan(netlink: &Netlink, config: &Config, mtu_bytes: u32) -> Result<Device, LinkError> {
+    let name = config.vxlan_device();
+    if netlink.device(&name).await?.is_none() {
+        netlink.add_vxlan(&name, config.vxlan_port, mtu_bytes, OVERLAY_MAC).await?;
+    }
+    let device = netlink.existing(&name).await?;
+    if device.mac != Some(OVERLAY_MAC) || !device.ethernet {
+        return Err(LinkError::Foreign(name));
+    }
+    if device.mtu_bytes != mtu_bytes {
+        netlink.set_mtu(&device, mtu_bytes).await?;
+    }
+    netlink.up(&device).await?;
+    Ok(Device { mtu_bytes, up: true, ..device })
+}
+
+fn settings(config: &Config, uplink: &Device, vxlan: &Device) -> Result<(), LinkError> {
+    sysctl::set("ipv4/ip_forward", "1")?;
+    for device in ["all", "default", &uplink.name, &vxlan.name] {
+        // Answers may come by another way than questions went.
+        sysctl::set(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
+    }
+    // What the node sends to a Service may come back to it, with its own address as the source.
+    sysctl::set(&format!("ipv4/conf/{}/accept_local", vxlan.name), "1")?;
+    if config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6()) {
+        sysctl::set("ipv6/conf/all/forwarding", "1")?;
+    }
+    sysctl::reserve_ports(&[config.node_ports, config.source_ports])?;
+    Ok(())
+}
+
+/// Routes for the node's own packets to another node's Pods.
+pub(crate) async fn put_peer(
+    netlink: &Netlink,
+    config: &Config,
+    links: &NodeLinks,
+    peer: &Peer,
+) -> Result<(), LinkError> {
+    for range in &peer.pod_cidrs {
+        netlink.put_route(*range, &links.vxlan, None, address_for(config, range)).await?;
+    }
+    Ok(())
+}
+
+/// Removes the routes to Pods of nodes that are not among `peers`.
+pub(crate) async fn keep_peers(
+    netlink: &Netlink,
+    config: &Config,
+    links: &NodeLinks,
+    peers: impl Iterator<Item = &Peer>,
+) -> Result<(), LinkError> {
+    let kept: Vec<IpNet> = peers
+        .flat_map(|peer| peer.pod_cidrs.iter().copied())
+        .chain(config.service_cidrs.iter().copied())
+        .map(|range| range.trunc())
+        .collect();
+    for route in netlink.own_routes(&links.vxlan).await? {
+        if destination(&route).is_some_and(|range| !kept.contains(&range)) {
+            netlink.delete_route(route).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every device whose name begins as this node's do and that this crate makes.
+pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(), LinkError> {
+    for device in netlink.devices().await? {
+        if device.name == config.vxlan_device() || device.alias.starts_with(crate::pods::ALIAS) {
+            netlink.delete(&device).await?;
+        }
+    }
+    if let Some(loopback) = netlink.device(LOOPBACK).await? {
+        for address in &config.answered_here {
+            netlink.remove_address(&loopback, *address).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The bpf(2) commands aya has no words for: look at a pinned link, replace its program. Nothing else is unsafe about links.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+/// `BPF_LINK_TYPE_CGROUP`.
+pub(crate) const LINK_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_TCX`.
+pub(crate) const LINK_TCX: u32 = 11;
+
+/// Argument of `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Default)]
+struct ObjectGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+    path_fd: i32,
+    pad: u32,
+}
+
+/// Argument of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+#[derive(Default)]
+struct InfoGet {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// Argument of `BPF_LINK_UPDATE`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_program_fd: u32,
+    flags: u32,
+    old_program_fd: u32,
+}
+
+/// Head of `struct bpf_link_info`; the two words after the padding are the cgroup's id, or device index and attach type.
+#[repr(C)]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program_id: u32,
+    pad: u32,
+    first: u32,
+    second: u32,
+    rest: [u32; 10],
+}
+
+/// What a link holds on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkTarget {
+    /// A cgroup, by id; 0 when it is gone.
+    Cgroup(u64),
+    /// A device, by index; 0 when it is gone.
+    Device(u32),
+    /// Something else.
+    Other,
+}
+
+fn bpf<T>(command: libc::c_long, argument: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `argument` is a live, initialised C struct of the command's layout, and the size given is its own.
+    let got = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(argument), size_of::<T>()) };
+    if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got) }
+}
+
+/// Opens a pinned object.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let mut argument = ObjectGet { path: path.as_ptr() as u64, ..ObjectGet::default() };
+    let fd = bpf(BPF_OBJ_GET, &mut argument)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given this descriptor to us and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What a link holds on to.
+pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<LinkTarget> {
+    let mut info = RawLinkInfo::default();
+    let mut argument = InfoGet {
+        fd: link.as_raw_fd().cast_unsigned(),
+        length: size_of::<RawLinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut argument)?;
+    Ok(match info.kind {
+        LINK_CGROUP => LinkTarget::Cgroup(u64::from(info.second) << 32 | u64::from(info.first)),
+        LINK_TCX => LinkTarget::Device(info.first),
+        _ => LinkTarget::Other,
+    })
+}
+
+/// Replaces a link's program in one step: no packet or call meets none or both.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut argument = LinkUpdate {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        new_program_fd: program.as_raw_fd().cast_unsigned(),
+        ..LinkUpdate::default()
+    };
+    bpf(BPF_LINK_UPDATE, &mut argument).map(|_| ())
+}

@@ -1,0 +1,245 @@
+//! The kernel's tables: rows written one by one, all read back. Decides nothing; order and content are the caller's.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap as KernelHash, Map, MapData, MapError, PerCpuArray};
+use thiserror::Error;
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
+use weft_dataplane_abi::config::Config as ConfigRow;
+use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::endpoint::{Endpoint, Netns};
+use weft_dataplane_abi::maps;
+use weft_dataplane_abi::route::{Node, Route, RouteKey};
+use weft_dataplane_abi::service::{Service, ServiceKey};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::diff::Write;
+use crate::rows::{Rows, ServiceRow};
+
+/// Why the kernel's tables could not be opened, read or written.
+#[derive(Debug, Error)]
+pub enum TableError {
+    /// A table could not be opened from its pin.
+    #[error("cannot open table {name}")]
+    Open {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+    /// A row could not be written or removed.
+    #[error("cannot write a row of table {name}")]
+    Write {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+    /// Rows could not be read.
+    #[error("cannot read table {name}")]
+    Read {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: MapError,
+    },
+}
+
+/// A row as aya takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub(crate) struct Row<T>(pub(crate) T);
+
+// SAFETY: the wrapper is transparent, and zerocopy proves that every bit pattern of `T` is a value and that it has no
+// padding.
+unsafe impl<T: Copy + FromBytes + IntoBytes + 'static> aya::Pod for Row<T> {}
+
+type Hash<K, V> = KernelHash<MapData, Row<K>, Row<V>>;
+
+/// Open tables of one set of pins.
+pub(crate) struct Tables {
+    config: Array<MapData, Row<ConfigRow>>,
+    services: Hash<ServiceKey, Service>,
+    slots: Hash<SlotKey, Slot>,
+    backends: Array<MapData, Row<Backend>>,
+    endpoints: Hash<Address, Endpoint>,
+    routes: LpmTrie<MapData, Row<Address>, Row<Route>>,
+    nodes: Hash<Address, Node>,
+    netns: Hash<u64, Netns>,
+    flows: Hash<Tuple, Flow>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+/// Opens one table and gives it its type.
+pub(crate) fn open<T: TryFrom<Map, Error = MapError>>(
+    directory: &Path,
+    spec: &maps::MapSpec,
+) -> Result<T, TableError> {
+    let failed = |source| TableError::Open { name: spec.name, source };
+    let data = MapData::from_pin(directory.join(spec.name)).map_err(failed)?;
+    T::try_from(Map::from_map_data(data).map_err(failed)?).map_err(failed)
+}
+
+fn writing(name: &'static str) -> impl FnOnce(MapError) -> TableError {
+    move |source| TableError::Write { name, source }
+}
+
+fn reading(name: &'static str) -> impl FnOnce(MapError) -> TableError {
+    move |source| TableError::Read { name, source }
+}
+
+/// Removing what is not there leaves it as it is wanted.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+impl Tables {
+    /// Opens all tables pinned in a directory.
+    pub(crate) fn open(directory: &Path) -> Result<Self, TableError> {
+        Ok(Self {
+            config: open(directory, &maps::CONFIG)?,
+            services: open(directory, &maps::SERVICES)?,
+            slots: open(directory, &maps::SLOTS)?,
+            backends: open(directory, &maps::BACKENDS)?,
+            endpoints: open(directory, &maps::ENDPOINTS)?,
+            routes: open(directory, &maps::ROUTES)?,
+            nodes: open(directory, &maps::NODES)?,
+            netns: open(directory, &maps::NETNS)?,
+            flows: open(directory, &maps::FLOWS)?,
+            counters: open(directory, &maps::COUNTERS_MAP)?,
+        })
+    }
+
+    /// Makes one write.
+    pub(crate) fn write(&mut self, write: &Write) -> Result<(), TableError> {
+        match *write {
+            Write::PutBackend(id, row) => self.backends.set(id, Row(row), 0).map_err(writing("backends")),
+            Write::PutSlot(key, backend_id) => {
+                self.slots.insert(Row(key), Row(Slot { backend_id }), 0).map_err(writing("slots"))
+            }
+            Write::RemoveSlot(key) => removed(self.slots.remove(&Row(key))).map_err(writing("slots")),
+            Write::PutService(key, row) => {
+                self.services.insert(Row(key), Row(row), 0).map_err(writing("services"))
+            }
+            Write::RemoveService(key) => {
+                removed(self.services.remove(&Row(key))).map_err(writing("services"))
+            }
+            Write::PutRoute(key, row) => {
+                self.routes.insert(&trie_key(key), Row(row), 0).map_err(writing("routes"))
+            }
+            Write::RemoveRoute(key) => removed(self.routes.remove(&trie_key(key))).map_err(writing("routes")),
+            Write::PutNode(key, row) => self.nodes.insert(Row(key), Row(row), 0).map_err(writing("nodes")),
+            Write::RemoveNode(key) => removed(self.nodes.remove(&Row(key))).map_err(writing("nodes")),
+            Write::PutEndpoint(key, row) => {
+                self.endpoints.insert(Row(key), Row(row), 0).map_err(writing("endpoints"))
+            }
+            Write::RemoveEndpoint(key) => {
+                removed(self.endpoints.remove(&Row(key))).map_err(writing("endpoints"))
+            }
+            Write::PutNetns(key, row) => self.netns.insert(Row(key), Row(row), 0).map_err(writing("netns")),
+            Write::RemoveNetns(key) => removed(self.netns.remove(&Row(key))).map_err(writing("netns")),
+        }
+    }
+
+    /// Writes the row of settings.
+    pub(crate) fn set_config(&mut self, row: ConfigRow) -> Result<(), TableError> {
+        self.config.set(0, Row(row), 0).map_err(writing("config"))
+    }
+
+    /// Everything the tables hold, and the generation of every backend row ever used.
+    pub(crate) fn read(&self) -> Result<(Rows, HashMap<u32, u32>), TableError> {
+        let mut rows = Rows::default();
+        let mut generations = HashMap::new();
+        for (id, row) in (0..self.backends.len()).zip(self.backends.iter()) {
+            let row = row.map_err(reading("backends"))?.0;
+            if row.generation != 0 {
+                generations.insert(id, row.generation);
+            }
+            if row.flags & BACKEND_READY != 0 {
+                rows.backends.insert(id, row);
+            }
+        }
+        for entry in self.services.iter() {
+            let (key, value) = entry.map_err(reading("services"))?;
+            let mut backends = Vec::new();
+            for index in 0..value.0.backend_count {
+                match self.slots.get(&Row(SlotKey { service_id: value.0.id, index }), 0) {
+                    Ok(slot) => backends.push(slot.0.backend_id),
+                    Err(MapError::KeyNotFound) => break,
+                    Err(error) => return Err(reading("slots")(error)),
+                }
+            }
+            rows.services.insert(key.0, ServiceRow { value: value.0, backends });
+        }
+        for entry in self.routes.iter() {
+            let (key, value) = entry.map_err(reading("routes"))?;
+            rows.routes.insert(RouteKey { prefix_bits: key.prefix_len(), address: key.data().0 }, value.0);
+        }
+        let local = self.read_local()?;
+        rows.nodes = local.nodes;
+        rows.endpoints = local.endpoints;
+        rows.netns = local.netns;
+        Ok((rows, generations))
+    }
+
+    /// Rows of nodes, Pods and namespaces only.
+    pub(crate) fn read_local(&self) -> Result<Rows, TableError> {
+        Ok(Rows {
+            nodes: all(&self.nodes, "nodes")?,
+            endpoints: all(&self.endpoints, "endpoints")?,
+            netns: all(&self.netns, "netns")?,
+            ..Rows::default()
+        })
+    }
+
+    /// Tracked flows, at most so many.
+    pub(crate) fn flows(&self, rows_max: usize) -> Result<Vec<(Tuple, Flow)>, TableError> {
+        first(&self.flows, "flows", rows_max)
+    }
+
+    /// A counter, summed over the CPUs.
+    pub(crate) fn counter(&self, row: u32) -> Result<u64, TableError> {
+        let values = self.counters.get(&row, 0).map_err(reading("counters"))?;
+        Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
+    }
+}
+
+fn trie_key(key: RouteKey) -> Key<Row<Address>> {
+    Key::new(key.prefix_bits, Row(key.address))
+}
+
+fn all<K, V>(table: &Hash<K, V>, name: &'static str) -> Result<HashMap<K, V>, TableError>
+where
+    K: Copy + Eq + std::hash::Hash + FromBytes + IntoBytes + 'static,
+    V: Copy + FromBytes + IntoBytes + 'static,
+{
+    Ok(first(table, name, usize::MAX)?.into_iter().collect())
+}
+
+fn first<K, V>(table: &Hash<K, V>, name: &'static str, rows_max: usize) -> Result<Vec<(K, V)>, TableError>
+where
+    K: Copy + FromBytes + IntoBytes + 'static,
+    V: Copy + FromBytes + IntoBytes + 'static,
+{
+    let mut rows = Vec::new();
+    for entry in table.iter().take(rows_max) {
+        match entry {
+            Ok((key, value)) => rows.push((key.0, value.0)),
+            // A row that went while it was read.
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(reading(name)(error)),
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,421 @@
+//! The thread that owns everything in the kernel: it starts, takes commands one after the other, and leaves all behind pinned.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use aya::Ebpf;
+use tokio::sync::{mpsc, oneshot};
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, FLOW_EVENTS};
+use weft_dataplane_abi::hook::Hook;
+
+use crate::attach::{self, Attached, Place};
+use crate::config::{Capacities, Config};
+use crate::dataplane::{Applied, ApplyError, StartError, Status};
+use crate::desired::{Change, Desired};
+use crate::diff::Write;
+use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
+use crate::links::{self, NodeLinks};
+use crate::load;
+use crate::netlink::Netlink;
+use crate::netns;
+use crate::pin::{Found, Pins};
+use crate::plan::{Holder, PlanError, Planner};
+use crate::pods::{self, ALIAS, PodError, PodFiles, PodLink, PodNetwork};
+use crate::probe::{Abilities, probe};
+use crate::rows::{self, Rows};
+use crate::sys::{self, LinkTarget};
+use crate::tables::{TableError, Tables};
+
+/// Refused changes remembered for the status.
+const REFUSED_MAX: usize = 64;
+
+/// What the thread is asked.
+pub(crate) enum Command {
+    Apply(Vec<Change>, oneshot::Sender<Result<Applied, ApplyError>>),
+    AddPod(Box<PodNetwork>, oneshot::Sender<Result<PodLink, PodError>>),
+    RemovePod(String, oneshot::Sender<Result<(), PodError>>),
+    Pods(oneshot::Sender<Vec<PodLink>>),
+    Services(oneshot::Sender<Vec<ServiceEntry>>),
+    Counters(oneshot::Sender<Result<BTreeMap<String, u64>, TableError>>),
+    Flows(usize, oneshot::Sender<Result<Vec<FlowEntry>, TableError>>),
+    Status(oneshot::Sender<Status>),
+    SocketLb(bool, oneshot::Sender<Result<(), TableError>>),
+}
+
+/// All the thread holds.
+pub(crate) struct Worker {
+    config: Config,
+    abilities: Abilities,
+    pins: Pins,
+    found: Found,
+    ebpf: Ebpf,
+    netlink: Netlink,
+    links: NodeLinks,
+    tables: Tables,
+    capacities: Capacities,
+    planner: Planner,
+    desired: Desired,
+    /// A complete view has come: what is not in `desired` is to be gone.
+    complete: bool,
+    files: PodFiles,
+    pods: BTreeMap<String, PodLink>,
+    hooks: BTreeMap<String, Attached>,
+    refused: Vec<String>,
+    /// A write failed: the planner's picture of the kernel is not to be trusted.
+    stale: bool,
+}
+
+impl Worker {
+    /// Brings everything up, adopting what is there.
+    pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let abilities = probe()?;
+        let pins = Pins::prepare(&config.bpffs_dir)?;
+        let found = pins.sift(&config.capacities)?;
+        let ebpf = load::load(&config.object_path, &pins, &config.capacities)?;
+        let netlink = Netlink::open().map_err(links::LinkError::from)?;
+        let links = links::prepare(&netlink, &config).await?;
+        let tables = Tables::open(&pins.maps())?;
+        let capacities = pins.capacities(config.capacities)?;
+        let (rows, generations) = tables.read()?;
+        let planner = Planner::adopt(&config.node.name, capacities, rows, generations);
+        let files = PodFiles::open(&config.state_dir)?;
+        let mut worker = Self {
+            abilities,
+            pins,
+            found,
+            ebpf,
+            netlink,
+            links,
+            tables,
+            capacities,
+            planner,
+            desired: Desired::default(),
+            complete: false,
+            files,
+            pods: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            refused: Vec::new(),
+            stale: false,
+            config,
+        };
+        worker.put_node()?;
+        worker.adopt_pods().await?;
+        worker.write_config(worker.config.socket_lb)?;
+        worker.attach()?;
+        worker.tidy().await?;
+        worker.report_start();
+        Ok(worker)
+    }
+
+    fn put_node(&mut self) -> Result<(), StartError> {
+        let cookie = netns::current_cookie().map_err(StartError::Cookie)?;
+        let address = self.config.node.addresses.first().map(|ip| Address::from(*ip));
+        let index = self.planner.node_index(&self.config.node.name, address);
+        let writes = self.planner.put(Holder::Node, rows::of_this_node(&self.config, index, cookie))?;
+        Ok(self.write(&writes)?)
+    }
+
+    /// Links again the Pods remembered, and removes what is left of those that are gone.
+    async fn adopt_pods(&mut self) -> Result<(), StartError> {
+        for pod in self.files.read()? {
+            let network = PodNetwork {
+                uid: pod.uid.clone(),
+                namespace: pod.namespace,
+                name: pod.name,
+                netns: pod.netns,
+                ips: pod.ips,
+            };
+            if let Err(error) = self.add_pod(&network).await {
+                tracing::warn!(pod = %format!("{}/{}", network.namespace, network.name), error = %chain(&error),
+                    "pod is gone, or cannot be linked again");
+                self.remove_pod(&pod.uid).await?;
+            }
+        }
+        let known: Vec<String> = self.pods.values().map(|pod| pod.device.clone()).collect();
+        let devices = self.netlink.devices().await.map_err(links::LinkError::from)?;
+        for device in devices.iter().filter(|device| device.alias.starts_with(ALIAS)) {
+            if !known.contains(&device.name) {
+                self.netlink.delete(device).await.map_err(links::LinkError::from)?;
+            }
+        }
+        let writes = self.planner.drop_adopted_pods();
+        Ok(self.write(&writes)?)
+    }
+
+    fn write_config(&mut self, socket_lb: bool) -> Result<(), TableError> {
+        let address = |ip: Option<std::net::IpAddr>| ip.map_or(Address::ZERO, Address::from);
+        let config = &self.config;
+        let row = ConfigRow {
+            layout: weft_dataplane_abi::LAYOUT,
+            flags: BALANCE_PACKET | FLOW_EVENTS | if socket_lb { BALANCE_SOCKET } else { 0 },
+            node_v4: address(config.node_address(false)),
+            node_v6: address(config.node_address(true)),
+            overlay_v4: address(config.overlay_address(false)),
+            overlay_v6: address(config.overlay_address(true)),
+            node_index: self.planner.node_index(&config.node.name, None),
+            overlay_ifindex: self.links.vxlan.index,
+            uplink_ifindex: self.links.uplink.index,
+            node_port_first: config.node_ports.0,
+            node_port_last: config.node_ports.1,
+            source_port_first: config.source_ports.0,
+            source_port_last: config.source_ports.1,
+            overlay_port: config.vxlan_port,
+            reserved: 0,
+        };
+        self.tables.set_config(row)?;
+        self.config.socket_lb = socket_lb;
+        Ok(())
+    }
+
+    /// Programs at the node's hooks, the socket hooks last: nothing is sent where nobody forwards yet.
+    fn attach(&mut self) -> Result<(), StartError> {
+        let (vxlan, uplink) = (self.links.vxlan.clone(), self.links.uplink.clone());
+        for (hook, device) in [
+            (Hook::FromOverlay, &vxlan),
+            (Hook::ToOverlay, &vxlan),
+            (Hook::FromUplink, &uplink),
+            (Hook::ToUplink, &uplink),
+        ] {
+            let place = Place { device: &device.name, index: device.index, tcx: self.abilities.tcx };
+            let done = attach::device(&mut self.ebpf, &self.pins.links(), hook, &place)?;
+            self.hooks.insert(format!("{} on {}", hook.text(), device.name), done);
+        }
+        let done = attach::sockets(&mut self.ebpf, &self.pins.links(), &self.config.cgroup_path)?;
+        for (hook, done) in Hook::ALL.iter().zip(done) {
+            self.hooks.insert(hook.text().to_owned(), done);
+        }
+        Ok(())
+    }
+
+    fn attach_pod(&mut self, pod: &PodLink) -> Result<(), attach::AttachError> {
+        let place = Place { device: &pod.device, index: pod.ifindex, tcx: self.abilities.tcx };
+        for hook in [Hook::FromPod, Hook::ToPod] {
+            attach::device(&mut self.ebpf, &self.pins.links(), hook, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Unpins links whose device is gone, and tables that no program reads any more.
+    async fn tidy(&self) -> Result<(), StartError> {
+        let directory = self.pins.links();
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let gone = sys::open_pin(&entry.path())
+                .and_then(|link| sys::link_target(std::os::fd::AsFd::as_fd(&link)))
+                .is_ok_and(|target| matches!(target, LinkTarget::Device(0) | LinkTarget::Cgroup(0)));
+            if gone && let Err(error) = fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "stale pin stays");
+            }
+        }
+        for path in self.pins.remove_other_layouts()? {
+            tracing::info!(path = %path.display(), "removed tables of another layout");
+        }
+        Ok(())
+    }
+
+    fn report_start(&self) {
+        let replaced = self.hooks.values().filter(|done| **done == Attached::Replaced).count();
+        tracing::info!(
+            uplink = %self.links.uplink.name,
+            mtu_bytes = self.links.mtu_bytes,
+            tables_adopted = self.found.adopted.len(),
+            hooks_replaced = replaced,
+            hooks_made = self.hooks.len() - replaced,
+            pods_adopted = self.pods.len(),
+            "dataplane attached"
+        );
+        for name in &self.found.reshaped {
+            tracing::warn!(table = name, "table had another shape and was made anew");
+        }
+        for (name, there, wanted) in &self.found.other_capacity {
+            tracing::warn!(
+                table = name,
+                rows = there,
+                wanted,
+                "table keeps its capacity until the pins are removed"
+            );
+        }
+        for sentence in &self.abilities.missing {
+            tracing::warn!("{sentence}");
+        }
+    }
+
+    /// Takes commands until nobody can send any.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            // An answer nobody waits for any more is dropped: the deed is done all the same.
+            match command {
+                Command::Apply(changes, answer) => drop(answer.send(self.apply(&changes).await)),
+                Command::AddPod(pod, answer) => drop(answer.send(self.add_pod(&pod).await)),
+                Command::RemovePod(uid, answer) => drop(answer.send(self.remove_pod(&uid).await)),
+                Command::Pods(answer) => drop(answer.send(self.pods.values().cloned().collect())),
+                Command::Services(answer) => drop(answer.send(inspect::services(&self.planner))),
+                Command::Counters(answer) => drop(answer.send(inspect::counters(&self.tables))),
+                Command::Flows(max, answer) => drop(answer.send(self.flows(max))),
+                Command::Status(answer) => drop(answer.send(self.status())),
+                Command::SocketLb(on, answer) => drop(answer.send(self.write_config(on))),
+            }
+        }
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Result<(), TableError> {
+        for write in writes {
+            if let Err(error) = self.tables.write(write) {
+                self.stale = true;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, changes: &[Change]) -> Result<Applied, ApplyError> {
+        let mut applied = Applied::default();
+        if self.stale {
+            self.resync()?;
+        }
+        for change in changes {
+            self.desired.apply(change);
+            self.complete |= matches!(change, Change::ReplaceAll(_));
+            let (writes, refused) = self.planner.change(change);
+            applied.writes += writes.len();
+            self.write(&writes)?;
+            self.remember_refused(&refused);
+            applied.refused.extend(refused);
+            match change {
+                Change::PutPeer(peer) => {
+                    links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
+                }
+                Change::ReplaceAll(all) => {
+                    for peer in all.peers.values() {
+                        links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
+                    }
+                    self.keep_peers().await?;
+                }
+                Change::RemovePeer(_) if self.complete => self.keep_peers().await?,
+                _ => {}
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn keep_peers(&self) -> Result<(), links::LinkError> {
+        links::keep_peers(&self.netlink, &self.config, &self.links, self.desired.peers.values()).await
+    }
+
+    fn remember_refused(&mut self, refused: &[PlanError]) {
+        for error in refused {
+            tracing::warn!(%error, "change refused");
+            if self.refused.len() == REFUSED_MAX {
+                self.refused.remove(0);
+            }
+            self.refused.push(error.to_string());
+        }
+    }
+
+    /// After a failed write: what the kernel holds is read back, and everything known is put again.
+    fn resync(&mut self) -> Result<(), ApplyError> {
+        let (rows, generations) = self.tables.read()?;
+        self.planner = Planner::adopt(&self.config.node.name, self.capacities, rows, generations);
+        self.put_node().map_err(|error| ApplyError::Resync(Box::new(error)))?;
+        for pod in self.pods.values().cloned().collect::<Vec<_>>() {
+            let writes = self
+                .planner
+                .put(Holder::Pod(pod.uid.clone()), pod.rows())
+                .map_err(|error| ApplyError::Resync(Box::new(StartError::Plan(error))))?;
+            self.write(&writes)?;
+        }
+        let writes = self.planner.drop_adopted_pods();
+        self.write(&writes)?;
+        let desired = Box::new(self.desired.clone());
+        let writes = if self.complete {
+            self.planner.change(&Change::ReplaceAll(desired)).0
+        } else {
+            let peers = desired.peers.values().cloned().map(Change::PutPeer);
+            let services = desired.services.values().cloned().map(|s| Change::PutService(Box::new(s)));
+            let changes: Vec<Change> = peers.chain(services).collect();
+            changes.iter().flat_map(|change| self.planner.change(change).0).collect()
+        };
+        self.write(&writes)?;
+        self.stale = false;
+        Ok(())
+    }
+
+    async fn add_pod(&mut self, pod: &PodNetwork) -> Result<PodLink, PodError> {
+        let link = pods::link(&self.netlink, &self.config, pod, self.links.mtu_bytes).await?;
+        // Remembered before anything is attached: whatever happens next, a restart knows what to clean up.
+        self.files.write(&link)?;
+        let writes = self.planner.put(Holder::Pod(pod.uid.clone()), link.rows())?;
+        self.write(&writes)?;
+        self.attach_pod(&link)?;
+        self.pods.insert(pod.uid.clone(), link.clone());
+        Ok(link)
+    }
+
+    async fn remove_pod(&mut self, uid: &str) -> Result<(), PodError> {
+        let device = pods::device_name(&self.config.device_prefix, uid);
+        let writes = self.planner.remove(&Holder::Pod(uid.to_owned()));
+        self.write(&writes)?;
+        pods::unlink(&self.netlink, &device, uid).await?;
+        attach::forget_device(&self.pins.links(), &[Hook::FromPod, Hook::ToPod], &device)?;
+        self.files.remove(uid)?;
+        self.pods.remove(uid);
+        Ok(())
+    }
+
+    fn flows(&self, rows_max: usize) -> Result<Vec<FlowEntry>, TableError> {
+        let rows = self.tables.flows(rows_max)?;
+        Ok(rows.iter().map(|row| inspect::flow(row, &self.planner)).collect())
+    }
+
+    fn status(&self) -> Status {
+        let (services, slots, backends) = self.planner.fill();
+        let count = |count: fn(&Rows) -> usize| self.tables.read_local().map_or(0, |rows| count(&rows));
+        let fill = |table: &str, rows: usize, capacity: u32| Fill {
+            table: table.to_owned(),
+            rows,
+            capacity: capacity as usize,
+        };
+        let capacities = &self.capacities;
+        Status {
+            abilities: self.abilities.clone(),
+            layout: weft_dataplane_abi::LAYOUT,
+            uplink: self.links.uplink.name.clone(),
+            overlay: self.links.vxlan.name.clone(),
+            pod_mtu_bytes: self.links.mtu_bytes,
+            socket_lb: self.config.socket_lb,
+            hooks: self
+                .hooks
+                .iter()
+                .map(|(hook, done)| {
+                    (
+                        hook.clone(),
+                        if *done == Attached::Replaced { "replaced" } else { "attached" }.to_owned(),
+                    )
+                })
+                .collect(),
+            pods: self.pods.len(),
+            tables: vec![
+                fill("services", services, capacities.services_max),
+                fill("slots", slots, capacities.slots_max),
+                fill("backends", backends, capacities.backends_max),
+                fill("endpoints", count(|rows| rows.endpoints.len()), capacities.endpoints_max),
+                fill("netns", count(|rows| rows.netns.len()), capacities.namespaces_max),
+                fill("nodes", count(|rows| rows.nodes.len()), capacities.nodes_max),
+            ],
+            refused: self.refused.clone(),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
