@@ -4,11 +4,19 @@
 //! reads no clock, no random source and no socket: time and a random number come in [`table::Context`].
 
 pub mod action;
+mod backends;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event_ttl;
+mod kubernetes_service;
+mod namespace_life;
+mod node_cidr;
 pub mod node_view;
 mod pod_facts;
 pub mod record;
 mod replica_set;
+mod scheduling;
 pub mod service_address;
 pub mod settings;
 pub mod table;
