@@ -16,6 +16,9 @@ const RING_COMMITS_MAX: usize = 8192;
 /// About how many bytes of them.
 const RING_BYTES_MAX: usize = 8 << 20;
 
+/// Where a watcher's batches go.
+pub(crate) type Queue = mpsc::Sender<Result<Batch, WatchEnd>>;
+
 /// All watchers of one store, and the commits they may still want.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -38,7 +41,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Watcher {
     pub(crate) prefix: Bytes,
-    pub(crate) queue: mpsc::Sender<Result<Batch, WatchEnd>>,
+    pub(crate) queue: Queue,
     /// The last commit that was sent, or that did not concern it.
     pub(crate) reached: Revision,
 }
@@ -52,7 +55,7 @@ pub(crate) enum Joined {
 }
 
 /// A queue for a watch: one place more than its bound, for the reason it ends.
-pub(crate) fn queue() -> (mpsc::Sender<Result<Batch, WatchEnd>>, mpsc::Receiver<Result<Batch, WatchEnd>>) {
+pub(crate) fn queue() -> (Queue, mpsc::Receiver<Result<Batch, WatchEnd>>) {
     mpsc::channel(WATCH_QUEUE_MAX + 1)
 }
 

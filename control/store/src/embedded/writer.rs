@@ -51,10 +51,8 @@ impl Loop {
         loop {
             // A running compaction must not wait for the next write, nor writes for the compaction.
             let first = if compactions.is_empty() {
-                match self.jobs.blocking_recv() {
-                    Some(job) => Some(job),
-                    None => break,
-                }
+                let Some(job) = self.jobs.blocking_recv() else { break };
+                Some(job)
             } else {
                 self.jobs.try_recv().ok()
             };
@@ -62,10 +60,8 @@ impl Loop {
             if !group.is_empty() {
                 self.commit(std::mem::take(&mut group));
             }
-            if let Some(compaction) = compactions.pop()
-                && let Some(unfinished) = self.compact(compaction)
-            {
-                compactions.push(unfinished);
+            if let Some(compaction) = compactions.pop() {
+                compactions.extend(self.compact(compaction));
             }
         }
         self.hub.close();
@@ -109,7 +105,7 @@ impl Loop {
                     let _ = answer.send(result);
                 }
             }
-            Err(fault) => self.fail(group, fault),
+            Err(fault) => self.fail(group, &fault),
         }
     }
 
@@ -146,7 +142,7 @@ impl Loop {
         Ok((answers, batches))
     }
 
-    fn fail(&mut self, group: Vec<Pending>, fault: Fault) {
+    fn fail(&mut self, group: Vec<Pending>, fault: &Fault) {
         let full = self.engine.is_only_full();
         let text = fault.to_string();
         tracing::error!(error = %text, full, "the store could not be written");
