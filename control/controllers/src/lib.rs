@@ -9,6 +9,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event_ttl;
+mod garbage;
 mod kubernetes_service;
 mod namespace_life;
 mod node_cidr;

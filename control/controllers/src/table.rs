@@ -109,6 +109,7 @@ pub static LOOPS: &[Loop] = &[
     crate::scheduling::LOOP,
     crate::endpoint_slice::LOOP,
     crate::endpoints::LOOP,
+    crate::garbage::LOOP,
     crate::event_ttl::LOOP,
 ];
 
