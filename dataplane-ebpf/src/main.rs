@@ -1,3 +1,125 @@
-//! The eBPF programs of the dataplane.
+//! The eBPF programs of the dataplane: hooks only. What a packet meets at each stands in `walk.rs`, what a socket meets
+//! in `socket.rs`.
 #![no_std]
 #![no_main]
+// The kernel is on the other side of every line here.
+#![allow(unsafe_code)]
+// The macros make public functions of the hooks and repeat them inside.
+#![allow(missing_docs, unreachable_pub)]
+
+mod balance;
+mod emit;
+mod fragment;
+mod icmp;
+mod maps;
+mod parse;
+mod route;
+mod socket;
+mod track;
+mod translate;
+mod verdict;
+mod walk;
+
+use aya_ebpf::macros::{cgroup_sock_addr, classifier};
+use aya_ebpf::programs::{SockAddrContext, TcContext};
+use weft_dataplane_abi::hook::Hook;
+
+/// tcx ingress of the host's end of a Pod's veth.
+#[classifier]
+pub fn from_pod(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::FromPod, walk::from_pod)
+}
+
+/// tcx egress of the host's end of a Pod's veth.
+#[classifier]
+pub fn to_pod(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::ToPod, walk::to_pod)
+}
+
+/// tcx ingress of the VXLAN device.
+#[classifier]
+pub fn from_overlay(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::FromOverlay, walk::from_overlay)
+}
+
+/// tcx egress of the VXLAN device.
+#[classifier]
+pub fn to_overlay(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::ToOverlay, walk::to_overlay)
+}
+
+/// tcx ingress of the uplink.
+#[classifier]
+pub fn from_uplink(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::FromUplink, walk::from_uplink)
+}
+
+/// tcx egress of the uplink.
+#[classifier]
+pub fn to_uplink(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::ToUplink, walk::to_uplink)
+}
+
+/// `connect(2)`, IPv4.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    socket::balance::<false>(&ctx, Hook::Connect4)
+}
+
+/// `connect(2)`, IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    socket::balance::<true>(&ctx, Hook::Connect6)
+}
+
+/// `sendmsg(2)` with an address, IPv4.
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    socket::balance::<false>(&ctx, Hook::Sendmsg4)
+}
+
+/// `sendmsg(2)` with an address, IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    socket::balance::<true>(&ctx, Hook::Sendmsg6)
+}
+
+/// `recvmsg(2)`, IPv4.
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    socket::restore::<false>(&ctx, Hook::Recvmsg4);
+    socket::ALLOW
+}
+
+/// `recvmsg(2)`, IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::restore::<true>(&ctx, Hook::Recvmsg6);
+    socket::ALLOW
+}
+
+/// `getpeername(2)`, IPv4.
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    socket::restore::<false>(&ctx, Hook::Getpeername4);
+    socket::ALLOW
+}
+
+/// `getpeername(2)`, IPv6.
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    socket::restore::<true>(&ctx, Hook::Getpeername6);
+    socket::ALLOW
+}
+
+/// Never reached: the verifier refuses programs that could.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Some helpers are for programs under this licence only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

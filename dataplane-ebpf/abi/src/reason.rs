@@ -35,6 +35,8 @@ numbered! {
         NotHere = 13, "destination is not on this node";
         /// IPv6 from a Pod, which has no route yet.
         FamilyUnsupported = 14, "address family not supported";
+        /// An ICMP error from a Pod to the outside, about a flow nobody knows.
+        ErrorAboutNothing = 15, "icmp error about no known flow";
     }
 }
 

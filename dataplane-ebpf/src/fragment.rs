@@ -1,0 +1,44 @@
+//! Station *fragment*: the first fragment's ports, for those that follow it.
+
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::fragment::FragmentPorts;
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::station::Station;
+
+use crate::maps::{self, FRAGMENTS};
+use crate::parse::{self, Packet, Piece};
+use crate::verdict::{Step, drop};
+use crate::walk::Walk;
+
+/// Remembers the ports of a first fragment, and gives them to a later one. One that overtook its first is dropped.
+#[inline(always)]
+pub(crate) fn ports(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
+    if packet.piece == Piece::Whole {
+        return Ok(());
+    }
+    let scratch = &mut *walk.scratch;
+    let key = &mut scratch.fragment_key;
+    key.source = scratch.tuple.source;
+    key.destination = scratch.tuple.destination;
+    key.identification = parse::identification(packet.identification);
+    key.protocol = packet.protocol;
+    key.reserved = [0; 3];
+    if packet.piece == Piece::First {
+        let ports = FragmentPorts {
+            source_port: scratch.tuple.source_port,
+            destination_port: scratch.tuple.destination_port,
+        };
+        // A failed insert shows as a drop of the fragments that follow, with its own reason.
+        let _ = FRAGMENTS.insert(&*key, &ports, 0);
+        return Ok(());
+    }
+    let Some(ports) = FRAGMENTS.get_ptr(&*key) else {
+        return drop(Station::Fragment, Reason::FragmentUnknown);
+    };
+    // SAFETY: a row reused under us gives ports of another packet, which no flow then knows; no row has pointers.
+    let ports = unsafe { *ports };
+    scratch.tuple.source_port = ports.source_port;
+    scratch.tuple.destination_port = ports.destination_port;
+    maps::count(Counter::FragmentsJoined);
+    Ok(())
+}

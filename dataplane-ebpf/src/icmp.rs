@@ -1,0 +1,143 @@
+//! ICMP errors: they carry the start of a packet as we sent it, and must reach the one who sent it, as it was sent.
+//!
+//! Only errors without IP options, outside and inside, are translated; others about translated flows are dropped.
+
+use aya_ebpf::helpers::bpf_l4_csum_replace;
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::Tuple;
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
+use weft_dataplane_abi::station::Station;
+
+use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
+use crate::route::{self, LOCAL};
+use crate::translate::{addresses_into, checksum_after, difference, folded, word};
+use crate::verdict::{Step, Verdict, drop};
+use crate::{maps, walk::Walk};
+
+const IP_BYTES: usize = 20;
+/// The outer header without options, then the error's own eight bytes.
+const L4: usize = L3 + IP_BYTES;
+const INNER_L3: usize = L4 + 8;
+const INNER_L4: usize = INNER_L3 + IP_BYTES;
+const NO_OPTIONS: u8 = 0x45;
+
+const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
+
+/// Brings an error to the one whose packet it is about.
+#[inline(always)]
+pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
+    if packet.l4 != L4 {
+        return nobody(walk);
+    }
+    let inner = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;
+    // SAFETY: within the packet, aligned as the type says.
+    let inner = unsafe { *inner };
+    if inner.version_length != NO_OPTIONS {
+        return nobody(walk);
+    }
+    let ports = parse::at::<[u16; 4]>(walk, INNER_L4).ok_or(MALFORMED)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    let ports = unsafe { *ports };
+    let (source_port, destination_port) = match inner.protocol {
+        TCP | UDP => (ports[0], ports[1]),
+        ICMP => (ports[2], 0),
+        _ => (0, 0),
+    };
+    // The answers to the packet inside would have come with these ends.
+    walk.scratch.twin_key = Tuple {
+        source: Address::from_v4_wire(inner.destination),
+        destination: Address::from_v4_wire(inner.source),
+        source_port: Be16::from_wire(destination_port),
+        destination_port: Be16::from_wire(source_port),
+        protocol: inner.protocol,
+        reserved: [0; 3],
+    };
+    let Some(flow) = maps::flow(&walk.scratch.twin_key) else {
+        return nobody(walk);
+    };
+    walk.scratch.twin.to = flow.to;
+    translate(walk, inner.protocol)?;
+    maps::count(Counter::ErrorsTranslated);
+    route::find(walk);
+    route::leave(walk)
+}
+
+/// An error about no flow of ours: the host's from outside, elsewhere on its way like any packet but not out of the cluster.
+#[inline(always)]
+fn nobody(walk: &mut Walk) -> Step<Verdict> {
+    if walk.hook == Hook::FromUplink {
+        return Ok(Verdict::Next);
+    }
+    walk.scratch.to = walk.scratch.tuple;
+    route::find(walk);
+    match walk.scratch.way.kind {
+        ROUTE_OUTSIDE => drop(Station::Track, Reason::ErrorAboutNothing),
+        ROUTE_TUNNEL if walk.hook == Hook::FromOverlay => drop(Station::Route, Reason::NotHere),
+        LOCAL | _ => route::leave(walk),
+    }
+}
+
+/// Outside, the destination becomes who sent the packet inside, and the source the address that was asked, if the error
+/// is from there. Inside, the packet becomes what was sent.
+#[inline(always)]
+fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
+    let scratch = &mut *walk.scratch;
+    let (was, is) = (scratch.twin_key, scratch.twin.to);
+    scratch.to = scratch.tuple;
+    scratch.to.destination = is.destination;
+    if scratch.tuple.source == was.source {
+        scratch.to.source = is.source;
+    }
+    let outer = difference(0, scratch.tuple.source.v4_wire(), scratch.to.source.v4_wire());
+    let outer =
+        folded(difference(outer, scratch.tuple.destination.v4_wire(), scratch.to.destination.v4_wire()));
+
+    let (old, new) = match protocol {
+        TCP | UDP => (
+            word(was.destination_port.wire(), was.source_port.wire()),
+            word(is.destination_port.wire(), is.source_port.wire()),
+        ),
+        _ => (u32::from(was.destination_port.wire()), u32::from(is.destination_port.wire())),
+    };
+    if old != new {
+        // The inner addresses and the inner header's checksum cancel out; the ports do not.
+        // SAFETY: the helper checks the offset.
+        let answer =
+            unsafe { bpf_l4_csum_replace(walk.skb, (L4 + 2) as u32, u64::from(old), u64::from(new), 4) };
+        if answer != 0 {
+            return drop(Station::Translate, Reason::RewriteFailed);
+        }
+    }
+    addresses_into(walk, outer)?;
+    inner_into(walk, protocol, &was, &is)
+}
+
+#[inline(always)]
+fn inner_into(walk: &Walk, protocol: u8, was: &Tuple, is: &Tuple) -> Step<()> {
+    let change = difference(0, was.destination.v4_wire(), is.destination.v4_wire());
+    let change = folded(difference(change, was.source.v4_wire(), is.source.v4_wire()));
+    let ip = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;
+    // SAFETY: within the packet, aligned as the type says.
+    unsafe {
+        (*ip).checksum = checksum_after((*ip).checksum, change);
+        (*ip).source = is.destination.v4_wire();
+        (*ip).destination = is.source.v4_wire();
+    }
+    let ports = parse::at::<[u16; 4]>(walk, INNER_L4).ok_or(MALFORMED)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    unsafe {
+        match protocol {
+            TCP | UDP => {
+                (*ports)[0] = is.destination_port.wire();
+                (*ports)[1] = is.source_port.wire();
+            }
+            ICMP => (*ports)[2] = is.destination_port.wire(),
+            _ => {}
+        }
+    }
+    Ok(())
+}

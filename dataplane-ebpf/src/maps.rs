@@ -1,0 +1,113 @@
+//! The maps as the programs see them. Names, kinds and capacities are those of the table in the abi crate, which a test
+//! compares with the object.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::backend::{Backend, Slot, SlotKey};
+use weft_dataplane_abi::config::Config;
+use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::endpoint::{Endpoint, Netns};
+use weft_dataplane_abi::fragment::{FragmentKey, FragmentPorts};
+use weft_dataplane_abi::route::{Node, Route};
+use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey};
+use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
+use weft_dataplane_abi::{LAYOUT, maps as table};
+
+use crate::walk::Scratch;
+
+#[map(name = "config")]
+static CONFIG: Array<Config> = Array::with_max_entries(table::CONFIG.capacity, 0);
+#[map(name = "services")]
+pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
+    HashMap::with_max_entries(table::SERVICES.capacity, 0);
+#[map(name = "slots")]
+pub(crate) static SLOTS: HashMap<SlotKey, Slot> = HashMap::with_max_entries(table::SLOTS.capacity, 0);
+#[map(name = "backends")]
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACKENDS.capacity, 0);
+#[map(name = "affinity")]
+pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
+    LruHashMap::with_max_entries(table::AFFINITY.capacity, 0);
+#[map(name = "flows")]
+pub(crate) static FLOWS: LruHashMap<Tuple, Flow> = LruHashMap::with_max_entries(table::FLOWS.capacity, 0);
+#[map(name = "endpoints")]
+pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> =
+    HashMap::with_max_entries(table::ENDPOINTS.capacity, 0);
+#[map(name = "routes")]
+pub(crate) static ROUTES: LpmTrie<Address, Route> = LpmTrie::with_max_entries(table::ROUTES.capacity, 0);
+#[map(name = "nodes")]
+pub(crate) static NODES: HashMap<Address, Node> = HashMap::with_max_entries(table::NODES.capacity, 0);
+#[map(name = "netns")]
+pub(crate) static NETNS: HashMap<u64, Netns> = HashMap::with_max_entries(table::NETNS.capacity, 0);
+#[map(name = "socket_flows")]
+pub(crate) static SOCKET_FLOWS: LruHashMap<SocketKey, SocketFlow> =
+    LruHashMap::with_max_entries(table::SOCKET_FLOWS.capacity, 0);
+#[map(name = "fragments")]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
+    LruHashMap::with_max_entries(table::FRAGMENTS.capacity, 0);
+#[map(name = "events")]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(table::EVENTS.capacity, 0);
+#[map(name = "counters")]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(table::COUNTERS_MAP.capacity, 0);
+/// Room for one walk: the stack has 512 bytes. A packet program is never interrupted by another on its CPU.
+#[map(name = "scratch")]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The node's settings; none before the agent wrote them in this layout.
+#[inline(always)]
+pub(crate) fn config() -> Option<&'static Config> {
+    let config = CONFIG.get_ptr(0)?;
+    // SAFETY: the row is in an array map, which never frees rows; the agent replaces it as a whole.
+    let config = unsafe { &*config };
+    (config.layout == LAYOUT).then_some(config)
+}
+
+/// This CPU's room for a walk.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: only packet programs use it, each to its end, with bottom halves disabled.
+    SCRATCH.get_ptr_mut(0).map(|row| unsafe { &mut *row })
+}
+
+/// Counts one.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    count_row(counter as u32);
+}
+
+/// Counts one in a row of the table of counters.
+#[inline(always)]
+pub(crate) fn count_row(row: u32) {
+    if let Some(value) = COUNTERS.get_ptr_mut(row) {
+        // SAFETY: the row is this CPU's own.
+        unsafe { *value = (*value).wrapping_add(1) };
+    }
+}
+
+/// The row under this key, to read and write.
+#[inline(always)]
+pub(crate) fn flow(key: &Tuple) -> Option<&'static mut Flow> {
+    // SAFETY: rows of an LRU map may be reused under us; then a packet meets another flow's row once. No row has pointers.
+    FLOWS.get_ptr_mut(key).map(|row| unsafe { &mut *row })
+}
+
+/// The backend of this number, whether ready or not.
+#[inline(always)]
+pub(crate) fn backend(id: u32) -> Option<&'static Backend> {
+    BACKENDS.get(id)
+}
+
+/// The Pod of this node with this address.
+#[inline(always)]
+pub(crate) fn endpoint(address: &Address) -> Option<&'static Endpoint> {
+    // SAFETY: a reused row is a Pod that came in this instant; no row has pointers.
+    ENDPOINTS.get_ptr(address).map(|row| unsafe { &*row })
+}
+
+/// The node with this underlay address.
+#[inline(always)]
+pub(crate) fn node(address: &Address) -> Option<&'static Node> {
+    // SAFETY: as for endpoints.
+    NODES.get_ptr(address).map(|row| unsafe { &*row })
+}

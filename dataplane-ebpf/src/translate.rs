@@ -1,0 +1,128 @@
+//! Station *translate*: puts a flow's new ends into the packet. Checksums are changed by their difference.
+
+use aya_ebpf::helpers::bpf_l4_csum_replace;
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::station::Station;
+
+use crate::maps;
+use crate::parse::{self, ICMP, Ipv4, L3, Packet, Piece, TCP, UDP};
+use crate::verdict::{Step, Verdict, drop};
+use crate::walk::Walk;
+
+/// `BPF_F_PSEUDO_HDR`: the change is of the pseudo-header.
+const PSEUDO_HEADER: u64 = 1 << 4;
+/// `BPF_F_MARK_MANGLED_0`: a UDP checksum of 0 means none and stays.
+const ZERO_MEANS_NONE: u64 = 1 << 5;
+
+const FAILED: Verdict = Verdict::Drop(Station::Translate, Reason::RewriteFailed);
+
+/// Sums differences of 32-bit words, with the carry brought round.
+#[inline(always)]
+pub(crate) const fn difference(sum: u64, old: u32, new: u32) -> u64 {
+    sum + !old as u64 + new as u64
+}
+
+/// Folds a sum of differences to 32 bits.
+#[inline(always)]
+pub(crate) const fn folded(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+}
+
+/// A header checksum after a difference (RFC 1624).
+#[inline(always)]
+pub(crate) const fn checksum_after(checksum: u16, difference: u32) -> u16 {
+    let sum = (!checksum) as u64 + (difference & 0xffff) as u64 + (difference >> 16) as u64;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+/// Two ports as the first word of a TCP or UDP header.
+#[inline(always)]
+pub(crate) const fn word(source: u16, destination: u16) -> u32 {
+    let (s, d) = (source.to_ne_bytes(), destination.to_ne_bytes());
+    u32::from_ne_bytes([s[0], s[1], d[0], d[1]])
+}
+
+/// Puts the new ends into the packet, where they differ.
+#[inline(always)]
+pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
+    let (old, new) = (&walk.scratch.tuple, &walk.scratch.to);
+    let addresses = difference(0, old.source.v4_wire(), new.source.v4_wire());
+    let addresses = folded(difference(addresses, old.destination.v4_wire(), new.destination.v4_wire()));
+    let ports_old = word(old.source_port.wire(), old.destination_port.wire());
+    let ports_new = word(new.source_port.wire(), new.destination_port.wire());
+    let same_addresses = old.source == new.source && old.destination == new.destination;
+    if same_addresses && ports_old == ports_new {
+        return Ok(());
+    }
+    let with_ports = packet.piece != Piece::Later && packet.has_ports;
+    if with_ports {
+        checksum(walk, packet, addresses, ports_old, ports_new)?;
+    }
+    addresses_into(walk, addresses)?;
+    if with_ports && ports_old != ports_new {
+        ports_into(walk, packet)?;
+    }
+    maps::count(Counter::PacketsTranslated);
+    Ok(())
+}
+
+/// The transport checksum. First of all, since the helper invalidates pointers into the packet.
+#[inline(always)]
+fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_new: u32) -> Step<()> {
+    let (offset, flags) = match packet.protocol {
+        TCP => (packet.l4 + 16, 0),
+        UDP => (packet.l4 + 6, ZERO_MEANS_NONE),
+        _ => (packet.l4 + 2, 0),
+    };
+    let offset = offset as u32;
+    let (ports_old, ports_new) = (u64::from(ports_old), u64::from(ports_new));
+    if packet.protocol != ICMP {
+        // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
+        let answer =
+            unsafe { bpf_l4_csum_replace(walk.skb, offset, 0, u64::from(addresses), flags | PSEUDO_HEADER) };
+        if answer != 0 {
+            return drop(Station::Translate, Reason::RewriteFailed);
+        }
+    }
+    if ports_old != ports_new {
+        // SAFETY: as above; a size of 4 says that both are words of the header. For ICMP the one that is the identifier differs.
+        let answer = unsafe { bpf_l4_csum_replace(walk.skb, offset, ports_old, ports_new, flags | 4) };
+        if answer != 0 {
+            return drop(Station::Translate, Reason::RewriteFailed);
+        }
+    }
+    Ok(())
+}
+
+/// The IP header's addresses and checksum.
+#[inline(always)]
+pub(crate) fn addresses_into(walk: &Walk, difference: u32) -> Step<()> {
+    let ip = parse::at::<Ipv4>(walk, L3).ok_or(FAILED)?;
+    // SAFETY: within the packet, aligned as the type says.
+    unsafe {
+        (*ip).checksum = checksum_after((*ip).checksum, difference);
+        (*ip).source = walk.scratch.to.source.v4_wire();
+        (*ip).destination = walk.scratch.to.destination.v4_wire();
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn ports_into(walk: &Walk, packet: &Packet) -> Step<()> {
+    let (source, destination) = (walk.scratch.to.source_port.wire(), walk.scratch.to.destination_port.wire());
+    let header = parse::at::<[u16; 4]>(walk, packet.l4).ok_or(FAILED)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    unsafe {
+        if packet.protocol == ICMP {
+            (*header)[2] = if packet.is_echo() { source } else { destination };
+        } else {
+            (*header)[0] = source;
+            (*header)[1] = destination;
+        }
+    }
+    Ok(())
+}
