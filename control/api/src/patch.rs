@@ -2,6 +2,8 @@
 //!
 //! They change JSON and know only the schema's merge keys; checking, defaults and validation come after.
 
+pub mod apply;
+mod fields;
 mod json;
 mod merge;
 mod strategic;

@@ -1,0 +1,264 @@
+//! Server-side apply: a manager states the fields it wants, and owns them.
+//!
+//! The rules are those of the Kubernetes documentation: what a manager no longer states and nobody else owns goes;
+//! what another owns and has otherwise is a conflict, unless forced. [`track`] notes who owns what after other writes.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::fields::{FieldSet, changed, fields_of, merge};
+use crate::kind::Kind;
+use crate::schema::{self, Definition};
+use crate::status::{Cause, Details, FieldError, Status};
+use crate::time::rfc3339;
+
+/// The owner of all fields of an object from before its first apply.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// Longest name of a manager, bytes.
+const MANAGER_BYTES_MAX: usize = 128;
+/// Most managers of one object; older `Update` ones are joined beyond it.
+const MANAGERS_MAX: usize = 32;
+/// Fields of `metadata` that nobody owns.
+const UNOWNED: &[&str] = &[
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// Who writes, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Manager<'a> {
+    /// The query parameter `fieldManager`.
+    pub name: &'a str,
+    /// The subresource written to, empty for the object itself.
+    pub subresource: &'a str,
+    /// Now.
+    pub time: Timestamp,
+}
+
+/// One entry of `managedFields`.
+struct Owner {
+    entry: Map<String, Value>,
+    fields: FieldSet,
+}
+
+impl Owner {
+    fn text(&self, key: &str) -> &str {
+        self.entry.get(key).and_then(Value::as_str).unwrap_or("")
+    }
+
+    fn is(&self, manager: Manager<'_>, operation: &str) -> bool {
+        self.text("manager") == manager.name
+            && self.text("operation") == operation
+            && self.text("subresource") == manager.subresource
+    }
+
+    fn new(kind: &Kind, manager: Manager<'_>, operation: &str, fields: FieldSet) -> Self {
+        let mut entry = Map::new();
+        entry.insert("manager".into(), manager.name.into());
+        entry.insert("operation".into(), operation.into());
+        entry.insert("apiVersion".into(), kind.api_version().into());
+        entry.insert("time".into(), rfc3339(manager.time, false).into());
+        entry.insert("fieldsType".into(), "FieldsV1".into());
+        if !manager.subresource.is_empty() {
+            entry.insert("subresource".into(), manager.subresource.into());
+        }
+        Self { entry, fields }
+    }
+}
+
+/// Applies a manager's configuration to an object, or makes the object if there is none.
+///
+/// The result is unchecked: validation and defaults come after.
+///
+/// # Errors
+/// 409 with one cause a field if others own what would change and `force` is off; 422 for a missing or overlong manager
+/// name; 400 for a configuration that carries `managedFields`.
+pub fn apply(
+    kind: &Kind,
+    current: Option<&Value>,
+    config: &Value,
+    manager: Manager<'_>,
+    force: bool,
+) -> Result<Value, Status> {
+    check(manager, config)?;
+    let definition = schema::definition(kind.schema);
+    let nothing = json!({});
+    let live = current.unwrap_or(&nothing);
+    let wanted = fields_of(&owned_part(config), definition);
+    let mut owners = owners_of(kind, live, definition, manager);
+    let changing = changed(&owned_part(live), &owned_part(config), definition);
+    let mine = owners.iter().position(|o| o.is(manager, "Apply"));
+    let before = mine.map(|at| owners.remove(at)).map(|o| o.fields).unwrap_or_default();
+    let taken: Vec<(usize, FieldSet)> = owners
+        .iter()
+        .enumerate()
+        .map(|(at, owner)| (at, owner.fields.intersection(&changing)))
+        .filter(|(_, taken)| !taken.is_empty())
+        .collect();
+    if !taken.is_empty() && !force {
+        return Err(conflict(kind, live, &owners, &taken));
+    }
+    for (at, taken) in taken {
+        owners[at].fields = owners[at].fields.minus(&taken);
+    }
+    let mut object = live.clone();
+    merge(&mut object, config, definition);
+    let mut gone = before.minus(&wanted);
+    for other in &owners {
+        gone = gone.minus(&other.fields);
+    }
+    gone.remove_from(&mut object, definition);
+    owners.push(Owner::new(kind, manager, "Apply", wanted));
+    write_owners(&mut object, owners);
+    Ok(object)
+}
+
+/// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object.
+pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) {
+    let definition = schema::definition(kind.schema);
+    let nothing = json!({});
+    let (before, after) = (owned_part(old.unwrap_or(&nothing)), owned_part(new));
+    let changing = changed(&before, &after, definition);
+    let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
+    let mut owners = read_owners(old.unwrap_or(&nothing));
+    for owner in &mut owners {
+        owner.fields = owner.fields.minus(&gone);
+        if !owner.is(manager, "Update") {
+            owner.fields = owner.fields.minus(&changing);
+        }
+    }
+    if !changing.is_empty() {
+        let mut fields = changing;
+        if let Some(at) = owners.iter().position(|o| o.is(manager, "Update")) {
+            fields.union(&owners.remove(at).fields);
+        }
+        owners.push(Owner::new(kind, manager, "Update", fields));
+    }
+    write_owners(new, owners);
+}
+
+fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {
+    let error = if manager.name.is_empty() {
+        FieldError::required("fieldManager", "is required for apply patch")
+    } else if manager.name.len() > MANAGER_BYTES_MAX {
+        FieldError::too_long("fieldManager", MANAGER_BYTES_MAX)
+    } else if config
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .is_some_and(|m| !m.is_empty())
+    {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    } else {
+        return Ok(());
+    };
+    Err(Status::invalid_type("meta.k8s.io", "PatchOptions", "", &[error]))
+}
+
+/// The object without what nobody owns.
+fn owned_part(object: &Value) -> Value {
+    let mut part = object.clone();
+    if let Some(object) = part.as_object_mut() {
+        object.remove("apiVersion");
+        object.remove("kind");
+        if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.retain(|name, _| !UNOWNED.contains(&name.as_str()));
+            if meta.is_empty() {
+                object.remove("metadata");
+            }
+        }
+    }
+    part
+}
+
+fn read_owners(object: &Value) -> Vec<Owner> {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let mut entry = entry.as_object()?.clone();
+            let fields = entry.remove("fieldsV1").map(|f| FieldSet::read(&f)).unwrap_or_default();
+            Some(Owner { entry, fields })
+        })
+        .collect()
+}
+
+/// The owners of an object; one that was never tracked belongs to the time before its first apply.
+fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager: Manager<'_>) -> Vec<Owner> {
+    let owners = read_owners(live);
+    if !owners.is_empty() {
+        return owners;
+    }
+    let fields = fields_of(&owned_part(live), definition);
+    if fields.is_empty() {
+        return owners;
+    }
+    let before = Manager { name: BEFORE_FIRST_APPLY, subresource: "", ..manager };
+    vec![Owner::new(kind, before, "Update", fields)]
+}
+
+fn write_owners(object: &mut Value, mut owners: Vec<Owner>) {
+    owners.retain(|owner| !owner.fields.is_empty());
+    while owners.len() > MANAGERS_MAX {
+        let mut updates =
+            owners.iter().enumerate().filter(|(_, o)| o.text("operation") == "Update").map(|(at, _)| at);
+        let (Some(first), Some(second)) = (updates.next(), updates.next()) else { break };
+        let joined = owners.remove(first).fields;
+        owners[second - 1].fields.union(&joined);
+        owners[second - 1].entry.insert("manager".into(), "ancient-changes".into());
+    }
+    let entries: Vec<Value> = owners
+        .into_iter()
+        .map(|mut owner| {
+            owner.entry.insert("fieldsV1".into(), owner.fields.write());
+            Value::Object(owner.entry)
+        })
+        .collect();
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    object["metadata"]["managedFields"] = entries.into();
+}
+
+fn conflict(kind: &Kind, live: &Value, owners: &[Owner], taken: &[(usize, FieldSet)]) -> Status {
+    let mut causes = Vec::new();
+    let mut told = Vec::new();
+    for (at, fields) in taken {
+        let owner = &owners[*at];
+        let mut who = format!("\"{}\"", owner.text("manager"));
+        if !owner.text("subresource").is_empty() {
+            who.push_str(&format!(" with subresource \"{}\"", owner.text("subresource")));
+        }
+        if owner.text("operation") == "Update" {
+            who.push_str(&format!(" using {}", owner.text("apiVersion")));
+        }
+        let paths = fields.paths();
+        told.push(match paths.as_slice() {
+            [one] => format!("conflict with {who}: {one}"),
+            several => format!("conflicts with {who}:\n- {}", several.join("\n- ")),
+        });
+        for field in paths {
+            causes.push(Cause {
+                reason: "FieldManagerConflict",
+                message: format!("conflict with {who}"),
+                field,
+            });
+        }
+    }
+    let count = causes.len();
+    let noun = if count == 1 { "conflict" } else { "conflicts" };
+    let name = live["metadata"]["name"].as_str().unwrap_or("");
+    let mut status = Status::conflict(kind, name);
+    status.message = format!("Apply failed with {count} {noun}: {}", told.join("\n"));
+    status.details = Some(Box::new(Details { causes, ..Details::default() }));
+    status
+}
+
+#[cfg(test)]
+mod tests;

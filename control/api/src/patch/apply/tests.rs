@@ -1,0 +1,124 @@
+//! Server-side apply by the documentation's rules.
+
+use super::*;
+use crate::kind;
+
+fn manager(name: &str) -> Manager<'_> {
+    Manager { name, subresource: "", time: Timestamp::UNIX_EPOCH }
+}
+
+fn deployment(spec: &Value) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec})
+}
+
+fn applied(current: Option<&Value>, spec: &Value, name: &str) -> Result<Value, Status> {
+    apply(&kind::DEPLOYMENT, current, &deployment(spec), manager(name), false)
+}
+
+fn owned_by<'a>(object: &'a Value, name: &str) -> &'a Value {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    entries.iter().find(|e| e["manager"] == name).map_or(&Value::Null, |e| &e["fieldsV1"])
+}
+
+#[test]
+fn a_manager_owns_what_it_states() {
+    let made = applied(
+        None,
+        &json!({"replicas": 1, "template": {"spec": {"containers": [{"name": "a", "image": "i"}]}}}),
+        "m",
+    )
+    .unwrap();
+    assert_eq!(
+        *owned_by(&made, "m"),
+        json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {"f:containers": {
+            "k:{\"name\":\"a\"}": {".": {}, "f:image": {}, "f:name": {}}}}}}})
+    );
+    let entry = &made["metadata"]["managedFields"][0];
+    assert_eq!(entry["operation"], "Apply");
+    assert_eq!(entry["apiVersion"], "apps/v1");
+    assert_eq!(entry["time"], "1970-01-01T00:00:00Z");
+}
+
+#[test]
+fn what_is_no_longer_stated_goes() {
+    let first = json!({"replicas": 1, "template": {"spec": {"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "j"}]}}});
+    let made = applied(None, &first, "m").unwrap();
+    let second = json!({"template": {"spec": {"containers": [{"name": "a", "image": "k"}]}}});
+    let changed = applied(Some(&made), &second, "m").unwrap();
+    assert_eq!(changed["spec"], second);
+    assert!(owned_by(&changed, "m")["f:spec"].get("f:replicas").is_none());
+}
+
+#[test]
+fn what_another_owns_stays_and_conflicts() {
+    let made = applied(None, &json!({"replicas": 1, "paused": false}), "a").unwrap();
+    let shared = applied(Some(&made), &json!({"replicas": 1}), "b").unwrap();
+    let refused = applied(Some(&shared), &json!({"replicas": 2}), "b").unwrap_err();
+    assert_eq!((refused.code, refused.reason), (409, "Conflict"));
+    assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"a\": .spec.replicas");
+    assert_eq!(refused.to_json()["details"]["causes"][0]["reason"], "FieldManagerConflict");
+    // b lets go; a still owns the field.
+    let left = applied(Some(&shared), &json!({}), "b").unwrap();
+    assert_eq!(left["spec"]["replicas"], 1);
+    let forced =
+        apply(&kind::DEPLOYMENT, Some(&shared), &deployment(&json!({"replicas": 2})), manager("b"), true)
+            .unwrap();
+    assert_eq!(forced["spec"]["replicas"], 2);
+    assert!(owned_by(&forced, "a")["f:spec"].get("f:replicas").is_none());
+}
+
+#[test]
+fn updates_take_fields() {
+    let made = applied(None, &json!({"replicas": 1, "paused": true}), "m").unwrap();
+    let mut scaled = made.clone();
+    scaled["spec"]["replicas"] = 5.into();
+    track(&kind::DEPLOYMENT, Some(&made), &mut scaled, manager("kubectl-scale"));
+    assert_eq!(*owned_by(&scaled, "kubectl-scale"), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(*owned_by(&scaled, "m"), json!({"f:spec": {"f:paused": {}}}));
+    let refused = applied(Some(&scaled), &json!({"replicas": 1, "paused": true}), "m").unwrap_err();
+    assert_eq!(
+        refused.message,
+        "Apply failed with 1 conflict: conflict with \"kubectl-scale\" using apps/v1: .spec.replicas"
+    );
+    let mut emptied = scaled.clone();
+    emptied["spec"].as_object_mut().unwrap().remove("replicas");
+    track(&kind::DEPLOYMENT, Some(&scaled), &mut emptied, manager("x"));
+    assert_eq!(*owned_by(&emptied, "kubectl-scale"), Value::Null);
+}
+
+#[test]
+fn untracked_objects_belong_to_the_time_before() {
+    let live = deployment(&json!({"replicas": 3}));
+    let refused = applied(Some(&live), &json!({"replicas": 1}), "m").unwrap_err();
+    assert!(refused.message.contains("\"before-first-apply\" using apps/v1: .spec.replicas"));
+    assert!(applied(Some(&live), &json!({"replicas": 3}), "m").is_ok());
+}
+
+#[test]
+fn ports_are_keyed_with_their_default_protocol() {
+    let service = |ports: Value| json!({"metadata": {"name": "s"}, "spec": {"ports": ports}});
+    let made =
+        apply(&kind::SERVICE, None, &service(json!([{"port": 80, "protocol": "TCP"}])), manager("m"), false)
+            .unwrap();
+    let again = apply(
+        &kind::SERVICE,
+        Some(&made),
+        &service(json!([{"port": 80, "targetPort": 8080}])),
+        manager("m"),
+        false,
+    )
+    .unwrap();
+    assert_eq!(again["spec"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(again["spec"]["ports"][0]["targetPort"], 8080);
+}
+
+#[test]
+fn a_manager_must_name_itself() {
+    let refused = applied(None, &json!({}), "").unwrap_err();
+    assert_eq!(
+        refused.message,
+        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+    );
+    let carried = json!({"metadata": {"managedFields": [{}]}});
+    assert_eq!(apply(&kind::POD, None, &carried, manager("m"), false).unwrap_err().code, 400);
+}

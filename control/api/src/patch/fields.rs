@@ -1,0 +1,278 @@
+//! Sets of fields, as `managedFields` holds them: who owns which path of an object.
+//!
+//! The form is FieldsV1 of the Kubernetes API reference: a tree with `f:<name>` for fields, `k:<keys>` for items of
+//! keyed lists and `v:<value>` for items of sets; `.` marks a node that is itself in the set.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::schema::{Definition, Field, Type};
+
+/// A set of paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FieldSet {
+    /// Whether the path up to here is in the set.
+    member: bool,
+    below: BTreeMap<String, FieldSet>,
+}
+
+impl FieldSet {
+    /// The set with nothing below.
+    fn leaf() -> Self {
+        Self { member: true, below: BTreeMap::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+
+    /// Reads FieldsV1.
+    pub(super) fn read(value: &Value) -> Self {
+        let Some(object) = value.as_object() else { return Self::default() };
+        if object.is_empty() {
+            return Self::leaf();
+        }
+        let mut set = Self::default();
+        for (key, value) in object {
+            if key == "." {
+                set.member = true;
+            } else {
+                set.below.insert(key.clone(), Self::read(value));
+            }
+        }
+        set
+    }
+
+    /// Writes FieldsV1.
+    pub(super) fn write(&self) -> Value {
+        let mut object = Map::new();
+        if self.member && !self.below.is_empty() {
+            object.insert(".".into(), Value::Object(Map::new()));
+        }
+        for (key, set) in &self.below {
+            object.insert(key.clone(), set.write());
+        }
+        Value::Object(object)
+    }
+
+    pub(super) fn union(&mut self, other: &Self) {
+        self.member |= other.member;
+        for (key, set) in &other.below {
+            self.below.entry(key.clone()).or_default().union(set);
+        }
+    }
+
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a && !b)
+    }
+
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |a, b| a && b)
+    }
+
+    fn combine(&self, other: &Self, keep: fn(bool, bool) -> bool) -> Self {
+        let nothing = Self::default();
+        let mut out = Self { member: keep(self.member, other.member), below: BTreeMap::new() };
+        for (key, set) in &self.below {
+            let set = set.combine(other.below.get(key).unwrap_or(&nothing), keep);
+            if !set.is_empty() {
+                out.below.insert(key.clone(), set);
+            }
+        }
+        out
+    }
+
+    /// The paths as messages show them: `.spec.containers[name="a"].image`.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.collect_paths(&mut String::new(), &mut out);
+        out
+    }
+
+    fn collect_paths(&self, path: &mut String, out: &mut Vec<String>) {
+        if self.member {
+            out.push(path.clone());
+        }
+        for (key, set) in &self.below {
+            let length = path.len();
+            match key.split_at_checked(2) {
+                Some(("f:", name)) => path.push_str(&format!(".{name}")),
+                Some(("k:", keys)) => path.push_str(&shown_keys(keys)),
+                _ => path.push_str(&format!("[={}]", key.trim_start_matches("v:"))),
+            }
+            set.collect_paths(path, out);
+            path.truncate(length);
+        }
+    }
+
+    /// Takes everything in this set out of an object.
+    pub(super) fn remove_from(&self, value: &mut Value, definition: Option<&Definition>) {
+        let Some(object) = value.as_object_mut() else { return };
+        for (key, set) in &self.below {
+            let Some(name) = key.strip_prefix("f:") else { continue };
+            let field = definition.and_then(|d| d.field(name));
+            let Some(inner) = object.get_mut(name) else { continue };
+            // A struct or list that was stated empty and has been filled since is not the stating manager's to remove.
+            if set.member && matches!(shape(field, inner), Shape::Whole) {
+                object.remove(name);
+            } else {
+                set.remove_within(inner, field.map(|f| (f, &f.type_)));
+            }
+        }
+    }
+
+    fn remove_within(&self, value: &mut Value, field: Option<(&Field, &Type)>) {
+        let inner = field.and_then(|(_, type_)| type_.definition());
+        match value {
+            Value::Array(items) => {
+                let Some((field, _)) = field else { return };
+                items.retain_mut(|item| match self.below.get(&item_key(field, item)) {
+                    None => true,
+                    Some(set) if set.member => false,
+                    Some(set) => {
+                        set.remove_from(item, inner);
+                        true
+                    }
+                });
+            }
+            other => self.remove_from(other, inner),
+        }
+    }
+}
+
+fn shown_keys(keys: &str) -> String {
+    let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+    let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!("[{}]", shown.join(","))
+}
+
+/// How a field is merged and owned.
+enum Shape<'a> {
+    /// Field by field.
+    Struct(Option<&'a Definition>),
+    /// Item by item, by key or value.
+    List,
+    /// As one value.
+    Whole,
+}
+
+fn shape<'a>(field: Option<&'a Field>, value: &Value) -> Shape<'a> {
+    match (field, value) {
+        (Some(field), Value::Object(object)) if !object.is_empty() && !field.atomic => match &field.type_ {
+            Type::Ref(_) => Shape::Struct(field.type_.definition()),
+            Type::Map(_) => Shape::Struct(None),
+            _ => Shape::Whole,
+        },
+        (Some(field), Value::Array(items))
+            if !items.is_empty() && matches!(field.list_type, "map" | "set") =>
+        {
+            Shape::List
+        }
+        _ => Shape::Whole,
+    }
+}
+
+/// The name of a list's item in a set.
+fn item_key(field: &Field, item: &Value) -> String {
+    if field.list_type == "set" {
+        return format!("v:{item}");
+    }
+    let keys: Map<String, Value> = field
+        .list_map_keys
+        .split(',')
+        .filter_map(|key| {
+            // The one key that has a default.
+            let default = (key == "protocol").then(|| Value::from("TCP"));
+            Some((key.to_owned(), item.get(key).cloned().or(default)?))
+        })
+        .collect();
+    format!("k:{}", Value::Object(keys))
+}
+
+/// Every path that an object sets.
+pub(super) fn fields_of(value: &Value, definition: Option<&Definition>) -> FieldSet {
+    changed(&Value::Null, value, definition)
+}
+
+/// Every path that `new` sets otherwise than `old`.
+pub(super) fn changed(old: &Value, new: &Value, definition: Option<&Definition>) -> FieldSet {
+    let mut set = FieldSet::default();
+    for (name, value) in new.as_object().into_iter().flatten() {
+        let field = definition.and_then(|d| d.field(name));
+        let below = changed_field(old.get(name).unwrap_or(&Value::Null), value, field);
+        if !below.is_empty() {
+            set.below.insert(format!("f:{name}"), below);
+        }
+    }
+    set
+}
+
+fn changed_field(old: &Value, new: &Value, field: Option<&Field>) -> FieldSet {
+    match (shape(field, new), field) {
+        (Shape::Struct(inner), _) => changed(old, new, inner),
+        (Shape::List, Some(field)) => {
+            let mut set = FieldSet::default();
+            let before = old.as_array().map_or(&[][..], Vec::as_slice);
+            for item in new.as_array().into_iter().flatten() {
+                let key = item_key(field, item);
+                let was = before.iter().find(|b| item_key(field, b) == key);
+                let mut below = match item {
+                    Value::Object(_) => changed(was.unwrap_or(&Value::Null), item, field.type_.definition()),
+                    _ => FieldSet::default(),
+                };
+                below.member = was.is_none();
+                if !below.is_empty() {
+                    set.below.insert(key, below);
+                }
+            }
+            set
+        }
+        _ if old == new => FieldSet::default(),
+        _ => FieldSet::leaf(),
+    }
+}
+
+/// Lays `config` over an object: fields merge, keyed lists by key, everything else is replaced.
+pub(super) fn merge(target: &mut Value, config: &Value, definition: Option<&Definition>) {
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    for (name, value) in config.as_object().into_iter().flatten() {
+        let field = definition.and_then(|d| d.field(name));
+        match (shape(field, value), field) {
+            (Shape::Struct(inner), _) => {
+                merge(object.entry(name.clone()).or_insert(Value::Null), value, inner);
+            }
+            (Shape::List, Some(field)) => {
+                let entry = object.entry(name.clone()).or_insert(Value::Null);
+                if !entry.is_array() {
+                    *entry = Value::Array(Vec::new());
+                }
+                if let Some(items) = entry.as_array_mut() {
+                    merge_list(items, value, field);
+                }
+            }
+            _ => {
+                let states_nothing = value.as_object().is_some_and(Map::is_empty)
+                    || value.as_array().is_some_and(Vec::is_empty);
+                let filled = object.get(name).is_some_and(|v| !matches!(shape(field, v), Shape::Whole));
+                if !(states_nothing && filled) {
+                    object.insert(name.clone(), value.clone());
+                }
+            }
+        }
+    }
+}
+
+fn merge_list(items: &mut Vec<Value>, config: &Value, field: &Field) {
+    for item in config.as_array().into_iter().flatten() {
+        let key = item_key(field, item);
+        match items.iter_mut().find(|i| item_key(field, i) == key) {
+            Some(found) if item.is_object() => merge(found, item, field.type_.definition()),
+            Some(_) => {}
+            None => items.push(item.clone()),
+        }
+    }
+}
