@@ -71,11 +71,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     first_objects(&objects).await?;
 
     let snapshot = Snapshot::new();
-    let loops = tokio::spawn(loops::run(objects.clone(), snapshot.clone(), settings, stopping.clone()));
+    let news = snapshot.news();
     let accounts = Arc::new(Accounts::new(&pki, &config.domain));
-    let nodes = Nodes::new(objects.clone(), snapshot, accounts.clone(), pki.clone(), config.clone());
-    let link = nodes::listen(nodes.clone(), stopping.clone())
+    let nodes = Nodes::new(objects.clone(), snapshot.clone(), accounts.clone(), pki.clone(), config.clone());
+    let link = nodes::listen(&nodes, news, &stopping)
         .with_context(|| format!("the link cannot listen on {}", config.link))?;
+    let loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
     let api =
         Arc::new(Api { objects, accounts, nodes, counters: Counters::default(), stopping: stopping.clone() });
     let connections = Arc::new(Semaphore::new(config.connections_max));

@@ -249,11 +249,6 @@ impl Config {
     pub(crate) fn api_service_ips(&self) -> Vec<IpAddr> {
         self.service_cidrs.iter().filter_map(|c| nth_address(c, 1)).collect()
     }
-
-    /// The address DNS is served at: the tenth of each Service range.
-    pub(crate) fn dns_service_ips(&self) -> Vec<IpAddr> {
-        self.service_cidrs.iter().filter_map(|c| nth_address(c, 10)).collect()
-    }
 }
 
 /// The address `n` behind the first of a range, if the range is that large.
@@ -366,7 +361,6 @@ mod tests {
     fn defaults_are_valid() {
         let config = RawConfig::default().validate().unwrap();
         assert_eq!(config.api_service_ips(), vec!["10.96.0.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(config.dns_service_ips(), vec!["10.96.0.10".parse::<IpAddr>().unwrap()]);
         assert!(config.advertise.is_empty(), "0.0.0.0 is nothing to advertise");
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod select;
 pub(crate) mod subresource;
 pub(crate) mod table;
 pub(crate) mod watch;
+pub(crate) mod websocket;
 pub(crate) mod write;
 
 use std::sync::Arc;

@@ -21,12 +21,13 @@ pub(crate) enum Outcome {
     Refused(Status),
 }
 
-/// Carries out actions in order; after a refusal the rest is dropped. Those marked as records hold up nothing.
+/// Carries out actions in order; after a refusal the rest is dropped, so that no event tells of what did not happen.
+/// Those marked as records hold up nothing themselves.
 pub(crate) async fn all(objects: &Objects, loop_name: &str, actions: Vec<(Action, bool)>) -> Outcome {
     let mut outcome = Outcome::Done;
     for (action, is_record) in actions {
-        if !is_record && !matches!(outcome, Outcome::Done) {
-            continue;
+        if !matches!(outcome, Outcome::Done) {
+            break;
         }
         match one(objects, action).await {
             Ok(()) => {}

@@ -15,7 +15,6 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
 
 const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
 const LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
@@ -51,7 +50,6 @@ pub(crate) enum PkiError {
 
 /// Everything the server signs and is known by.
 pub(crate) struct Pki {
-    dir: PathBuf,
     ca_key_pem: String,
     /// The cluster's CA certificate.
     pub(crate) ca_pem: String,
@@ -130,7 +128,6 @@ impl Pki {
         let account_path = dir.join("service-account.key");
         let account = open_key(&account_path, "the ServiceAccount signing key")?;
         Ok(Self {
-            dir: dir.to_owned(),
             ca_key_pem,
             ca_pem,
             server,
@@ -140,20 +137,10 @@ impl Pki {
         })
     }
 
-    /// Where the files are.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The CA's certificate, DER.
     pub(crate) fn ca_der(&self) -> Result<CertificateDer<'static>, PkiError> {
         CertificateDer::from_pem_slice(self.ca_pem.as_bytes())
             .map_err(|source| PkiError::Pem { what: "the CA certificate", source })
-    }
-
-    /// SHA-256 of the CA certificate's DER, lower-case hex: what join tokens carry.
-    pub(crate) fn ca_hash(&self) -> Result<String, PkiError> {
-        Ok(ca_hash(&self.ca_der()?))
     }
 
     /// Signs a node's request. Of the request only the public key counts.
@@ -194,20 +181,6 @@ impl Pki {
         );
         write_secret(path, text.as_bytes())
     }
-}
-
-/// SHA-256 of a certificate's DER, lower-case hex.
-pub(crate) fn ca_hash(certificate: &CertificateDer<'_>) -> String {
-    hex(&Sha256::digest(certificate))
-}
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, b| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{b:02x}");
-        text
-    })
 }
 
 fn issuer(ca_pem: &str, ca_key_pem: &str) -> Result<Issuer<'static, KeyPair>, PkiError> {

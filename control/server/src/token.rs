@@ -15,9 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::authn::bootstrap::Parts;
+use crate::authn::bootstrap;
+use crate::clock;
 use crate::config::{self, TokenCreate};
-use crate::{clock, pki};
 
 /// How long the server may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -94,9 +94,8 @@ pub(crate) async fn create(plan: Plan) -> anyhow::Result<String> {
     let user = read.users.into_iter().find_map(|u| u.user).context("the kubeconfig names no user")?;
     let ca_pem = decoded(&cluster.certificate_authority_data)?;
     let ca = CertificateDer::from_pem_slice(&ca_pem).context("the kubeconfig's CA is not readable")?;
-    let parts = Parts::random();
-    let token = parts.token(&pki::ca_hash(&ca));
-    let secret = parts.secret_object(clock::now() + plan.ttl);
+    let token = bootstrap::random(weft_link::join::ca_sha256(&ca));
+    let secret = bootstrap::secret_object(&token, clock::now() + plan.ttl);
     let url = cluster.server.trim_start_matches("https://").trim_end_matches('/').to_owned();
     let done = tokio::time::timeout(ANSWER_TIME_MAX, post(&url, ca, &user, secret)).await;
     let (code, answer) =
@@ -105,7 +104,7 @@ pub(crate) async fn create(plan: Plan) -> anyhow::Result<String> {
         })?;
     let message = answer["message"].as_str().unwrap_or("no reason was given");
     anyhow::ensure!(code == StatusCode::CREATED, "the control plane refused: {message}");
-    Ok(token)
+    Ok(token.to_text())
 }
 
 fn decoded(text: &str) -> anyhow::Result<Vec<u8>> {

@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_api::view::Pod;
+use weft_link::join::to_hex;
 
 use super::User;
 use crate::cache::Cache;
-use crate::pki::{self, Pki};
+use crate::pki::Pki;
 
 /// Shortest life of a token, seconds.
 pub(crate) const LIFE_SECONDS_MIN: u64 = 600;
@@ -91,7 +92,7 @@ impl Accounts {
         Self {
             encoding: EncodingKey::from_ec_der(&pki.account_key_der),
             decoding: DecodingKey::from_ec_der(&pki.account_public),
-            key_id: pki::hex(&Sha256::digest(&pki.account_public)[..16]),
+            key_id: to_hex(&Sha256::digest(&pki.account_public)[..16]),
             issuer: format!("https://kubernetes.default.svc.{domain}"),
         }
     }

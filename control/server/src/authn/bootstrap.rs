@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_api::view::Secret;
+use weft_link::join::{Token, TokenError, to_hex};
 
 use crate::cache::Cache;
 use crate::clock;
@@ -19,72 +20,48 @@ use crate::clock;
 pub(crate) const NAMESPACE: &str = "kube-system";
 /// The type of the Secrets.
 const TYPE: &str = "bootstrap.kubernetes.io/token";
-const ID_CHARS: usize = 6;
-const SECRET_CHARS: usize = 16;
 
 /// Why a machine may not join. The text goes to the machine's operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("the join token is malformed; make one with `weft-control token create`")]
-    Malformed,
+    #[error("the join token is malformed: {0}")]
+    Malformed(TokenError),
     #[error("the join token is not known here; make one with `weft-control token create`")]
     Unknown,
     #[error("the join token has expired; make a new one with `weft-control token create`")]
     Expired,
 }
 
-/// A new token's two parts.
-pub(crate) struct Parts {
-    pub(crate) id: String,
-    pub(crate) secret: String,
+/// A random token for the cluster whose CA certificate has this hash.
+pub(crate) fn random(ca_sha256: [u8; 32]) -> Token {
+    let id = *uuid::Uuid::new_v4().as_bytes();
+    // A version 4 UUID has 122 random bits; of two, all 128 bits of the secret are random.
+    let (a, b) = (*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes());
+    let mut secret = [0; 16];
+    secret[..6].copy_from_slice(&a[..6]);
+    secret[6..12].copy_from_slice(&b[..6]);
+    secret[12..].copy_from_slice(&a[12..]);
+    Token { id: [id[0], id[1], id[2]], secret, ca_sha256 }
 }
 
-impl Parts {
-    /// Random ones.
-    pub(crate) fn random() -> Self {
-        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        let text = |count: usize| {
-            let mut out = String::with_capacity(count);
-            while out.len() < count {
-                // 252 is the largest multiple of 36 in a byte: every letter is as likely as any other.
-                let bytes = *uuid::Uuid::new_v4().as_bytes();
-                // Bytes 6 and 8 of a version 4 UUID are not all random.
-                for b in
-                    bytes.iter().enumerate().filter(|(i, b)| *i != 6 && *i != 8 && **b < 252).map(|(_, b)| *b)
-                {
-                    if out.len() < count {
-                        out.push(char::from(LETTERS[usize::from(b % 36)]));
-                    }
-                }
-            }
-            out
-        };
-        Self { id: text(ID_CHARS), secret: text(SECRET_CHARS) }
-    }
-
-    /// The Secret that makes the token known.
-    pub(crate) fn secret_object(&self, expires: Timestamp) -> Value {
-        let data = |text: &str| STANDARD.encode(text);
-        json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": { "name": format!("bootstrap-token-{}", self.id), "namespace": NAMESPACE },
-            "type": TYPE,
-            "data": {
-                "token-id": data(&self.id),
-                "token-secret": data(&self.secret),
-                "expiration": data(&clock::seconds(expires)),
-                "usage-bootstrap-authentication": data("true"),
-                "usage-bootstrap-signing": data("true"),
-                "auth-extra-groups": data("system:bootstrappers"),
-            },
-        })
-    }
-
-    /// The token as it is handed to a machine.
-    pub(crate) fn token(&self, ca_hash: &str) -> String {
-        format!("weft.{}.{}.{ca_hash}", self.id, self.secret)
-    }
+/// The Secret that makes a token known.
+pub(crate) fn secret_object(token: &Token, expires: Timestamp) -> Value {
+    let data = |text: &str| STANDARD.encode(text);
+    let id = token.id_text();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": format!("bootstrap-token-{id}"), "namespace": NAMESPACE },
+        "type": TYPE,
+        "data": {
+            "token-id": data(&id),
+            "token-secret": data(&to_hex(&token.secret)),
+            "expiration": data(&clock::seconds(expires)),
+            "usage-bootstrap-authentication": data("true"),
+            "usage-bootstrap-signing": data("true"),
+            "auth-extra-groups": data("system:bootstrappers"),
+        },
+    })
 }
 
 /// Whether a machine with this token may join.
@@ -92,13 +69,8 @@ impl Parts {
 /// # Errors
 /// It may not.
 pub(crate) fn check(token: &str, cache: &Cache, now: Timestamp) -> Result<(), Refused> {
-    let mut parts = token.trim().split('.');
-    let (Some("weft"), Some(id), Some(secret), Some(_), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Refused::Malformed);
-    };
-    let key = ObjectKey::namespaced(NAMESPACE, format!("bootstrap-token-{id}"));
+    let token: Token = token.parse().map_err(Refused::Malformed)?;
+    let key = ObjectKey::namespaced(NAMESPACE, format!("bootstrap-token-{}", token.id_text()));
     let stored = cache.get(&kind::SECRET, &key).ok_or(Refused::Unknown)?;
     let stored: Secret = stored.object.view().map_err(|_| Refused::Unknown)?;
     let field = |name: &str| {
@@ -106,7 +78,8 @@ pub(crate) fn check(token: &str, cache: &Cache, now: Timestamp) -> Result<(), Re
     };
     let allowed = field("usage-bootstrap-authentication").is_some_and(|v| v == "true");
     // Compared by their hashes, so that the time it takes says nothing about where they differ.
-    let known = field("token-secret").is_some_and(|s| Sha256::digest(&s) == Sha256::digest(secret));
+    let known =
+        field("token-secret").is_some_and(|s| Sha256::digest(&s) == Sha256::digest(to_hex(&token.secret)));
     if stored.type_ != TYPE || !allowed || !known {
         return Err(Refused::Unknown);
     }
@@ -122,12 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_have_their_lengths_and_letters() {
-        let parts = Parts::random();
-        assert_eq!((parts.id.len(), parts.secret.len()), (ID_CHARS, SECRET_CHARS));
-        assert!(
-            parts.token("abc").bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
-        );
-        assert_ne!(Parts::random().secret, parts.secret);
+    fn a_random_token_comes_back_from_its_text() {
+        let token = random([7; 32]);
+        let again: Token = token.to_text().parse().unwrap();
+        assert_eq!(again.to_text(), token.to_text());
+        assert_ne!(random([7; 32]).secret, token.secret);
+        let secret = secret_object(&token, Timestamp::UNIX_EPOCH);
+        assert_eq!(secret["data"]["token-id"], STANDARD.encode(token.id_text()));
     }
 }

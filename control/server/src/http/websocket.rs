@@ -1,0 +1,217 @@
+//! Exec and attach between a client's WebSocket (`v5.channel.k8s.io` and `v4.channel.k8s.io`) and an agent's channel
+//! stream: the same channels on both sides, in other envelopes.
+//!
+//! The agent's frames are `[u8 channel][u32 length, big endian][bytes]`; channel 255 half-closes the one its payload
+//! names, on both sides.
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use weft_api::status::Status;
+
+use super::answer::{self, Body};
+use super::watch::stopped;
+
+/// What the agent calls its channel stream.
+pub(super) const AGENT_PROTOCOL: &str = "weft-channel/1";
+/// Longest frame either side may send, bytes.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a frame's head.
+const HEAD_BYTES: usize = 5;
+/// The channel that says how it ended.
+const STATUS: u8 = 3;
+/// How often a quiet connection is asked whether it lives.
+const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The subprotocol both sides speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Protocol(&'static str);
+
+/// Protocols served, the best first. They differ in half-closing, which is understood in either.
+const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+/// Reads a WebSocket handshake.
+///
+/// # Errors
+/// 400 when it is none, or offers no protocol that is served.
+pub(super) fn negotiate(headers: &HeaderMap) -> Result<Protocol, Status> {
+    let has = |name, wanted: &str| {
+        headers.get_all(name).iter().any(|v| {
+            v.to_str().is_ok_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted)))
+        })
+    };
+    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+        return Err(Status::bad_request("Upgrade request required: this stream is served over WebSocket"));
+    }
+    if !has(SEC_WEBSOCKET_VERSION, "13") || !headers.contains_key(SEC_WEBSOCKET_KEY) {
+        return Err(Status::bad_request("only WebSocket version 13 (RFC 6455) is served"));
+    }
+    PROTOCOLS.iter().copied().find(|p| has(SEC_WEBSOCKET_PROTOCOL, p)).map(Protocol).ok_or_else(|| {
+        Status::bad_request(format!(
+            "none of the offered WebSocket protocols is served: {}",
+            PROTOCOLS.join(", ")
+        ))
+    })
+}
+
+/// Switches both sides and carries between them until one ends.
+///
+/// # Errors
+/// 400 for a broken handshake.
+pub(super) fn carry(
+    mut client: Request<Incoming>,
+    mut agent: Response<Incoming>,
+    protocol: Protocol,
+    stopping: watch::Receiver<bool>,
+) -> Result<Response<Body>, Status> {
+    let key = client
+        .headers()
+        .get(SEC_WEBSOCKET_KEY)
+        .map(|k| derive_accept_key(k.as_bytes()))
+        .and_then(|k| HeaderValue::from_str(&k).ok())
+        .ok_or_else(|| Status::bad_request("the WebSocket key is not readable"))?;
+    let client = hyper::upgrade::on(&mut client);
+    let agent = hyper::upgrade::on(&mut agent);
+    tokio::spawn(async move {
+        match tokio::try_join!(client, agent) {
+            Ok((client, agent)) => {
+                let config = WebSocketConfig::default()
+                    .max_message_size(Some(FRAME_BYTES_MAX))
+                    .max_frame_size(Some(FRAME_BYTES_MAX));
+                let client =
+                    WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await;
+                between(client, TokioIo::new(agent), stopping).await;
+            }
+            Err(error) => tracing::debug!(%error, "a stream was not switched over"),
+        }
+    });
+    let mut response = Response::new(answer::full(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.0));
+    Ok(response)
+}
+
+async fn between<C, A>(client: WebSocketStream<C>, agent: A, mut stopping: watch::Receiver<bool>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    A: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut to_client, mut from_client) = client.split();
+    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
+    let up = async {
+        while let Some(Ok(message)) = from_client.next().await {
+            let (Message::Binary(_) | Message::Text(_)) = &message else { continue };
+            let data = message.into_data();
+            let Some((channel, payload)) = data.split_first() else { continue };
+            if to_agent.write_all(&frame(*channel, payload)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async {
+        let mut buffer = BytesMut::with_capacity(16 * 1024);
+        let mut ping = tokio::time::interval(PING_EVERY);
+        ping.tick().await;
+        loop {
+            while let Some((channel, payload)) = unframe(&mut buffer)? {
+                let mut message = Vec::with_capacity(payload.len() + 1);
+                message.push(channel);
+                message.extend_from_slice(&payload);
+                to_client.send(Message::Binary(message.into())).await.ok()?;
+                if channel == STATUS {
+                    let _ = to_client.close().await;
+                    return None;
+                }
+            }
+            tokio::select! {
+                read = from_agent.read_buf(&mut buffer) => if read.ok()? == 0 { return None },
+                _ = ping.tick() => to_client.send(Message::Ping(Bytes::new())).await.ok()?,
+            }
+        }
+    };
+    let _: Option<()> = tokio::select! {
+        () = up => None,
+        ended = down => ended,
+        () = stopped(&mut stopping) => None,
+    };
+}
+
+fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_BYTES + payload.len());
+    out.push(channel);
+    // Bounded by FRAME_BYTES_MAX, which the WebSocket keeps.
+    out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// The next whole frame; `Some(None)` when more bytes are wanted, `None` when the stream is broken.
+#[allow(clippy::option_option)]
+fn unframe(buffer: &mut BytesMut) -> Option<Option<(u8, Bytes)>> {
+    if buffer.len() < HEAD_BYTES {
+        return Some(None);
+    }
+    let length = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
+    if length > FRAME_BYTES_MAX {
+        return None;
+    }
+    if buffer.len() < HEAD_BYTES + length {
+        return Some(None);
+    }
+    let channel = buffer[0];
+    buffer.advance(HEAD_BYTES);
+    Some(Some((channel, buffer.split_to(length).freeze())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_back_whole_however_they_are_cut() {
+        let bytes = [frame(1, b"out"), frame(255, &[0]), frame(3, b"")].concat();
+        let mut buffer = BytesMut::new();
+        let mut frames = Vec::new();
+        for byte in bytes {
+            buffer.extend_from_slice(&[byte]);
+            while let Some(frame) = unframe(&mut buffer).unwrap() {
+                frames.push(frame);
+            }
+        }
+        assert_eq!(frames.len(), 3);
+        assert_eq!(frames[0], (1, Bytes::from_static(b"out")));
+        assert_eq!(frames[1].0, 255);
+        let mut endless = BytesMut::from(&[1, 255, 255, 255, 255][..]);
+        assert!(unframe(&mut endless).is_none());
+    }
+
+    #[test]
+    fn only_what_is_served_is_agreed_on() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(negotiate(&headers).unwrap_err().code, 400);
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="));
+        headers
+            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("v4.channel.k8s.io, v5.channel.k8s.io"));
+        assert_eq!(negotiate(&headers).unwrap(), Protocol("v5.channel.k8s.io"));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("SPDY/3.1+portforward.k8s.io"));
+        assert!(negotiate(&headers).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! What nodes report, written as objects: their own status and Lease, their Pods' status, events.
+//!
+//! A node writes what concerns itself only; what it says of another node's Pod is passed over.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use weft_api::key::ObjectKey;
+use weft_api::kind::{self, KINDS};
+use weft_api::status::Status;
+use weft_api::view::Pod;
+use weft_controllers::action::Event;
+use weft_controllers::record;
+use weft_link::message::{NodeEvent, PodStatus, StatusFrame, status_frame::Frame};
+
+use crate::clock;
+use crate::loops::Snapshot;
+use crate::objects::update::Target;
+use crate::objects::{Objects, Preconditions, WriteOptions};
+use crate::perform;
+
+/// The namespace of the nodes' Leases.
+const LEASES: &str = "kube-node-lease";
+/// Seconds a Lease holds without renewal.
+const LEASE_SECONDS: u32 = 40;
+/// Longest text of an event, bytes.
+const EVENT_BYTES_MAX: usize = 1_024;
+
+/// Writes one node's reports.
+pub(crate) struct Reports {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) node: String,
+}
+
+impl Reports {
+    /// Writes one report.
+    ///
+    /// # Errors
+    /// The write was refused; the node will report again.
+    pub(crate) async fn take(&self, frame: StatusFrame) -> Result<(), Status> {
+        match frame.frame {
+            Some(Frame::Heartbeat(_)) => self.renew_lease().await,
+            Some(Frame::Node(status)) => self.node_status(&status).await,
+            Some(Frame::Pod(status)) => self.pod_status(status).await,
+            Some(Frame::Event(event)) => self.event(event).await,
+            // How far the dataplane is; and reports of later versions.
+            Some(Frame::Applied(_)) | None => Ok(()),
+        }
+    }
+
+    /// Registers the node unless it is there.
+    ///
+    /// # Errors
+    /// The object the node brought is not a Node that can be stored.
+    pub(crate) async fn register(&self, node_json: &[u8]) -> Result<(), Status> {
+        let key = ObjectKey::cluster(&self.node);
+        if self.objects.cache.get(&kind::NODE, &key).is_some() {
+            return Ok(());
+        }
+        let mut node: Value = if node_json.is_empty() {
+            json!({})
+        } else {
+            serde_json::from_slice(node_json).map_err(|e| {
+                Status::bad_request(format!("the Node object of the agent is not readable: {e}"))
+            })?
+        };
+        node["apiVersion"] = "v1".into();
+        node["kind"] = "Node".into();
+        node["metadata"]["name"] = self.node.clone().into();
+        node["metadata"]["labels"]["kubernetes.io/hostname"] = self.node.clone().into();
+        // Which Pods' addresses it has is the cluster's to say.
+        if let Some(spec) = node.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("podCIDR");
+            spec.remove("podCIDRs");
+        }
+        weft_api::decode::check(kind::NODE.schema, &mut node, weft_api::decode::FieldValidation::Ignore)?;
+        self.objects.ensure(&kind::NODE, &key, node).await?;
+        tracing::info!(node = self.node, "a node is registered");
+        Ok(())
+    }
+
+    async fn renew_lease(&self) -> Result<(), Status> {
+        let key = ObjectKey::namespaced(LEASES, &self.node);
+        let now = clock::micros(clock::now());
+        if self.objects.cache.get(&kind::LEASE, &key).is_none() {
+            let node = self.objects.get(&kind::NODE, &ObjectKey::cluster(&self.node))?;
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": { "name": self.node, "ownerReferences": [{ "apiVersion": "v1", "kind": "Node",
+                    "name": self.node, "uid": node.object.meta.uid }] },
+                "spec": { "holderIdentity": self.node, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now },
+            });
+            return self.objects.ensure(&kind::LEASE, &key, lease).await;
+        }
+        let target = Target {
+            kind: &kind::LEASE,
+            key: &key,
+            subresource: None,
+            preconditions: Preconditions::default(),
+        };
+        let renew = |current: &Map<String, Value>| {
+            let mut lease = current.clone();
+            if !lease.get("spec").is_some_and(Value::is_object) {
+                lease.insert("spec".into(), json!({}));
+            }
+            lease["spec"]["holderIdentity"] = self.node.clone().into();
+            lease["spec"]["leaseDurationSeconds"] = LEASE_SECONDS.into();
+            lease["spec"]["renewTime"] = now.clone().into();
+            Ok(lease)
+        };
+        self.objects.update(&target, &WriteOptions::default(), renew).await.map(|_| ())
+    }
+
+    async fn node_status(&self, bytes: &[u8]) -> Result<(), Status> {
+        let status = read(bytes)?;
+        let key = ObjectKey::cluster(&self.node);
+        let now = clock::seconds(clock::now());
+        perform::replace_status(&self.objects, &kind::NODE, &key, None, |old| merged(old, &status, &now))
+            .await
+    }
+
+    async fn pod_status(&self, report: PodStatus) -> Result<(), Status> {
+        let key = ObjectKey::namespaced(&report.namespace, &report.name);
+        let Some(cached) = self.objects.cache.get(&kind::POD, &key) else { return Ok(()) };
+        let pod: Pod = cached.object.view().map_err(Status::internal)?;
+        if cached.object.meta.uid != report.uid || pod.spec.node_name != self.node {
+            tracing::debug!(node = self.node, pod = %key, "a status for another Pod is passed over");
+            return Ok(());
+        }
+        if !report.json.is_empty() {
+            let status = read(&report.json)?;
+            let now = clock::seconds(clock::now());
+            let uid = Some(report.uid.clone());
+            let merge = |old: &Value| merged(old, &status, &now);
+            perform::replace_status(&self.objects, &kind::POD, &key, uid, merge)
+                .await
+                .or_else(already_gone)?;
+        }
+        if report.gone && cached.object.meta.is_terminating() {
+            perform::pod_is_gone(&self.objects, &key, &report.uid).await.or_else(already_gone)?;
+        }
+        Ok(())
+    }
+
+    async fn event(&self, event: NodeEvent) -> Result<(), Status> {
+        let Some(kind) = KINDS.iter().copied().find(|k| k.kind == event.kind) else { return Ok(()) };
+        let key = ObjectKey::namespaced(&event.namespace, &event.name);
+        let own = match self.objects.cache.get(kind, &key) {
+            Some(object) if *kind == kind::POD => {
+                object.object.view::<Pod>().is_ok_and(|p| p.spec.node_name == self.node)
+            }
+            Some(_) => *kind == kind::NODE && event.name == self.node,
+            None => false,
+        };
+        if !own {
+            tracing::debug!(node = self.node, object = %key, "an event about what is not the node's is passed over");
+            return Ok(());
+        }
+        let shortened = |mut text: String| {
+            let mut end = text.len().min(EVENT_BYTES_MAX);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+            text
+        };
+        let event = Event {
+            kind,
+            key,
+            uid: event.uid,
+            resource_version: String::new(),
+            field_path: event.field_path,
+            warning: event.r#type == "Warning",
+            reason: shortened(event.reason),
+            message: shortened(event.message),
+            component: "weft-agent".to_owned(),
+        };
+        let action = record::resolve(&event, &self.snapshot.read(), clock::now());
+        if let Some(action) = action {
+            perform::all(&self.objects, "node", vec![(action, true)]).await;
+        }
+        Ok(())
+    }
+}
+
+/// What is gone needs no status any more.
+fn already_gone(status: Status) -> Result<(), Status> {
+    if matches!(status.reason, "NotFound" | "Conflict") { Ok(()) } else { Err(status) }
+}
+
+fn read(bytes: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice::<Map<String, Value>>(bytes)
+        .map(Value::Object)
+        .map_err(|e| Status::bad_request(format!("a status is not readable: {e}")))
+}
+
+/// A reported status in place of the old one: conditions that others set stay, and a condition that did not change
+/// keeps the time of its last change.
+fn merged(old: &Value, new: &Value, now: &str) -> Value {
+    let mut merged = new.clone();
+    for field in ["qosClass", "nominatedNodeName"] {
+        if merged.get(field).is_none()
+            && let Some(value) = old.get(field)
+        {
+            merged[field] = value.clone();
+        }
+    }
+    let none = Vec::new();
+    let before = old["conditions"].as_array().unwrap_or(&none);
+    let mut conditions: Vec<Value> = new["conditions"].as_array().cloned().unwrap_or_default();
+    for condition in &mut conditions {
+        let same = before.iter().find(|c| c["type"] == condition["type"]);
+        match same {
+            Some(old) if old["status"] == condition["status"] && old["lastTransitionTime"].is_string() => {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            _ if !condition["lastTransitionTime"].is_string() => condition["lastTransitionTime"] = now.into(),
+            _ => {}
+        }
+    }
+    let kept = before.iter().filter(|c| !conditions.iter().any(|n| n["type"] == c["type"]));
+    let all: Vec<Value> = kept.cloned().chain(conditions.iter().cloned()).collect();
+    if !all.is_empty() {
+        merged["conditions"] = all.into();
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_of_others_and_times_of_changes_stay() {
+        let old = json!({ "qosClass": "Burstable", "conditions": [
+            { "type": "PodScheduled", "status": "True" },
+            { "type": "Ready", "status": "True", "lastTransitionTime": "t0" },
+        ] });
+        let same = merged(
+            &old,
+            &json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] }),
+            "t1",
+        );
+        assert_eq!(same["qosClass"], "Burstable");
+        assert_eq!(same["conditions"][0]["type"], "PodScheduled");
+        assert_eq!(same["conditions"][1]["lastTransitionTime"], "t0");
+        let other = merged(&old, &json!({ "conditions": [{ "type": "Ready", "status": "False" }] }), "t1");
+        assert_eq!(other["conditions"][1]["lastTransitionTime"], "t1");
+    }
+}

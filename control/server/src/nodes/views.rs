@@ -1,0 +1,246 @@
+//! The nodes' views: what changes in the snapshot becomes frames for the nodes it concerns.
+//!
+//! A node's view outlives its session, so that a link that broke goes on where it was. Frames wait in a bounded queue;
+//! a node that does not read them loses its session and resumes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{broadcast, mpsc, watch};
+use weft_api::kind::{self, KINDS};
+use weft_controllers::node_view::{Delta, NodeViews, Target};
+use weft_controllers::world::{Applied, World};
+use weft_link::message::{Position, Resource};
+use weft_link::{Item, Sender, Start, StoreIdentity};
+
+use crate::http::watch::stopped;
+use crate::loops::Snapshot;
+
+/// Deltas that may wait for one node.
+const QUEUE_DELTAS_MAX: usize = 1_024;
+
+/// Frames to be written together.
+pub(crate) type Frames = Vec<Bytes>;
+
+/// The views of all nodes.
+pub(crate) struct Views {
+    snapshot: Arc<Snapshot>,
+    store: StoreIdentity,
+    state: Mutex<State>,
+    /// The revision the views have reached.
+    revision: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    views: NodeViews,
+    nodes: HashMap<String, NodeState>,
+    revision: u64,
+}
+
+/// What is kept of one node.
+struct NodeState {
+    sender: Sender,
+    session: Option<mpsc::Sender<Frames>>,
+}
+
+/// What a session begins with.
+pub(crate) struct Beginning {
+    pub(crate) resumed: bool,
+    pub(crate) position: Position,
+    pub(crate) frames: Frames,
+    /// Ends when the session is to end: the node read too slowly, or another session took its place.
+    pub(crate) deltas: mpsc::Receiver<Frames>,
+}
+
+/// Why a session cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    #[error("the node has seen revision {0} of this store, which is not here yet; it will try again")]
+    Behind(u64),
+}
+
+impl Views {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, store: StoreIdentity) -> Self {
+        Self { snapshot, store, state: Mutex::default(), revision: watch::channel(0).0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Tells when the views have reached a revision.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Keeps the views up to date until the server stops. `news` was subscribed before the snapshot began to fill.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut news: broadcast::Receiver<Applied>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let mut revisions = self.snapshot.revisions();
+        loop {
+            tokio::select! {
+                changed = revisions.changed() => if changed.is_err() { return },
+                () = stopped(&mut stopping) => return,
+            }
+            // Everything up to this revision was told before the revision was.
+            let revision = *revisions.borrow_and_update();
+            let mut changes = Vec::new();
+            let complete = loop {
+                match news.try_recv() {
+                    Ok(change) => changes.push(change),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break true,
+                    Err(TryRecvError::Lagged(_)) => break false,
+                }
+            };
+            if complete {
+                self.take(&changes, revision);
+            } else {
+                news = self.snapshot.news();
+                self.rebuild(revision);
+            }
+            self.revision.send_replace(revision);
+        }
+    }
+
+    fn take(&self, changes: &[Applied], revision: u64) {
+        let world = self.snapshot.read();
+        let mut state = self.lock();
+        let State { views, nodes, revision: reached } = &mut *state;
+        *reached = revision;
+        let mut deltas: HashMap<String, Deltas> = HashMap::new();
+        for change in changes {
+            for (target, delta) in views.apply(change, &world) {
+                match target {
+                    Target::Node(name) if nodes.contains_key(&name) => {
+                        deltas.entry(name).or_default().take(delta);
+                    }
+                    Target::Node(_) => {}
+                    Target::All => {
+                        for name in nodes.keys() {
+                            deltas.entry(name.clone()).or_default().take(delta.clone());
+                        }
+                    }
+                }
+            }
+            if change.kind == &kind::NODE && change.after.is_none() {
+                // Its session, if there is one, ends with it.
+                nodes.remove(&change.key.name);
+            }
+        }
+        for (name, deltas) in deltas {
+            if let Some(node) = nodes.get_mut(&name) {
+                let frames = deltas.into_frames(&mut node.sender, revision);
+                node.send(&name, frames);
+            }
+        }
+    }
+
+    fn rebuild(&self, revision: u64) {
+        tracing::warn!(revision, "the nodes' views are made anew: more changed at once than the news hold");
+        let world = self.snapshot.read();
+        let mut state = self.lock();
+        state.views = NodeViews::new();
+        let State { views, nodes, revision: reached } = &mut *state;
+        *reached = revision;
+        for kind in KINDS {
+            for entry in world.entries(kind) {
+                let change = Applied {
+                    kind,
+                    key: entry.object.key(),
+                    before: None,
+                    after: Some(entry.clone()),
+                    revision,
+                };
+                let _ = views.apply(&change, &world);
+            }
+        }
+        for (name, node) in nodes.iter_mut() {
+            let frames = node.sender.replace(revision, items(views.full(name, &world)));
+            node.send(name, frames);
+        }
+    }
+
+    /// Begins a session; one that is there ends.
+    ///
+    /// # Errors
+    /// The node has seen more than there is.
+    pub(crate) fn begin(&self, node: &str, resume: Option<&Position>) -> Result<Beginning, BeginError> {
+        let world = self.snapshot.read();
+        let mut state = self.lock();
+        let revision = state.revision;
+        let store = self.store;
+        let State { views, nodes, .. } = &mut *state;
+        let entry = nodes.entry(node.to_owned()).or_insert_with(|| NodeState {
+            sender: new_sender(store, revision, views, node, &world),
+            session: None,
+        });
+        let (resumed, frames) = match entry.sender.start(resume) {
+            Start::Resumed(frames) => (true, frames),
+            Start::Full(frames) => (false, frames),
+            Start::Behind { revision } => return Err(BeginError::Behind(revision)),
+        };
+        let (queue, deltas) = mpsc::channel(QUEUE_DELTAS_MAX);
+        entry.session = Some(queue);
+        Ok(Beginning { resumed, position: entry.sender.position(), frames, deltas })
+    }
+}
+
+fn new_sender(store: StoreIdentity, revision: u64, views: &NodeViews, node: &str, world: &World) -> Sender {
+    Sender::new(store, revision, items(views.full(node, world)))
+}
+
+fn items(resources: Vec<Resource>) -> Vec<Item> {
+    resources.into_iter().filter_map(item).collect()
+}
+
+/// A resource as it is sent; one that is too large for a message is left out, with a word about it.
+fn item(resource: Resource) -> Option<Item> {
+    let name = resource.name.clone();
+    match Item::new(resource) {
+        Ok(item) => Some(item),
+        Err(error) => {
+            tracing::error!(name, %error, "a resource cannot be told to the nodes");
+            None
+        }
+    }
+}
+
+impl NodeState {
+    fn send(&mut self, name: &str, frames: Frames) {
+        if frames.is_empty() {
+            return;
+        }
+        if let Some(session) = &self.session
+            && session.try_send(frames).is_err()
+        {
+            tracing::warn!(node = name, "a node does not read its state; its session ends and may resume");
+            self.session = None;
+        }
+    }
+}
+
+/// The newest step of each resource.
+#[derive(Default)]
+struct Deltas(BTreeMap<String, Option<Resource>>);
+
+impl Deltas {
+    fn take(&mut self, delta: Delta) {
+        match delta {
+            Delta::Put(resource) => self.0.insert(resource.name.clone(), Some(resource)),
+            Delta::Remove(name) => self.0.insert(name, None),
+        };
+    }
+
+    fn into_frames(self, sender: &mut Sender, revision: u64) -> Frames {
+        let removes: Vec<String> =
+            self.0.iter().filter(|(_, r)| r.is_none()).map(|(name, _)| name.clone()).collect();
+        let puts: Vec<Item> = self.0.into_values().flatten().filter_map(item).collect();
+        sender.change(revision, puts, removes.iter().map(String::as_str))
+    }
+}
