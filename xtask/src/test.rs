@@ -1,0 +1,60 @@
+//! `test`: everything the tests need and then all of them, in one command: unit, kernel and cluster tests.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::command::run as run_command;
+use crate::setup::{self, For};
+use crate::up;
+use crate::workspace::Workspace;
+
+/// Settings of `test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Install nothing that is missing
+    #[arg(long)]
+    no_setup: bool,
+    /// Further arguments for `cargo nextest run`, such as a filter
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    nextest: Vec<String>,
+}
+
+/// Sets up, builds what the tests start, and runs them.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let began = Instant::now();
+    let workspace = Workspace::find()?;
+    if !args.no_setup {
+        setup::ensure(&workspace, For::Test)?;
+    }
+    up::build(&workspace, false)?;
+    println!("test: cargo nextest run");
+    let mut nextest = nextest(&workspace)?;
+    run_command(nextest.args(&args.nextest)).context("there are tests that do not pass")?;
+    println!("test: doc tests");
+    run_command(workspace.cargo().args(["test", "--quiet", "--locked", "--doc"]))
+        .context("there are doc tests that do not pass")?;
+    println!("test: all tests pass, in {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+/// nextest with what the kernel and cluster tests want to know.
+fn nextest(workspace: &Workspace) -> Result<Command> {
+    let mut nextest = workspace.cargo();
+    nextest
+        .args(["nextest", "run", "--locked", "--no-fail-fast", "--config-file"])
+        .arg(workspace.root.join("xtask/nextest.toml"))
+        .env("WEFT_EBPF_OBJECT", workspace.ebpf_object())
+        .env("WEFT_BIN_DIR", workspace.bin_dir(false))
+        .env("WEFT_DEMO", crate::image::demo_path(workspace))
+        .env("WEFT_DEMO_IMAGE", crate::image::archive_path(workspace))
+        .env("WEFT_XTASK", std::env::current_exe().context("this program has no path")?);
+    if let Some(kubectl) = setup::any_kubectl(workspace) {
+        nextest.env("WEFT_KUBECTL", kubectl);
+    }
+    if let Some(kubectl) = setup::newest_kubectl(workspace) {
+        nextest.env("WEFT_KUBECTL_NEWEST", kubectl);
+    }
+    Ok(nextest)
+}
