@@ -207,3 +207,6 @@ fn removal(name: &str) -> Bytes {
 fn small(frame: Frame) -> Bytes {
     encode(&StateFrame { frame: Some(frame) }).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

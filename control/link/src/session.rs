@@ -14,6 +14,7 @@ mod serve;
 mod tests;
 mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::bytes::ByteStream;
@@ -57,44 +58,61 @@ enum CloseCode {
     Protocol = 2,
 }
 
-/// A connection, as both sides hold on to it. Clones are the same connection; it ends when it is closed or lost.
+/// A connection, as both sides hold on to it. It ends when it is closed or lost, or when the last clone of this is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Link {
+    held: Arc<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
     connection: quinn::Connection,
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Tasks that read streams hold the connection too, and would keep it alive for nobody.
+        close(&self.connection, CloseCode::Done, "");
+    }
+}
+
 impl Link {
+    fn new(connection: quinn::Connection) -> Self {
+        Self { held: Arc::new(Held { connection }) }
+    }
+
     /// Waits until the connection has ended; answers why, for people.
     pub async fn closed(&self) -> String {
-        framed::describe(&self.connection.closed().await)
+        framed::describe(&self.held.connection.closed().await)
     }
 
     /// Whether it has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.connection.close_reason().is_some()
+        self.held.connection.close_reason().is_some()
     }
 
     /// Ends it; the reason goes to the peer's log (256 bytes of it).
     pub fn close(&self, reason: &str) {
-        close(&self.connection, CloseCode::Done, reason);
+        close(&self.held.connection, CloseCode::Done, reason);
     }
 
     /// Ends it because the peer did not follow the protocol.
     pub fn close_wrong(&self, reason: &str) {
-        close(&self.connection, CloseCode::Protocol, reason);
+        close(&self.held.connection, CloseCode::Protocol, reason);
     }
 
     /// The peer's address now.
     #[must_use]
     pub fn remote_address(&self) -> std::net::SocketAddr {
-        self.connection.remote_address()
+        self.held.connection.remote_address()
     }
 
     /// Round-trip time now.
     #[must_use]
     pub fn rtt(&self) -> Duration {
-        self.connection.rtt()
+        self.held.connection.rtt()
     }
 }
 

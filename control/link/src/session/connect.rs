@@ -182,7 +182,8 @@ pub async fn join(
     }
 }
 
-/// A session as the agent holds it. Its parts may go to different tasks.
+/// A session as the agent holds it. Its parts may go to different tasks; the connection lives until [`Link::close`], its
+/// loss, or the drop of the last [`Link`].
 #[derive(Debug)]
 pub struct AgentSession {
     /// How the control plane greeted.
@@ -242,7 +243,7 @@ async fn begin(
         status: FrameWriter::new(status),
         requester: Requester::new(FrameWriter::new(send.into_stream()), recv.of()),
         opens: OpenAcceptor::new(endpoint, connection.clone()),
-        link: Link { connection },
+        link: Link::new(connection),
     })
 }
 

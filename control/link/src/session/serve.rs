@@ -10,7 +10,8 @@ use super::framed::{FrameReader, FrameWriter, StreamError};
 use super::{ANSWER_TIMEOUT, ANSWER_TIMEOUT_MS, Link};
 use crate::message::{Open, Opened, Request, Response, StateFrame, StatusFrame, open::To};
 
-/// One node's session. Its parts may go to different tasks; the connection lives until [`Link::close`] or its loss.
+/// One node's session. Its parts may go to different tasks; the connection lives until [`Link::close`], its
+/// loss, or the drop of the last [`Link`].
 #[derive(Debug)]
 pub struct ServerSession {
     /// The node.
@@ -46,7 +47,7 @@ impl ServerSession {
             requests,
             responses: Responder { writer: Arc::new(Mutex::new(responses)) },
             opener: Opener { connection: connection.clone() },
-            link: Link { connection },
+            link: Link::new(connection),
         })
     }
 }

@@ -1,0 +1,151 @@
+//! What a sender tells, and that a receiver who heard any part of it ends with the sender's view.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Item, REMOVALS_MAX, Sender, Start};
+use crate::frame::Decoder;
+use crate::message::{Peer, Position, Resource, StateFrame, Welcome, resource::Body, state_frame::Frame};
+use crate::position::StoreIdentity;
+use crate::receiver::Receiver;
+
+const STORE: StoreIdentity = StoreIdentity { id: [1; 16], epoch: 1 };
+
+fn item(name: &str, content: u64) -> Item {
+    let body = Body::Peer(Peer { node: content.to_string(), ..Peer::default() });
+    Item::new(Resource { name: name.into(), body: Some(body) }).unwrap()
+}
+
+fn frames(encoded: &[Bytes]) -> Vec<StateFrame> {
+    let mut decoder = Decoder::new();
+    encoded.iter().for_each(|bytes| decoder.push(bytes));
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.next().unwrap() {
+        frames.push(frame);
+    }
+    decoder.end().unwrap();
+    frames
+}
+
+/// `begin`, `+name`, `-name`, `@revision`.
+fn told(encoded: &[Bytes]) -> Vec<String> {
+    let text = |frame: StateFrame| match frame.frame.unwrap() {
+        Frame::Begin(_) => "begin".into(),
+        Frame::Put(resource) => format!("+{}", resource.name),
+        Frame::Remove(name) => format!("-{name}"),
+        Frame::Commit(position) => format!("@{}", position.revision),
+    };
+    frames(encoded).into_iter().map(text).collect()
+}
+
+#[test]
+fn changes_tell_only_what_changed() {
+    let mut sender = Sender::new(STORE, 5, [item("a", 1), item("b", 1)]);
+    assert_eq!(told(&sender.full()), ["begin", "+a", "+b", "@5"]);
+    assert_eq!(told(&sender.replace(6, [item("a", 1), item("b", 2), item("c", 1)])), ["+b", "+c", "@6"]);
+    assert!(sender.replace(7, [item("a", 1), item("b", 2), item("c", 1)]).is_empty(), "nothing changed");
+    assert_eq!(sender.position(), STORE.at(7));
+    assert_eq!(told(&sender.change(8, [item("a", 9)], ["c", "unknown"])), ["-c", "+a", "@8"]);
+    assert_eq!(sender.len(), 2);
+}
+
+#[test]
+fn a_resume_tells_what_was_missed() {
+    let mut sender = Sender::new(STORE, 5, [item("a", 1), item("b", 1)]);
+    let _ = sender.replace(6, [item("a", 1), item("c", 1)]);
+    let _ = sender.replace(7, [item("a", 2), item("c", 1), item("b", 3)]);
+    let _ = sender.replace(8, [item("a", 2), item("b", 3)]);
+    let resumed = |revision| match sender.start(Some(&STORE.at(revision))) {
+        Start::Resumed(frames) => told(&frames),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(resumed(6), ["-c", "+a", "+b", "@8"]);
+    assert_eq!(resumed(7), ["-c", "@8"]);
+    assert_eq!(resumed(8), ["@8"]);
+    assert!(matches!(sender.start(Some(&STORE.at(9))), Start::Behind { revision: 9 }));
+}
+
+#[test]
+fn what_a_sender_never_sent_it_does_not_resume() {
+    let sender = Sender::new(STORE, 5, [item("a", 1)]);
+    let is_full = |position: Option<Position>| matches!(sender.start(position.as_ref()), Start::Full(_));
+    assert!(is_full(None));
+    assert!(is_full(Some(STORE.at(5))));
+    assert!(is_full(Some(STORE.at(4))));
+    assert!(is_full(Some(StoreIdentity { epoch: 2, ..STORE }.at(5))), "another epoch");
+    assert!(is_full(Some(StoreIdentity { id: [2; 16], epoch: 1 }.at(5))), "another store");
+    assert!(is_full(Some(Position { store_id: Bytes::new(), epoch: 1, revision: 5 })));
+}
+
+#[test]
+fn the_memory_of_removals_is_bounded() {
+    let many: Vec<Item> = (0..=REMOVALS_MAX).map(|n| item(&format!("r{n}"), 0)).collect();
+    let mut sender = Sender::new(STORE, 1, many.iter().cloned());
+    let _ = sender.change(2, [], [many[0].name()]);
+    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Resumed(_)));
+    let _ = sender.change(3, [], many[1..].iter().map(Item::name));
+    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Full(_)), "the removal at 2 is forgotten");
+    assert!(matches!(sender.start(Some(&STORE.at(3))), Start::Resumed(_)));
+}
+
+#[test]
+fn too_large_a_resource_is_an_error() {
+    let name = "x".repeat(crate::message::MESSAGE_BYTES_MAX);
+    assert!(Item::new(Resource { name, body: None }).is_err());
+}
+
+/// A node that loses its connection at any frame, again and again, ends with the sender's view.
+#[test]
+fn a_receiver_converges_through_any_breaks() {
+    for seed in 0..300u64 {
+        let mut random = seed;
+        let mut below = move |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
+        let mut sender = Sender::new(STORE, 1, []);
+        let mut receiver = Receiver::new(None, ["left-from-before".to_owned()]);
+        let mut held: BTreeMap<String, Resource> = BTreeMap::new();
+        held.insert("left-from-before".into(), Resource::default());
+        for revision in 2..30 {
+            let live = below(3) > 0;
+            // A session; it breaks after some frames.
+            let mut stream = Vec::new();
+            let start = sender.start(receiver.resume().as_ref());
+            let resumed = matches!(start, Start::Resumed(_));
+            match start {
+                Start::Resumed(frames) | Start::Full(frames) => stream.extend(frames),
+                Start::Behind { .. } => panic!("the sender is never behind here"),
+            }
+            let name = format!("n{}", below(6));
+            if below(3) == 0 {
+                wanted.remove(&name);
+                stream.extend(sender.change(revision, [], [name.as_str()]));
+            } else {
+                wanted.insert(name.clone(), revision);
+                stream.extend(sender.change(revision, [item(&name, revision)], []));
+            }
+            let stream = frames(&stream);
+            let heard = if live { stream.len() } else { below(stream.len() as u64 + 1) as usize };
+            receiver
+                .welcome(&Welcome { position: Some(sender.position()), resumed, ..Welcome::default() })
+                .unwrap();
+            for frame in stream.into_iter().take(heard) {
+                if let Some(change) = receiver.frame(frame).unwrap() {
+                    change.removes.iter().for_each(|name| assert!(held.remove(name).is_some(), "{name}"));
+                    held.extend(change.puts.into_iter().map(|r| (r.name.clone(), r)));
+                }
+            }
+            if live {
+                let names: Vec<_> = held.keys().collect();
+                assert_eq!(names, wanted.keys().collect::<Vec<_>>(), "seed {seed} revision {revision}");
+                for (name, content) in &wanted {
+                    let Some(Body::Peer(peer)) = &held[name].body else { panic!() };
+                    assert_eq!(peer.node, content.to_string());
+                }
+            }
+        }
+    }
+}
