@@ -1,0 +1,276 @@
+//! A cluster of network namespaces: machines and an outside client on one bridge, a dataplane on each machine, Pods that
+//! are namespaces with an echo process. Everything is named after this process and removed when it is dropped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::Command;
+
+use ipnet::IpNet;
+use weft_dataplane::desired::{
+    Change, Desired, Endpoint, Node, Protocol, Service, ServiceName, ServicePort, ServiceType,
+};
+use weft_dataplane::{Config, Dataplane, PodNetwork, netns};
+
+use crate::process::{PORT, Process};
+
+/// The client's address.
+pub(crate) const CLIENT: &str = "172.31.77.100";
+
+/// One machine of the cluster.
+pub(crate) struct Machine {
+    /// Name of its node.
+    pub(crate) name: String,
+    /// Its address.
+    pub(crate) ip: IpAddr,
+    /// Settings of its dataplane.
+    pub(crate) config: Config,
+    /// Its dataplane while it runs.
+    pub(crate) dataplane: Option<Dataplane>,
+    netns: PathBuf,
+    cgroup: PathBuf,
+}
+
+/// The cluster.
+pub(crate) struct Bed {
+    id: String,
+    /// Machines.
+    pub(crate) machines: Vec<Machine>,
+    /// Pods by name, each an echo process.
+    pub(crate) pods: BTreeMap<String, Process>,
+    /// What all machines are to know.
+    pub(crate) desired: Desired,
+    directory: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn ip(arguments: &str) {
+    let words = arguments.split(' ');
+    let done = Command::new("ip").args(words).output().expect("ip runs");
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The object with the programs; `None`, said aloud, where it was not built.
+pub(crate) fn object() -> Option<PathBuf> {
+    let object = std::env::var_os("WEFT_EBPF_OBJECT").map(PathBuf::from).filter(|path| path.exists());
+    if object.is_none() {
+        eprintln!("skipped: WEFT_EBPF_OBJECT names no eBPF object; `cargo xtask test` builds one");
+    }
+    object
+}
+
+impl Bed {
+    /// A cluster of so many machines, each with a running dataplane and no Pods.
+    pub(crate) fn new(machines: u8, object: PathBuf, adjust: impl Fn(&mut Config)) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let mut bed = Self {
+            id: format!("wt{}", std::process::id()),
+            machines: Vec::new(),
+            pods: BTreeMap::new(),
+            desired: Desired::default(),
+            directory: tempfile::tempdir().expect("a directory"),
+            runtime: runtime.expect("a runtime"),
+        };
+        let underlay = format!("{}-u", bed.id);
+        ip(&format!("netns add {underlay}"));
+        ip(&format!("-n {underlay} link add br0 type bridge"));
+        ip(&format!("-n {underlay} link set br0 up"));
+        bed.plug("c", CLIENT);
+        for number in 1..=machines {
+            let machine = bed.machine(number, object.clone(), &adjust);
+            bed.plug(&number.to_string(), &machine.ip.to_string());
+            bed.machines.push(machine);
+        }
+        for number in 0..bed.machines.len() {
+            let node = bed.machines[number].config.node.clone();
+            bed.desired.peers.insert(node.name.clone(), node);
+        }
+        for number in 0..bed.machines.len() {
+            bed.start(number);
+        }
+        bed.tell();
+        bed
+    }
+
+    fn plug(&self, name: &str, address: &str) {
+        let (id, underlay) = (&self.id, format!("{}-u", self.id));
+        ip(&format!("netns add {id}-{name}"));
+        ip(&format!("-n {underlay} link add p{name} type veth peer name eth0 netns {id}-{name}"));
+        ip(&format!("-n {underlay} link set p{name} master br0 up"));
+        ip(&format!("-n {id}-{name} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {id}-{name} link set eth0 up"));
+        ip(&format!("-n {id}-{name} link set lo up"));
+    }
+
+    fn machine(&self, number: u8, object: PathBuf, adjust: impl Fn(&mut Config)) -> Machine {
+        let name = format!("node-{number}");
+        let address = IpAddr::from([172, 31, 77, 10 + number]);
+        let range: IpNet = format!("10.244.{number}.0/24").parse().expect("a range");
+        let node = Node { name: name.clone(), addresses: vec![address], pod_cidrs: vec![range] };
+        let cgroup = PathBuf::from(cgroup_root()).join(&self.id).join(&name);
+        fs::create_dir_all(&cgroup).expect("a cgroup");
+        let mut config = Config::new(node, object);
+        config.cluster_cidrs = vec!["10.244.0.0/16".parse().expect("a range")];
+        config.service_cidrs = vec!["10.96.0.0/16".parse().expect("a range")];
+        config.bpffs_dir = PathBuf::from("/sys/fs/bpf").join(format!("{}-{number}", self.id));
+        config.state_dir = self.directory.path().join(&name).join("state");
+        config.cgroup_path.clone_from(&cgroup);
+        adjust(&mut config);
+        let netns = PathBuf::from(format!("/run/netns/{}-{number}", self.id));
+        Machine { name, ip: address, config, dataplane: None, netns, cgroup }
+    }
+
+    /// Starts a machine's dataplane, as its agent would.
+    pub(crate) fn start(&mut self, number: usize) {
+        let machine = &mut self.machines[number];
+        let config = machine.config.clone();
+        let started = netns::within(&machine.netns, || block_on(Dataplane::start(config)));
+        machine.dataplane =
+            Some(started.expect("namespace").unwrap_or_else(|error| panic!("{}", chain(&error))));
+    }
+
+    /// Ends a machine's dataplane as a killed agent would: without a word.
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.machines[number].dataplane = None;
+    }
+
+    /// Tells every machine the whole of what it should know.
+    pub(crate) fn tell(&self) {
+        for number in 0..self.machines.len() {
+            self.tell_one(number);
+        }
+    }
+
+    /// Tells one machine.
+    pub(crate) fn tell_one(&self, number: usize) {
+        let machine = &self.machines[number];
+        let mut desired = self.desired.clone();
+        desired.peers.remove(&machine.name);
+        let dataplane = machine.dataplane.as_ref().expect("started");
+        let applied = self.runtime.block_on(dataplane.apply(vec![Change::ReplaceAll(Box::new(desired))]));
+        assert_eq!(applied.expect("applied").refused, Vec::new());
+    }
+
+    /// Runs a question to a machine's dataplane.
+    pub(crate) fn ask<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Starts a Pod on a machine and gives its address.
+    pub(crate) fn pod(&mut self, machine: usize, name: &str) -> IpAddr {
+        let host = u8::try_from(self.pods.len()).expect("few Pods") + 10;
+        let machine = &self.machines[machine];
+        let node = u8::try_from(machine.name.trim_start_matches("node-").parse::<u32>().expect("a number"));
+        let address = IpAddr::V4(Ipv4Addr::new(10, 244, node.expect("few machines"), host));
+        let directory = self.directory.path().join(&machine.name).join(name);
+        let pins = netns::create(&directory, name).expect("namespaces");
+        let pod = PodNetwork {
+            uid: format!("uid-{name}"),
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+            netns: pins.net.clone(),
+            ips: vec![address],
+        };
+        let dataplane = machine.dataplane.as_ref().expect("started");
+        let link = self.runtime.block_on(dataplane.add_pod(pod));
+        link.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let process = Process::start(name, &pins.net, Some(&machine.cgroup));
+        self.pods.insert(name.to_owned(), process);
+        address
+    }
+
+    /// A process of a machine: in its namespace, and in its cgroup unless it is to be a stranger.
+    pub(crate) fn process(&self, machine: usize, name: &str, stranger: bool) -> Process {
+        let machine = &self.machines[machine];
+        Process::start(name, &machine.netns, (!stranger).then_some(machine.cgroup.as_path()))
+    }
+
+    /// The outside client.
+    pub(crate) fn client(&self) -> Process {
+        Process::start("client", &PathBuf::from(format!("/run/netns/{}-c", self.id)), None)
+    }
+
+    /// Puts a Service with endpoints `(machine, address)` in front of the echo port, TCP and UDP, and tells everybody.
+    pub(crate) fn service(&mut self, name: &str, cluster_ip: &str, node_port: u16, endpoints: &[(usize, IpAddr)]) {
+        let port = |protocol| ServicePort {
+            name: format!("{protocol}").to_lowercase(),
+            protocol,
+            port: 80,
+            node_port,
+            endpoints: endpoints
+                .iter()
+                .map(|(machine, ip)| Endpoint::ready(*ip, PORT, &self.machines[*machine].name))
+                .collect(),
+        };
+        let service = Service {
+            name: ServiceName::new("default", name),
+            kind: if node_port == 0 { ServiceType::ClusterIp } else { ServiceType::NodePort },
+            cluster_ips: vec![cluster_ip.parse().expect("an address")],
+            ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+            ..Service::default()
+        };
+        self.desired.services.insert(service.name.clone(), service);
+        self.tell();
+    }
+
+    /// Balances at connect, or not, on every machine.
+    pub(crate) fn socket_lb(&self, on: bool) {
+        for machine in &self.machines {
+            let dataplane = machine.dataplane.as_ref().expect("started");
+            self.runtime.block_on(dataplane.set_socket_lb(on)).expect("switched");
+        }
+    }
+
+    /// A counter of one machine.
+    pub(crate) fn counter(&self, machine: usize, name: &str) -> u64 {
+        let dataplane = self.machines[machine].dataplane.as_ref().expect("started");
+        self.runtime.block_on(dataplane.counters()).expect("counters")[name]
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.pods.clear();
+        for machine in &mut self.machines {
+            machine.dataplane = None;
+            let config = machine.config.clone();
+            let removed = netns::within(&machine.netns, || block_on(Dataplane::remove_everything(&config)));
+            if let Ok(Err(error)) = removed {
+                eprintln!("left behind: {}", chain(&error));
+            }
+            drop(fs::remove_dir(&machine.cgroup));
+            for entry in
+                fs::read_dir(self.directory.path().join(&machine.name)).into_iter().flatten().flatten()
+            {
+                drop(netns::remove(&entry.path()));
+            }
+        }
+        drop(fs::remove_dir(PathBuf::from(cgroup_root()).join(&self.id)));
+        let names = self.machines.iter().map(|machine| machine.name.trim_start_matches("node-").to_owned());
+        for name in names.chain(["c".to_owned(), "u".to_owned()]) {
+            drop(Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.id)]).output());
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+fn cgroup_root() -> &'static str {
+    let hybrid = "/sys/fs/cgroup/unified";
+    if fs::exists(hybrid).unwrap_or(false) { hybrid } else { "/sys/fs/cgroup" }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

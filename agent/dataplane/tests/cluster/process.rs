@@ -1,0 +1,191 @@
+//! Processes inside a test cluster: this test's own binary started again, in another namespace and cgroup, told by its
+//! standard input what to do.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+/// Every answer begins with this; the test runner's own lines do not.
+const MARK: &str = "@@";
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Port every process echoes on, TCP and UDP.
+pub(crate) const PORT: u16 = 8080;
+
+/// A running process.
+pub(crate) struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts a process called `name` in a network namespace, and in a cgroup if one is given.
+    pub(crate) fn start(name: &str, netns: &Path, cgroup: Option<&Path>) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("own path"));
+        command.args(["role", "--exact", "--nocapture", "--test-threads=1"]);
+        command.env("WEFT_TEST_ROLE", name).env("WEFT_TEST_NETNS", netns);
+        if let Some(cgroup) = cgroup {
+            command.env("WEFT_TEST_CGROUP", cgroup);
+        }
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("process started");
+        let input = child.stdin.take().expect("input");
+        let output = BufReader::new(child.stdout.take().expect("output"));
+        let mut process = Self { child, input, output };
+        assert_eq!(process.answer(), "ready", "{name}");
+        process
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        writeln!(self.input, "{command}").expect("command sent");
+        self.answer()
+    }
+
+    /// Asks `to` so many times, each time by a new socket; the names of those who answered, and as whom they saw us.
+    pub(crate) fn reach(&mut self, protocol: &str, to: &str, times: usize) -> Vec<(String, String)> {
+        let answer = self.ask(&format!("{protocol} {to} {times}"));
+        assert!(!answer.starts_with("failed"), "{protocol} {to}: {answer}");
+        let pairs = answer.split(' ').map(|pair| pair.split_once('=').expect("a pair"));
+        pairs.map(|(name, peer)| (name.to_owned(), peer.to_owned())).collect()
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).expect("an answer"), 0, "the process ended");
+            if let Some((_, answer)) = line.trim().split_once(MARK) {
+                return answer.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What such a process does; returns at once when this is not one.
+pub(crate) fn role() {
+    let Ok(name) = std::env::var("WEFT_TEST_ROLE") else { return };
+    if let Some(cgroup) = std::env::var_os("WEFT_TEST_CGROUP") {
+        std::fs::write(PathBuf::from(cgroup).join("cgroup.procs"), "0").expect("moved to the cgroup");
+    }
+    let netns = File::open(std::env::var_os("WEFT_TEST_NETNS").expect("a namespace")).expect("opened");
+    setns(netns, CloneFlags::CLONE_NEWNET).expect("entered");
+    serve(name);
+    println!("{MARK}ready");
+    let mut held = None;
+    for line in io::stdin().lines() {
+        let line = line.expect("a command");
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match words.as_slice() {
+            ["tcp", to, times] => many(times, || over_tcp(to)),
+            ["udp", to, times] => many(times, || over_udp(to)),
+            ["hold", to] => hold(to).map(|stream| {
+                held = Some(stream);
+                "held".to_owned()
+            }),
+            ["again"] => held.as_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), again),
+            ["peer"] => held.as_ref().map_or_else(
+                || Err(io::ErrorKind::NotConnected.into()),
+                |stream| stream.peer_addr().map(|peer| peer.to_string()),
+            ),
+            ["fetch", to, bytes] => fetch(to, bytes.parse().expect("a number")),
+            _ => panic!("no command: {line}"),
+        };
+        match answer {
+            Ok(answer) => println!("{MARK}{answer}"),
+            Err(error) => println!("{MARK}failed: {error}"),
+        }
+    }
+}
+
+/// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer).
+fn serve(name: String) {
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).expect("listening");
+    let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("bound");
+    let udp_name = name.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 9000];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            drop(socket.send_to(format!("{udp_name}={peer}").as_bytes(), peer));
+        }
+    });
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let name = name.clone();
+            std::thread::spawn(move || converse(&name, stream));
+        }
+    });
+}
+
+fn converse(name: &str, mut stream: TcpStream) -> io::Result<()> {
+    let peer = stream.peer_addr()?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    while let Some(Ok(line)) = lines.next() {
+        match line.strip_prefix("get ").and_then(|bytes| bytes.parse().ok()) {
+            Some(bytes) => stream.write_all(&pattern(bytes))?,
+            None => writeln!(stream, "{name}={peer}")?,
+        }
+    }
+    Ok(())
+}
+
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n ^ (n >> 8) ^ (n >> 16)) as u8).collect()
+}
+
+fn many(times: &str, mut once: impl FnMut() -> io::Result<String>) -> io::Result<String> {
+    let times: usize = times.parse().expect("a number");
+    Ok((0..times).map(|_| once()).collect::<io::Result<Vec<_>>>()?.join(" "))
+}
+
+fn hold(to: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn again(stream: &mut TcpStream) -> io::Result<String> {
+    writeln!(stream, "hello")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    if line.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line.trim().to_owned()) }
+}
+
+fn over_tcp(to: &str) -> io::Result<String> {
+    again(&mut hold(to)?)
+}
+
+fn over_udp(to: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"hello", to)?;
+    let mut buffer = [0; 9000];
+    let (bytes, from) = socket.recv_from(&mut buffer)?;
+    if from.to_string() != to {
+        return Err(io::Error::other(format!("the answer came from {from}")));
+    }
+    Ok(String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+}
+
+fn fetch(to: &str, bytes: usize) -> io::Result<String> {
+    let mut stream = hold(to)?;
+    writeln!(stream, "get {bytes}")?;
+    let mut got = vec![0; bytes];
+    stream.read_exact(&mut got)?;
+    Ok(if got == pattern(bytes) { "identical" } else { "different" }.to_owned())
+}

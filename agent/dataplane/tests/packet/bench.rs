@@ -1,0 +1,230 @@
+//! A bench for single packets: the real object in the real kernel, with tables of its own, and `BPF_PROG_TEST_RUN`.
+//!
+//! Nothing is attached and nothing is pinned, so that tests may run side by side and on any machine.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use weft_dataplane_abi::LAYOUT;
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
+use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
+use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::endpoint::Endpoint;
+use weft_dataplane_abi::event::FlowEvent;
+use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::maps::MAPS;
+use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::route::{NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route};
+use weft_dataplane_abi::service::{Service, ServiceKey};
+use zerocopy::{FromBytes, IntoBytes, KnownLayout, Immutable};
+
+/// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
+pub const NEXT: u32 = u32::MAX;
+pub const DROP: u32 = 2;
+pub const REDIRECT: u32 = 7;
+
+/// This node, the other one, and who lives there. Pod A's interface is the loopback device: the only one that a test
+/// run accepts without a device of its own.
+pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
+pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 2);
+pub const OVERLAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+pub const POD_A: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 5);
+pub const POD_B: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 6);
+pub const POD_FAR: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 7);
+pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+pub const POD_A_IFINDEX: u32 = 1;
+
+/// The object under test: `WEFT_EBPF_OBJECT`, or where `cargo xtask build-ebpf` puts it.
+pub fn object() -> Vec<u8> {
+    let path = std::env::var_os("WEFT_EBPF_OBJECT")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf/weft-bpf"), PathBuf::from);
+    std::fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "no eBPF object at {}: {error}; build it with `cargo xtask build-ebpf`, or name one in WEFT_EBPF_OBJECT",
+            path.display()
+        )
+    })
+}
+
+pub struct Bench {
+    pub ebpf: Ebpf,
+}
+
+impl Bench {
+    /// All programs in the kernel, with this node's furniture in the tables.
+    pub fn new() -> Self {
+        let mut bench = Self { ebpf: load() };
+        bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
+        bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
+        bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
+        bench.node(NODE, Node { index: 1, flags: NODE_SELF });
+        bench.node(PEER, Node { index: 2, flags: 0 });
+        bench.route(NODE, 32, ROUTE_HOST, None);
+        bench.route(OVERLAY, 32, ROUTE_HOST, None);
+        bench.route(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_TUNNEL, Some(PEER));
+        bench.route(Ipv4Addr::new(10, 244, 0, 0), 16, ROUTE_NOWHERE, None);
+        bench.route(Ipv4Addr::new(10, 96, 0, 0), 16, ROUTE_SERVICE, None);
+        bench
+    }
+
+    pub fn configure(&mut self, flags: u32) {
+        let config = Config {
+            layout: LAYOUT,
+            flags,
+            node_v4: Address::v4(NODE),
+            overlay_v4: Address::v4(OVERLAY),
+            node_index: 1,
+            overlay_ifindex: 5,
+            uplink_ifindex: 6,
+            node_port_first: 30_000,
+            node_port_last: 32_767,
+            source_port_first: 61_000,
+            source_port_last: 61_007,
+            overlay_port: 4789,
+            ..Config::default()
+        };
+        self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
+    }
+
+    pub fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
+        let row = Endpoint { ifindex, mac, gateway_mac: [2, 0, 0, 0, 1, 1], ..Endpoint::default() };
+        self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address), &row);
+    }
+
+    pub fn node(&mut self, address: Ipv4Addr, row: Node) {
+        self.put::<_, _, 16, 8>("nodes", &Address::v4(address), &row);
+    }
+
+    pub fn route(&mut self, prefix: Ipv4Addr, bits: u32, kind: u32, tunnel: Option<Ipv4Addr>) {
+        let row = Route { kind, node_index: 0, tunnel: tunnel.map_or(Address::ZERO, Address::v4) };
+        let map = self.ebpf.map_mut("routes").expect("the map routes");
+        let mut map: LpmTrie<&mut MapData, [u8; 16], [u8; size_of::<Route>()]> =
+            LpmTrie::try_from(map).expect("a trie");
+        let key = Key::new(96 + bits, bytes_of(&Address::v4(prefix)));
+        map.insert(&key, bytes_of::<_, { size_of::<Route>() }>(&row), 0).expect("a route");
+    }
+
+    /// A Service with these backends; each slot's backend has the number `id * 10 + index`.
+    pub fn service(&mut self, key: ServiceKey, id: u32, backends: &[(Ipv4Addr, u16)]) {
+        for (index, (address, port)) in (0u32..).zip(backends) {
+            self.backend(id * 10 + index, *address, *port, 1);
+            let slot = SlotKey { service_id: id, index };
+            self.put::<_, _, 8, 4>("slots", &slot, &Slot { backend_id: id * 10 + index });
+        }
+        let row = Service { id, backend_count: backends.len() as u32, ..Service::default() };
+        self.put::<_, _, 20, 16>("services", &key, &row);
+    }
+
+    pub fn backend(&mut self, id: u32, address: Ipv4Addr, port: u16, generation: u32) {
+        let row = Backend {
+            address: Address::v4(address),
+            port: Be16::new(port),
+            flags: BACKEND_READY,
+            generation,
+            ..Backend::default()
+        };
+        self.set_array::<_, { size_of::<Backend>() }>("backends", id, &row);
+    }
+
+    /// Sends one packet through a program: what it returned, and the packet after it.
+    pub fn send(&mut self, hook: Hook, packet: &[u8]) -> (u32, Vec<u8>) {
+        self.send_often(hook, packet, 1).0
+    }
+
+    /// The same, often; also how long one took on average.
+    pub fn send_often(&mut self, hook: Hook, packet: &[u8], repeat: u32) -> ((u32, Vec<u8>), Duration) {
+        let program: &mut SchedClassifier =
+            self.ebpf.program_mut(hook.text()).expect("the program").try_into().expect("a tc program");
+        let mut out = vec![0; packet.len() + 64];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(packet);
+        options.data_out = Some(&mut out);
+        options.repeat = repeat;
+        let result = program.test_run(options).expect("a test run");
+        out.truncate(result.data_size_out as usize);
+        ((result.return_value, out), result.duration)
+    }
+
+    pub fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
+        let map = self.ebpf.map("flows").expect("the map flows");
+        let map: HashMap<&MapData, [u8; 40], [u8; size_of::<Flow>()]> = HashMap::try_from(map).expect("a hash");
+        let bytes = map.get(&bytes_of(tuple), 0).ok()?;
+        Some(Flow::read_from_bytes(&bytes).expect("a flow"))
+    }
+
+    pub fn set_flow(&mut self, tuple: &Tuple, flow: &Flow) {
+        self.put::<_, _, 40, { size_of::<Flow>() }>("flows", tuple, flow);
+    }
+
+    pub fn counter(&mut self, counter: Counter) -> u64 {
+        let map: PerCpuArray<&MapData, u64> =
+            PerCpuArray::try_from(self.ebpf.map("counters").expect("the map counters")).expect("a per-CPU array");
+        map.get(&(counter as u32), 0).expect("a counter").iter().sum()
+    }
+
+    /// All events since the last call.
+    pub fn events(&mut self) -> Vec<FlowEvent> {
+        let mut ring = RingBuf::try_from(self.ebpf.map_mut("events").expect("the map events")).expect("a ring");
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.push(FlowEvent::read_from_bytes(&item).expect("an event"));
+        }
+        events
+    }
+
+    fn put<K, V, const KEY: usize, const VALUE: usize>(&mut self, name: &str, key: &K, value: &V)
+    where
+        K: IntoBytes + Immutable,
+        V: IntoBytes + Immutable,
+    {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("the map {name}"));
+        let mut map: HashMap<&mut MapData, [u8; KEY], [u8; VALUE]> = HashMap::try_from(map).expect("a hash");
+        map.insert(bytes_of::<K, KEY>(key), bytes_of::<V, VALUE>(value), 0).expect("a row");
+    }
+
+    fn set_array<V, const VALUE: usize>(&mut self, name: &str, index: u32, value: &V)
+    where
+        V: IntoBytes + Immutable + KnownLayout,
+    {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("the map {name}"));
+        let mut map: Array<&mut MapData, [u8; VALUE]> = Array::try_from(map).expect("an array");
+        map.set(index, bytes_of::<V, VALUE>(value), 0).expect("a row");
+    }
+}
+
+fn bytes_of<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
+    value.as_bytes().try_into().expect("the row's size")
+}
+
+/// The object with small tables, every program verified.
+pub fn load() -> Ebpf {
+    let mut loader = EbpfLoader::new();
+    for spec in MAPS.iter().filter(|spec| spec.sized_by_setting) {
+        loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
+    }
+    let mut ebpf = loader.load(&object()).expect("the object loads");
+    for hook in Hook::ALL {
+        let program = ebpf.program_mut(hook.text()).unwrap_or_else(|| panic!("no program {hook}"));
+        let loaded = match program {
+            Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
+            Program::SchedClassifier(program) => SchedClassifier::load(program),
+            _ => panic!("{hook} is a program of another type"),
+        };
+        if let Err(error) = loaded {
+            let mut text = format!("{error}");
+            if let aya::programs::ProgramError::LoadError { verifier_log, .. } = &error {
+                text = format!("{error}\n{verifier_log}");
+            }
+            panic!("the kernel refuses {hook}: {text}");
+        }
+    }
+    ebpf
+}

@@ -1,0 +1,36 @@
+//! The object against the table of maps, and every program against this kernel's verifier.
+
+#[path = "packet/bench.rs"]
+#[expect(dead_code, reason = "each test uses a part of the bench")]
+mod bench;
+
+use aya::maps::Map;
+use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::maps::{MAPS, MapKind};
+
+#[test]
+fn every_program_passes_the_verifier() {
+    let ebpf = bench::load();
+    for hook in Hook::ALL {
+        assert!(ebpf.program(hook.text()).is_some(), "no program {hook}");
+    }
+}
+
+#[test]
+fn the_object_has_the_maps_of_the_table_in_their_shape() {
+    let ebpf = bench::load();
+    for spec in MAPS {
+        let map = ebpf.map(spec.name).unwrap_or_else(|| panic!("no map {}", spec.name));
+        let data = match (spec.kind, map) {
+            (MapKind::Hash, Map::HashMap(data))
+            | (MapKind::Array, Map::Array(data))
+            | (MapKind::PerCpuArray, Map::PerCpuArray(data))
+            | (MapKind::LruHash, Map::LruHashMap(data))
+            | (MapKind::LpmTrie, Map::LpmTrie(data))
+            | (MapKind::RingBuf, Map::RingBuf(data)) => data,
+            _ => panic!("{} is of another kind than {:?}", spec.name, spec.kind),
+        };
+        let info = data.info().expect("what the kernel knows of the map");
+        assert_eq!((info.key_size(), info.value_size()), (spec.key_bytes, spec.value_bytes), "{}", spec.name);
+    }
+}
