@@ -44,6 +44,10 @@ pub(crate) struct Objects {
 pub(crate) struct WriteOptions {
     /// Everything but the commit.
     pub(crate) dry_run: bool,
+    /// Who writes, for field ownership; empty: the server itself, which owns no fields.
+    pub(crate) manager: String,
+    /// Server-side apply: the object comes with its owners' fields noted.
+    pub(crate) applies: bool,
 }
 
 /// What must hold of the object that is written.

@@ -13,7 +13,7 @@ use super::answer::{self, Body};
 /// Serves `/api`, `/apis`, `/openapi` and what is below.
 ///
 /// # Errors
-/// 404 for everything else, 406 for OpenAPI v2.
+/// 404 for everything else.
 pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>, Status> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let value = match parts.as_slice() {
@@ -38,8 +38,7 @@ pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>, Status> {
         ["openapi", "v3"] => openapi::index(),
         ["openapi", "v3", "api", version] => return document(call, "", version),
         ["openapi", "v3", "apis", group, version] => return document(call, group, version),
-        // Only as protobuf would it be asked for, by clients that found no v3.
-        ["openapi", "v2"] => return Err(Status::not_acceptable(&["application/json (at /openapi/v3)"])),
+        ["openapi", "v2"] => return Ok(v2(call)),
         _ => return Err(Status::path_not_found()),
     };
     Ok(answer::json(StatusCode::OK, &value))
@@ -51,6 +50,19 @@ fn aggregated(call: &Call, root: Root) -> Option<Response<Body>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(version.media_type()));
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Some(response)
+}
+
+/// An OpenAPI v2 document without types: those are in v3. A client that asks here about a kind it did not find there goes on
+/// and says that the kind is not served.
+fn v2(call: &Call) -> Response<Body> {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    // swagger (1), info (2) with title (1) and version (2), paths (8).
+    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x0a\x0a\x04Weft\x12\x02v1\x42\x00";
+    if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {
+        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(DOCUMENT));
+    }
+    let empty = json!({ "swagger": "2.0", "info": { "title": "Weft", "version": "v1" }, "paths": {} });
+    answer::json(StatusCode::OK, &empty)
 }
 
 fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {

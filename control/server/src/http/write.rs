@@ -1,13 +1,14 @@
 //! POST, PUT, PATCH and DELETE of objects.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_api::decode::{self, FieldValidation};
 use weft_api::key::ObjectKey;
+use weft_api::patch::apply::Manager;
 use weft_api::patch::{self, PatchType};
 use weft_api::status::Status;
 use weft_api::{kind, schema};
@@ -17,12 +18,15 @@ use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, read};
+use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
 use crate::objects::update::Target;
 use crate::objects::{Preconditions, WriteOptions};
 
 /// Longest request body, bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+/// A body that is too long is read to its end and dropped up to here, bytes; beyond, the connection is cut.
+const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// How long a request's body may take.
 const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -32,24 +36,37 @@ const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// 413 and 408-like refusals.
 pub(crate) async fn body(call: &mut Call) -> Result<Bytes, Status> {
     let told = call.header(CONTENT_LENGTH).and_then(|l| l.parse::<usize>().ok());
-    if told.is_some_and(|l| l > BODY_BYTES_MAX) {
+    if told.is_some_and(|l| l > DRAIN_BYTES_MAX) {
         return Err(Status::request_too_large(BODY_BYTES_MAX));
     }
     let limited = Limited::new(call.request.body_mut(), BODY_BYTES_MAX);
-    match tokio::time::timeout(BODY_TIME_MAX, limited.collect()).await {
+    let collected = tokio::time::timeout(BODY_TIME_MAX, limited.collect()).await;
+    match collected {
         Err(_) => Err(Status::timeout("the request's body did not arrive in time", 1)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            // A client that is still writing would miss the answer.
+            let rest = Limited::new(call.request.body_mut(), DRAIN_BYTES_MAX);
+            let _ = tokio::time::timeout(BODY_TIME_MAX, drain(rest)).await;
             Err(Status::request_too_large(BODY_BYTES_MAX))
         }
         Ok(Err(error)) => Err(Status::bad_request(format!("the request's body cannot be read: {error}"))),
     }
 }
 
+async fn drain(mut body: Limited<&mut hyper::body::Incoming>) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
 /// How the request wants its write done.
 pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), Status> {
     let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
-    Ok((WriteOptions { dry_run: call.query.dry_run()? }, validation))
+    let manager = match call.query.get("fieldManager") {
+        Some(name) => name.to_owned(),
+        // As Kubernetes names who does not name itself.
+        None => call.header(USER_AGENT).and_then(|a| a.split('/').next()).unwrap_or("unknown").to_owned(),
+    };
+    Ok((WriteOptions { dry_run: call.query.dry_run()?, manager, applies: false }, validation))
 }
 
 pub(crate) fn into_map(value: Value) -> Result<Map<String, Value>, Status> {
@@ -103,6 +120,9 @@ pub(crate) async fn patch(
     let form = Form::of(&call)?;
     let (options, validation) = options(&call)?;
     let bytes = body(&mut call).await?;
+    if PatchType::from_content_type(call.header(CONTENT_TYPE).unwrap_or("")) == Some(PatchType::Apply) {
+        return server_side_apply(api, &call, route, &bytes, options, validation).await;
+    }
     let type_ = patch_type(&call)?;
     let mut warnings = Vec::new();
     let kind = route.kind;
@@ -115,6 +135,46 @@ pub(crate) async fn patch(
         })
         .await?;
     let mut response = read::object(StatusCode::OK, &cached, form, &call)?;
+    answer::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// PATCH with an apply configuration: makes the object if it is not there.
+async fn server_side_apply(
+    api: &Api,
+    call: &Call,
+    route: &ResourceRoute,
+    bytes: &[u8],
+    mut options: WriteOptions,
+    validation: FieldValidation,
+) -> Result<Response<Body>, Status> {
+    let form = Form::of(call)?;
+    let text = std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+    let mut config: Value =
+        serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let kind = route.kind;
+    let warnings = decode::check(kind.schema, &mut config, validation)?;
+    config["apiVersion"] = kind.api_version().into();
+    config["kind"] = kind.kind.into();
+    config["metadata"]["name"] = route.key.name.clone().into();
+    // Without a name of its own an applier is refused.
+    options.manager = call.query.get("fieldManager").unwrap_or("").to_owned();
+    options.applies = true;
+    let force = call.query.flag("force");
+    let apply = |current: Option<&Value>| {
+        let subresource = route.subresource.map_or("", kind::Subresource::as_str);
+        let manager = Manager { name: &options.manager, subresource, time: clock::now() };
+        into_map(patch::apply::apply(kind, current, &config, manager, force)?)
+    };
+    let exists = api.objects.cache.get(kind, &route.key).is_some();
+    let (code, cached) = if exists || route.subresource.is_some() {
+        let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
+        (StatusCode::OK, api.objects.update(&target(route), &options, change).await?)
+    } else {
+        let object = apply(None)?;
+        (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await?)
+    };
+    let mut response = read::object(code, &cached, form, call)?;
     answer::warn(&mut response, &warnings);
     Ok(response)
 }

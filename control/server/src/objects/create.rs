@@ -42,6 +42,7 @@ impl Objects {
             let checks = self.check_namespace(kind, &key)?;
             let mut complete = object.clone();
             let allocated = self.complete_new(kind, &key, &mut complete).await?;
+            metadata::track(kind, None, None, &mut complete, options, clock::now());
             if self.cache.get(kind, &key).is_some() {
                 if generated {
                     continue;

@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use weft_api::kind::{self, Kind, Subresource};
+use weft_api::patch::apply::{self, Manager};
 use weft_api::status::Status;
 
+use super::WriteOptions;
 use crate::clock;
 
 /// Letters of generated names: no vowels, so that no words come out.
@@ -46,6 +48,31 @@ pub(crate) fn has_generation(kind: &Kind) -> bool {
         && *kind != kind::NODE
         && *kind != kind::NAMESPACE
         && *kind != kind::SERVICE
+}
+
+/// Notes who owns which fields after a write that was no apply.
+pub(crate) fn track(
+    kind: &Kind,
+    subresource: Option<Subresource>,
+    old: Option<&Map<String, Value>>,
+    new: &mut Map<String, Value>,
+    options: &WriteOptions,
+    now: Timestamp,
+) {
+    if options.manager.is_empty() || options.applies {
+        return;
+    }
+    let manager = Manager {
+        name: &options.manager,
+        subresource: subresource.map_or("", Subresource::as_str),
+        time: now,
+    };
+    let old = old.map(|o| Value::Object(o.clone()));
+    let mut value = Value::Object(std::mem::take(new));
+    apply::track(kind, old.as_ref(), &mut value, manager);
+    if let Value::Object(map) = value {
+        *new = map;
+    }
 }
 
 /// Fills in what a new object gets from the server; drops what a client may not bring.

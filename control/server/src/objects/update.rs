@@ -13,6 +13,7 @@ use super::allocate::Allocated;
 use super::{Objects, Preconditions, Refused, TRIES_MAX, WriteOptions, layout, metadata, value_of};
 use crate::admit;
 use crate::cache::Cached;
+use crate::clock;
 
 /// What an update is about.
 #[derive(Clone, Debug)]
@@ -44,9 +45,18 @@ impl Objects {
             metadata::prepare_update(kind, target.subresource, &current, &mut new)?;
             let (mut new, allocated) = self.complete_update(target, &current, new)?;
             metadata::raise_generation(kind, &current, &mut new);
+            if !options.applies {
+                let managed = current.get("metadata").and_then(|m| m.get("managedFields"));
+                let meta = metadata::metadata_mut(&mut new)?;
+                match managed {
+                    Some(managed) => meta.insert("managedFields".into(), managed.clone()),
+                    None => meta.remove("managedFields"),
+                };
+            }
             if new == current {
                 return Ok(cached);
             }
+            metadata::track(kind, target.subresource, Some(&current), &mut new, options, clock::now());
             let goes = metadata::may_go(kind, &new);
             if options.dry_run {
                 return Self::pretend(kind, &new, Some(cached.revision));
