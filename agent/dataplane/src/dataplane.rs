@@ -99,6 +99,8 @@ pub struct Status {
     pub abilities: Abilities,
     /// Version of the tables' layout.
     pub layout: u32,
+    /// How long the start took, milliseconds.
+    pub start_ms: u64,
     /// Device towards the other nodes.
     pub uplink: String,
     /// Device of the tunnel.

@@ -31,7 +31,7 @@ pub enum LoadError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: EbpfError,
+        source: Box<EbpfError>,
     },
     /// The object is another build's.
     #[error("the eBPF object has no program {0}")]
@@ -61,8 +61,9 @@ pub(crate) fn load(object: &Path, pins: &Pins, capacities: &Capacities) -> Resul
             loader.map_max_entries(spec.name, capacities.of_map(spec.name, spec.capacity));
         }
     }
-    let mut ebpf =
-        loader.load(&bytes).map_err(|source| LoadError::Load { path: object.to_owned(), source })?;
+    let mut ebpf = loader
+        .load(&bytes)
+        .map_err(|source| LoadError::Load { path: object.to_owned(), source: Box::new(source) })?;
     for hook in Hook::ALL {
         let name = hook.text();
         let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram(name))?;

@@ -33,7 +33,7 @@ pub enum NetlinkError {
         subject: String,
         /// What the kernel said.
         #[source]
-        source: rtnetlink::Error,
+        source: Box<rtnetlink::Error>,
     },
     /// A device that must be there is not.
     #[error("no network device {0} here")]
@@ -51,7 +51,7 @@ impl NetlinkError {
 }
 
 fn refused(action: &'static str, subject: impl ToString) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
-    move |source| NetlinkError::Refused { action, subject: subject.to_string(), source }
+    move |source| NetlinkError::Refused { action, subject: subject.to_string(), source: Box::new(source) }
 }
 
 /// A network device as the kernel tells it.
@@ -230,7 +230,8 @@ impl Netlink {
             match self.handle.address().del(message).execute().await {
                 Err(error) if NetlinkError::errno(&error) == Some(libc::EADDRNOTAVAIL) => {}
                 other => {
-                    other.map_err(refused("remove the address", format!("{address} from {}", device.name)))?
+                    other
+                        .map_err(refused("remove the address", format!("{address} from {}", device.name)))?;
                 }
             }
         }

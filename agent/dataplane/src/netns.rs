@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::FsType;
 use thiserror::Error;
 
 /// Longest host name the kernel takes, bytes (`__NEW_UTS_LEN`).
@@ -161,8 +162,7 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 fn is_namespace(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path)
-        .is_ok_and(|stat| stat.filesystem_type().0 as i64 == libc::NSFS_MAGIC as i64)
+    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type() == FsType(libc::NSFS_MAGIC))
 }
 
 /// Runs `work` on a thread of its own inside the network namespace pinned at `path`, and waits for it.

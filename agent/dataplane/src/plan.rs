@@ -14,6 +14,9 @@ use crate::desired::{Change, Desired, Peer, Service, ServiceName};
 use crate::diff::{Write, diff};
 use crate::rows::{self, BackendKey, Rows, ServiceRow, Wanted};
 
+/// How many rows of one table a set has.
+type Count = fn(&Rows) -> usize;
+
 /// Why a change could not be taken in; nothing of the thing it names was written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlanError {
@@ -442,10 +445,10 @@ impl Planner {
     }
 
     fn room_for_rows(&self, holder: &Holder, rows: &Rows) -> Result<(), PlanError> {
-        let others = |count: fn(&Rows) -> usize| -> usize {
+        let others = |count: Count| -> usize {
             self.holders.iter().filter(|(other, _)| *other != holder).map(|(_, rows)| count(rows)).sum()
         };
-        let checks: [(&'static str, u32, fn(&Rows) -> usize); 4] = [
+        let checks: [(&'static str, u32, Count); 4] = [
             ("routes", self.capacities.routes_max, |rows| rows.routes.len()),
             ("nodes", self.capacities.nodes_max, |rows| rows.nodes.len()),
             ("endpoints", self.capacities.endpoints_max, |rows| rows.endpoints.len()),

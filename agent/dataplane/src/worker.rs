@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Instant;
 
 use aya::Ebpf;
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     pods: BTreeMap<String, PodLink>,
     hooks: BTreeMap<String, Attached>,
     refused: Vec<String>,
+    /// How long the start took, milliseconds.
+    start_ms: u64,
     /// A write failed: the planner's picture of the kernel is not to be trusted.
     stale: bool,
 }
@@ -69,6 +72,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Brings everything up, adopting what is there.
     pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+        let began = Instant::now();
         config.check()?;
         let abilities = probe()?;
         let pins = Pins::prepare(&config.bpffs_dir)?;
@@ -97,6 +101,7 @@ impl Worker {
             pods: BTreeMap::new(),
             hooks: BTreeMap::new(),
             refused: Vec::new(),
+            start_ms: 0,
             stale: false,
             config,
         };
@@ -105,6 +110,7 @@ impl Worker {
         worker.write_config(worker.config.socket_lb)?;
         worker.attach()?;
         worker.tidy().await?;
+        worker.start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         worker.report_start();
         Ok(worker)
     }
@@ -223,6 +229,7 @@ impl Worker {
             hooks_replaced = replaced,
             hooks_made = self.hooks.len() - replaced,
             pods_adopted = self.pods.len(),
+            start_ms = self.start_ms,
             "dataplane attached"
         );
         for name in &self.found.reshaped {
@@ -380,6 +387,7 @@ impl Worker {
         Status {
             abilities: self.abilities.clone(),
             layout: weft_dataplane_abi::LAYOUT,
+            start_ms: self.start_ms,
             uplink: self.links.uplink.name.clone(),
             overlay: self.links.vxlan.name.clone(),
             pod_mtu_bytes: self.links.mtu_bytes,
