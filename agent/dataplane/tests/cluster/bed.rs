@@ -28,7 +28,8 @@ pub(crate) struct Machine {
     pub(crate) config: Config,
     /// Its dataplane while it runs.
     pub(crate) dataplane: Option<Dataplane>,
-    netns: PathBuf,
+    /// Its network namespace.
+    pub(crate) netns: PathBuf,
     cgroup: PathBuf,
 }
 
@@ -157,6 +158,21 @@ impl Bed {
         self.runtime.block_on(future)
     }
 
+    /// Directory with the namespaces of a Pod.
+    pub(crate) fn pod_directory(&self, machine: usize, name: &str) -> PathBuf {
+        self.directory.path().join(&self.machines[machine].name).join(name)
+    }
+
+    /// Names of the devices a machine has.
+    pub(crate) fn devices(&self, machine: usize) -> Vec<String> {
+        let netns = &self.machines[machine].netns;
+        let names = netns::within(netns, || {
+            let devices = nix::net::if_::if_nameindex().expect("devices");
+            devices.iter().map(|device| device.name().to_string_lossy().into_owned()).collect()
+        });
+        names.expect("namespace")
+    }
+
     /// Starts a Pod on a machine and gives its address.
     pub(crate) fn pod(&mut self, machine: usize, name: &str) -> IpAddr {
         let host = u8::try_from(self.pods.len()).expect("few Pods") + 10;
@@ -192,7 +208,13 @@ impl Bed {
     }
 
     /// Puts a Service with endpoints `(machine, address)` in front of the echo port, TCP and UDP, and tells everybody.
-    pub(crate) fn service(&mut self, name: &str, cluster_ip: &str, node_port: u16, endpoints: &[(usize, IpAddr)]) {
+    pub(crate) fn service(
+        &mut self,
+        name: &str,
+        cluster_ip: &str,
+        node_port: u16,
+        endpoints: &[(usize, IpAddr)],
+    ) {
         let port = |protocol| ServicePort {
             name: format!("{protocol}").to_lowercase(),
             protocol,

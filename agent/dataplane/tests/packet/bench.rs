@@ -21,9 +21,11 @@ use weft_dataplane_abi::event::FlowEvent;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::MAPS;
 use weft_dataplane_abi::order::Be16;
-use weft_dataplane_abi::route::{NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route};
+use weft_dataplane_abi::route::{
+    NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
+};
 use weft_dataplane_abi::service::{Service, ServiceKey};
-use zerocopy::{FromBytes, IntoBytes, KnownLayout, Immutable};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
 pub const NEXT: u32 = u32::MAX;
@@ -44,8 +46,10 @@ pub const POD_A_IFINDEX: u32 = 1;
 
 /// The object under test: `WEFT_EBPF_OBJECT`, or where `cargo xtask build-ebpf` puts it.
 pub fn object() -> Vec<u8> {
-    let path = std::env::var_os("WEFT_EBPF_OBJECT")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf/weft-bpf"), PathBuf::from);
+    let path = std::env::var_os("WEFT_EBPF_OBJECT").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf/weft-bpf"),
+        PathBuf::from,
+    );
     std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
             "no eBPF object at {}: {error}; build it with `cargo xtask build-ebpf`, or name one in WEFT_EBPF_OBJECT",
@@ -155,7 +159,8 @@ impl Bench {
 
     pub fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
         let map = self.ebpf.map("flows").expect("the map flows");
-        let map: HashMap<&MapData, [u8; 40], [u8; size_of::<Flow>()]> = HashMap::try_from(map).expect("a hash");
+        let map: HashMap<&MapData, [u8; 40], [u8; size_of::<Flow>()]> =
+            HashMap::try_from(map).expect("a hash");
         let bytes = map.get(&bytes_of(tuple), 0).ok()?;
         Some(Flow::read_from_bytes(&bytes).expect("a flow"))
     }
@@ -166,13 +171,15 @@ impl Bench {
 
     pub fn counter(&mut self, counter: Counter) -> u64 {
         let map: PerCpuArray<&MapData, u64> =
-            PerCpuArray::try_from(self.ebpf.map("counters").expect("the map counters")).expect("a per-CPU array");
+            PerCpuArray::try_from(self.ebpf.map("counters").expect("the map counters"))
+                .expect("a per-CPU array");
         map.get(&(counter as u32), 0).expect("a counter").iter().sum()
     }
 
     /// All events since the last call.
     pub fn events(&mut self) -> Vec<FlowEvent> {
-        let mut ring = RingBuf::try_from(self.ebpf.map_mut("events").expect("the map events")).expect("a ring");
+        let mut ring =
+            RingBuf::try_from(self.ebpf.map_mut("events").expect("the map events")).expect("a ring");
         let mut events = Vec::new();
         while let Some(item) = ring.next() {
             events.push(FlowEvent::read_from_bytes(&item).expect("an event"));

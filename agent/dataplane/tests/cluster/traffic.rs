@@ -1,19 +1,8 @@
 //! Traffic through the real kernel: machines are network namespaces, Pods too, and every packet goes by the programs.
 
-#[path = "cluster/bed.rs"]
-mod bed;
-#[path = "cluster/process.rs"]
-mod process;
-
 use std::collections::BTreeSet;
 
-use bed::{Bed, CLIENT, object};
-
-/// Where the processes of the cluster begin; a test with nothing to do otherwise.
-#[test]
-fn role() {
-    process::role();
-}
+use crate::bed::{Bed, CLIENT, object};
 
 fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
     answers.iter().map(|(name, _)| name.as_str()).collect()

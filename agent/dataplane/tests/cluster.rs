@@ -1,0 +1,16 @@
+//! Clusters in network namespaces: every packet goes through the real kernel by the real programs.
+
+#[path = "cluster/bed.rs"]
+mod bed;
+#[path = "cluster/process.rs"]
+mod process;
+#[path = "cluster/restart.rs"]
+mod restart;
+#[path = "cluster/traffic.rs"]
+mod traffic;
+
+/// Where the processes of a cluster begin; a test with nothing to do otherwise.
+#[test]
+fn role() {
+    process::role();
+}

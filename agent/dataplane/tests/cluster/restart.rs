@@ -1,0 +1,132 @@
+//! What a restart finds: tables of another shape, another cgroup, Pods that went meanwhile; and what an uninstall leaves.
+
+use std::fs;
+
+use crate::bed::{self, Bed, CLIENT, object};
+use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
+
+/// One machine with one Pod, and a Service before it.
+fn single() -> Option<Bed> {
+    let mut bed = Bed::new(1, object()?, |_| {});
+    let pod = bed.pod(0, "a1");
+    bed.service("web", "10.96.0.10", 30_080, &[(0, pod)]);
+    Some(bed)
+}
+
+fn serves(bed: &Bed) {
+    let to = format!("{}:30080", bed.machines[0].ip);
+    assert_eq!(bed.client().reach("tcp", &to, 3).len(), 3);
+    assert_eq!(bed.process(0, "node", false).reach("tcp", "10.96.0.10:80", 3).len(), 3);
+}
+
+#[test]
+fn tables_of_another_shape_are_made_anew_and_other_capacities_kept() {
+    let Some(mut bed) = single() else { return };
+    bed.kill(0);
+    // What another build might have left under the same layout: the counters where the services are looked for.
+    let maps = bed.machines[0].config.bpffs_dir.join("maps-1");
+    let counters = aya::maps::MapData::from_pin(maps.join("counters")).expect("a table");
+    fs::remove_file(maps.join("services")).expect("unpinned");
+    counters.pin(maps.join("services")).expect("pinned");
+    bed.machines[0].config.capacities.flows_max *= 2;
+    bed.start(0);
+    bed.tell();
+    serves(&bed);
+    let flows = aya::maps::MapData::from_pin(maps.join("flows")).and_then(|map| map.info()).expect("a table");
+    assert_eq!(
+        flows.max_entries(),
+        bed.machines[0].config.capacities.flows_max / 2,
+        "flows are not thrown away"
+    );
+}
+
+#[test]
+fn the_socket_hooks_follow_the_cgroup() {
+    let Some(mut bed) = single() else { return };
+    bed.kill(0);
+    let other = bed.machines[0].config.cgroup_path.with_extension("other");
+    fs::create_dir_all(&other).expect("a cgroup");
+    bed.machines[0].config.cgroup_path.clone_from(&other);
+    bed.start(0);
+    let before = bed.counter(0, "balanced_socket");
+    let mut inside = crate::process::Process::start("node", &bed.machines[0].netns, Some(&other));
+    assert_eq!(inside.reach("tcp", "10.96.0.10:80", 3).len(), 3);
+    assert_eq!(bed.counter(0, "balanced_socket"), before + 3);
+    let dataplane = bed.machines[0].dataplane.clone().expect("started");
+    let hooks = bed.ask(dataplane.status()).expect("a status").hooks;
+    assert_eq!(hooks["connect4"], "attached", "{hooks:?}");
+    assert_eq!(hooks["from_uplink on eth0"], "replaced", "{hooks:?}");
+}
+
+#[test]
+fn pods_that_went_meanwhile_leave_nothing() {
+    let Some(mut bed) = single() else { return };
+    let second = bed.pod(0, "a2");
+    let devices = bed.devices(0).len();
+    bed.kill(0);
+    bed.pods.remove("a2");
+    netns::remove(&bed.pod_directory(0, "a2")).expect("gone");
+    bed.start(0);
+    assert_eq!(bed.devices(0).len(), devices - 1);
+    let dataplane = bed.machines[0].dataplane.clone().expect("started");
+    let pods = bed.ask(dataplane.known_pods()).expect("Pods");
+    assert_eq!(pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a1"]);
+    let links = fs::read_dir(bed.machines[0].config.bpffs_dir.join("links")).expect("links").count();
+    // Eight socket hooks, four of the node's devices, two of the Pod that is left.
+    assert_eq!(links, 14);
+    assert!(bed.ask(dataplane.remove_pod("uid-a2")).is_ok(), "removing what is gone is no error");
+    let answer = bed.pods.get_mut("a1").expect("a Pod").ask(&format!("tcp {second}:8080 1"));
+    assert!(answer.starts_with("failed"), "{answer}");
+}
+
+#[test]
+fn a_pod_is_linked_once_however_often_it_is_asked_and_a_namespace_that_is_none_is_an_error() {
+    let Some(mut bed) = single() else { return };
+    let dataplane = bed.machines[0].dataplane.clone().expect("started");
+    let link = bed.ask(dataplane.known_pods()).expect("Pods").remove(0);
+    let pod = PodNetwork {
+        uid: link.uid.clone(),
+        namespace: link.namespace.clone(),
+        name: link.name.clone(),
+        netns: link.netns.clone(),
+        ips: link.ips.clone(),
+    };
+    let again = bed.ask(dataplane.add_pod(pod.clone())).expect("adopted");
+    assert_eq!(again, link);
+    let answers = bed.pods.get_mut("a1").expect("a Pod").reach("tcp", "10.96.0.10:80", 3);
+    assert_eq!(answers.len(), 3);
+    let wrong = PodNetwork { uid: "other".to_owned(), netns: "/proc/self/exe".into(), ..pod };
+    assert!(bed.ask(dataplane.add_pod(wrong)).is_err());
+    assert!(bed.ask(dataplane.remove_pod("other")).is_ok());
+}
+
+#[test]
+fn an_uninstall_leaves_nothing_and_a_wrong_object_says_what_to_do() {
+    let Some(mut bed) = single() else { return };
+    let _client = bed.client();
+    assert_eq!(bed.pods.get_mut("a1").expect("a Pod").reach("tcp", &format!("{CLIENT}:8080"), 1).len(), 1);
+    bed.kill(0);
+    let config = bed.machines[0].config.clone();
+    let block_on = |future: std::pin::Pin<Box<dyn Future<Output = Result<(), StartError>>>>| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    };
+    let removed = netns::within(&bed.machines[0].netns, || {
+        let config = config.clone();
+        block_on(Box::pin(async move { Dataplane::remove_everything(&config).await }))
+    });
+    removed.expect("namespace").expect("removed");
+    assert!(!config.bpffs_dir.exists() && !config.state_dir.exists());
+    let mut devices = bed.devices(0);
+    devices.sort();
+    assert_eq!(devices, ["eth0", "lo"]);
+    let wrong = weft_dataplane::Config { object_path: "/nonexistent/weft-bpf".into(), ..config };
+    let started = netns::within(&bed.machines[0].netns, || {
+        block_on(Box::pin(async move { Dataplane::start(wrong).await.map(drop) }))
+    });
+    let error = started.expect("namespace").expect_err("no object");
+    assert!(bed::chain(&error).contains("cargo xtask build-ebpf"), "{}", bed::chain(&error));
+}
