@@ -26,6 +26,8 @@ pub struct Settings {
     pub domain: String,
     /// A node whose Lease was not renewed for so long is not Ready, seconds.
     pub node_lease_seconds: u32,
+    /// Since when the loops run here: a node that could not renew its Lease before that has its time from then on.
+    pub leading_since: Option<jiff::Timestamp>,
     /// How long a Pod that names no toleration bears `not-ready` and `unreachable`, seconds.
     pub eviction_seconds: u32,
     /// Events older than this are removed, seconds.
@@ -46,6 +48,7 @@ impl Default for Settings {
             ca_pem: String::new(),
             domain: "cluster.local".to_owned(),
             node_lease_seconds: 40,
+            leading_since: None,
             eviction_seconds: 300,
             event_ttl_seconds: 3600,
             finished_pods_max: 12_500,

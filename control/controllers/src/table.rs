@@ -109,6 +109,8 @@ pub static LOOPS: &[Loop] = &[
     crate::scheduling::LOOP,
     crate::endpoint_slice::LOOP,
     crate::endpoints::LOOP,
+    crate::node_life::LOOP,
+    crate::pod_life::LOOP,
     crate::garbage::LOOP,
     crate::event_ttl::LOOP,
 ];

@@ -1,0 +1,244 @@
+//! A node's health: a Lease that is not renewed makes it `Unknown`, taints follow its conditions, and Pods that do not
+//! bear the taints leave in time.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use weft_api::key::ObjectKey;
+use weft_api::kind;
+use weft_api::view::node::Condition;
+use weft_api::view::{Lease, Node, Pod, Taint};
+
+use crate::action::{Action, Event};
+use crate::pod_facts::{condition, set_condition, time_of};
+use crate::record::seconds;
+use crate::table::{Context, Loop, LoopKey, Plan, no_start};
+use crate::world::{Applied, World};
+
+const COMPONENT: &str = "node-controller";
+/// Namespace of the nodes' Leases.
+const LEASES: &str = "kube-node-lease";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// Reason of a condition that this loop set because nothing is heard of the node.
+const UNHEARD: &str = "NodeStatusUnknown";
+const NODE_NOT_READY: &str = "NodeNotReady";
+
+pub(crate) const LOOP: Loop = Loop {
+    name: "node-life",
+    watches: &[&kind::NODE, &kind::LEASE, &kind::POD],
+    start: no_start,
+    keys,
+    plan,
+};
+
+fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
+    let key = |name: &str| LoopKey::new(&kind::NODE, ObjectKey::cluster(name));
+    if change.kind == &kind::NODE {
+        return vec![key(&change.key.name)];
+    }
+    if change.kind == &kind::LEASE {
+        // A renewal in time changes nothing; the run that is due at the end of the Lease looks at it again.
+        let ready = world.get::<Node>(&ObjectKey::cluster(change.key.name.clone()));
+        let settled = ready.is_some_and(|node| ready_status(node) == "True") && change.before.is_some();
+        let ours = change.key.namespace == LEASES && !(settled && change.after.is_some());
+        return if ours { vec![key(&change.key.name)] } else { Vec::new() };
+    }
+    // A Pod bound to a node that is tainted already has its own time to leave.
+    let pod = change
+        .after
+        .as_ref()
+        .and_then(|entry| entry.view::<Pod>())
+        .filter(|pod| !pod.spec.node_name.is_empty());
+    let node = pod.and_then(|pod| world.get::<Node>(&ObjectKey::cluster(pod.spec.node_name.clone())));
+    let tainted = node.filter(|node| node.spec.taints.iter().any(|taint| taint.effect == "NoExecute"));
+    tainted.map(|node| key(&node.metadata.name)).into_iter().collect()
+}
+
+fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
+    let Some(node) = world.get::<Node>(&key.key) else { return Plan::none() };
+    let mut plan = Plan::none();
+    let heard_ms = heard_until_ms(node, world, context);
+    let now_ms = context.now.as_millisecond();
+    if heard_ms > now_ms {
+        plan.requeue(u64::try_from(heard_ms - now_ms).unwrap_or(0));
+    }
+    if let Some(conditions) = judge(node, heard_ms > now_ms, context.now) {
+        if ready_status(node) == "True" {
+            let message = format!("Node {} status is now: {NODE_NOT_READY}", key.key.name);
+            let about = (&kind::NODE, &node.metadata);
+            plan.actions.push(Action::Record(Event::warning(about, COMPONENT, NODE_NOT_READY, message)));
+        }
+        plan.actions.push(Action::status(&kind::NODE, &node.metadata, json!({ "conditions": conditions })));
+        // The taints follow the conditions when these are there.
+        return plan;
+    }
+    let wanted = taints(node, context.now);
+    if wanted != node.spec.taints {
+        plan.actions.push(Action::patch(
+            &kind::NODE,
+            &node.metadata,
+            json!({ "spec": { "taints": wanted } }),
+        ));
+        return plan;
+    }
+    for pod in world.pods_on(&key.key.name) {
+        mark(node, pod, context.now, &mut plan);
+        evict(node, pod, context, &mut plan);
+    }
+    plan
+}
+
+fn ready_status(node: &Node) -> &str {
+    node.status.conditions.iter().find(|c| c.type_ == "Ready").map_or("", |c| c.status.as_str())
+}
+
+/// Until when the last word of the node counts, milliseconds since the epoch. After a start of the control plane every
+/// node has the whole time again: nobody could renew while it was down.
+fn heard_until_ms(node: &Node, world: &World, context: &Context) -> i64 {
+    let lease = world.get::<Lease>(&ObjectKey::namespaced(LEASES, node.metadata.name.clone()));
+    let renewed = lease.and_then(|lease| time_of(lease.spec.renew_time.as_deref()));
+    let created = time_of(node.metadata.creation_timestamp.as_deref());
+    let heard = [renewed, created, context.settings.leading_since].into_iter().flatten().max();
+    let lasts_ms = i64::from(context.settings.node_lease_seconds) * 1000;
+    heard.map_or(i64::MAX, |heard| heard.as_millisecond().saturating_add(lasts_ms))
+}
+
+/// The conditions as they must be set, if they must: unknown when nothing is heard, and back when something is again.
+fn judge(node: &Node, heard: bool, now: Timestamp) -> Option<Vec<Condition>> {
+    let mut conditions = node.status.conditions.clone();
+    let mut changed = false;
+    if heard {
+        // The agent renews its Lease only while it works; its next report replaces this.
+        for condition_ in node.status.conditions.iter().filter(|c| c.reason == UNHEARD) {
+            let (status, reason) =
+                if condition_.type_ == "Ready" { ("True", "AgentReady") } else { ("False", "AgentHeard") };
+            let again = condition(&condition_.type_, status, reason, "the agent renews its Lease again");
+            changed |= set_condition(&mut conditions, again, now);
+        }
+    } else {
+        let types = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+        for type_ in types {
+            let known = node.status.conditions.iter().find(|c| c.type_ == type_);
+            if known.is_none() && type_ != "Ready" {
+                continue;
+            }
+            if known.is_some_and(|c| c.status == "Unknown") {
+                continue;
+            }
+            let unknown =
+                condition(type_, "Unknown", UNHEARD, "the agent stopped reporting the node's status");
+            changed |= set_condition(&mut conditions, unknown, now);
+        }
+    }
+    changed.then_some(conditions)
+}
+
+/// The taints the node must have: its own, and those that follow from its conditions and its cordon.
+fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
+    let ready = ready_status(node);
+    let following = match ready {
+        "True" => None,
+        "Unknown" => Some(UNREACHABLE),
+        _ => Some(NOT_READY),
+    };
+    let mut wanted: BTreeMap<(&str, &str), ()> = BTreeMap::new();
+    if let Some(key) = following {
+        wanted.insert((key, "NoSchedule"), ());
+        wanted.insert((key, "NoExecute"), ());
+    }
+    if node.spec.unschedulable {
+        wanted.insert((UNSCHEDULABLE, "NoSchedule"), ());
+    }
+    let mut taints: Vec<Taint> = Vec::new();
+    for taint in &node.spec.taints {
+        let ours = [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str());
+        let kept = wanted.remove(&(taint.key.as_str(), taint.effect.as_str())).is_some();
+        if !ours || kept {
+            taints.push(taint.clone());
+        }
+    }
+    for (key, effect) in wanted.into_keys() {
+        taints.push(Taint {
+            key: key.to_owned(),
+            effect: effect.to_owned(),
+            time_added: Some(seconds(now)),
+            ..Taint::default()
+        });
+    }
+    taints
+}
+
+/// A Pod on a node that is not heard of is not ready, so that no Service leads to it; and ready again when the node is.
+fn mark(node: &Node, pod: &Pod, now: Timestamp, plan: &mut Plan) {
+    let conditions = &pod.status.conditions;
+    let new = match ready_status(node) {
+        "Unknown" if pod.status.has("Ready") => {
+            condition("Ready", "False", NODE_NOT_READY, "nothing is heard of the Pod's node")
+        }
+        "True" if pod.status.has("ContainersReady") => {
+            let ours = conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "False" && c.reason == NODE_NOT_READY);
+            if !ours {
+                return;
+            }
+            condition("Ready", "True", "", "")
+        }
+        _ => return,
+    };
+    let mut conditions = conditions.clone();
+    if set_condition(&mut conditions, new, now) {
+        plan.actions.push(Action::status(&kind::POD, &pod.metadata, json!({ "conditions": conditions })));
+    }
+}
+
+/// Deletes a Pod whose time to bear the node's `NoExecute` taints is over.
+fn evict(node: &Node, pod: &Pod, context: &Context, plan: &mut Plan) {
+    if pod.metadata.is_terminating() || pod.status.is_finished() {
+        return;
+    }
+    let leaves = node.spec.taints.iter().filter(|taint| taint.effect == "NoExecute");
+    let Some(at_ms) = leaves.filter_map(|taint| leaves_at_ms(pod, taint, context)).min() else { return };
+    let now_ms = context.now.as_millisecond();
+    if at_ms > now_ms {
+        plan.requeue(u64::try_from(at_ms - now_ms).unwrap_or(0));
+        return;
+    }
+    let message = format!("Marking for deletion Pod {}/{}", pod.metadata.namespace, pod.metadata.name);
+    let about = (&kind::POD, &pod.metadata);
+    plan.actions.push(Action::Record(Event::normal(
+        about,
+        "taint-eviction-controller",
+        "TaintManagerEviction",
+        message,
+    )));
+    plan.actions.push(Action::delete(&kind::POD, &pod.metadata));
+}
+
+/// When a Pod has to leave because of a taint, milliseconds since the epoch; none: never.
+fn leaves_at_ms(pod: &Pod, taint: &Taint, context: &Context) -> Option<i64> {
+    let tolerations = &pod.spec.tolerations;
+    let bears = tolerations.iter().filter(|toleration| {
+        (toleration.effect.is_empty() || toleration.effect == taint.effect)
+            && match toleration.operator.as_str() {
+                "Exists" => toleration.key.is_empty() || toleration.key == taint.key,
+                _ => toleration.key == taint.key && toleration.value == taint.value,
+            }
+    });
+    let bears: Vec<Option<i64>> = bears.map(|toleration| toleration.toleration_seconds).collect();
+    let implied = taint.key == NOT_READY || taint.key == UNREACHABLE;
+    let for_seconds = if bears.is_empty() {
+        // What admission gives every Pod elsewhere; a Pod that came without it has it all the same.
+        if implied { i64::from(context.settings.eviction_seconds) } else { 0 }
+    } else {
+        bears.into_iter().flatten().min()?
+    };
+    let since = time_of(taint.time_added.as_deref()).unwrap_or(context.now);
+    Some(since.as_millisecond().saturating_add(for_seconds.max(0).saturating_mul(1000)))
+}
+
+#[cfg(test)]
+mod tests;

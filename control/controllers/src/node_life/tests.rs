@@ -1,0 +1,141 @@
+//! Leases that run out and come back, taints, evictions.
+
+use serde_json::Value;
+use weft_api::object::Object;
+
+use super::*;
+use crate::settings::Settings;
+use crate::testing::{context, merge, now, object, perform, world};
+use crate::world::Change;
+
+fn node() -> Object {
+    object(json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1", "creationTimestamp": now(0).to_string() },
+        "status": { "conditions": [
+            { "type": "Ready", "status": "True", "reason": "AgentReady" },
+            { "type": "MemoryPressure", "status": "False" },
+        ] },
+    }))
+}
+
+fn lease(second: i64) -> Object {
+    object(json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "n1", "namespace": LEASES },
+        "spec": { "holderIdentity": "n1", "renewTime": now(second).to_string() },
+    }))
+}
+
+fn pod(name: &str, fields: Value) -> Object {
+    let mut value = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "default" },
+        "spec": { "nodeName": "n1" },
+        "status": { "phase": "Running", "conditions": [
+            { "type": "Ready", "status": "True" }, { "type": "ContainersReady", "status": "True" },
+        ] },
+    });
+    merge(&mut value, &fields);
+    object(value)
+}
+
+fn run(world: &World, second: i64) -> Plan {
+    plan(&LoopKey::new(&kind::NODE, ObjectKey::cluster("n1")), world, &context(&Settings::default(), second))
+}
+
+/// Runs until nothing is left to do.
+fn settle(world: &mut World, second: i64) -> Vec<Action> {
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let plan = run(world, second);
+        if plan.actions.is_empty() {
+            return all;
+        }
+        perform(world, &plan.actions, now(second));
+        all.extend(plan.actions);
+    }
+    panic!("never settles: {all:?}");
+}
+
+fn taints_of(world: &World) -> Vec<String> {
+    let node = world.get::<Node>(&ObjectKey::cluster("n1")).unwrap();
+    node.spec.taints.iter().map(|taint| format!("{}:{}", taint.key, taint.effect)).collect()
+}
+
+fn is_pod_ready(world: &World) -> bool {
+    world.all::<Pod>().next().unwrap().status.has("Ready")
+}
+
+#[test]
+fn a_lease_that_runs_out_and_comes_back() {
+    let mut world = world(&[node(), lease(10), pod("p", json!({}))]);
+    assert_eq!(run(&world, 20), Plan { actions: vec![], requeue_after_ms: Some(30_000) });
+
+    let actions = settle(&mut world, 50);
+    assert!(actions.iter().any(|a| matches!(a, Action::Record(e) if e.reason == "NodeNotReady")));
+    let node = world.get::<Node>(&ObjectKey::cluster("n1")).unwrap();
+    assert!(node.status.conditions.iter().all(|c| c.status == "Unknown" && c.reason == UNHEARD));
+    assert_eq!(taints_of(&world), [format!("{UNREACHABLE}:NoExecute"), format!("{UNREACHABLE}:NoSchedule")]);
+    assert!(!is_pod_ready(&world), "no Service leads there");
+
+    let applied = world.apply(Change::put(lease(100), 99));
+    assert_eq!(keys(&applied, &world).len(), 1);
+    settle(&mut world, 101);
+    assert_eq!(taints_of(&world), [""; 0]);
+    assert_eq!(ready_status(world.get::<Node>(&ObjectKey::cluster("n1")).unwrap()), "True");
+    assert!(is_pod_ready(&world));
+    let applied = world.apply(Change::put(lease(110), 120));
+    assert!(keys(&applied, &world).is_empty(), "a renewal in time is no work");
+}
+
+#[test]
+fn a_control_plane_that_was_away_gives_every_node_its_time() {
+    let world = world(&[node(), lease(10)]);
+    let settings = Settings { leading_since: Some(now(1000)), ..Settings::default() };
+    let key = LoopKey::new(&kind::NODE, ObjectKey::cluster("n1"));
+    assert_eq!(plan(&key, &world, &context(&settings, 1001)).actions, []);
+    assert_ne!(plan(&key, &world, &context(&settings, 1041)).actions, []);
+}
+
+#[test]
+fn pods_leave_an_unreachable_node_when_their_time_is_over() {
+    let bears = |key: &str, seconds: Value| {
+        json!({ "spec": { "tolerations": [
+            { "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds },
+        ] } })
+    };
+    let mut world = world(&[
+        node(),
+        lease(10),
+        pod("default", json!({})),
+        pod("for-ever", bears(UNREACHABLE, Value::Null)),
+        pod("short", bears(UNREACHABLE, json!(5))),
+    ]);
+    settle(&mut world, 50);
+    assert_eq!(run(&world, 51).requeue_after_ms, Some(4_000));
+    let deleted = |actions: &[Action]| -> Vec<String> {
+        let names = actions.iter().filter_map(|a| match a {
+            Action::Delete { key, .. } => Some(key.name.clone()),
+            _ => None,
+        });
+        names.collect()
+    };
+    assert_eq!(deleted(&settle(&mut world, 55)), ["short"]);
+    assert_eq!(run(&world, 56).requeue_after_ms, Some(294_000));
+    assert_eq!(deleted(&settle(&mut world, 350)), ["default"]);
+    assert_eq!(run(&world, 10_000), Plan::none());
+}
+
+#[test]
+fn an_unready_node_and_a_cordon_have_their_own_taints_and_others_are_kept() {
+    let mut value: Value = serde_json::from_slice(&node().json).unwrap();
+    value["status"]["conditions"][0]["status"] = json!("False");
+    value["spec"] = json!({ "unschedulable": true, "taints": [{ "key": "gpu", "effect": "NoSchedule" }] });
+    let mut world = world(&[object(value), lease(10)]);
+    settle(&mut world, 11);
+    let expected = [
+        "gpu:NoSchedule".to_owned(),
+        format!("{NOT_READY}:NoExecute"),
+        format!("{NOT_READY}:NoSchedule"),
+        format!("{UNSCHEDULABLE}:NoSchedule"),
+    ];
+    assert_eq!(taints_of(&world), expected);
+}
