@@ -28,24 +28,24 @@ use weft_dataplane_abi::service::{Service, ServiceKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
-pub const NEXT: u32 = u32::MAX;
-pub const DROP: u32 = 2;
-pub const REDIRECT: u32 = 7;
+pub(crate) const NEXT: u32 = u32::MAX;
+pub(crate) const DROP: u32 = 2;
+pub(crate) const REDIRECT: u32 = 7;
 
 /// This node, the other one, and who lives there. Pod A's interface is the loopback device: the only one that a test
 /// run accepts without a device of its own.
-pub const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
-pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 2);
-pub const OVERLAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
-pub const POD_A: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 5);
-pub const POD_B: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 6);
-pub const POD_FAR: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 7);
-pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
-pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
-pub const POD_A_IFINDEX: u32 = 1;
+pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
+pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 2);
+pub(crate) const OVERLAY: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 1);
+pub(crate) const POD_A: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 5);
+pub(crate) const POD_B: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 6);
+pub(crate) const POD_FAR: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 7);
+pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+pub(crate) const POD_A_IFINDEX: u32 = 1;
 
 /// The object under test: `WEFT_EBPF_OBJECT`, or where `cargo xtask build-ebpf` puts it.
-pub fn object() -> Vec<u8> {
+pub(crate) fn object() -> Vec<u8> {
     let path = std::env::var_os("WEFT_EBPF_OBJECT").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf/weft-bpf"),
         PathBuf::from,
@@ -58,13 +58,13 @@ pub fn object() -> Vec<u8> {
     })
 }
 
-pub struct Bench {
-    pub ebpf: Ebpf,
+pub(crate) struct Bench {
+    pub(crate) ebpf: Ebpf,
 }
 
 impl Bench {
     /// All programs in the kernel, with this node's furniture in the tables.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut bench = Self { ebpf: load() };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
@@ -79,7 +79,7 @@ impl Bench {
         bench
     }
 
-    pub fn configure(&mut self, flags: u32) {
+    pub(crate) fn configure(&mut self, flags: u32) {
         let config = Config {
             layout: LAYOUT,
             flags,
@@ -98,16 +98,16 @@ impl Bench {
         self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
     }
 
-    pub fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
+    pub(crate) fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
         let row = Endpoint { ifindex, mac, gateway_mac: [2, 0, 0, 0, 1, 1], ..Endpoint::default() };
         self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address), &row);
     }
 
-    pub fn node(&mut self, address: Ipv4Addr, row: Node) {
+    pub(crate) fn node(&mut self, address: Ipv4Addr, row: Node) {
         self.put::<_, _, 16, 8>("nodes", &Address::v4(address), &row);
     }
 
-    pub fn route(&mut self, prefix: Ipv4Addr, bits: u32, kind: u32, tunnel: Option<Ipv4Addr>) {
+    pub(crate) fn route(&mut self, prefix: Ipv4Addr, bits: u32, kind: u32, tunnel: Option<Ipv4Addr>) {
         let row = Route { kind, node_index: 0, tunnel: tunnel.map_or(Address::ZERO, Address::v4) };
         let map = self.ebpf.map_mut("routes").expect("the map routes");
         let mut map: LpmTrie<&mut MapData, [u8; 16], [u8; size_of::<Route>()]> =
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     /// A Service with these backends; each slot's backend has the number `id * 10 + index`.
-    pub fn service(&mut self, key: ServiceKey, id: u32, backends: &[(Ipv4Addr, u16)]) {
+    pub(crate) fn service(&mut self, key: ServiceKey, id: u32, backends: &[(Ipv4Addr, u16)]) {
         for (index, (address, port)) in (0u32..).zip(backends) {
             self.backend(id * 10 + index, *address, *port, 1);
             let slot = SlotKey { service_id: id, index };
@@ -127,7 +127,7 @@ impl Bench {
         self.put::<_, _, 20, 16>("services", &key, &row);
     }
 
-    pub fn backend(&mut self, id: u32, address: Ipv4Addr, port: u16, generation: u32) {
+    pub(crate) fn backend(&mut self, id: u32, address: Ipv4Addr, port: u16, generation: u32) {
         let row = Backend {
             address: Address::v4(address),
             port: Be16::new(port),
@@ -139,12 +139,12 @@ impl Bench {
     }
 
     /// Sends one packet through a program: what it returned, and the packet after it.
-    pub fn send(&mut self, hook: Hook, packet: &[u8]) -> (u32, Vec<u8>) {
+    pub(crate) fn send(&mut self, hook: Hook, packet: &[u8]) -> (u32, Vec<u8>) {
         self.send_often(hook, packet, 1).0
     }
 
     /// The same, often; also how long one took on average.
-    pub fn send_often(&mut self, hook: Hook, packet: &[u8], repeat: u32) -> ((u32, Vec<u8>), Duration) {
+    pub(crate) fn send_often(&mut self, hook: Hook, packet: &[u8], repeat: u32) -> ((u32, Vec<u8>), Duration) {
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(hook.text()).expect("the program").try_into().expect("a tc program");
         let mut out = vec![0; packet.len() + 64];
@@ -157,7 +157,7 @@ impl Bench {
         ((result.return_value, out), result.duration)
     }
 
-    pub fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
+    pub(crate) fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
         let map = self.ebpf.map("flows").expect("the map flows");
         let map: HashMap<&MapData, [u8; 40], [u8; size_of::<Flow>()]> =
             HashMap::try_from(map).expect("a hash");
@@ -165,11 +165,11 @@ impl Bench {
         Some(Flow::read_from_bytes(&bytes).expect("a flow"))
     }
 
-    pub fn set_flow(&mut self, tuple: &Tuple, flow: &Flow) {
+    pub(crate) fn set_flow(&mut self, tuple: &Tuple, flow: &Flow) {
         self.put::<_, _, 40, { size_of::<Flow>() }>("flows", tuple, flow);
     }
 
-    pub fn counter(&mut self, counter: Counter) -> u64 {
+    pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
         let map: PerCpuArray<&MapData, u64> =
             PerCpuArray::try_from(self.ebpf.map("counters").expect("the map counters"))
                 .expect("a per-CPU array");
@@ -177,7 +177,7 @@ impl Bench {
     }
 
     /// All events since the last call.
-    pub fn events(&mut self) -> Vec<FlowEvent> {
+    pub(crate) fn events(&mut self) -> Vec<FlowEvent> {
         let mut ring =
             RingBuf::try_from(self.ebpf.map_mut("events").expect("the map events")).expect("a ring");
         let mut events = Vec::new();
@@ -212,7 +212,7 @@ fn bytes_of<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
 }
 
 /// The object with small tables, every program verified.
-pub fn load() -> Ebpf {
+pub(crate) fn load() -> Ebpf {
     let mut loader = EbpfLoader::new();
     for spec in MAPS.iter().filter(|spec| spec.sized_by_setting) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
