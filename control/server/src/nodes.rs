@@ -112,21 +112,12 @@ impl Nodes {
     /// # Errors
     /// The node has no session, or does not open the stream.
     pub(crate) async fn agent(&self, node: &str) -> Result<ByteStream, DialError> {
-        self.open(node, To::Agent(Agent {})).await
-    }
-
-    /// A TCP connection to an address as a node sees it.
-    ///
-    /// # Errors
-    /// As [`Nodes::agent`].
-    pub(crate) async fn dial(&self, node: &str, address: String) -> Result<ByteStream, DialError> {
-        self.open(node, To::Dial(address)).await
-    }
-
-    async fn open(&self, node: &str, to: To) -> Result<ByteStream, DialError> {
         let opener = self.lock().get(node).map(|c| c.opener.clone());
         let opener = opener.ok_or_else(|| DialError::NotConnected(node.to_owned()))?;
-        opener.open(to).await.map_err(|source| DialError::Open { node: node.to_owned(), source })
+        opener
+            .open(To::Agent(Agent {}))
+            .await
+            .map_err(|source| DialError::Open { node: node.to_owned(), source })
     }
 
     fn cluster(&self) -> Cluster {

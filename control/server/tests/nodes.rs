@@ -1,29 +1,323 @@
 //! A node's whole life with a real server, the agent's end played by `weft-link`'s own client: join, register, state,
-//! reports, tokens, logs and exec.
+//! reports, tokens, logs, exec and the agent's own API.
 
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "support/server.rs"]
 mod server;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::Method;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use server::{BINARY, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use weft_link::join::Token;
 use weft_link::message::state_frame::Frame;
 use weft_link::message::{
-    Heartbeat, Hello, PodStatus, PROTOCOL, PROTOCOL_OLDEST, StatusFrame, TokenRequest, open::To, request, status_frame,
+    Heartbeat, Hello, PodStatus, StatusFrame, TokenRequest, request, resource, status_frame,
 };
-use weft_link::session::{self, AgentSession, NodeIdentity};
+use weft_link::session::{self, AgentSession, NodeIdentity, OpenAcceptor, key_and_csr};
 
-fn token(server: &Server) -> String {
-    let output = Command::new(BINARY).args(["token", "create", "--data-dir"]).arg(&server.dir).output().unwrap();
+fn token(server: &Server, ttl: &str) -> Token {
+    let output = Command::new(BINARY)
+        .args(["token", "create", "--ttl", ttl, "--data-dir"])
+        .arg(&server.dir)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+async fn join(server: &Server, node: &str) -> NodeIdentity {
+    let key = key_and_csr(node).unwrap();
+    let answer = session::join(server.link, &token(server, "1h"), node, &key.csr_pem).await.unwrap();
+    NodeIdentity::from_pem(&answer.certificate_pem, &key.key_pem, &answer.ca_pem).unwrap()
+}
+
+async fn connect(server: &Server, identity: &NodeIdentity, node: &str) -> AgentSession {
+    let node_json = json!({ "metadata": { "labels": { "a": "b" } }, "status": {
+        "capacity": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+        "allocatable": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+        "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } });
+    let hello = Hello { node: node.into(), node_json: node_json.to_string().into(), ..Hello::default() };
+    session::connect(server.link, identity, hello).await.unwrap()
+}
+
+async fn report(session: &mut AgentSession, frame: status_frame::Frame) {
+    session.status.send(&StatusFrame { frame: Some(frame) }).await.unwrap();
+}
+
+async fn ready(session: &mut AgentSession) {
+    let status = json!({ "capacity": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+        "allocatable": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+        "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
+        "conditions": [{ "type": "Ready", "status": "True", "reason": "AgentReady" }] });
+    report(session, status_frame::Frame::Node(status.to_string().into())).await;
+    report(session, status_frame::Frame::Heartbeat(Heartbeat {})).await;
+}
+
+/// Reads state until a committed view satisfies `holds`; answers the view.
+async fn view(
+    session: &mut AgentSession,
+    view: &mut BTreeMap<String, resource::Body>,
+    holds: impl Fn(&BTreeMap<String, resource::Body>) -> bool,
+) {
+    let read = async {
+        loop {
+            match session.state.next().await.unwrap().expect("state").frame {
+                Some(Frame::Begin(_)) => view.clear(),
+                Some(Frame::Put(resource)) => {
+                    drop(view.insert(resource.name, resource.body.expect("a body")))
+                }
+                Some(Frame::Remove(name)) => drop(view.remove(&name)),
+                Some(Frame::Commit(_)) if holds(view) => return,
+                _ => {}
+            }
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(10), read).await.is_err() {
+        panic!("the view never was as wanted: {:?}", view.keys().collect::<Vec<_>>());
+    }
+}
+
+fn pod_object() -> Value {
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+        "spec": { "containers": [{ "name": "c", "image": "web:1" }] } })
+}
+
+const POD: &str = "/api/v1/namespaces/default/pods/web";
+
+/// Brings up a node with a Pod on it that is said to run; answers the Pod.
+async fn running_pod(server: &Server, session: &mut AgentSession) -> Value {
+    ready(session).await;
+    let mut admin = server.admin().await;
+    let (code, pod) = admin.post("/api/v1/namespaces/default/pods", pod_object()).await;
+    assert_eq!(code, 201, "{pod}");
+    let mut known = BTreeMap::new();
+    view(session, &mut known, |v| {
+        v.contains_key("object/Pod/default/web")
+            && v.contains_key("object/ConfigMap/default/kube-root-ca.crt")
+    })
+    .await;
+    let bound = admin.until(POD, |_, v| v["spec"]["nodeName"] == "node-1").await;
+    let status = json!({ "phase": "Running", "podIP": "10.244.0.5", "podIPs": [{ "ip": "10.244.0.5" }],
+        "conditions": [{ "type": "Ready", "status": "True" }] });
+    let uid = bound["metadata"]["uid"].as_str().unwrap().to_owned();
+    let told = PodStatus {
+        namespace: "default".into(),
+        name: "web".into(),
+        uid,
+        json: status.to_string().into(),
+        gone: false,
+    };
+    report(session, status_frame::Frame::Pod(told)).await;
+    admin.until(POD, |_, v| v["status"]["phase"] == "Running").await
+}
+
+#[tokio::test]
+async fn a_node_joins_takes_a_pod_and_gives_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let identity = join(&server, "node-1").await;
+    let mut session = connect(&server, &identity, "node-1").await;
+    let cluster = session.welcome.cluster.clone().unwrap();
+    assert_eq!(cluster.dns_ips, ["10.96.0.10"]);
+    let pod = running_pod(&server, &mut session).await;
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|c| c["type"] == "PodScheduled"), "the scheduler's condition stays");
+    let mut admin = server.admin().await;
+    let node = admin.until("/api/v1/nodes/node-1", |_, v| v["spec"]["podCIDR"].is_string()).await;
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "node-1");
+    admin
+        .until("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-1", |c, _| c == 200)
+        .await;
+
+    let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+    let asked = TokenRequest {
+        namespace: "default".into(),
+        service_account: "default".into(),
+        pod: "web".into(),
+        pod_uid: uid.clone(),
+        ..TokenRequest::default()
+    };
+    let answer = session.requester.request(request::Body::Token(asked.clone())).await.unwrap();
+    let mut in_pod = server.client(None, Some(answer.text)).await;
+    assert_eq!(in_pod.get("/api").await.0, 200);
+    let other = TokenRequest { service_account: "robot".into(), ..asked };
+    assert!(session.requester.request(request::Body::Token(other)).await.is_err());
+
+    let (code, deleted) = admin.call(Method::DELETE, POD, None).await;
+    assert_eq!(code, 200);
+    assert_eq!(deleted["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert_eq!(admin.get(POD).await.0, 200, "until the agent says that nothing is left");
+    let gone =
+        PodStatus { namespace: "default".into(), name: "web".into(), uid, json: Bytes::new(), gone: true };
+    report(&mut session, status_frame::Frame::Pod(gone)).await;
+    admin.until(POD, |code, _| code == 404).await;
+    assert_eq!(in_pod.get("/api").await.0, 401, "the token ends with its Pod");
+}
+
+#[tokio::test]
+async fn a_broken_link_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let identity = join(&server, "node-1").await;
+    let mut session = connect(&server, &identity, "node-1").await;
+    ready(&mut session).await;
+    let mut known = BTreeMap::new();
+    view(&mut session, &mut known, |v| v.contains_key("service/default/kubernetes")).await;
+    let position = session.welcome.position.clone();
+    session.link.close("gone for a moment");
+    let mut admin = server.admin().await;
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "new" },
+        "spec": { "ports": [{ "port": 80 }] } });
+    assert_eq!(admin.post("/api/v1/namespaces/default/services", service).await.0, 201);
+    // What the node has seen by now is at least what a later, unresumed session begins with.
+    let fresh = connect(&server, &identity, "node-1").await;
+    let newer = fresh.welcome.position.clone();
+    fresh.link.close("again");
+    assert!(newer.as_ref().unwrap().revision >= position.unwrap().revision);
+    let hello = Hello { node: "node-1".into(), resume: newer, ..Hello::default() };
+    let resumed = session::connect(server.link, &identity, hello).await.unwrap();
+    assert!(resumed.welcome.resumed);
+}
+
+#[tokio::test]
+async fn who_has_no_good_token_stays_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let key = key_and_csr("node-1").unwrap();
+    let good = token(&server, "1h");
+    let unknown = Token { secret: [0; 16], ..good.clone() };
+    let refused = session::join(server.link, &unknown, "node-1", &key.csr_pem).await.unwrap_err();
+    assert!(refused.to_string().contains("not known"), "{refused}");
+    let short = token(&server, "1s");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let refused = session::join(server.link, &short, "node-1", &key.csr_pem).await.unwrap_err();
+    assert!(refused.to_string().contains("expired"), "{refused}");
+    let foreign = Token { ca_sha256: [0; 32], ..good.clone() };
+    assert!(session::join(server.link, &foreign, "node-1", &key.csr_pem).await.is_err());
+    assert!(session::join(server.link, &good, "node 1", &key.csr_pem).await.is_err());
+    // A node's certificate is no admin's.
+    let mut admin = server.admin().await;
+    let answer = session::join(server.link, &good, "node-1", &key.csr_pem).await.unwrap();
+    use rustls_pki_types::pem::PemObject;
+    let certificate =
+        rustls_pki_types::CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes()).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.key_pem.as_bytes()).unwrap();
+    let mut node = server.client(Some((certificate, key)), None).await;
+    assert_eq!(node.get("/api/v1/secrets").await.0, 403);
+    assert_eq!(node.get("/api/v1/nodes/node-2").await.0, 403);
+    assert_eq!(admin.get("/api/v1/nodes/node-1").await.0, 404, "joined, not yet connected");
+}
+
+/// The agent's HTTP API, as far as these tests ask it.
+async fn agent(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let text = |text: String| Response::new(Full::from(text));
+    if path == "/containerLogs/default/web/c" {
+        return Ok(text(format!("line {}\n", request.uri().query().unwrap_or(""))));
+    }
+    if path.starts_with("/agent/v1/") {
+        return Ok(text(format!("{} {path} {}", request.method(), request.uri().query().unwrap_or(""))));
+    }
+    if path != "/exec/default/web/c" || request.uri().query().is_some_and(|q| q.contains("nothing")) {
+        let status = json!({ "kind": "Status", "message": "no such command", "code": 400 });
+        let mut response = text(status.to_string());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(response);
+    }
+    tokio::spawn(async move {
+        let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        // Echoes channel 0 on channel 1 until it is closed, then says success.
+        loop {
+            let channel = stream.read_u8().await.unwrap();
+            let length = stream.read_u32().await.unwrap();
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await.unwrap();
+            let (channel, payload) = match channel {
+                0 => (1, payload),
+                255 => (3, br#"{"metadata":{},"status":"Success"}"#.to_vec()),
+                _ => continue,
+            };
+            stream.write_u8(channel).await.unwrap();
+            stream.write_u32(payload.len() as u32).await.unwrap();
+            stream.write_all(&payload).await.unwrap();
+            stream.flush().await.unwrap();
+            if channel == 3 {
+                return;
+            }
+        }
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert("upgrade", http::HeaderValue::from_static("weft-channel/1"));
+    response.headers_mut().insert("connection", http::HeaderValue::from_static("Upgrade"));
+    Ok(response)
+}
+
+async fn serve_agent(mut opens: OpenAcceptor) {
+    while let Some(attempt) = opens.next().await {
+        tokio::spawn(async move {
+            let stream = attempt.accept().await.unwrap();
+            let service = hyper::service::service_fn(agent);
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn logs_exec_and_the_agents_own_api_go_through_the_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let identity = join(&server, "node-1").await;
+    let mut session = connect(&server, &identity, "node-1").await;
+    running_pod(&server, &mut session).await;
+    tokio::spawn(serve_agent(session.opens));
+    let mut admin = server.admin().await;
+    let (code, log) = admin.get(&format!("{POD}/log?follow=true&tailLines=3")).await;
+    assert_eq!((code, log.as_str()), (200, Some("line follow=true&tailLines=3\n")));
+    assert_eq!(admin.get(&format!("{POD}/log?container=none")).await.0, 400);
+    let proxy = "/api/v1/nodes/node-1/proxy";
+    let (code, text) = admin.post(&format!("{proxy}/agent/v1/images?a=b"), json!({})).await;
+    assert_eq!((code, text.as_str()), (200, Some("POST /agent/v1/images a=b")));
+    assert_eq!(admin.get(&format!("{proxy}/containerLogs/default/web/c")).await.0, 404);
+
+    let upgrade = |path: String| {
+        let headers = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "yeM6fLUxCs85HY7sEfGWOg=="),
+            ("sec-websocket-protocol", "v5.channel.k8s.io"),
+        ];
+        let server = &server;
+        async move { server.admin().await.open(Method::GET, &path, &headers, Vec::new()).await }
+    };
+    let refused = upgrade(format!("{POD}/exec?command=nothing&stdout=true")).await;
+    assert_eq!(refused.status(), 400);
+    let response = upgrade(format!("{POD}/exec?command=cat&stdin=true&stdout=true")).await;
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().into_data(), Bytes::from_static(b"\x01hello"));
+    socket.send(Message::Binary(Bytes::from_static(&[255, 0]))).await.unwrap();
+    let ended = socket.next().await.unwrap().unwrap().into_data();
+    assert_eq!(ended[0], 3);
+    assert!(ended.ends_with(br#""status":"Success"}"#));
 }
