@@ -1,3 +1,89 @@
-//! weft-agent: the node's agent.
+//! `weft-agent`: the node's agent. Parses, assembles, runs, drains.
 
-fn main() {}
+mod agent;
+mod api;
+mod assemble;
+mod config;
+mod disk;
+mod dns;
+mod flow_event;
+mod flows;
+mod identity;
+mod ipam;
+mod join;
+mod knowledge;
+mod link;
+mod machine;
+mod network;
+mod node_status;
+mod observe;
+mod outbox;
+mod resolve;
+mod round;
+mod socket;
+mod translate;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a configuration that is not valid (sysexits' EX_USAGE).
+const EXIT_USAGE: u8 = 64;
+
+/// Runs this node's Pods and connects them.
+#[derive(Parser)]
+#[command(name = "weft-agent", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent; ends at SIGTERM, and leaves Pods and connections as they are
+    Run(Box<config::Raw>),
+    /// Write a container's log; the shim starts this
+    #[command(hide = true, trailing_var_arg = true)]
+    LogWriter {
+        #[arg(allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::LogWriter { arguments } => weft_runtime::log_writer_main(arguments.into_iter()),
+        Command::Run(raw) => match configure(*raw) {
+            Ok(config) => run(config),
+            Err(error) => {
+                eprintln!("weft-agent: {}", api::answer::chain(&*error));
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
+    }
+}
+
+fn configure(raw: config::Raw) -> Result<config::Config, Box<dyn std::error::Error>> {
+    let host_name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    let machine = config::Machine { host_name, program: std::env::current_exe()? };
+    Ok(raw.validate(&machine)?)
+}
+
+#[tokio::main]
+async fn run(config: config::Config) -> ExitCode {
+    log_to_stderr(config.log_json);
+    match assemble::run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log_to_stderr(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.init() }
+}

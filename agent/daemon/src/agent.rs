@@ -1,0 +1,23 @@
+//! The running agent: its parts, shared by everything that answers for the node.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use weft_dataplane::Dataplane;
+use weft_runtime::Runtime;
+
+use crate::config::Config;
+use crate::flows::Flows;
+use crate::knowledge::Knowledge;
+use crate::outbox::Outbox;
+
+/// All parts of a started agent.
+pub(crate) struct Agent {
+    pub(crate) config: Config,
+    pub(crate) knowledge: Arc<Knowledge>,
+    pub(crate) runtime: Runtime,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) flows: Arc<Flows>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) linked: Arc<AtomicBool>,
+}

@@ -1,0 +1,123 @@
+//! The node itself: status, Services, Pods, settings.
+
+use std::sync::atomic::Ordering;
+
+use http::Response;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use weft_api::view::Pod;
+use weft_dataplane::ServiceEntry;
+use weft_dataplane::desired::Protocol;
+
+use super::answer::{self, Body, Refusal};
+use crate::agent::Agent;
+
+/// Largest body of a settings change, bytes.
+const SETTINGS_BYTES_MAX: usize = 16 << 10;
+
+/// One Pod.
+#[derive(Serialize)]
+pub(crate) struct PodRow {
+    namespace: String,
+    name: String,
+    phase: String,
+    ips: Vec<String>,
+    interface: String,
+    uid: String,
+}
+
+/// What an operator asks first.
+pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
+    let dataplane = agent.dataplane.status().await.map_err(|error| Refusal::failed(&error))?;
+    let (flows, overwritten) = agent.flows.fill();
+    answer::json(&json!({
+        "node": agent.config.node_name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "link": {
+            "control": agent.config.control,
+            "connected": agent.linked.load(Ordering::Acquire),
+            "viewComplete": agent.knowledge.is_complete(),
+            "eventsLost": agent.outbox.events_lost(),
+        },
+        "dataplane": dataplane,
+        "flows": { "kept": flows, "overwritten": overwritten },
+        "images": agent.runtime.images().len(),
+        "pods": agent.knowledge.view().objects("Pod").count(),
+    }))
+}
+
+/// One Service port of the live maps, as agentctl prints it.
+#[derive(Serialize)]
+struct ServiceRow {
+    service: String,
+    frontend: String,
+    protocol: String,
+    kind: &'static str,
+    backends: Vec<String>,
+}
+
+/// The live maps' Services.
+pub(crate) async fn services(agent: &Agent) -> Result<Response<Body>, Refusal> {
+    let services = agent.dataplane.services().await.map_err(|error| Refusal::failed(&error))?;
+    let mut rows: Vec<ServiceRow> = services.into_iter().map(service_row).collect();
+    rows.sort_by(|a, b| (&a.service, &a.frontend, &a.protocol).cmp(&(&b.service, &b.frontend, &b.protocol)));
+    answer::json(&rows)
+}
+
+fn service_row(entry: ServiceEntry) -> ServiceRow {
+    ServiceRow {
+        service: format!("{}/{}", entry.namespace, entry.name),
+        frontend: if entry.node_port {
+            format!("*:{}", entry.port)
+        } else {
+            std::net::SocketAddr::new(entry.address, entry.port).to_string()
+        },
+        protocol: Protocol::of_number(entry.protocol)
+            .map_or_else(|| entry.protocol.to_string(), |p| p.to_string()),
+        kind: if entry.node_port { "NodePort" } else { "ClusterIP" },
+        backends: entry.backends.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The Pods of this node.
+pub(crate) async fn pods(agent: &Agent) -> Result<Response<Body>, Refusal> {
+    let links = agent.dataplane.known_pods().await.map_err(|error| Refusal::failed(&error))?;
+    let device = |uid: &str| links.iter().find(|link| link.uid == uid).map(|link| link.device.clone());
+    let view = agent.knowledge.view();
+    let rows: Vec<PodRow> = view
+        .objects("Pod")
+        .filter_map(|object| serde_json::from_slice::<Pod>(&object.json).ok())
+        .map(|pod| PodRow {
+            interface: device(&pod.metadata.uid).unwrap_or_default(),
+            namespace: pod.metadata.namespace,
+            name: pod.metadata.name,
+            phase: pod.status.phase,
+            ips: pod.status.pod_ips.into_iter().map(|ip| ip.ip).collect(),
+            uid: pod.metadata.uid,
+        })
+        .collect();
+    answer::json(&rows)
+}
+
+/// Changes settings of the running agent.
+pub(crate) async fn set(agent: &Agent, body: Incoming) -> Result<Response<Body>, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Settings {
+        socket_lb: Option<bool>,
+    }
+    let body = Limited::new(body, SETTINGS_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| Refusal::bad_request(format!("the settings cannot be read: {error}")))?
+        .to_bytes();
+    let settings: Settings =
+        serde_json::from_slice(&body).map_err(|error| Refusal::bad_request(format!("settings: {error}")))?;
+    if let Some(on) = settings.socket_lb {
+        agent.dataplane.set_socket_lb(on).await.map_err(|error| Refusal::failed(&error))?;
+        tracing::info!(on, "socket load balancing was switched");
+    }
+    answer::json(&json!({}))
+}

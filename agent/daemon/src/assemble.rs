@@ -1,0 +1,292 @@
+//! Puts the agent together, runs it, and lets go of it without stopping anything.
+
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use ipnet::IpNet;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use weft_dataplane::{Dataplane, desired};
+use weft_link::message::Cluster;
+use weft_link::receiver::{Change, Receiver};
+use weft_runtime::{Logger, Runtime};
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::flows::Flows;
+use crate::identity::Directory;
+use crate::knowledge::{Knowledge, addresses};
+use crate::link::Link;
+use crate::network::PodNetworks;
+use crate::node_status::{MachineFacts, Moment, registration, status};
+use crate::outbox::Outbox;
+use crate::round::{Round, take};
+use crate::{disk, join, machine, observe, socket};
+
+/// Committed changes that wait for their round.
+const CHANGES_MAX: usize = 16;
+/// How long a changed view may stay off the disk.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long the machine waits for its Pod ranges before it says so in its log, again and again.
+const RANGES_WAIT: Duration = Duration::from_secs(10);
+
+/// What must be known before anything can run.
+struct Essentials {
+    cluster: Cluster,
+    ranges: Vec<IpNet>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    // Fails when one is installed already, which is as well.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    make_private(&config.data_dir)?;
+    make_private(&config.run_dir)?;
+    let mut stop = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    tokio::select! {
+        ended = live(config) => ended,
+        _ = stop.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn live(config: Config) -> anyhow::Result<()> {
+    let directory = Directory::open(&config.data_dir)?;
+    let identity = join::ensure(&config, &directory).await?;
+    let node_addresses = node_addresses(&config).await?;
+    let facts = MachineFacts::read(&config.data_dir);
+    let (knowledge, requests) = Knowledge::new(config.resolv_conf.clone());
+    let knowledge = Arc::new(knowledge);
+    let outbox = Arc::new(Outbox::default());
+    let linked = Arc::new(AtomicBool::new(false));
+    let file = config.data_dir.join("view");
+    load_kept(&knowledge, &file);
+
+    let names: Vec<String> = knowledge.view().resources().map(|resource| resource.name.clone()).collect();
+    let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
+    let slot = Arc::new(OnceLock::new());
+    let link = Link {
+        receiver: Receiver::new(directory.pinned()?, names),
+        node_json: first_node(&config, &facts, &node_addresses),
+        config: config.clone(),
+        directory,
+        identity,
+        knowledge: knowledge.clone(),
+        outbox: outbox.clone(),
+        changes: sender,
+        requests,
+        agent: slot.clone(),
+        linked: linked.clone(),
+    };
+    let link = tokio::spawn(link.run());
+
+    let essentials = essentials(&config, &knowledge, &mut changes).await?;
+    let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
+    let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
+    let flows = Arc::new(Flows::new(config.flows_max));
+    let agent = Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, linked });
+    let listener = socket::bind(&agent.config.socket)
+        .with_context(|| format!("the socket {} cannot be bound", agent.config.socket.display()))?;
+    let _first = slot.set(agent.clone());
+    let tasks = [
+        tokio::spawn(socket::serve(agent.clone(), listener)),
+        tokio::spawn(observe::runtime(agent.clone())),
+        tokio::spawn(observe::flows(agent.clone())),
+        tokio::spawn(observe::node(agent.clone(), facts, node_addresses)),
+    ];
+    let records = crate::dns::start(&agent)?;
+    tracing::info!(node = agent.config.node_name, "the node runs");
+    let round = Round::new(agent, records, file);
+    round.whole().await;
+    rounds(&round, &mut changes).await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    link.abort();
+    Err(anyhow!("the link has ended"))
+}
+
+/// Carries changes as they come, and keeps the view on disk.
+async fn rounds(round: &Round, changes: &mut mpsc::Receiver<Change>) {
+    let mut dirty = true;
+    let mut keep = tokio::time::interval(KEEP_EVERY);
+    keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = changes.recv() => {
+                let Some(change) = change else { return };
+                round.change(change).await;
+                dirty = true;
+            }
+            _ = keep.tick(), if dirty => {
+                round.keep().await;
+                dirty = false;
+            }
+        }
+    }
+}
+
+fn make_private(path: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("{} cannot be made", path.display()))
+}
+
+fn load_kept(knowledge: &Knowledge, file: &Path) {
+    match disk::read(file) {
+        Ok(Some(kept)) => {
+            knowledge.set_cluster(kept.cluster);
+            let mut view = knowledge.view_mut();
+            kept.resources.into_iter().for_each(|resource| view.put(resource));
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(error = crate::api::answer::chain(&error), "the kept view is passed over");
+        }
+    }
+}
+
+/// The address that is given, or the one that packets to the control plane leave with.
+async fn node_addresses(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
+    if let Some(ip) = config.node_ip {
+        return Ok(vec![ip]);
+    }
+    let control = join::resolve(&config.control).await?;
+    let any: IpAddr = if control.is_ipv6() { [0u16; 8].into() } else { [0; 4].into() };
+    let socket = tokio::net::UdpSocket::bind((any, 0)).await.context("no UDP socket")?;
+    // Connecting a UDP socket sends nothing; it makes the kernel choose the source address.
+    socket.connect(control).await.with_context(|| format!("there is no route to {control}"))?;
+    Ok(vec![socket.local_addr().context("no source address")?.ip()])
+}
+
+fn first_node(config: &Config, facts: &MachineFacts, node_addresses: &[IpAddr]) -> Bytes {
+    let now = observe::now();
+    let moment = Moment {
+        node: &config.node_name,
+        addresses: node_addresses,
+        pods_max: config.pods_max,
+        not_ready: "the agent is starting",
+        now: &now,
+        changed: &now,
+        images: &[],
+    };
+    Bytes::from(registration(&config.node_name, &config.labels, status(facts, &moment)).to_string())
+}
+
+/// Waits for what must be known: from the kept view, or from the control plane.
+async fn essentials(
+    config: &Config,
+    knowledge: &Knowledge,
+    changes: &mut mpsc::Receiver<Change>,
+) -> anyhow::Result<Essentials> {
+    loop {
+        let ranges = own_ranges(config, knowledge);
+        if !ranges.is_empty() {
+            return Ok(Essentials { cluster: Cluster::clone(&knowledge.cluster()), ranges });
+        }
+        match tokio::time::timeout(RANGES_WAIT, changes.recv()).await {
+            Ok(Some(change)) => {
+                let full = change.full;
+                take(knowledge, change);
+                if full {
+                    knowledge.set_complete();
+                }
+            }
+            Ok(None) => return Err(anyhow!("the link has ended")),
+            Err(_) => tracing::warn!("waiting for this node's Pod ranges from the control plane"),
+        }
+    }
+}
+
+fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
+    knowledge
+        .view()
+        .peer(&config.node_name)
+        .map(|peer| peer.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect())
+        .unwrap_or_default()
+}
+
+fn networks(texts: &[String]) -> Vec<IpNet> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+async fn start_dataplane(
+    config: &Config,
+    essentials: &Essentials,
+    node_addresses: &[IpAddr],
+) -> anyhow::Result<Dataplane> {
+    let node = desired::Node {
+        name: config.node_name.clone(),
+        addresses: node_addresses.to_vec(),
+        pod_cidrs: essentials.ranges.clone(),
+    };
+    let cluster = &essentials.cluster;
+    let mut settings = weft_dataplane::Config::new(node, config.ebpf_object.clone());
+    settings.cluster_cidrs = networks(&cluster.pod_cidrs);
+    settings.service_cidrs = networks(&cluster.service_cidrs);
+    settings.answered_here = addresses(&cluster.dns_ips);
+    settings.bpffs_dir = config.bpffs.clone();
+    settings.state_dir = config.run_dir.join("dataplane");
+    settings.cgroup_path =
+        machine::cgroup_root(&config.cgroup_root).context("no cgroup for the socket hooks")?;
+    settings.uplink = config.uplink.clone();
+    if let Ok(port @ 1..) = u16::try_from(cluster.vxlan_port) {
+        settings.vxlan_port = port;
+    }
+    if let (Ok(first @ 1..), Ok(last)) =
+        (u16::try_from(cluster.node_port_first), u16::try_from(cluster.node_port_last))
+    {
+        settings.node_ports = (first, last);
+    }
+    settings.socket_lb = config.socket_lb;
+    Dataplane::start(settings).await.context("the dataplane does not start")
+}
+
+async fn start_runtime(
+    config: &Config,
+    knowledge: &Arc<Knowledge>,
+    dataplane: &Dataplane,
+    essentials: &Essentials,
+    node_addresses: &[IpAddr],
+) -> anyhow::Result<Runtime> {
+    let logger = Logger {
+        binary: std::env::current_exe().context("this program has no path")?,
+        argument: "log-writer".into(),
+    };
+    let mut settings = weft_runtime::Config::new(
+        &config.node_name,
+        config.data_dir.join("runtime"),
+        config.run_dir.join("runtime"),
+        logger,
+    );
+    settings.host_ips = node_addresses.to_vec();
+    settings.cgroup_parent = Path::new("/").join(&config.cgroup_root).join("weft-pods");
+    settings.namespace = shim_namespace(&config.run_dir);
+    settings.shim = config.shim.clone();
+    settings.oci_runtime = config.oci_runtime.clone();
+    settings.insecure_registries = config.insecure_registries.clone();
+    settings.pods_max = config.pods_max as usize;
+    let leases: PathBuf = config.data_dir.join("addresses.json");
+    let network = PodNetworks::open(
+        dataplane.clone(),
+        essentials.ranges.clone(),
+        node_addresses.to_vec(),
+        leases.clone(),
+    )
+    .with_context(|| format!("{} cannot be read", leases.display()))?;
+    Runtime::start(settings, Arc::new(network), knowledge.clone()).await.context("the runtime does not start")
+}
+
+/// A name for the shims' sockets that no other agent of this machine has: its run directory, in a name's letters.
+fn shim_namespace(run_dir: &Path) -> String {
+    let text: String =
+        run_dir.to_string_lossy().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    text.trim_matches('-').chars().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect()
+}

@@ -1,0 +1,296 @@
+//! Configuration twice: as it was typed, and as it is valid.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+
+/// As typed. Flags are stronger than the environment, and that than the file of `--config`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Raw {
+    /// Control plane's link, HOST:PORT [the file or the environment may say it instead]
+    #[arg(long, env = "WEFT_CONTROL", value_name = "HOST:PORT")]
+    control: Option<String>,
+    /// Join token, needed once; `weft-control token create` prints one
+    #[arg(long, env = "WEFT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// File that holds the join token
+    #[arg(long, env = "WEFT_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Name of this node, a DNS-1123 subdomain [default: the host name]
+    #[arg(long, env = "WEFT_NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// Address of this node that the others reach [default: the uplink's]
+    #[arg(long, env = "WEFT_NODE_IP", value_name = "IP")]
+    node_ip: Option<IpAddr>,
+    /// What must outlive a reboot [default: /var/lib/weft]
+    #[arg(long, env = "WEFT_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Sockets and namespaces [default: /run/weft]
+    #[arg(long, env = "WEFT_RUN_DIR", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Pins of maps and programs [default: /sys/fs/bpf/weft]
+    #[arg(long, env = "WEFT_BPFFS", value_name = "DIR")]
+    bpffs: Option<PathBuf>,
+    /// Cgroup whose processes are balanced at connect, below each hierarchy's root [default: the root]
+    #[arg(long, env = "WEFT_CGROUP_ROOT", value_name = "PATH")]
+    cgroup_root: Option<String>,
+    /// Device towards the other nodes [default: the one of the default route]
+    #[arg(long, env = "WEFT_UPLINK", value_name = "DEVICE")]
+    uplink: Option<String>,
+    /// The eBPF object [default: weft-bpf beside this program, then /usr/lib/weft/weft-bpf]
+    #[arg(long, env = "WEFT_EBPF_OBJECT", value_name = "FILE")]
+    ebpf_object: Option<PathBuf>,
+    /// agentctl's socket [default: RUN_DIR/agent.sock]
+    #[arg(long, env = "WEFT_AGENT_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Balance at connect; `false` leaves it to the per-packet path [default: true]
+    #[arg(long, env = "WEFT_SOCKET_LB", value_name = "BOOL")]
+    socket_lb: Option<bool>,
+    /// The containerd shim [default: containerd-shim-runc-v2]
+    #[arg(long, env = "WEFT_SHIM", value_name = "PROGRAM")]
+    shim: Option<PathBuf>,
+    /// The OCI runtime [default: runc]
+    #[arg(long, env = "WEFT_OCI_RUNTIME", value_name = "PROGRAM")]
+    oci_runtime: Option<PathBuf>,
+    /// Registries that are spoken to over plain HTTP, HOST:PORT, repeatable; loopback ones always are
+    #[arg(long, env = "WEFT_INSECURE_REGISTRY", value_name = "HOST:PORT", value_delimiter = ',')]
+    insecure_registry: Vec<String>,
+    /// Name servers for what is not the cluster's [default: /etc/resolv.conf]
+    #[arg(long, env = "WEFT_RESOLV_CONF", value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// Flows kept for `agentctl trace` [default: 16384]
+    #[arg(long, env = "WEFT_FLOWS_MAX", value_name = "N")]
+    flows_max: Option<usize>,
+    /// Pods this node takes [default: 110]
+    #[arg(long, env = "WEFT_PODS_MAX", value_name = "N")]
+    pods_max: Option<u32>,
+    /// Labels of the Node, KEY=VALUE, repeatable
+    #[arg(long, env = "WEFT_NODE_LABELS", value_name = "KEY=VALUE", value_delimiter = ',')]
+    node_label: Vec<String>,
+    /// Log lines as text or json [default: text]
+    #[arg(long, env = "WEFT_LOG_FORMAT", value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
+    /// Settings of this list, as JSON
+    #[arg(long, env = "WEFT_AGENT_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+}
+
+/// As valid.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) control: String,
+    pub(crate) token: Option<String>,
+    pub(crate) node_name: String,
+    pub(crate) node_ip: Option<IpAddr>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) bpffs: PathBuf,
+    /// Relative to each hierarchy's root, without a leading slash; empty for the root itself.
+    pub(crate) cgroup_root: PathBuf,
+    pub(crate) uplink: Option<String>,
+    pub(crate) ebpf_object: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) socket_lb: bool,
+    pub(crate) shim: PathBuf,
+    pub(crate) oci_runtime: PathBuf,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) resolv_conf: PathBuf,
+    pub(crate) flows_max: usize,
+    pub(crate) pods_max: u32,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) log_json: bool,
+}
+
+/// Why a configuration is not valid. The program ends with 64 before anything is bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("--control HOST:PORT is missing: the address of the control plane's link, port 6444 by default")]
+    NoControl,
+    #[error("control {0:?} is not HOST:PORT")]
+    Control(String),
+    #[error("{0}")]
+    NodeName(String),
+    #[error("{option} {path} cannot be read")]
+    Read {
+        option: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("configuration file {path} is not understood")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cgroup root {0:?} must be a path without ..")]
+    CgroupRoot(String),
+    #[error("node label {0:?} is not KEY=VALUE")]
+    Label(String),
+    #[error("{option} must be at least 1")]
+    Zero { option: &'static str },
+    #[error("no eBPF object at {}: `cargo xtask build-ebpf` makes one, --ebpf-object names it", .tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" or "))]
+    NoObject { tried: Vec<PathBuf> },
+}
+
+/// What the machine says where nothing was typed; an argument, so that validation is pure but for the named files.
+pub(crate) struct Machine {
+    pub(crate) host_name: String,
+    pub(crate) program: PathBuf,
+}
+
+impl Raw {
+    /// Fills from the file what flags and environment left open, and checks everything.
+    ///
+    /// # Errors
+    /// The first setting that is not valid.
+    pub(crate) fn validate(self, machine: &Machine) -> Result<Config, ConfigError> {
+        let raw = self.with_file()?;
+        let control = raw.control.ok_or(ConfigError::NoControl)?;
+        check_control(&control)?;
+        let token = match (raw.token, raw.token_file) {
+            (Some(token), _) => Some(token.trim().to_owned()),
+            (None, Some(path)) => Some(read("token file", &path)?.trim().to_owned()),
+            (None, None) => None,
+        };
+        let node_name = raw.node_name.unwrap_or_else(|| machine.host_name.to_lowercase());
+        weft_link::join::check_node_name(&node_name)
+            .map_err(|error| ConfigError::NodeName(error.to_string()))?;
+        let cgroup_root = raw.cgroup_root.unwrap_or_default();
+        if Path::new(&cgroup_root).components().any(|c| matches!(c, std::path::Component::ParentDir)) {
+            return Err(ConfigError::CgroupRoot(cgroup_root));
+        }
+        let run_dir = raw.run_dir.unwrap_or_else(|| "/run/weft".into());
+        if raw.flows_max == Some(0) {
+            return Err(ConfigError::Zero { option: "--flows-max" });
+        }
+        if raw.pods_max == Some(0) {
+            return Err(ConfigError::Zero { option: "--pods-max" });
+        }
+        let labels = raw
+            .node_label
+            .iter()
+            .map(|text| match text.split_once('=') {
+                Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+                _ => Err(ConfigError::Label(text.clone())),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Config {
+            control,
+            token,
+            node_name,
+            node_ip: raw.node_ip,
+            data_dir: raw.data_dir.unwrap_or_else(|| "/var/lib/weft".into()),
+            socket: raw.socket.unwrap_or_else(|| run_dir.join("agent.sock")),
+            run_dir,
+            bpffs: raw.bpffs.unwrap_or_else(|| "/sys/fs/bpf/weft".into()),
+            cgroup_root: cgroup_root.trim_matches('/').into(),
+            uplink: raw.uplink,
+            ebpf_object: object(raw.ebpf_object, &machine.program)?,
+            socket_lb: raw.socket_lb.unwrap_or(true),
+            shim: raw.shim.unwrap_or_else(|| "containerd-shim-runc-v2".into()),
+            oci_runtime: raw.oci_runtime.unwrap_or_else(|| "runc".into()),
+            insecure_registries: raw.insecure_registry,
+            resolv_conf: raw.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
+            flows_max: raw.flows_max.unwrap_or(16_384),
+            pods_max: raw.pods_max.unwrap_or(110),
+            labels,
+            log_json: raw.log_format.as_deref() == Some("json"),
+        })
+    }
+
+    fn with_file(self) -> Result<Self, ConfigError> {
+        let Some(path) = self.config.clone() else { return Ok(self) };
+        let text = read("configuration file", &path)?;
+        let file: Self = serde_json::from_str(&text).map_err(|source| ConfigError::File { path, source })?;
+        let or = |a: Vec<String>, b: Vec<String>| if a.is_empty() { b } else { a };
+        Ok(Self {
+            control: self.control.or(file.control),
+            token: self.token.or(file.token),
+            token_file: self.token_file.or(file.token_file),
+            node_name: self.node_name.or(file.node_name),
+            node_ip: self.node_ip.or(file.node_ip),
+            data_dir: self.data_dir.or(file.data_dir),
+            run_dir: self.run_dir.or(file.run_dir),
+            bpffs: self.bpffs.or(file.bpffs),
+            cgroup_root: self.cgroup_root.or(file.cgroup_root),
+            uplink: self.uplink.or(file.uplink),
+            ebpf_object: self.ebpf_object.or(file.ebpf_object),
+            socket: self.socket.or(file.socket),
+            socket_lb: self.socket_lb.or(file.socket_lb),
+            shim: self.shim.or(file.shim),
+            oci_runtime: self.oci_runtime.or(file.oci_runtime),
+            insecure_registry: or(self.insecure_registry, file.insecure_registry),
+            resolv_conf: self.resolv_conf.or(file.resolv_conf),
+            flows_max: self.flows_max.or(file.flows_max),
+            pods_max: self.pods_max.or(file.pods_max),
+            node_label: or(self.node_label, file.node_label),
+            log_format: self.log_format.or(file.log_format),
+            config: self.config,
+        })
+    }
+}
+
+fn read(option: &'static str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        option,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn check_control(text: &str) -> Result<(), ConfigError> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| ConfigError::Control(text.to_owned()))?;
+    let port_fits = port.parse::<u16>().is_ok_and(|port| port != 0);
+    if host.is_empty() || host.contains(char::is_whitespace) || !port_fits {
+        return Err(ConfigError::Control(text.to_owned()));
+    }
+    Ok(())
+}
+
+fn object(typed: Option<PathBuf>, program: &Path) -> Result<PathBuf, ConfigError> {
+    let tried = match typed {
+        Some(path) => vec![path],
+        None => vec![program.with_file_name("weft-bpf"), "/usr/lib/weft/weft-bpf".into()],
+    };
+    tried.iter().find(|path| path.is_file()).cloned().ok_or(ConfigError::NoObject { tried })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine { host_name: "Host-1".into(), program: "/nowhere/weft-agent".into() }
+    }
+
+    fn raw() -> Raw {
+        Raw { control: Some("127.0.0.1:6444".into()), ebpf_object: Some("/bin/sh".into()), ..Raw::default() }
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = raw().validate(&machine()).unwrap();
+        assert_eq!(config.node_name, "host-1");
+        assert_eq!(config.socket, Path::new("/run/weft/agent.sock"));
+        assert_eq!(config.data_dir, Path::new("/var/lib/weft"));
+        assert!(config.socket_lb && config.token.is_none());
+    }
+
+    #[test]
+    fn bad_settings_name_themselves() {
+        let refuse = |raw: Raw| raw.validate(&machine()).unwrap_err().to_string();
+        assert!(refuse(Raw { control: None, ..raw() }).contains("--control"));
+        assert!(refuse(Raw { control: Some("no-port".into()), ..raw() }).contains("not HOST:PORT"));
+        assert!(refuse(Raw { control: Some("host:0".into()), ..raw() }).contains("not HOST:PORT"));
+        assert!(refuse(Raw { node_name: Some("my node".into()), ..raw() }).contains("my node"));
+        assert!(refuse(Raw { ebpf_object: Some("/nowhere/x".into()), ..raw() }).contains("build-ebpf"));
+        assert!(refuse(Raw { node_label: vec!["novalue".into()], ..raw() }).contains("KEY=VALUE"));
+        assert!(refuse(Raw { cgroup_root: Some("../x".into()), ..raw() }).contains("without .."));
+        assert!(refuse(Raw { flows_max: Some(0), ..raw() }).contains("--flows-max"));
+    }
+}

@@ -1,0 +1,179 @@
+//! One round: a committed change of the view becomes rows of the kernel's tables, Pods of the runtime and records of DNS.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use weft_dataplane::desired;
+use weft_dns::records::Records;
+use weft_link::message::{Resource, resource::Body};
+use weft_link::receiver::Change;
+use weft_runtime::DesiredPod;
+
+use crate::agent::Agent;
+use crate::identity::replace;
+use crate::knowledge::addresses;
+use crate::translate::{self, Local};
+use crate::{disk, resolve};
+
+/// Carries changes to the agent's parts.
+pub(crate) struct Round {
+    agent: Arc<Agent>,
+    records: Arc<RwLock<Records>>,
+    file: PathBuf,
+}
+
+/// Which parts a change touches.
+#[derive(Default)]
+struct Touched {
+    rows: Vec<desired::Change>,
+    pods: bool,
+    inputs: bool,
+}
+
+impl Round {
+    /// The parts, and the file that keeps the view.
+    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>, file: PathBuf) -> Self {
+        Self { agent, records, file }
+    }
+
+    /// Carries the whole view, as it is held now.
+    pub(crate) async fn whole(&self) {
+        let desired = {
+            let view = self.agent.knowledge.view();
+            let mut records = self.records();
+            records.clear();
+            view.services().map(resolve::record).for_each(|service| records.put(service));
+            drop(records);
+            let here = self.answered_here();
+            translate::whole(view.resources(), &self.local(&here))
+        };
+        self.dataplane(vec![desired::Change::ReplaceAll(Box::new(desired))]).await;
+        self.pods();
+        self.agent.runtime.inputs_changed();
+    }
+
+    /// Takes a committed change into the view, and carries it.
+    pub(crate) async fn change(&self, change: Change) {
+        let position = change.position.clone();
+        if change.full {
+            take(&self.agent.knowledge, change);
+            self.agent.knowledge.set_complete();
+            self.whole().await;
+        } else {
+            let touched = self.delta(change);
+            self.dataplane(touched.rows).await;
+            if touched.pods {
+                self.pods();
+            }
+            if touched.inputs {
+                self.agent.runtime.inputs_changed();
+            }
+        }
+        self.agent.outbox.applied(position);
+    }
+
+    /// Keeps the view for the next start.
+    pub(crate) async fn keep(&self) {
+        let bytes = disk::encode(&self.agent.knowledge.cluster(), &self.agent.knowledge.view());
+        let file = self.file.clone();
+        let kept = tokio::task::spawn_blocking(move || replace(&file, &bytes)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, file = %self.file.display(), "the view cannot be kept on disk");
+        }
+    }
+
+    fn delta(&self, change: Change) -> Touched {
+        let here = self.answered_here();
+        let local = self.local(&here);
+        let mut touched = Touched::default();
+        let mut view = self.agent.knowledge.view_mut();
+        for name in change.removes {
+            let Some(resource) = view.remove(&name) else { continue };
+            touched.rows.extend(translate::removed(&resource, &local));
+            self.removed(&resource, &mut touched);
+        }
+        for resource in change.puts {
+            touched.rows.extend(translate::put(&resource, &local));
+            match &resource.body {
+                Some(Body::Service(service)) => {
+                    self.records().put(resolve::record(service));
+                    touched.inputs = true;
+                }
+                Some(Body::Object(object)) if object.kind == "Pod" => touched.pods = true,
+                Some(Body::Object(_)) => touched.inputs = true,
+                _ => {}
+            }
+            view.put(resource);
+        }
+        touched
+    }
+
+    fn removed(&self, resource: &Resource, touched: &mut Touched) {
+        match &resource.body {
+            Some(Body::Service(service)) => self.records().remove(&service.namespace, &service.name),
+            Some(Body::Object(object)) if object.kind == "Pod" => {
+                touched.pods = true;
+                if let Ok(pod) = DesiredPod::read(object.json.clone()) {
+                    self.agent.outbox.forget(&pod.view.metadata.uid);
+                }
+            }
+            Some(Body::Object(_)) => touched.inputs = true,
+            _ => {}
+        }
+    }
+
+    async fn dataplane(&self, changes: Vec<desired::Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.agent.dataplane.apply(changes).await {
+            // What was refused stands in the dataplane's status; the rest is in place.
+            tracing::error!(
+                error = crate::api::answer::chain(&error),
+                "the kernel's tables do not hold all of the view"
+            );
+        }
+    }
+
+    fn pods(&self) {
+        let pods = {
+            let view = self.agent.knowledge.view();
+            view.objects("Pod")
+                .filter_map(|object| match DesiredPod::read(object.json.clone()) {
+                    Ok(pod) => Some(Arc::new(pod)),
+                    Err(error) => {
+                        tracing::error!(%error, namespace = object.namespace, pod = object.name, "passed over");
+                        None
+                    }
+                })
+                .collect()
+        };
+        self.agent.runtime.set_pods(pods, self.agent.knowledge.is_complete());
+    }
+
+    fn records(&self) -> RwLockWriteGuard<'_, Records> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered_here(&self) -> Vec<std::net::IpAddr> {
+        addresses(&self.agent.knowledge.cluster().dns_ips)
+    }
+
+    fn local<'a>(&'a self, answered_here: &'a [std::net::IpAddr]) -> Local<'a> {
+        Local { node: &self.agent.config.node_name, answered_here }
+    }
+}
+
+/// Takes a full list into the view, before anything is there to carry it to.
+pub(crate) fn take(knowledge: &crate::knowledge::Knowledge, change: Change) {
+    let mut view = knowledge.view_mut();
+    if change.full {
+        *view = crate::view::View::default();
+    }
+    for name in change.removes {
+        view.remove(&name);
+    }
+    for resource in change.puts {
+        view.put(resource);
+    }
+}

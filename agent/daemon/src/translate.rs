@@ -1,0 +1,175 @@
+//! The link's resources in the words of the dataplane and of DNS. Pure.
+
+use std::net::IpAddr;
+
+use weft_dataplane::desired::{self, Change, Desired, Owner, Protocol, ServiceName, ServiceType};
+use weft_link::message::{Address, Peer, Resource, Service, resource::Body};
+
+use crate::view::address_of;
+
+/// What this node is, for telling its own rows from the others'.
+pub(crate) struct Local<'a> {
+    /// This node's name.
+    pub(crate) node: &'a str,
+    /// Service addresses the node answers itself: its rows are not the balancer's.
+    pub(crate) answered_here: &'a [IpAddr],
+}
+
+/// A complete view.
+pub(crate) fn whole<'a>(resources: impl Iterator<Item = &'a Resource>, local: &Local<'_>) -> Desired {
+    let mut desired = Desired::default();
+    for change in resources.filter_map(|resource| put(resource, local)) {
+        desired.apply(&change);
+    }
+    desired
+}
+
+/// What a resource that is there, or changed, means for the dataplane.
+pub(crate) fn put(resource: &Resource, local: &Local<'_>) -> Option<Change> {
+    match resource.body.as_ref()? {
+        Body::Service(message) => Some(match service(message, local) {
+            Some(service) => Change::PutService(Box::new(service)),
+            None => Change::RemoveService(name(message)),
+        }),
+        Body::Peer(message) if message.node != local.node => Some(Change::PutPeer(peer(message))),
+        Body::Address(message) => address(message),
+        Body::Peer(_) | Body::Object(_) => None,
+    }
+}
+
+/// What a resource that is gone means for the dataplane.
+pub(crate) fn removed(resource: &Resource, local: &Local<'_>) -> Option<Change> {
+    match resource.body.as_ref()? {
+        Body::Service(message) => Some(Change::RemoveService(name(message))),
+        Body::Peer(message) if message.node != local.node => Some(Change::RemovePeer(message.node.clone())),
+        Body::Address(message) => address_of(&message.address).map(Change::RemoveAddress),
+        Body::Peer(_) | Body::Object(_) => None,
+    }
+}
+
+fn name(service: &Service) -> ServiceName {
+    ServiceName::new(&service.namespace, &service.name)
+}
+
+fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
+    let kind = match message.r#type.as_str() {
+        "ExternalName" => return None,
+        "NodePort" => ServiceType::NodePort,
+        "LoadBalancer" => ServiceType::LoadBalancer,
+        _ => ServiceType::ClusterIp,
+    };
+    let cluster_ips: Vec<IpAddr> = message.cluster_ips.iter().filter_map(address_of).collect();
+    if cluster_ips.iter().any(|ip| local.answered_here.contains(ip)) {
+        return None;
+    }
+    Some(desired::Service {
+        name: name(message),
+        kind,
+        cluster_ips,
+        external_ips: Vec::new(),
+        ports: message.ports.iter().filter_map(|port| service_port(message, port)).collect(),
+        external_local: message.external_local,
+        internal_local: message.internal_local,
+        affinity_seconds: message.affinity_seconds,
+    })
+}
+
+fn service_port(message: &Service, port: &weft_link::message::Port) -> Option<desired::ServicePort> {
+    let endpoints = message.endpoints.iter().filter_map(|endpoint| {
+        Some(desired::Endpoint {
+            ip: address_of(&endpoint.address)?,
+            port: u16::try_from(*endpoint.ports.get(&port.name)?).ok()?,
+            node: endpoint.node.clone(),
+            pod: endpoint.pod.clone(),
+            ready: endpoint.ready || message.publish_not_ready,
+            serving: endpoint.serving,
+            terminating: endpoint.terminating,
+        })
+    });
+    Some(desired::ServicePort {
+        name: port.name.clone(),
+        protocol: Protocol::of_number(u8::try_from(port.protocol).ok()?)?,
+        port: u16::try_from(port.port).ok()?,
+        node_port: u16::try_from(port.node_port).ok()?,
+        endpoints: endpoints.collect(),
+    })
+}
+
+fn peer(message: &Peer) -> desired::Peer {
+    desired::Peer {
+        name: message.node.clone(),
+        addresses: message.addresses.iter().filter_map(address_of).collect(),
+        pod_cidrs: message.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+    }
+}
+
+fn address(message: &Address) -> Option<Change> {
+    let ip = address_of(&message.address)?;
+    let (namespace, name) = message.pod.split_once('/')?;
+    let owner = Owner::Pod { namespace: namespace.into(), name: name.into(), node: message.node.clone() };
+    Some(Change::PutAddress(ip, owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use weft_link::message::{Endpoint, Port};
+
+    const LOCAL: Local<'static> = Local { node: "node-1", answered_here: &[] };
+
+    fn web() -> Service {
+        Service {
+            namespace: "default".into(),
+            name: "web".into(),
+            r#type: "NodePort".into(),
+            cluster_ips: vec![Bytes::from_static(&[10, 96, 0, 7])],
+            ports: vec![
+                Port { name: "http".into(), protocol: 6, port: 80, node_port: 30080 },
+                Port { name: "dns".into(), protocol: 17, port: 53, node_port: 0 },
+            ],
+            endpoints: vec![Endpoint {
+                address: Bytes::from_static(&[10, 244, 1, 3]),
+                ports: [("http".to_owned(), 8080)].into(),
+                node: "node-2".into(),
+                pod: "default/web-1".into(),
+                ready: true,
+                serving: true,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn resource(service: Service) -> Resource {
+        Resource { name: "service/default/web".into(), body: Some(Body::Service(service)) }
+    }
+
+    #[test]
+    fn each_port_has_the_endpoints_that_serve_it() {
+        let Some(Change::PutService(service)) = put(&resource(web()), &LOCAL) else { panic!("no Service") };
+        assert_eq!(service.kind, ServiceType::NodePort);
+        assert_eq!(service.ports[0].endpoints[0].port, 8080);
+        assert!(service.ports[1].endpoints.is_empty());
+    }
+
+    #[test]
+    fn what_the_node_answers_itself_is_not_balanced() {
+        let here = ["10.96.0.7".parse().unwrap()];
+        let local = Local { node: "node-1", answered_here: &here };
+        assert!(matches!(put(&resource(web()), &local), Some(Change::RemoveService(_))));
+        let external = Service { r#type: "ExternalName".into(), ..web() };
+        assert!(matches!(put(&resource(external), &LOCAL), Some(Change::RemoveService(_))));
+    }
+
+    #[test]
+    fn the_own_node_is_no_peer() {
+        let peer = |node: &str| Resource {
+            name: format!("peer/{node}"),
+            body: Some(Body::Peer(Peer { node: node.into(), ..Default::default() })),
+        };
+        assert!(put(&peer("node-1"), &LOCAL).is_none());
+        assert!(matches!(put(&peer("node-2"), &LOCAL), Some(Change::PutPeer(_))));
+        assert!(matches!(removed(&peer("node-2"), &LOCAL), Some(Change::RemovePeer(_))));
+    }
+}
