@@ -218,7 +218,8 @@ impl Dataplane {
         self.ask(Command::Pods).await
     }
 
-    /// The stream of flow events. Open one only: several would share the events between them.
+    /// The stream of flow events. Open one only: several would share the events between them. Must be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
     /// The ring cannot be opened.

@@ -64,7 +64,9 @@ pub(crate) async fn prepare(netlink: &Netlink, config: &Config) -> Result<NodeLi
         }
     }
     for address in &config.answered_here {
-        netlink.add_address(&loopback, IpNet::from(*address)).await?;
+        // Not on the loopback device: its addresses would become the source of what the node sends through devices
+        // that have none of their own.
+        netlink.add_address(&vxlan, IpNet::from(*address)).await?;
     }
     for range in config.service_cidrs.iter().filter(|range| address_for(config, range).is_some()) {
         // Processes that no socket hook serves reach Services by the programs of this device.
@@ -171,11 +173,6 @@ pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(),
     for device in netlink.devices().await? {
         if device.name == config.vxlan_device() || device.alias.starts_with(crate::pods::ALIAS) {
             netlink.delete(&device).await?;
-        }
-    }
-    if let Some(loopback) = netlink.device(LOOPBACK).await? {
-        for address in &config.answered_here {
-            netlink.remove_address(&loopback, *address).await?;
         }
     }
     Ok(())

@@ -220,24 +220,6 @@ impl Netlink {
         request.execute().await.map_err(refused("add the address", format!("{net} to {}", device.name)))
     }
 
-    /// Takes an address from a device; one that is gone already is no error.
-    pub(crate) async fn remove_address(&self, device: &Device, address: IpAddr) -> Result<(), NetlinkError> {
-        let list =
-            self.handle.address().get().set_link_index_filter(device.index).set_address_filter(address);
-        let found: Vec<_> =
-            list.execute().try_collect().await.map_err(refused("list addresses of", &device.name))?;
-        for message in found {
-            match self.handle.address().del(message).execute().await {
-                Err(error) if NetlinkError::errno(&error) == Some(libc::EADDRNOTAVAIL) => {}
-                other => {
-                    other
-                        .map_err(refused("remove the address", format!("{address} from {}", device.name)))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Index of the device that holds an address.
     pub(crate) async fn device_of_address(&self, address: IpAddr) -> Result<Option<u32>, NetlinkError> {
         let messages: Vec<_> = self

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{MapData, MapError};
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use thiserror::Error;
@@ -71,9 +72,8 @@ impl Pins {
     /// Makes the directories, mounting bpffs first if the path is below its usual place and nothing is mounted there.
     pub(crate) fn prepare(root: &Path) -> Result<Self, PinError> {
         let pins = Self { root: root.to_owned() };
-        if root.starts_with(BPFFS) && !is_bpffs(Path::new(BPFFS)) {
-            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-                .map_err(|errno| PinError::Mount(errno.into()))?;
+        if root.starts_with(BPFFS) {
+            mount_bpffs().map_err(PinError::Mount)?;
         }
         for directory in [pins.root.clone(), pins.maps(), pins.links()] {
             fs::DirBuilder::new()
@@ -173,6 +173,17 @@ pub(crate) fn remove_all(root: &Path) -> Result<(), PinError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(failed(root)),
     }
+}
+
+/// Mounts bpffs unless it is; agents that start together on one machine take turns, or one mount would hide the other's
+/// pins.
+fn mount_bpffs() -> io::Result<()> {
+    let above = fs::File::open(Path::new(BPFFS).parent().unwrap_or(Path::new("/")))?;
+    let _turn = Flock::lock(above, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+    if !is_bpffs(Path::new(BPFFS)) {
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
+    }
+    Ok(())
 }
 
 fn same_shape(spec: &MapSpec, kind: u32, key_bytes: u32, value_bytes: u32) -> bool {

@@ -205,7 +205,7 @@ pub(crate) async fn link(
     }
     inside(pod, outer, Some(mtu_bytes)).await?;
     let device = netlink.existing(&device_name).await.map_err(refused)?;
-    outside(netlink, pod, &device, inner).await?;
+    outside(netlink, config, pod, &device, inner).await?;
     Ok(PodLink {
         uid: pod.uid.clone(),
         namespace: pod.namespace.clone(),
@@ -221,7 +221,13 @@ pub(crate) async fn link(
 }
 
 /// The node's side: device up, a route to each address, and the Pod's MAC known without asking.
-async fn outside(netlink: &Netlink, pod: &PodNetwork, device: &Device, inner: Mac) -> Result<(), PodError> {
+async fn outside(
+    netlink: &Netlink,
+    config: &Config,
+    pod: &PodNetwork,
+    device: &Device,
+    inner: Mac,
+) -> Result<(), PodError> {
     let name = format!("{}/{}", pod.namespace, pod.name);
     let refused = |source| PodError::Netlink { pod: name.clone(), source };
     sysctl::set(&format!("ipv4/conf/{}/rp_filter", device.name), "0")
@@ -229,7 +235,10 @@ async fn outside(netlink: &Netlink, pod: &PodNetwork, device: &Device, inner: Ma
     netlink.up(device).await.map_err(refused)?;
     for ip in &pod.ips {
         netlink.put_neighbour(device, *ip, inner).await.map_err(refused)?;
-        netlink.put_route(IpNet::from(*ip), device, None, None).await.map_err(refused)?;
+        netlink
+            .put_route(IpNet::from(*ip), device, None, config.overlay_address(ip.is_ipv6()))
+            .await
+            .map_err(refused)?;
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ impl Worker {
         let links = links::prepare(&netlink, &config).await?;
         let tables = Tables::open(&pins.maps())?;
         let capacities = pins.capacities(config.capacities)?;
-        let (rows, generations) = tables.read()?;
+        // Reading costs a system call a row; tables just made have none.
+        let (rows, generations) =
+            if found.adopted.is_empty() { Default::default() } else { tables.read()? };
         let planner = Planner::adopt(&config.node.name, capacities, rows, generations);
         let files = PodFiles::open(&config.state_dir)?;
         let mut worker = Self {

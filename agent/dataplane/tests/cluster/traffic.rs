@@ -82,6 +82,26 @@ fn processes_of_a_machine_reach_services_and_pods() {
 }
 
 #[test]
+fn the_node_meets_pods_as_its_overlay_address_and_answers_addresses_of_its_own() {
+    let Some(object) = object() else { return };
+    let dns: std::net::IpAddr = "10.96.0.53".parse().expect("an address");
+    let mut bed = Bed::new(2, object, |config| config.answered_here = vec![dns]);
+    let pods = [bed.pod(0, "a1"), bed.pod(1, "b1")];
+    let mut process = bed.process(0, "node", false);
+    for to in pods {
+        for protocol in ["tcp", "udp"] {
+            let answers = process.reach(protocol, &format!("{to}:8080"), 3);
+            assert!(answers.iter().all(|(_, peer)| peer.starts_with("10.244.1.1:")), "{answers:?}");
+        }
+    }
+    for socket_lb in [true, false] {
+        bed.socket_lb(socket_lb);
+        let answers = bed.pods.get_mut("a1").expect("a Pod").reach("tcp", &format!("{dns}:8080"), 3);
+        assert_eq!(names(&answers), BTreeSet::from(["node"]));
+    }
+}
+
+#[test]
 fn a_node_port_answers_on_every_machine() {
     let Some((bed, _)) = furnished() else { return };
     let mut client = bed.client();
