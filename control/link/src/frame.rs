@@ -64,7 +64,7 @@ impl Decoder {
     }
 
     /// The next whole message, if it is there. After an error the stream is of no more use.
-    pub fn next<M: prost::Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn take<M: prost::Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let size_bytes = u32::from_be_bytes(*length) as usize;
         if size_bytes > MESSAGE_BYTES_MAX {
@@ -111,7 +111,7 @@ mod tests {
             let mut found = Vec::new();
             for piece in stream.chunks(step) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next::<Position>().unwrap() {
+                while let Some(message) = decoder.take::<Position>().unwrap() {
                     found.push(message);
                 }
             }
@@ -124,7 +124,7 @@ mod tests {
     fn an_empty_message_is_a_message() {
         let mut decoder = Decoder::new();
         decoder.push(&encode(&Opened::default()).unwrap());
-        assert_eq!(decoder.next::<Opened>().unwrap(), Some(Opened::default()));
+        assert_eq!(decoder.take::<Opened>().unwrap(), Some(Opened::default()));
     }
 
     #[test]
@@ -133,17 +133,17 @@ mod tests {
         assert!(matches!(encode(&large), Err(FrameError::TooLarge { .. })));
         let mut decoder = Decoder::new();
         decoder.push(&(MESSAGE_BYTES_MAX as u32 + 1).to_be_bytes());
-        assert!(matches!(decoder.next::<Opened>(), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(decoder.take::<Opened>(), Err(FrameError::TooLarge { .. })));
     }
 
     #[test]
     fn garbage_and_cuts_are_errors() {
         let mut decoder = Decoder::new();
         decoder.push(&[0, 0, 0, 2, 0xff, 0xff]);
-        assert!(matches!(decoder.next::<Position>(), Err(FrameError::Malformed(_))));
+        assert!(matches!(decoder.take::<Position>(), Err(FrameError::Malformed(_))));
         let mut decoder = Decoder::new();
         decoder.push(&[0, 0, 0, 2, 0]);
-        assert_eq!(decoder.next::<Position>().unwrap(), None);
+        assert_eq!(decoder.take::<Position>().unwrap(), None);
         assert_eq!(decoder.end(), Err(FrameError::CutShort));
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.push(&encode(&position(1)).unwrap());
         decoder.push(b"raw");
-        assert!(decoder.next::<Position>().unwrap().is_some());
+        assert!(decoder.take::<Position>().unwrap().is_some());
         assert_eq!(&decoder.into_rest()[..], b"raw");
     }
 }

@@ -68,6 +68,8 @@ pub struct Sender {
     revision: u64,
     /// All removals behind this revision are remembered.
     floor: u64,
+    /// A session began with a full list of this sender's making, so that `floor` itself may be resumed from.
+    told: bool,
     held: BTreeMap<std::sync::Arc<str>, Held>,
     removals: VecDeque<(u64, std::sync::Arc<str>)>,
 }
@@ -77,7 +79,14 @@ impl Sender {
     /// that hold older views begin with a full list.
     pub fn new(store: StoreIdentity, revision: u64, view: impl IntoIterator<Item = Item>) -> Self {
         let held = view.into_iter().map(|item| (item.name.clone(), Held { item, changed: revision }));
-        Self { store, revision, floor: revision, held: held.collect(), removals: VecDeque::new() }
+        Self {
+            store,
+            revision,
+            floor: revision,
+            told: false,
+            held: held.collect(),
+            removals: VecDeque::new(),
+        }
     }
 
     /// Up to where the view goes.
@@ -152,22 +161,21 @@ impl Sender {
     }
 
     /// The frames a new session begins with, for a node that holds the complete view of `resume`.
-    pub fn start(&self, resume: Option<&Position>) -> Start {
-        match resume {
-            Some(position) if position.store() == Some(self.store) => {
-                let from = position.revision;
-                if from > self.revision {
-                    Start::Behind { revision: from }
-                } else if from > self.floor {
-                    Start::Resumed(self.since(from))
-                } else {
-                    // At the floor itself the removals are all known, but the view may have been computed by an older
-                    // build: a sender that has just begun never trusts what it did not send.
-                    Start::Full(self.full())
-                }
+    ///
+    /// A sender never trusts a view that it did not send, not even one of its own first revision: an older build may
+    /// have computed it otherwise.
+    pub fn start(&mut self, resume: Option<&Position>) -> Start {
+        if let Some(position) = resume.filter(|position| position.store() == Some(self.store)) {
+            let from = position.revision;
+            if from > self.revision {
+                return Start::Behind { revision: from };
             }
-            _ => Start::Full(self.full()),
+            if from > self.floor || (from == self.floor && self.told) {
+                return Start::Resumed(self.since(from));
+            }
         }
+        self.told = true;
+        Start::Full(self.full())
     }
 
     fn since(&self, from: u64) -> Vec<Bytes> {

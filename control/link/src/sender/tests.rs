@@ -21,7 +21,7 @@ fn frames(encoded: &[Bytes]) -> Vec<StateFrame> {
     let mut decoder = Decoder::new();
     encoded.iter().for_each(|bytes| decoder.push(bytes));
     let mut frames = Vec::new();
-    while let Some(frame) = decoder.next().unwrap() {
+    while let Some(frame) = decoder.take().unwrap() {
         frames.push(frame);
     }
     decoder.end().unwrap();
@@ -56,7 +56,7 @@ fn a_resume_tells_what_was_missed() {
     let _ = sender.replace(6, [item("a", 1), item("c", 1)]);
     let _ = sender.replace(7, [item("a", 2), item("c", 1), item("b", 3)]);
     let _ = sender.replace(8, [item("a", 2), item("b", 3)]);
-    let resumed = |revision| match sender.start(Some(&STORE.at(revision))) {
+    let mut resumed = |revision| match sender.start(Some(&STORE.at(revision))) {
         Start::Resumed(frames) => told(&frames),
         other => panic!("{other:?}"),
     };
@@ -68,8 +68,10 @@ fn a_resume_tells_what_was_missed() {
 
 #[test]
 fn what_a_sender_never_sent_it_does_not_resume() {
-    let sender = Sender::new(STORE, 5, [item("a", 1)]);
-    let is_full = |position: Option<Position>| matches!(sender.start(position.as_ref()), Start::Full(_));
+    let is_full = |position: Option<Position>| {
+        let mut sender = Sender::new(STORE, 5, [item("a", 1)]);
+        matches!(sender.start(position.as_ref()), Start::Full(_))
+    };
     assert!(is_full(None));
     assert!(is_full(Some(STORE.at(5))));
     assert!(is_full(Some(STORE.at(4))));
@@ -83,9 +85,11 @@ fn the_memory_of_removals_is_bounded() {
     let many: Vec<Item> = (0..=REMOVALS_MAX).map(|n| item(&format!("r{n}"), 0)).collect();
     let mut sender = Sender::new(STORE, 1, many.iter().cloned());
     let _ = sender.change(2, [], [many[0].name()]);
-    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Resumed(_)));
+    assert!(matches!(sender.start(None), Start::Full(_)));
+    assert!(matches!(sender.start(Some(&STORE.at(1))), Start::Resumed(_)));
     let _ = sender.change(3, [], many[1..].iter().map(Item::name));
-    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Full(_)), "the removal at 2 is forgotten");
+    assert!(matches!(sender.start(Some(&STORE.at(1))), Start::Full(_)), "the removal at 2 is forgotten");
+    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Resumed(_)), "who saw it needs no word of it");
     assert!(matches!(sender.start(Some(&STORE.at(3))), Start::Resumed(_)));
 }
 
@@ -93,6 +97,13 @@ fn the_memory_of_removals_is_bounded() {
 fn too_large_a_resource_is_an_error() {
     let name = "x".repeat(crate::message::MESSAGE_BYTES_MAX);
     assert!(Item::new(Resource { name, body: None }).is_err());
+}
+
+#[test]
+fn a_quiet_node_resumes_from_its_full_list() {
+    let mut sender = Sender::new(STORE, 5, [item("a", 1)]);
+    assert!(matches!(sender.start(None), Start::Full(_)));
+    assert_eq!(sender.start(Some(&STORE.at(5))), Start::Resumed(vec![sender.commit()]));
 }
 
 /// A node that loses its connection at any frame, again and again, ends with the sender's view.

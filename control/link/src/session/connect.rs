@@ -267,13 +267,22 @@ pub enum RequestError {
     Stream(#[from] StreamError),
 }
 
-type Waiting = Arc<StdMutex<Option<HashMap<u64, oneshot::Sender<Response>>>>>;
+/// Who waits for which answer; `None` once the session has ended.
+#[derive(Clone, Debug)]
+struct Waiting(Arc<StdMutex<Option<Answers>>>);
+
+type Answers = HashMap<u64, oneshot::Sender<Response>>;
+
+impl Waiting {
+    fn change<T>(&self, change: impl FnOnce(&mut Option<Answers>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
 
 /// Asks the control plane, many questions at once. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Requester {
     writer: Arc<Mutex<FrameWriter<Request>>>,
-    /// `None` once the session has ended.
     waiting: Waiting,
     places: Arc<Semaphore>,
     next_id: Arc<AtomicU64>,
@@ -281,7 +290,7 @@ pub struct Requester {
 
 impl Requester {
     fn new(writer: FrameWriter<Request>, reader: FrameReader<Response>) -> Self {
-        let waiting: Waiting = Arc::new(StdMutex::new(Some(HashMap::new())));
+        let waiting = Waiting(Arc::new(StdMutex::new(Some(HashMap::new()))));
         tokio::spawn(hand_out(reader, waiting.clone()));
         Self {
             writer: Arc::new(Mutex::new(writer)),
@@ -300,7 +309,8 @@ impl Requester {
         let _place = self.places.acquire().await.map_err(|_| RequestError::Ended)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        self.waiting_for()?.as_mut().ok_or(RequestError::Ended)?.insert(id, answer);
+        let added = self.waiting.change(|waiting| waiting.as_mut().map(|waiting| waiting.insert(id, answer)));
+        added.ok_or(RequestError::Ended)?;
         let _forget = Forget { waiting: &self.waiting, id };
         self.writer.lock().await.send(&Request { id, body: Some(body) }).await?;
         let response = answered.await.map_err(|_| RequestError::Ended)?;
@@ -309,13 +319,6 @@ impl Requester {
         } else {
             Err(RequestError::Refused { reason: response.refused })
         }
-    }
-
-    fn waiting_for(
-        &self,
-    ) -> Result<std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Response>>>>, RequestError>
-    {
-        Ok(self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -327,21 +330,18 @@ struct Forget<'w> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            waiting.remove(&self.id);
-        }
+        self.waiting.change(|waiting| waiting.as_mut().map(|waiting| waiting.remove(&self.id)));
     }
 }
 
 async fn hand_out(mut reader: FrameReader<Response>, waiting: Waiting) {
     while let Ok(Some(response)) = reader.next().await {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = waiting.as_mut().and_then(|waiting| waiting.remove(&response.id)) {
+        if let Some(answer) = waiting.change(|waiting| waiting.as_mut()?.remove(&response.id)) {
             let _ = answer.send(response);
         }
     }
     // Dropping the senders tells everyone who still waits.
-    *waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    waiting.change(|waiting| *waiting = None);
 }
 
 /// The streams the control plane opens.

@@ -97,7 +97,7 @@ impl<M: prost::Message + Default> FrameReader<M> {
     /// The next message; `None` when the peer has closed the stream. May be cancelled.
     pub async fn next(&mut self) -> Result<Option<M>, StreamError> {
         loop {
-            if let Some(message) = self.decoder.next()? {
+            if let Some(message) = self.decoder.take()? {
                 return Ok(Some(message));
             }
             let stream = match &mut self.source {

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use quinn::crypto::rustls::HandshakeData;
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
@@ -70,7 +72,7 @@ impl Listener {
         let failed = |source| BindError::Socket { address, source };
         let config = Some(server_config(identity)?);
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), config, socket, runtime);
+        let endpoint = quinn::Endpoint::new(endpoint_config(identity), config, socket, runtime);
         let endpoint = endpoint.map_err(failed)?;
         let (hand_on, accepted) = mpsc::channel(ACCEPTED_MAX);
         tokio::spawn(take(endpoint.clone(), hand_on));
@@ -98,6 +100,18 @@ impl Listener {
         self.endpoint.close(quinn::VarInt::from_u32(CloseCode::Done as u32), reason.as_bytes());
         let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
     }
+}
+
+/// Settings that are the same after a restart with the same key: so the agents' packets of before are answered with
+/// QUIC's stateless reset (RFC 9000, 10.3), and they connect anew at once instead of after the idle timeout.
+fn endpoint_config(identity: &ServerIdentity) -> quinn::EndpointConfig {
+    let derive = |label: &str| Sha256::digest([label.as_bytes(), identity.key.secret_der()].concat());
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &derive("weft link stateless reset"));
+    let cid_key = derive("weft link connection ids");
+    let cid_key = cid_key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    config
 }
 
 /// Takes connections until the endpoint is closed or nobody wants them.

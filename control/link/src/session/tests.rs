@@ -323,3 +323,34 @@ async fn a_closed_listener_ends_everything() {
     assert!(server.requests.next().await.is_err());
     assert!(agent.link.closed().await.contains("upgrade"));
 }
+
+#[tokio::test]
+async fn a_control_plane_that_starts_again_is_noticed_at_once() {
+    let authority = Authority::new();
+    let (server_identity, node_identity) = (authority.server(), authority.node("node-1"));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, first_socket) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+    let first = ServerIdentity {
+        chain: server_identity.chain.clone(),
+        key: server_identity.key.clone_key(),
+        ca: server_identity.ca.clone(),
+    };
+    // A control plane that dies with its runtime, without a word.
+    let machine = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let served = machine.spawn(async move {
+        let listener = Listener::on_socket(first_socket, &first).unwrap();
+        let session = link_attempt(&listener).await.welcome(Welcome::default()).await.unwrap();
+        std::mem::forget((listener, session));
+        std::future::pending::<()>().await;
+    });
+    let agent = connect(address, &node_identity, hello("node-1")).await.unwrap();
+    drop(served);
+    machine.shutdown_background();
+
+    let begun = Instant::now();
+    let listener = Listener::on_socket(socket, &server_identity).unwrap();
+    let why = tokio::time::timeout(Duration::from_secs(60), agent.link.closed()).await.unwrap();
+    assert!(why.contains("started again"), "{why}");
+    assert!(begun.elapsed() < Duration::from_millis(KEEP_ALIVE_MS + 2000), "long before the idle timeout");
+    drop(listener);
+}

@@ -77,7 +77,7 @@ impl Loop {
                     group.push((transaction, answer));
                 }
                 Job::Compact { oldest, answer } => {
-                    compactions.push(Compaction { oldest, answer: Some(answer) })
+                    compactions.push(Compaction { oldest, answer: Some(answer) });
                 }
             }
             if group.len() >= GROUP_TRANSACTIONS_MAX || size_bytes >= GROUP_BYTES_MAX {
