@@ -116,6 +116,23 @@ impl Event {
 }
 
 impl Action {
+    /// What the user is told when this action is refused for good: a `FailedCreate` about the owner of what was to be
+    /// created, whose replicas would be missing without a word otherwise. None for actions nobody waits for.
+    pub fn refusal(&self, why: &str) -> Option<Event> {
+        let Self::Create { kind: _, object } = self else { return None };
+        let meta: ObjectMeta = serde_json::from_value(object.get("metadata")?.clone()).ok()?;
+        let owner = meta.controller()?;
+        let kind = weft_api::kind::by_api_version(&owner.api_version, &owner.kind)?;
+        let about = ObjectMeta {
+            namespace: meta.namespace.clone(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            ..ObjectMeta::default()
+        };
+        let component = format!("{}-controller", kind.singular);
+        Some(Event::warning((kind, &about), &component, "FailedCreate", format!("Error creating: {why}")))
+    }
+
     /// A patch of the `status` subresource of one object.
     pub(crate) fn status(kind: &'static Kind, meta: &ObjectMeta, status: Value) -> Self {
         Self::Patch {
@@ -124,7 +141,7 @@ impl Action {
             uid: meta.uid.clone(),
             resource_version: Some(meta.resource_version.clone()),
             subresource: Some(Subresource::Status),
-            patch: serde_json::json!({ "status": status }),
+            patch: Value::Object([("status".to_owned(), status)].into_iter().collect()),
         }
     }
 
@@ -166,5 +183,35 @@ pub(crate) fn controller_reference(kind: &'static Kind, owner: &ObjectMeta) -> O
         uid: owner.uid.clone(),
         controller: true,
         block_owner_deletion: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use weft_api::kind;
+
+    #[test]
+    fn a_refused_create_is_told_to_its_owner() {
+        let owner = ObjectMeta {
+            name: "web".into(),
+            namespace: "default".into(),
+            uid: "u".into(),
+            ..Default::default()
+        };
+        let object = json!({ "metadata": { "name": "web-x", "namespace": "default",
+            "ownerReferences": [controller_reference(&kind::REPLICA_SET, &owner)] } });
+        let create = Action::Create { kind: &kind::POD, object };
+        let event = create.refusal("no such image policy").unwrap();
+        assert_eq!(
+            (event.kind, event.key.name.as_str(), event.uid.as_str()),
+            (&kind::REPLICA_SET, "web", "u")
+        );
+        assert_eq!(
+            (event.reason.as_str(), event.message.as_str()),
+            ("FailedCreate", "Error creating: no such image policy")
+        );
+        assert_eq!(Action::delete(&kind::POD, &owner).refusal("x"), None);
     }
 }

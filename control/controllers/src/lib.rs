@@ -3,6 +3,9 @@
 //! [`world::World`] is what the loops know, [`action::Action`] all they may ask for, [`table::LOOPS`] all of them. A plan
 //! reads no clock, no random source and no socket: time and a random number come in [`table::Context`].
 
+// Tests build their objects from JSON literals, given by value.
+#![cfg_attr(test, allow(clippy::needless_pass_by_value))]
+
 pub mod action;
 mod backends;
 mod deployment;

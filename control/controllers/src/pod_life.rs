@@ -120,7 +120,7 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(plan(&key, &world, &context(&settings, 0)), Plan::none());
         let gone = world.apply(Change::removed(&kind::NODE, ObjectKey::cluster("n1"), 9));
-        assert_eq!(keys(&gone, &world), [key.clone()]);
+        assert_eq!(keys(&gone, &world), std::slice::from_ref(&key));
         let first = plan(&key, &world, &context(&settings, 10));
         assert_eq!(first.requeue_after_ms, Some(40_000));
         perform(&mut world, &first.actions, now(10));
