@@ -145,6 +145,7 @@ pub(crate) enum ConfigError {
     Value { flag: &'static str, value: String, reason: String },
 }
 
+#[allow(clippy::needless_pass_by_value)] // so that callers hand over what they have, owned or not
 fn bad(flag: &'static str, value: impl ToString, reason: impl ToString) -> ConfigError {
     ConfigError::Value { flag, value: value.to_string(), reason: reason.to_string() }
 }

@@ -42,10 +42,7 @@ fn main() -> ExitCode {
             Err(error) => return usage(&error),
         },
         Command::Token { command: TokenCommand::Create(create) } => match token::plan(&create) {
-            Ok(plan) => block_on(token::create(plan)).and_then(|token| {
-                println!("{token}");
-                Ok(())
-            }),
+            Ok(plan) => block_on(token::create(plan)).map(|token| println!("{token}")),
             Err(error) => return usage(&error),
         },
     };

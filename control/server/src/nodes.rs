@@ -145,10 +145,10 @@ impl Nodes {
             let nodes = self.clone();
             match accepted {
                 Some(Accepted::Join(attempt)) => {
-                    drop(tokio::spawn(async move { nodes.let_in(attempt).await }))
+                    tokio::spawn(async move { nodes.let_in(attempt).await });
                 }
                 Some(Accepted::Link(attempt)) => {
-                    drop(tokio::spawn(async move { nodes.session(attempt).await }))
+                    tokio::spawn(async move { nodes.session(attempt).await });
                 }
                 None => break,
             }

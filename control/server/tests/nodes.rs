@@ -77,9 +77,11 @@ async fn view(
             match session.state.next().await.unwrap().expect("state").frame {
                 Some(Frame::Begin(_)) => view.clear(),
                 Some(Frame::Put(resource)) => {
-                    drop(view.insert(resource.name, resource.body.expect("a body")))
+                    view.insert(resource.name, resource.body.expect("a body"));
                 }
-                Some(Frame::Remove(name)) => drop(view.remove(&name)),
+                Some(Frame::Remove(name)) => {
+                    view.remove(&name);
+                }
                 Some(Frame::Commit(_)) if holds(view) => return,
                 _ => {}
             }

@@ -55,7 +55,8 @@ fn aggregated(call: &Call, root: Root) -> Option<Response<Body>> {
 /// An OpenAPI v2 document without types: those are in v3. A client that asks here about a kind it did not find there goes on
 /// and says that the kind is not served.
 fn v2(call: &Call) -> Response<Body> {
-    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    // Asked for with an `@`, which no media type may have; answered as Kubernetes does.
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     // swagger (1), info (2) with title (1) and version (2), paths (8).
     const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x0a\x0a\x04Weft\x12\x02v1\x42\x00";
     if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {

@@ -115,7 +115,7 @@ pub(crate) async fn serve(
             },
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            if api.counters.connections_refused.fetch_add(1, Ordering::Relaxed) % 1_000 == 0 {
+            if api.counters.connections_refused.fetch_add(1, Ordering::Relaxed).is_multiple_of(1_000) {
                 tracing::warn!(
                     "too many connections to the API (--connections-max); further ones are closed"
                 );

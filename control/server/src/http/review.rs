@@ -23,13 +23,13 @@ pub(crate) async fn serve(_api: &Api, mut call: Call, review: Review) -> Result<
     let asked = read(&call, &bytes, review)?;
     let user = &call.user;
     let answer = match review {
-        Review::SelfSubject => json!({
+        Review::Subject => json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "SelfSubjectReview",
             "metadata": { "creationTimestamp": crate::clock::seconds(crate::clock::now()) },
             "status": { "userInfo": user_info(user) },
         }),
-        Review::SelfAccess => {
+        Review::Access => {
             let (allowed, denied_why) = access(user, &asked["spec"]);
             let mut status = json!({ "allowed": allowed });
             if !allowed {
@@ -43,7 +43,7 @@ pub(crate) async fn serve(_api: &Api, mut call: Call, review: Review) -> Result<
                 "status": status,
             })
         }
-        Review::SelfRules => json!({
+        Review::Rules => json!({
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectRulesReview",
             "metadata": {},
@@ -56,9 +56,9 @@ pub(crate) async fn serve(_api: &Api, mut call: Call, review: Review) -> Result<
 
 fn read(call: &Call, bytes: &[u8], review: Review) -> Result<Value, Status> {
     let name = match review {
-        Review::SelfSubject => "io.k8s.api.authentication.v1.SelfSubjectReview",
-        Review::SelfAccess => "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
-        Review::SelfRules => "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
+        Review::Subject => "io.k8s.api.authentication.v1.SelfSubjectReview",
+        Review::Access => "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+        Review::Rules => "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
     };
     let content_type = call.header(http::header::CONTENT_TYPE);
     if weft_api::schema::definition(name).is_some() {

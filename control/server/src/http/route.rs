@@ -18,15 +18,15 @@ pub(crate) enum Route {
     Other,
 }
 
-/// Virtual resources.
+/// Virtual resources: what a user asks about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Review {
     /// `authentication.k8s.io/v1 SelfSubjectReview`.
-    SelfSubject,
+    Subject,
     /// `authorization.k8s.io/v1 SelfSubjectAccessReview`.
-    SelfAccess,
+    Access,
     /// `authorization.k8s.io/v1 SelfSubjectRulesReview`.
-    SelfRules,
+    Rules,
 }
 
 /// Objects of a kind: all, those of a namespace, one, or a part of one.
@@ -81,13 +81,13 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
     match (group, version, rest) {
         (_, _, [] | [""]) => return Ok(Route::Other),
         ("authentication.k8s.io", "v1", ["selfsubjectreviews"]) => {
-            return Ok(Route::Review(Review::SelfSubject));
+            return Ok(Route::Review(Review::Subject));
         }
         ("authorization.k8s.io", "v1", ["selfsubjectaccessreviews"]) => {
-            return Ok(Route::Review(Review::SelfAccess));
+            return Ok(Route::Review(Review::Access));
         }
         ("authorization.k8s.io", "v1", ["selfsubjectrulesreviews"]) => {
-            return Ok(Route::Review(Review::SelfRules));
+            return Ok(Route::Review(Review::Rules));
         }
         _ => {}
     }
