@@ -43,7 +43,7 @@ pub enum PinError {
         path: PathBuf,
         /// What the kernel said.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
 }
 
@@ -113,7 +113,7 @@ impl Pins {
                 continue;
             }
             let wanted = capacities.of_map(spec.name, spec.capacity);
-            let inspect = |source| PinError::Inspect { path: path.clone(), source };
+            let inspect = |source| PinError::Inspect { path: path.clone(), source: Box::new(source) };
             let info = MapData::from_pin(&path).and_then(|map| map.info()).map_err(inspect)?;
             let kind = info.map_type().map_err(inspect)? as u32;
             if !same_shape(spec, kind, info.key_size(), info.value_size()) {
@@ -146,7 +146,8 @@ impl Pins {
         ] {
             let path = self.maps().join(name);
             let info = MapData::from_pin(&path).and_then(|map| map.info());
-            *field = info.map_err(|source| PinError::Inspect { path, source })?.max_entries();
+            *field =
+                info.map_err(|source| PinError::Inspect { path, source: Box::new(source) })?.max_entries();
         }
         Ok(real)
     }

@@ -34,7 +34,7 @@ pub enum PlanError {
     #[error("{service}: {protocol} port {port} on {address} is {owner}'s")]
     Taken {
         /// The Service that came later.
-        service: ServiceName,
+        service: Box<ServiceName>,
         /// The address; unspecified for a NodePort.
         address: std::net::IpAddr,
         /// Port, host byte order.
@@ -42,7 +42,7 @@ pub enum PlanError {
         /// IP protocol number.
         protocol: u8,
         /// The Service that has it.
-        owner: ServiceName,
+        owner: Box<ServiceName>,
     },
 }
 
@@ -230,11 +230,11 @@ impl Planner {
         wanted.retain(|row| match self.owners.get(&row.key) {
             Some(owner) if owner != name => {
                 errors.push(PlanError::Taken {
-                    service: name.clone(),
+                    service: Box::new(name.clone()),
                     address: row.key.address.ip(),
                     port: row.key.port.get(),
                     protocol: row.key.protocol,
-                    owner: owner.clone(),
+                    owner: Box::new(owner.clone()),
                 });
                 false
             }

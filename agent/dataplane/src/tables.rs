@@ -30,7 +30,7 @@ pub enum TableError {
         name: &'static str,
         /// What the kernel said.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
     /// A row could not be written or removed.
     #[error("cannot write a row of table {name}")]
@@ -39,7 +39,7 @@ pub enum TableError {
         name: &'static str,
         /// What the kernel said.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
     /// Rows could not be read.
     #[error("cannot read table {name}")]
@@ -48,7 +48,7 @@ pub enum TableError {
         name: &'static str,
         /// What the kernel said.
         #[source]
-        source: MapError,
+        source: Box<MapError>,
     },
 }
 
@@ -82,17 +82,17 @@ pub(crate) fn open<T: TryFrom<Map, Error = MapError>>(
     directory: &Path,
     spec: &maps::MapSpec,
 ) -> Result<T, TableError> {
-    let failed = |source| TableError::Open { name: spec.name, source };
+    let failed = |source| TableError::Open { name: spec.name, source: Box::new(source) };
     let data = MapData::from_pin(directory.join(spec.name)).map_err(failed)?;
     T::try_from(Map::from_map_data(data).map_err(failed)?).map_err(failed)
 }
 
 fn writing(name: &'static str) -> impl FnOnce(MapError) -> TableError {
-    move |source| TableError::Write { name, source }
+    move |source| TableError::Write { name, source: Box::new(source) }
 }
 
 fn reading(name: &'static str) -> impl FnOnce(MapError) -> TableError {
-    move |source| TableError::Read { name, source }
+    move |source| TableError::Read { name, source: Box::new(source) }
 }
 
 /// Removing what is not there leaves it as it is wanted.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ipnet::IpNet;
@@ -63,7 +63,7 @@ pub(crate) fn object() -> Option<PathBuf> {
 
 impl Bed {
     /// A cluster of so many machines, each with a running dataplane and no Pods.
-    pub(crate) fn new(machines: u8, object: PathBuf, adjust: impl Fn(&mut Config)) -> Self {
+    pub(crate) fn new(machines: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let mut bed = Self {
             id: format!("wt{}", std::process::id()),
@@ -79,7 +79,7 @@ impl Bed {
         ip(&format!("-n {underlay} link set br0 up"));
         bed.plug("c", CLIENT);
         for number in 1..=machines {
-            let machine = bed.machine(number, object.clone(), &adjust);
+            let machine = bed.machine(number, object, &adjust);
             bed.plug(&number.to_string(), &machine.ip.to_string());
             bed.machines.push(machine);
         }
@@ -104,14 +104,14 @@ impl Bed {
         ip(&format!("-n {id}-{name} link set lo up"));
     }
 
-    fn machine(&self, number: u8, object: PathBuf, adjust: impl Fn(&mut Config)) -> Machine {
+    fn machine(&self, number: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Machine {
         let name = format!("node-{number}");
         let address = IpAddr::from([172, 31, 77, 10 + number]);
         let range: IpNet = format!("10.244.{number}.0/24").parse().expect("a range");
         let node = Node { name: name.clone(), addresses: vec![address], pod_cidrs: vec![range] };
         let cgroup = PathBuf::from(cgroup_root()).join(&self.id).join(&name);
         fs::create_dir_all(&cgroup).expect("a cgroup");
-        let mut config = Config::new(node, object);
+        let mut config = Config::new(node, object.to_owned());
         config.cluster_cidrs = vec!["10.244.0.0/16".parse().expect("a range")];
         config.service_cidrs = vec!["10.96.0.0/16".parse().expect("a range")];
         config.bpffs_dir = PathBuf::from("/sys/fs/bpf").join(format!("{}-{number}", self.id));

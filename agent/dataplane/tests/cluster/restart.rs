@@ -7,7 +7,7 @@ use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
 
 /// One machine with one Pod, and a Service before it.
 fn single() -> Option<Bed> {
-    let mut bed = Bed::new(1, object()?, |_| {});
+    let mut bed = Bed::new(1, &object()?, |_| {});
     let pod = bed.pod(0, "a1");
     bed.service("web", "10.96.0.10", 30_080, &[(0, pod)]);
     Some(bed)

@@ -10,7 +10,7 @@ fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
 
 /// Two machines, two Pods on each, and the Service `web` before three of them.
 fn furnished() -> Option<(Bed, Vec<std::net::IpAddr>)> {
-    let mut bed = Bed::new(3, object()?, |_| {});
+    let mut bed = Bed::new(3, &object()?, |_| {});
     let pods = vec![bed.pod(0, "a1"), bed.pod(0, "a2"), bed.pod(1, "b1"), bed.pod(1, "b2")];
     bed.service("web", "10.96.0.10", 30_080, &[(0, pods[0]), (1, pods[2]), (1, pods[3])]);
     Some((bed, pods))
@@ -85,7 +85,7 @@ fn processes_of_a_machine_reach_services_and_pods() {
 fn the_node_meets_pods_as_its_overlay_address_and_answers_addresses_of_its_own() {
     let Some(object) = object() else { return };
     let dns: std::net::IpAddr = "10.96.0.53".parse().expect("an address");
-    let mut bed = Bed::new(2, object, |config| config.answered_here = vec![dns]);
+    let mut bed = Bed::new(2, &object, |config| config.answered_here = vec![dns]);
     let pods = [bed.pod(0, "a1"), bed.pod(1, "b1")];
     let mut process = bed.process(0, "node", false);
     for to in pods {
