@@ -110,13 +110,6 @@ pub(crate) fn create(cgroup: &str) -> Result<Vec<PathBuf>> {
     Ok(procs_files(&hierarchies, &leaf))
 }
 
-/// The `cgroup.procs` files of a machine's leaf, where it exists.
-pub(crate) fn join_files(cgroup: &str) -> Result<Vec<PathBuf>> {
-    let leaf = format!("{cgroup}/{SYSTEM}");
-    let files = procs_files(&hierarchies()?, &leaf);
-    Ok(files.into_iter().filter(|file| file.exists()).collect())
-}
-
 fn procs_files(hierarchies: &[Hierarchy], leaf: &str) -> Vec<PathBuf> {
     hierarchies.iter().map(|hierarchy| hierarchy.mount.join(leaf).join("cgroup.procs")).collect()
 }
@@ -237,7 +230,6 @@ mod tests {
         let cgroup = format!("{name}/node-1");
         let files = create(&cgroup).unwrap();
         assert_eq!(files.len(), hierarchies().unwrap().len());
-        assert_eq!(join_files(&cgroup).unwrap(), files);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         for file in &files {

@@ -290,10 +290,15 @@ pub(crate) fn mount_bpffs() -> Result<()> {
 }
 
 fn unmount_bpffs_if_ours() {
-    if Path::new(BPFFS_MARK).exists() && names_in(Path::new(BPFFS)).is_empty() {
+    if Path::new(BPFFS_MARK).exists() && is_bare_bpffs(&names_in(Path::new(BPFFS))) {
         let _ = umount2(BPFFS, MntFlags::empty());
         let _ = fs::remove_file(BPFFS_MARK);
     }
+}
+
+/// Whether nobody has pinned anything; the kernel itself may put two files there.
+fn is_bare_bpffs(names: &[String]) -> bool {
+    names.iter().all(|name| matches!(name.as_str(), "maps.debug" | "progs.debug"))
 }
 
 #[cfg(test)]

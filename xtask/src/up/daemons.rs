@@ -34,7 +34,8 @@ pub(crate) fn start_control(plan: &mut Plan) -> Result<()> {
     command.args(["--advertise", &address.to_string()]);
     command.args(["--kubeconfig-server", &format!("https://127.0.0.1:{}", plan.record.api_port)]);
     command.args(&plan.control_args);
-    let process = process::start(cluster, machine, &command, Some(OwnedFd::from(listener)))?;
+    let process = process::start(cluster, machine, &command, Some(OwnedFd::from(listener)))
+        .map_err(|error| with_log(error, cluster, machine))?;
     plan.record.processes.push(process.clone());
     plan.cluster.write_record(&plan.record)?;
     let token = wait_while_alive("weft-control to answer", &process, || token(plan).map(Some))
@@ -75,7 +76,8 @@ pub(crate) fn start_agents(plan: &mut Plan) -> Result<()> {
     let control = format!("{}:{LINK_PORT}", plan.record.address(Machine::Control));
     for machine in plan.record.node_machines() {
         let command = agent_command(plan, machine, &control)?;
-        let process = process::start(&plan.cluster, machine, &command, None)?;
+        let process = process::start(&plan.cluster, machine, &command, None)
+            .map_err(|error| with_log(error, &plan.cluster, machine))?;
         plan.record.processes.push(process);
         plan.cluster.write_record(&plan.record)?;
     }

@@ -199,10 +199,11 @@ impl Record {
     }
 }
 
-/// An underlay that no cluster beside this one has, by the name. Two alike would not disturb each
+/// An underlay that no cluster beside this one has: 0 for the default name, else by the name. Two alike would not disturb each
 /// other, since each underlay is a namespace of its own; different ones are easier on the reader of a trace.
 pub(crate) fn choose_subnet(name: &str, taken: &BTreeSet<u8>) -> u8 {
-    let wish = name.bytes().fold(7u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    let hash = name.bytes().fold(7u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    let wish = if name == DEFAULT_NAME { 0 } else { hash };
     (0..=u8::MAX).map(|step| wish.wrapping_add(step)).find(|subnet| !taken.contains(subnet)).unwrap_or(wish)
 }
 

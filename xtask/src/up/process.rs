@@ -152,7 +152,7 @@ fn open_all(paths: &[PathBuf]) -> Result<Vec<File>> {
 
 /// Makes the calling process one of `machine`: its cgroups and its network namespace.
 pub(crate) fn become_part_of(cluster: &Cluster, machine: Machine) -> Result<()> {
-    for path in cgroup::join_files(&cluster.cgroup(machine))? {
+    for path in cgroup::create(&cluster.cgroup(machine))? {
         fs::write(&path, "0").with_context(|| format!("{} cannot be joined", path.display()))?;
     }
     namespace::enter(&cluster.netns(machine))
