@@ -3,6 +3,7 @@
 use serde_json::json;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
+use weft_api::view::node::Condition;
 use weft_api::view::{Node, Pod};
 
 use crate::action::{Action, Event, key_of};
@@ -51,11 +52,14 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     }
     let Some(pod) = world.get::<Pod>(&key.key) else { return Plan::none() };
     let node = &pod.spec.node_name;
+    let is_ours = |c: &Condition| c.type_ == DOOMED && c.status == "True" && c.reason == REASON;
+    let doomed = pod.status.conditions.iter().find(|c| is_ours(c));
     if node.is_empty() || world.get::<Node>(&ObjectKey::cluster(node.clone())).is_some() {
-        return Plan::none();
+        // It came back: the next time its Pods wait anew.
+        let kept: Vec<&Condition> = pod.status.conditions.iter().filter(|c| !is_ours(c)).collect();
+        let patch = doomed.map(|_| Action::status(&kind::POD, &pod.metadata, json!({ "conditions": kept })));
+        return Plan::actions(patch.into_iter().collect());
     }
-    let doomed =
-        pod.status.conditions.iter().find(|c| c.type_ == DOOMED && c.status == "True" && c.reason == REASON);
     let Some(doomed) = doomed else {
         let mut conditions = pod.status.conditions.clone();
         let message = format!("the Pod's node {node} does not exist");
@@ -128,7 +132,10 @@ mod tests {
         let last = plan(&key, &world, &context(&settings, 50));
         assert!(matches!(&last.actions[1], Action::Delete { grace_seconds: Some(0), .. }));
         let _ = world.apply(Change::put(node, 60));
-        assert_eq!(plan(&key, &world, &context(&settings, 50)), Plan::none(), "it came back");
+        let back = plan(&key, &world, &context(&settings, 50));
+        perform(&mut world, &back.actions, now(50));
+        assert!(world.get::<Pod>(&key.key).unwrap().status.conditions.is_empty(), "it came back");
+        assert_eq!(plan(&key, &world, &context(&settings, 51)), Plan::none());
     }
 
     #[test]
