@@ -4,6 +4,8 @@
 #[path = "support/server.rs"]
 mod server;
 
+use std::sync::{Arc, Mutex};
+
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -37,6 +39,43 @@ async fn a_write_survives_kill_and_conflicts_are_told() {
     let server = Server::start(dir.path());
     let mut admin = server.admin().await;
     assert_eq!(admin.get(&path).await, (200, written));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_create_is_there_after_a_kill() {
+    const CLIENTS: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let mut writers = Vec::new();
+    for client in 0..CLIENTS {
+        let mut admin = server.admin().await;
+        let acknowledged = acknowledged.clone();
+        writers.push(tokio::spawn(async move {
+            for n in 0.. {
+                let name = format!("c{client}-{n}");
+                // The connection breaks off with the server, and this task with it.
+                let (code, _) = admin.post(MAPS, map(&name, "1")).await;
+                assert_eq!(code, 201);
+                acknowledged.lock().unwrap().push(name);
+            }
+        }));
+    }
+    while acknowledged.lock().unwrap().len() < 500 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    server.kill();
+    for writer in writers {
+        let _ = writer.await;
+    }
+    let server = Server::start(dir.path());
+    let (_, list) = server.admin().await.get(MAPS).await;
+    let there: std::collections::HashSet<&str> =
+        list["items"].as_array().unwrap().iter().filter_map(|i| i["metadata"]["name"].as_str()).collect();
+    let acknowledged = acknowledged.lock().unwrap();
+    assert!(acknowledged.len() >= 500);
+    let lost: Vec<_> = acknowledged.iter().filter(|n| !there.contains(n.as_str())).collect();
+    assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[tokio::test]
