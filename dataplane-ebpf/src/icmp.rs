@@ -13,7 +13,7 @@ use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
 use weft_dataplane_abi::station::Station;
 
 use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
-use crate::route::{self, LOCAL};
+use crate::route;
 use crate::translate::{addresses_into, checksum_after, difference, folded, word};
 use crate::verdict::{Step, Verdict, drop};
 use crate::{maps, walk::Walk};
@@ -56,6 +56,10 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         protocol: inner.protocol,
         reserved: [0; 3],
     };
+    // A Pod may complain about what was sent to it, and about nobody else's packets.
+    if walk.hook == Hook::FromPod && walk.scratch.twin_key.source != walk.scratch.tuple.source {
+        return nobody(walk);
+    }
     let Some(flow) = maps::flow(&walk.scratch.twin_key) else {
         return nobody(walk);
     };
@@ -77,7 +81,7 @@ fn nobody(walk: &mut Walk) -> Step<Verdict> {
     match walk.scratch.way.kind {
         ROUTE_OUTSIDE => drop(Station::Track, Reason::ErrorAboutNothing),
         ROUTE_TUNNEL if walk.hook == Hook::FromOverlay => drop(Station::Route, Reason::NotHere),
-        LOCAL | _ => route::leave(walk),
+        _ => route::leave(walk),
     }
 }
 

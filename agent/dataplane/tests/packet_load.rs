@@ -1,7 +1,7 @@
 //! The object against the table of maps, and every program against this kernel's verifier.
 
 #[path = "packet/bench.rs"]
-#[expect(dead_code, reason = "each test uses a part of the bench")]
+#[allow(dead_code, reason = "each test uses a part of the bench")]
 mod bench;
 
 use aya::maps::Map;

@@ -25,7 +25,7 @@ use weft_dataplane_abi::route::{
     NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
 };
 use weft_dataplane_abi::service::{Service, ServiceKey};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
 pub(crate) const NEXT: u32 = u32::MAX;
@@ -98,6 +98,11 @@ impl Bench {
         self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
     }
 
+    /// Takes the settings away again, as before the agent wrote them.
+    pub(crate) fn unconfigure(&mut self) {
+        self.set_array::<_, { size_of::<Config>() }>("config", 0, &Config::default());
+    }
+
     pub(crate) fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
         let row = Endpoint { ifindex, mac, gateway_mac: [2, 0, 0, 0, 1, 1], ..Endpoint::default() };
         self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address), &row);
@@ -144,7 +149,12 @@ impl Bench {
     }
 
     /// The same, often; also how long one took on average.
-    pub(crate) fn send_often(&mut self, hook: Hook, packet: &[u8], repeat: u32) -> ((u32, Vec<u8>), Duration) {
+    pub(crate) fn send_often(
+        &mut self,
+        hook: Hook,
+        packet: &[u8],
+        repeat: u32,
+    ) -> ((u32, Vec<u8>), Duration) {
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(hook.text()).expect("the program").try_into().expect("a tc program");
         let mut out = vec![0; packet.len() + 64];
@@ -199,7 +209,7 @@ impl Bench {
 
     fn set_array<V, const VALUE: usize>(&mut self, name: &str, index: u32, value: &V)
     where
-        V: IntoBytes + Immutable + KnownLayout,
+        V: IntoBytes + Immutable,
     {
         let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("the map {name}"));
         let mut map: Array<&mut MapData, [u8; VALUE]> = Array::try_from(map).expect("an array");

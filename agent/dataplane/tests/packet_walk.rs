@@ -1,0 +1,358 @@
+//! Single packets through the real programs: what comes in, what stands in the tables, what comes out.
+
+#[path = "packet/bench.rs"]
+#[allow(dead_code, reason = "each test uses a part of the bench")]
+mod bench;
+#[path = "packet/frame.rs"]
+mod frame;
+
+use std::net::Ipv4Addr;
+
+use bench::{Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, REDIRECT, SERVICE};
+use frame::{ACK, Ends, SYN, TCP, UDP, assert_valid, ends, tcp, udp};
+use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_TWIN, Flow, Tuple};
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::event::{EVENT_SERVICE, EVENT_SOURCE, Verdict};
+use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, ServiceKey};
+use weft_dataplane_abi::station::Station;
+
+const POD_C: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 8);
+const NODE_PORT: u16 = 30_080;
+
+fn cluster(port: u16, protocol: u8) -> ServiceKey {
+    ServiceKey { address: Address::v4(SERVICE), port: Be16::new(port), protocol, scope: SCOPE_CLUSTER }
+}
+
+fn node_port(protocol: u8) -> ServiceKey {
+    ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol, scope: SCOPE_NODE }
+}
+
+fn tuple(ends: Ends, protocol: u8) -> Tuple {
+    Tuple {
+        source: Address::v4(ends.0),
+        destination: Address::v4(ends.2),
+        source_port: Be16::new(ends.1),
+        destination_port: Be16::new(ends.3),
+        protocol,
+        reserved: [0; 3],
+    }
+}
+
+/// Both Pods are behind the one interface a test run has.
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.endpoint(POD_B, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xb]);
+    bench
+}
+
+#[test]
+fn what_is_dropped_says_where_and_why() {
+    let mut bench = bench();
+    bench.service(cluster(81, TCP), 3, &[]);
+    let table: [(&str, Vec<u8>, Station, Reason); 6] = [
+        ("foreign source", tcp((OUTSIDE, 1, POD_B, 80), SYN), Station::Parse, Reason::ForeignSource),
+        ("no service", tcp((POD_A, 1, SERVICE, 9), SYN), Station::Route, Reason::NoService),
+        ("no backend", tcp((POD_A, 1, SERVICE, 81), SYN), Station::Balance, Reason::NoBackend),
+        ("no such pod", udp((POD_A, 1, Ipv4Addr::new(10, 244, 9, 9), 53)), Station::Route, Reason::NoSuchPod),
+        ("to the tunnel", udp((POD_A, 1, PEER, 4789)), Station::Route, Reason::PodToTunnel),
+        ("short header", frame::ip(POD_A, POD_B, TCP, 0, &[0; 4]), Station::Parse, Reason::Malformed),
+    ];
+    for (name, packet, station, reason) in table {
+        let (verdict, _) = bench.send(Hook::FromPod, &packet);
+        assert_eq!(verdict, DROP, "{name}");
+        let events = bench.events();
+        assert_eq!(events.len(), 1, "{name}");
+        assert_eq!((events[0].station, events[0].reason), (station as u8, reason as u8), "{name}");
+        assert_eq!(events[0].verdict, Verdict::Dropped as u8, "{name}");
+        assert_eq!(events[0].hook, Hook::FromPod as u8, "{name}");
+    }
+    let (verdict, _) = bench.send(Hook::FromOverlay, &tcp((POD_FAR, 1, POD_A, 80), SYN));
+    assert_eq!(verdict, DROP);
+    assert_eq!(bench.events()[0].reason, Reason::UnknownTunnelSource as u8);
+}
+
+#[test]
+fn what_is_not_ours_passes_untouched() {
+    let mut bench = bench();
+    let mut arp = tcp((POD_A, 1, POD_B, 80), SYN);
+    arp[12..14].copy_from_slice(&[8, 6]);
+    let mut v6 = vec![0; 80];
+    v6[12..14].copy_from_slice(&[0x86, 0xdd]);
+    v6[14] = 0x60;
+    let ssh = tcp((OUTSIDE, 5_000, NODE, 22), SYN);
+    let forwarded = tcp((OUTSIDE, 5_000, Ipv4Addr::new(198, 51, 100, 1), 80), SYN);
+    let unknown = tcp((OUTSIDE, 5_000, NODE, NODE_PORT), SYN);
+    let table = [
+        (Hook::FromPod, arp),
+        (Hook::FromPod, v6),
+        (Hook::FromUplink, ssh.clone()),
+        (Hook::FromUplink, forwarded),
+        (Hook::FromUplink, unknown),
+        (Hook::ToUplink, ssh),
+    ];
+    for (hook, packet) in table {
+        let (verdict, after) = bench.send(hook, &packet);
+        assert_eq!((verdict, after == packet), (NEXT, true), "{hook}");
+    }
+    assert!(bench.events().is_empty());
+}
+
+#[test]
+fn pods_here_and_there_keep_their_addresses() {
+    let mut bench = bench();
+    let here: Ends = (POD_A, 40_000, POD_B, 80);
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp(here, SYN));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, here));
+    assert_eq!(after[..12], [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 1, 1]);
+    let twin = bench.flow(&tuple(here, TCP).reversed()).expect("the twin");
+    assert_eq!((twin.flags & FLOW_TWIN, twin.to), (FLOW_TWIN, tuple(here, TCP).reversed()));
+
+    let there: Ends = (POD_A, 40_000, POD_FAR, 80);
+    let (verdict, after) = bench.send(Hook::FromPod, &udp(there));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, there));
+    assert_eq!((&after[..6], &after[6..12]), (&OVERLAY_MAC[..], &OVERLAY_SOURCE_MAC[..]));
+
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, NODE, 6443), SYN));
+    assert_eq!((verdict, ends(&after)), (NEXT, (POD_A, 40_000, NODE, 6443)));
+    let events = bench.events();
+    assert_eq!(events.len(), 3);
+    assert!(events.iter().all(|event| event.verdict == Verdict::Forwarded as u8 && event.flags == 0));
+}
+
+#[test]
+fn a_service_is_translated_there_and_back() {
+    for (protocol, packet) in [(TCP, tcp as fn(Ends, u8) -> Vec<u8>), (UDP, |ends, _| udp(ends))] {
+        let mut bench = bench();
+        bench.service(cluster(80, protocol), 7, &[(POD_B, 8080)]);
+        let (verdict, after) = bench.send(Hook::FromPod, &packet((POD_A, 40_000, SERVICE, 80), SYN));
+        assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_000, POD_B, 8080)));
+        assert_valid(&after);
+        let (verdict, back) = bench.send(Hook::FromPod, &packet((POD_B, 8080, POD_A, 40_000), SYN | ACK));
+        assert_eq!((verdict, ends(&back)), (REDIRECT, (SERVICE, 80, POD_A, 40_000)));
+        assert_valid(&back);
+
+        let events = bench.events();
+        assert_eq!(events.len(), 1, "one event a flow");
+        assert_eq!((events[0].flags, events[0].service_id), (EVENT_SERVICE, 7));
+        assert_eq!((events[0].service, events[0].service_port.get()), (Address::v4(SERVICE), 80));
+        assert_eq!((events[0].backend, events[0].backend_port.get()), (Address::v4(POD_B), 8080));
+        assert_eq!(
+            (bench.counter(Counter::BalancedPacket), bench.counter(Counter::PacketsTranslated)),
+            (1, 2)
+        );
+    }
+}
+
+#[test]
+fn all_backends_are_drawn() {
+    let mut bench = bench();
+    bench.service(cluster(80, TCP), 7, &[(POD_B, 1), (POD_B, 2), (POD_FAR, 3)]);
+    let drawn: std::collections::BTreeSet<u16> = (1_000..1_060)
+        .map(|port| ends(&bench.send(Hook::FromPod, &tcp((POD_A, port, SERVICE, 80), SYN)).1).3)
+        .collect();
+    assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_pod_that_asks_itself_meets_the_node() {
+    let mut bench = bench();
+    bench.service(cluster(80, TCP), 7, &[(POD_A, 8080)]);
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, SERVICE, 80), SYN));
+    let (source, port, destination, to_port) = ends(&after);
+    assert_eq!((verdict, source, destination, to_port), (REDIRECT, OVERLAY, POD_A, 8080));
+    assert_valid(&after);
+    let (verdict, back) = bench.send(Hook::FromPod, &tcp((POD_A, 8080, OVERLAY, port), SYN | ACK));
+    assert_eq!((verdict, ends(&back)), (REDIRECT, (SERVICE, 80, POD_A, 40_000)));
+    assert_valid(&back);
+}
+
+#[test]
+fn the_outside_sees_the_node() {
+    let mut bench = bench();
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, OUTSIDE, 443), SYN));
+    let (source, port, destination, to_port) = ends(&after);
+    assert_eq!((verdict, source, destination, to_port), (REDIRECT, NODE, OUTSIDE, 443));
+    assert!((61_000..=61_007).contains(&port), "{port}");
+    assert_valid(&after);
+    let (verdict, back) = bench.send(Hook::FromUplink, &tcp((OUTSIDE, 443, NODE, port), SYN | ACK));
+    assert_eq!((verdict, ends(&back)), (REDIRECT, (OUTSIDE, 443, POD_A, 40_000)));
+    assert_valid(&back);
+    let events = bench.events();
+    assert_eq!(
+        (events.len(), events[0].flags, events[0].translated_source_port.get()),
+        (1, EVENT_SOURCE, port)
+    );
+}
+
+#[test]
+fn source_ports_run_out_with_a_reason_and_no_two_flows_share_one() {
+    let mut bench = bench();
+    let mut taken = std::collections::BTreeSet::new();
+    for port in 1_000..1_200 {
+        let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, port, OUTSIDE, 443), SYN));
+        if verdict == REDIRECT {
+            assert!(taken.insert(ends(&after).1), "a port twice");
+        }
+    }
+    assert_eq!(taken.len(), 8, "the range has eight ports");
+    bench.events();
+    let (verdict, _) = bench.send(Hook::FromPod, &tcp((POD_A, 2_000, OUTSIDE, 443), SYN));
+    assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::SourcePortsExhausted as u8));
+    let (verdict, _) = bench.send(Hook::FromPod, &tcp((POD_A, 2_000, OUTSIDE, 444), SYN));
+    assert_eq!(verdict, REDIRECT, "another destination has ports of its own");
+}
+
+#[test]
+fn a_node_port_keeps_the_client_here_and_comes_back_from_there() {
+    let mut bench = bench();
+    bench.service(node_port(TCP), 8, &[(POD_B, 8080)]);
+    let (verdict, after) = bench.send(Hook::FromUplink, &tcp((OUTSIDE, 5_000, NODE, NODE_PORT), SYN));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, (OUTSIDE, 5_000, POD_B, 8080)));
+    assert_valid(&after);
+    let (verdict, back) = bench.send(Hook::FromPod, &tcp((POD_B, 8080, OUTSIDE, 5_000), SYN | ACK));
+    assert_eq!((verdict, ends(&back)), (REDIRECT, (NODE, NODE_PORT, OUTSIDE, 5_000)));
+    assert_valid(&back);
+    assert_eq!(bench.counter(Counter::BalancedNodePort), 1);
+
+    bench.service(node_port(UDP), 9, &[(POD_FAR, 8080)]);
+    let (verdict, after) = bench.send(Hook::FromUplink, &udp((OUTSIDE, 5_000, NODE, NODE_PORT)));
+    let (source, port, destination, to_port) = ends(&after);
+    assert_eq!((verdict, source, destination, to_port), (REDIRECT, OVERLAY, POD_FAR, 8080));
+    assert!((61_000..=61_007).contains(&port), "{port}");
+    assert_valid(&after);
+
+    bench.service(node_port(TCP), 10, &[(NODE, 8080)]);
+    let (verdict, after) = bench.send(Hook::FromUplink, &tcp((OUTSIDE, 5_001, NODE, NODE_PORT), SYN));
+    assert_eq!((verdict, ends(&after)), (NEXT, (OUTSIDE, 5_001, NODE, 8080)), "up into the host");
+    let (verdict, back) = bench.send(Hook::ToUplink, &tcp((NODE, 8080, OUTSIDE, 5_001), SYN | ACK));
+    assert_eq!((verdict, ends(&back)), (NEXT, (NODE, NODE_PORT, OUTSIDE, 5_001)));
+    assert_valid(&back);
+}
+
+#[test]
+fn a_direct_connection_and_one_by_the_service_do_not_clash() {
+    let mut bench = bench();
+    bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
+    bench.send(Hook::FromPod, &tcp((POD_A, 40_000, SERVICE, 80), SYN));
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 8080), SYN));
+    let (source, port, ..) = ends(&after);
+    assert_eq!((verdict, source), (REDIRECT, POD_A));
+    assert!((61_000..=61_007).contains(&port), "remapped, since the reverse tuple is taken: {port}");
+    assert_valid(&after);
+    let (_, back) = bench.send(Hook::FromPod, &tcp((POD_B, 8080, POD_A, port), SYN | ACK));
+    assert_eq!(ends(&back), (POD_B, 8080, POD_A, 40_000));
+    let (_, back) = bench.send(Hook::FromPod, &tcp((POD_B, 8080, POD_A, 40_000), SYN | ACK));
+    assert_eq!(ends(&back), (SERVICE, 80, POD_A, 40_000));
+}
+
+#[test]
+fn a_syn_on_left_over_rows_begins_anew() {
+    let mut bench = bench();
+    bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
+    let ours: Ends = (POD_A, 40_000, SERVICE, 80);
+    bench.send(Hook::FromPod, &tcp(ours, SYN));
+    bench.send(Hook::FromPod, &tcp(ours, SYN));
+    assert_eq!(bench.counter(Counter::FlowsBegun), 1, "a repeated SYN stays with its backend");
+    bench.send(Hook::FromPod, &tcp(ours, ACK));
+    bench.send(Hook::FromPod, &tcp(ours, SYN));
+    assert_eq!((bench.counter(Counter::FlowsBegun), bench.counter(Counter::FlowsReplaced)), (2, 1));
+
+    // The backend itself connects from the port it served: the twin must not swallow it.
+    let theirs: Ends = (POD_B, 8080, POD_A, 40_000);
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp(theirs, SYN));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, theirs));
+    assert_eq!(bench.counter(Counter::FlowsReplaced), 2);
+}
+
+#[test]
+fn a_datagram_leaves_a_backend_that_is_gone_and_a_connection_stays() {
+    let mut bench = bench();
+    for protocol in [TCP, UDP] {
+        bench.service(cluster(80, protocol), 7, &[(POD_B, 8080)]);
+    }
+    bench.send(Hook::FromPod, &udp((POD_A, 40_000, SERVICE, 80)));
+    bench.send(Hook::FromPod, &tcp((POD_A, 40_001, SERVICE, 80), SYN));
+    bench.backend(70, POD_FAR, 9090, 2);
+    let (_, after) = bench.send(Hook::FromPod, &udp((POD_A, 40_000, SERVICE, 80)));
+    assert_eq!(ends(&after), (POD_A, 40_000, POD_FAR, 9090));
+    let (_, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_001, SERVICE, 80), ACK));
+    assert_eq!(ends(&after), (POD_A, 40_001, POD_B, 8080));
+    assert_eq!(bench.counter(Counter::BackendsReplaced), 1);
+}
+
+#[test]
+fn fragments_follow_their_first() {
+    let mut bench = bench();
+    bench.service(cluster(53, UDP), 7, &[(POD_B, 5353)]);
+    let later = frame::ip(POD_A, SERVICE, UDP, 185, &[7; 64]);
+    let (verdict, _) = bench.send(Hook::FromPod, &later);
+    assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::FragmentUnknown as u8));
+
+    let whole = udp((POD_A, 40_000, SERVICE, 53));
+    let first = frame::ip(POD_A, SERVICE, UDP, 0x2000, &whole[frame::L4..]);
+    let (verdict, after) = bench.send(Hook::FromPod, &first);
+    assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_000, POD_B, 5353)));
+    let (verdict, after) = bench.send(Hook::FromPod, &later);
+    assert_eq!((verdict, ends(&after).2), (REDIRECT, POD_B));
+    assert_eq!(after[frame::L4..], [7; 64], "a later fragment has no ports to change");
+    assert_eq!(bench.counter(Counter::FragmentsJoined), 1);
+}
+
+#[test]
+fn echoes_are_masqueraded_and_errors_find_their_sender() {
+    let mut bench = bench();
+    let (verdict, after) = bench.send(Hook::FromPod, &frame::icmp(POD_A, OUTSIDE, 8, 99, &[1; 24]));
+    assert_eq!((verdict, ends(&after).0), (REDIRECT, NODE));
+    assert_valid(&after);
+    let reply = frame::icmp(OUTSIDE, NODE, 0, frame::identifier(&after), &[1; 24]);
+    let (verdict, back) = bench.send(Hook::FromUplink, &reply);
+    assert_eq!((verdict, ends(&back).2, frame::identifier(&back)), (REDIRECT, POD_A, 99));
+    assert_valid(&back);
+
+    let (_, sent) = bench.send(Hook::FromPod, &udp((POD_A, 40_000, OUTSIDE, 33_434)));
+    let router = Ipv4Addr::new(192, 0, 2, 1);
+    let error = frame::icmp(router, NODE, 11, 0, &sent[frame::L3..]);
+    let (verdict, back) = bench.send(Hook::FromUplink, &error);
+    assert_eq!((verdict, ends(&back).0, ends(&back).2), (REDIRECT, router, POD_A));
+    let inner = [&back[..frame::L3], &back[frame::L4 + 8..]].concat();
+    assert_eq!(ends(&inner), (POD_A, 40_000, OUTSIDE, 33_434), "the packet inside is as the Pod sent it");
+    assert_valid(&back);
+
+    let (verdict, _) = bench.send(Hook::FromPod, &frame::icmp(POD_A, OUTSIDE, 3, 0, &sent[frame::L3..]));
+    assert_eq!(verdict, DROP);
+}
+
+#[test]
+fn nothing_is_done_before_the_settings_are_there() {
+    let mut bench = bench();
+    bench.configure(0);
+    bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
+    let (verdict, _) = bench.send(Hook::FromPod, &tcp((POD_A, 1, SERVICE, 80), SYN));
+    assert_eq!(verdict, DROP, "per-packet balancing is switched off");
+    bench.unconfigure();
+    let packet = tcp((OUTSIDE, 1, SERVICE, 80), SYN);
+    assert_eq!(bench.send(Hook::FromPod, &packet), (NEXT, packet));
+}
+
+/// A guard and no measurement: the machine does other things too. Each pass finds a flow that turns the packet into the
+/// other flow's, so that every pass translates.
+#[test]
+fn an_established_packet_is_quick() {
+    let mut bench = bench();
+    bench.endpoint(POD_C, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xc]);
+    let here: Ends = (POD_A, 40_000, POD_B, 80);
+    let there: Ends = (POD_A, 40_000, POD_C, 8080);
+    for (from, to) in [(here, there), (there, here)] {
+        let flow = Flow { to: tuple(to, TCP), flags: FLOW_DESTINATION, ..Flow::default() };
+        bench.set_flow(&tuple(from, TCP), &flow);
+    }
+    let ((verdict, _), duration) = bench.send_often(Hook::FromPod, &tcp(here, ACK), 100_000);
+    assert_eq!((verdict, bench.counter(Counter::PacketsTranslated)), (REDIRECT, 100_000));
+    println!("{} ns for an established translated packet", duration.as_nanos());
+    assert!(duration.as_nanos() < 5_000, "{duration:?}");
+}
