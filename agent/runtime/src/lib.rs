@@ -5,11 +5,25 @@
 
 pub mod cgroup;
 mod config;
+mod container;
+mod exec;
+mod image;
 mod log;
+mod namespace;
+mod node;
 mod outside;
+mod pod;
+mod probe;
+mod record;
 mod report;
 mod runtime;
+mod sandbox;
 mod session;
+mod shim;
+mod spec;
+mod tls;
+mod volume;
+mod worker;
 
 pub use config::{Config, Logger};
 pub use log::log_writer_main;

@@ -1,10 +1,28 @@
-//! Containers' logs on disk.
-use std::ffi::OsString;
-use std::process::ExitCode;
+//! Containers' logs: files in the CRI format, written by a small process per container that outlives the agent.
+//!
+//! A line on disk is `TIME STREAM TAG TEXT`; the tag is `F` for a whole line and `P` for a part of one.
 
-/// The whole life of a logger process that a shim started: `args` is what follows [`crate::Logger::argument`].
-/// Reads the container's output from file descriptors 3 and 4 until it ends. Call it first thing in `main`, before any runtime.
-#[must_use]
-pub fn log_writer_main(_args: impl Iterator<Item = OsString>) -> ExitCode {
-    ExitCode::FAILURE
+mod follow;
+mod line;
+mod writer;
+
+pub(crate) use follow::{Filter, LogFollower};
+pub use writer::log_writer_main;
+
+use std::path::{Path, PathBuf};
+
+/// A file is put aside when it has grown to this, in bytes.
+pub(crate) const FILE_BYTES_MAX: u64 = 10 << 20;
+/// Files kept per container run, the one that grows included.
+pub(crate) const FILES_MAX: u32 = 3;
+
+/// The files of one log, newest first: `N.log`, `N.log.1`, `N.log.2`.
+pub(crate) fn files(newest: &Path) -> Vec<PathBuf> {
+    let mut all = vec![newest.to_path_buf()];
+    for age in 1..FILES_MAX {
+        let mut name = newest.as_os_str().to_owned();
+        name.push(format!(".{age}"));
+        all.push(name.into());
+    }
+    all
 }

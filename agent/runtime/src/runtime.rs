@@ -1,15 +1,26 @@
 //! The runtime's front: what the daemon calls.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod sessions;
+mod settings;
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::AsyncRead;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use weft_api::view::Pod;
 
+use crate::image::{self, ImageStore, Puller};
+use crate::node::Node;
 use crate::outside::PodRef;
-use crate::report::Reports;
-use crate::session::{AttachRequest, ExecRequest, ExecSession, LogRequest, LogStream, SessionError};
+use crate::record;
+use crate::report::{EventType, PodUpdate, Reports};
+use crate::shim::start::ShimSettings;
+use crate::shim::task::OciRuntime;
+use crate::spec::limits::Limits;
+use crate::worker::{self, Handle, Wanted};
 use crate::{Config, Inputs, Network};
 
 /// A Pod this node is to run.
@@ -76,7 +87,20 @@ pub struct ImageLoadError(pub String);
 /// Runs Pods. Cloning shares. Dropping the last clone stops the loops and leaves every container running.
 #[derive(Clone)]
 pub struct Runtime {
-    reports: Arc<Reports>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Arc<Node>,
+    pods: Mutex<HashMap<String, Handle>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for handle in self.pods.get_mut().unwrap_or_else(PoisonError::into_inner).values() {
+            handle.task.abort();
+        }
+    }
 }
 
 impl DesiredPod {
@@ -107,80 +131,186 @@ impl Runtime {
     /// A setting is wrong, or a directory cannot be used.
     pub async fn start(
         config: Config,
-        _network: Arc<dyn Network>,
-        _inputs: Arc<dyn Inputs>,
+        network: Arc<dyn Network>,
+        inputs: Arc<dyn Inputs>,
     ) -> Result<Self, StartError> {
-        let _ = config;
-        Ok(Self { reports: Arc::default() })
+        let config = settings::valid(config)?;
+        settings::directories(&config)?;
+        let unusable = |path: &std::path::Path, source: std::io::Error| StartError::Io {
+            path: path.display().to_string(),
+            source,
+        };
+        let images = config.data_dir.join("images");
+        let store = ImageStore::open(&images, config.image_bytes_max)
+            .map_err(|e| unusable(&images, std::io::Error::other(e)))?;
+        let store = Arc::new(store);
+        let hierarchies =
+            crate::cgroup::Hierarchies::find().map_err(|e| unusable("/sys/fs/cgroup".as_ref(), e))?;
+        let boot = std::path::Path::new("/proc/sys/kernel/random/boot_id");
+        let boot_id = fs::read_to_string(boot).map_err(|e| unusable(boot, e))?.trim().to_owned();
+        let node = Node {
+            network,
+            inputs,
+            puller: Puller::new(store.clone(), config.insecure_registries.clone(), config.pulls_max),
+            store,
+            hierarchies,
+            limits: Limits::read(),
+            reports: Arc::default(),
+            shim: ShimSettings {
+                program: config.shim.clone(),
+                namespace: config.namespace.clone(),
+                events: config.run_dir.join("events.sock"),
+            },
+            oci_runtime: OciRuntime {
+                binary: config.oci_runtime.to_string_lossy().into_owned(),
+                root: config.run_dir.join("oci").to_string_lossy().into_owned(),
+            },
+            boot_id,
+            config,
+        };
+        let runtime = Self { inner: Arc::new(Inner { node: Arc::new(node), pods: Mutex::default() }) };
+        runtime.find_pods();
+        Ok(runtime)
+    }
+
+    /// Goes on with every Pod that has a record. Until the daemon says otherwise they are wanted as they were.
+    fn find_pods(&self) {
+        let node = &self.inner.node;
+        for entry in fs::read_dir(node.config.data_dir.join("pods")).into_iter().flatten().flatten() {
+            let uid = entry.file_name().to_string_lossy().into_owned();
+            let path = node.place(&uid).record();
+            match record::read(&path, &node.boot_id) {
+                Ok(record) => {
+                    let ending = record.desired.view.metadata.is_terminating();
+                    let wanted = Wanted { desired: record.desired.clone(), ending };
+                    let handle = worker::spawn(node.clone(), wanted, Some(record));
+                    self.pods().insert(uid, handle);
+                }
+                Err(error) => tracing::warn!(uid, %error, "record of a pod is not readable"),
+            }
+        }
     }
 
     /// The Pods this node is to run. What runs and is not among them is ended only when the set is `complete`.
-    pub fn set_pods(&self, _pods: Vec<Arc<DesiredPod>>, _complete: bool) {}
+    pub fn set_pods(&self, wanted: Vec<Arc<DesiredPod>>, complete: bool) {
+        let mut pods = self.pods();
+        let uids: std::collections::HashSet<String> =
+            wanted.iter().map(|p| p.view.metadata.uid.clone()).collect();
+        for desired in wanted {
+            let ending = desired.view.metadata.is_terminating();
+            match pods.get(&desired.view.metadata.uid) {
+                Some(handle) => {
+                    handle.wanted.send_if_modified(|now| {
+                        let changed = now.desired.raw != desired.raw || now.ending != ending;
+                        if changed {
+                            *now = Wanted { desired: desired.clone(), ending };
+                        }
+                        changed
+                    });
+                }
+                None => self.take_on(&mut pods, desired, ending),
+            }
+        }
+        if complete {
+            pods.retain(|uid, handle| {
+                let gone = handle.snapshot.borrow().gone;
+                if !uids.contains(uid) && !gone {
+                    handle.wanted.send_if_modified(|now| !std::mem::replace(&mut now.ending, true));
+                }
+                uids.contains(uid) || !gone
+            });
+        }
+    }
+
+    fn take_on(&self, pods: &mut HashMap<String, Handle>, desired: Arc<DesiredPod>, ending: bool) {
+        let node = &self.inner.node;
+        let pod = desired.pod_ref();
+        let finished = desired.view.status.is_finished();
+        if finished && !ending {
+            // It ended in an earlier life of this machine, and must not run again.
+            return;
+        }
+        if pods.len() >= node.config.pods_max && !ending {
+            let message = format!("Node did not have enough resource: pods, limit: {}", node.config.pods_max);
+            node.event(&pod, "", EventType::Warning, "OutOfpods", message.clone());
+            let status = json!({ "phase": "Failed", "reason": "OutOfpods", "message": message });
+            node.reports.status(PodUpdate { pod, status: Bytes::from(status.to_string()), gone: false });
+            return;
+        }
+        let handle = worker::spawn(node.clone(), Wanted { desired, ending }, None);
+        pods.insert(pod.uid, handle);
+    }
 
     /// Something behind [`Inputs`] changed: volumes and waiting containers look again at once, not only after seconds.
-    pub fn inputs_changed(&self) {}
+    pub fn inputs_changed(&self) {
+        for handle in self.pods().values() {
+            handle.nudge.notify_one();
+        }
+    }
 
     /// Statuses and events; for one reader.
     #[must_use]
     pub fn reports(&self) -> Arc<Reports> {
-        self.reports.clone()
+        self.inner.node.reports.clone()
     }
 
     /// Tells every Pod's status once more, for a new session with the control plane.
-    pub fn report_all(&self) {}
-
-    /// A container's log.
-    ///
-    /// # Errors
-    /// No such container, or it never ran.
-    pub async fn logs(&self, _request: LogRequest) -> Result<LogStream, SessionError> {
-        Err(SessionError::NoPod(String::new()))
+    pub fn report_all(&self) {
+        for handle in self.pods().values() {
+            let snapshot = handle.snapshot.borrow().clone();
+            if !snapshot.status.is_empty() {
+                let (pod, status, gone) = (handle.pod.clone(), snapshot.status.clone(), snapshot.gone);
+                self.inner.node.reports.status(PodUpdate { pod, status, gone });
+            }
+        }
     }
 
-    /// Runs a command in a running container.
-    ///
-    /// # Errors
-    /// No such container, it is not running, or the command cannot be started.
-    pub async fn exec(&self, _request: ExecRequest) -> Result<ExecSession, SessionError> {
-        Err(SessionError::NoPod(String::new()))
-    }
-
-    /// Follows a running container.
-    ///
-    /// # Errors
-    /// No such container, it is not running, or it has no input.
-    pub async fn attach(&self, _request: AttachRequest) -> Result<ExecSession, SessionError> {
-        Err(SessionError::NoPod(String::new()))
-    }
-
-    /// Connects to a TCP port inside the Pod's network namespace, at its loopback address.
-    ///
-    /// # Errors
-    /// No such Pod, or nobody listens.
-    pub async fn dial(
-        &self,
-        _namespace: &str,
-        _pod: &str,
-        _port: u16,
-    ) -> Result<tokio::net::TcpStream, SessionError> {
-        let _: Option<SocketAddr> = None;
-        Err(SessionError::NoPod(String::new()))
-    }
-
-    /// The images on this node, by name.
+    /// The images on this node, by id.
     #[must_use]
     pub fn images(&self) -> Vec<ImageInfo> {
-        Vec::new()
+        self.inner.node.store.list()
     }
 
-    /// Takes in an OCI layout or docker archive (tar, plain or gzip), which may hold several images; answers their names.
+    /// Takes in an OCI layout or docker archive (tar, plain, gzip or zstd), which may hold several images; answers their
+    /// full names.
     ///
     /// # Errors
     /// Not such an archive, a digest is wrong, or the disk is full.
     pub async fn load_image(
         &self,
-        _archive: impl AsyncRead + Send + Unpin,
+        mut archive: impl AsyncRead + Send + Unpin,
     ) -> Result<Vec<String>, ImageLoadError> {
-        Err(ImageLoadError(String::new()))
+        let failed = |e: &dyn std::fmt::Display| ImageLoadError(e.to_string());
+        let store = self.inner.node.store.clone();
+        let bytes_max = store.bytes_max();
+        let path = store.scratch();
+        let mut file = tokio::fs::File::create(&path).await.map_err(|e| failed(&e))?;
+        let copied = async {
+            let mut bounded = (&mut archive).take(bytes_max.saturating_add(1));
+            let bytes = tokio::io::copy(&mut bounded, &mut file).await?;
+            file.flush().await?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        let copied = copied.await;
+        let source = path.clone();
+        let loaded = match copied {
+            Ok(bytes) if bytes <= bytes_max => {
+                let work = move || {
+                    let file = fs::File::open(&source).map_err(|e| e.to_string())?;
+                    image::load(&store, file).map_err(|e| e.to_string())
+                };
+                tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(e.to_string()))
+            }
+            Ok(_) => Err(format!("it is larger than {bytes_max} bytes")),
+            Err(error) => Err(error.to_string()),
+        };
+        let _ = fs::remove_file(&path);
+        let names = loaded.map_err(ImageLoadError)?;
+        self.inputs_changed();
+        Ok(names)
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.inner.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

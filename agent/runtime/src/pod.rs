@@ -1,0 +1,356 @@
+//! A Pod's state machine, pure: `plan(desired, observed, now)` says what is to be done next, and the methods of
+//! [`Observed`] say what happened. No clock, no process, no file is touched here.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use weft_api::view::{Container, Pod};
+
+pub(crate) mod status;
+#[cfg(test)]
+mod tests;
+
+/// First pause before a restart; doubled each time.
+const BACKOFF_FIRST_S: u32 = 10;
+/// Longest pause before a restart.
+const BACKOFF_MAX_S: u32 = 300;
+/// A container that ran this long begins anew with its pauses.
+const BACKOFF_RESET_S: i64 = 600;
+/// Grace of Pods that name none.
+const GRACE_DEFAULT_S: i64 = 30;
+
+/// What is there of a Pod. Kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Observed {
+    /// Namespaces, network, volumes and shim. Looked at anew by every run of the agent.
+    #[serde(skip)]
+    pub(crate) sandbox: Sandbox,
+    /// By container name; init containers' names are in the same space.
+    pub(crate) containers: BTreeMap<String, ContainerState>,
+    /// The Pod's addresses.
+    pub(crate) ips: Vec<IpAddr>,
+    /// When this node took the Pod on.
+    pub(crate) started: Option<Timestamp>,
+}
+
+/// The Pod's own part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Sandbox {
+    #[default]
+    Absent,
+    Preparing,
+    Ready,
+    Failed {
+        again: Timestamp,
+        pause_s: u32,
+        message: String,
+    },
+    Removing,
+    Gone,
+}
+
+/// One container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerState {
+    pub(crate) phase: Phase,
+    /// Runs so far, less one.
+    pub(crate) restarts: u32,
+    /// The run before the one in `phase`.
+    pub(crate) last: Option<Ended>,
+    /// The pause that the next restart waits for, seconds.
+    pub(crate) pause_s: u32,
+    /// Whether readiness probes pass.
+    pub(crate) ready: bool,
+    /// Whether the startup probe has passed.
+    pub(crate) started: bool,
+    #[serde(skip)]
+    pub(crate) image: ImageState,
+    /// Why it does not run, for the status: reason and message.
+    #[serde(skip)]
+    pub(crate) waiting: Option<(String, String)>,
+    /// It is to be stopped, and why; set by liveness probes.
+    #[serde(skip)]
+    pub(crate) unhealthy: Option<String>,
+    /// A stop is under way and ends at the latest then.
+    #[serde(skip)]
+    pub(crate) stopping: Option<Timestamp>,
+    /// A start that failed is tried again then.
+    #[serde(skip)]
+    pub(crate) again: Option<Timestamp>,
+    /// Digest of the image it was last started from, and by which name it was pulled.
+    pub(crate) image_id: String,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    #[default]
+    Waiting,
+    Starting {
+        id: String,
+    },
+    Running {
+        id: String,
+        since: Timestamp,
+    },
+    Ended(Ended),
+}
+
+/// A run that is over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) id: String,
+    pub(crate) code: i32,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) started: Timestamp,
+    pub(crate) finished: Timestamp,
+}
+
+/// Whether the image is here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum ImageState {
+    #[default]
+    Unknown,
+    Pulling,
+    Ready,
+    Failed {
+        again: Timestamp,
+        pause_s: u32,
+    },
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Desired<'a> {
+    pub(crate) pod: &'a Pod,
+    /// The Pod is to end, and to leave nothing.
+    pub(crate) ending: bool,
+}
+
+/// All that may be asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    PrepareSandbox,
+    Pull { container: String },
+    Start { container: String },
+    Stop { container: String, grace_s: i64 },
+    Teardown,
+}
+
+/// What to do now, and when to look again if nothing happens.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) wake: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+    }
+}
+
+/// The next steps of a Pod.
+#[must_use]
+pub(crate) fn plan(desired: Desired<'_>, observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    if desired.ending {
+        end(desired.pod, observed, now, &mut plan);
+        return plan;
+    }
+    match &observed.sandbox {
+        Sandbox::Absent => plan.actions.push(Action::PrepareSandbox),
+        Sandbox::Failed { again, .. } if *again <= now => plan.actions.push(Action::PrepareSandbox),
+        Sandbox::Failed { again, .. } => plan.wake_at(*again),
+        Sandbox::Ready => run(desired.pod, observed, now, &mut plan),
+        Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone => {}
+    }
+    plan
+}
+
+/// Seconds a Pod's containers have between SIGTERM and SIGKILL.
+pub(crate) fn grace_s(pod: &Pod) -> i64 {
+    let asked = pod.metadata.deletion_grace_period_seconds;
+    asked.or(pod.spec.termination_grace_period_seconds).unwrap_or(GRACE_DEFAULT_S).max(0)
+}
+
+fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    let grace = grace_s(pod);
+    let mut alive = false;
+    for (name, state) in &observed.containers {
+        match state.phase {
+            Phase::Starting { .. } => alive = true,
+            Phase::Running { .. } => {
+                alive = true;
+                let deadline = now + SignedDuration::from_secs(grace);
+                // A later, shorter grace (a forced delete) overtakes a stop that is under way.
+                if state.stopping.is_none_or(|under_way| deadline + SignedDuration::from_secs(1) < under_way)
+                {
+                    plan.actions.push(Action::Stop { container: name.clone(), grace_s: grace });
+                }
+            }
+            Phase::Waiting | Phase::Ended(_) => {}
+        }
+    }
+    let busy = matches!(observed.sandbox, Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone);
+    if let Sandbox::Failed { again, .. } = observed.sandbox
+        && observed.containers.is_empty()
+        && again > now
+    {
+        // A teardown that failed is tried again later.
+        plan.wake_at(again);
+    } else if !alive && !busy {
+        plan.actions.push(Action::Teardown);
+    }
+}
+
+fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    let policy = pod.spec.restart_policy.as_str();
+    let none = ContainerState::default();
+    let state_of = |c: &Container| observed.containers.get(&c.name).unwrap_or(&none);
+    for container in &pod.spec.init_containers {
+        let state = state_of(container);
+        heal(pod, container, state, plan);
+        let sidecar = is_sidecar(container);
+        match &state.phase {
+            Phase::Running { .. } if sidecar && state.started => {}
+            Phase::Ended(ended) if !sidecar && ended.code == 0 => {}
+            Phase::Running { .. } | Phase::Starting { .. } => return,
+            Phase::Ended(_) if !sidecar && policy == "Never" => return,
+            // A sidecar that ended after the others began holds nobody back.
+            Phase::Ended(_)
+                if sidecar && pod.spec.containers.iter().any(|c| state_of(c).phase != Phase::Waiting) =>
+            {
+                if !all_ended(pod, observed) {
+                    advance(container, state, now, plan);
+                }
+            }
+            Phase::Waiting | Phase::Ended(_) => return advance(container, state, now, plan),
+        }
+    }
+    if all_ended(pod, observed) {
+        for container in pod.spec.init_containers.iter().filter(|c| is_sidecar(c)) {
+            let state = state_of(container);
+            if matches!(state.phase, Phase::Running { .. }) && state.stopping.is_none() {
+                plan.actions.push(Action::Stop { container: container.name.clone(), grace_s: grace_s(pod) });
+            }
+        }
+        return;
+    }
+    for container in &pod.spec.containers {
+        let state = state_of(container);
+        heal(pod, container, state, plan);
+        match &state.phase {
+            Phase::Waiting => advance(container, state, now, plan),
+            Phase::Ended(ended) if restarts(policy, ended.code) => advance(container, state, now, plan),
+            Phase::Ended(_) | Phase::Starting { .. } | Phase::Running { .. } => {}
+        }
+    }
+}
+
+/// Whether all containers have run for the last time.
+pub(crate) fn all_ended(pod: &Pod, observed: &Observed) -> bool {
+    let policy = pod.spec.restart_policy.as_str();
+    pod.spec.containers.iter().all(|c| {
+        let state = observed.containers.get(&c.name);
+        matches!(state.map(|s| &s.phase), Some(Phase::Ended(ended)) if !restarts(policy, ended.code))
+    })
+}
+
+/// Whether the container ended in a way that its Pod's policy answers with another run.
+fn restarts(policy: &str, code: i32) -> bool {
+    match policy {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    }
+}
+
+/// An init container that keeps running beside the others.
+pub(crate) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy == "Always"
+}
+
+fn heal(pod: &Pod, container: &Container, state: &ContainerState, plan: &mut Plan) {
+    if matches!(state.phase, Phase::Running { .. }) && state.unhealthy.is_some() && state.stopping.is_none() {
+        let probe = container.liveness_probe.as_ref().and_then(|p| p.termination_grace_period_seconds);
+        let grace_s = probe.unwrap_or_else(|| grace_s(pod));
+        plan.actions.push(Action::Stop { container: container.name.clone(), grace_s });
+    }
+}
+
+/// One step towards a running container: its pause, its image, its start.
+fn advance(container: &Container, state: &ContainerState, now: Timestamp, plan: &mut Plan) {
+    if let Phase::Ended(ended) = &state.phase {
+        let again = ended.finished + SignedDuration::from_secs(state.pause_s.into());
+        if again > now {
+            return plan.wake_at(again);
+        }
+    }
+    if let Some(again) = state.again
+        && again > now
+    {
+        return plan.wake_at(again);
+    }
+    match &state.image {
+        ImageState::Unknown => plan.actions.push(Action::Pull { container: container.name.clone() }),
+        ImageState::Failed { again, .. } if *again <= now => {
+            plan.actions.push(Action::Pull { container: container.name.clone() });
+        }
+        ImageState::Failed { again, .. } => plan.wake_at(*again),
+        ImageState::Pulling => {}
+        ImageState::Ready => plan.actions.push(Action::Start { container: container.name.clone() }),
+    }
+}
+
+/// The pause after this one.
+pub(crate) fn next_pause(pause_s: u32) -> u32 {
+    if pause_s == 0 { BACKOFF_FIRST_S } else { (pause_s * 2).min(BACKOFF_MAX_S) }
+}
+
+impl ContainerState {
+    /// The id of the run that has a process.
+    pub(crate) fn live_id(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Starting { id } | Phase::Running { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// A new run begins. Its number is the count of runs before it.
+    pub(crate) fn starting(&mut self, id: String) {
+        if let Phase::Ended(ended) = std::mem::take(&mut self.phase) {
+            self.last = Some(ended);
+            self.restarts += 1;
+        }
+        self.phase = Phase::Starting { id };
+        self.ready = false;
+        self.started = false;
+        self.unhealthy = None;
+        self.stopping = None;
+        self.again = None;
+    }
+
+    /// The process runs.
+    pub(crate) fn running(&mut self, id: String, since: Timestamp) {
+        self.phase = Phase::Running { id, since };
+        self.waiting = None;
+    }
+
+    /// The run is over. The next one, if any, waits longer than this one did.
+    pub(crate) fn ended(&mut self, ended: Ended) {
+        let ran_s = ended.finished.duration_since(ended.started).as_secs();
+        // The first restart comes at once, the later ones after growing pauses.
+        let first = self.restarts == 0 || ran_s >= BACKOFF_RESET_S;
+        self.pause_s = if first { 0 } else { next_pause(self.pause_s) };
+        self.phase = Phase::Ended(ended);
+        self.ready = false;
+        self.started = false;
+        self.unhealthy = None;
+        self.stopping = None;
+        self.image = ImageState::Unknown;
+    }
+}

@@ -1,0 +1,172 @@
+//! The state machine, step by step.
+
+use serde_json::{Value, json};
+
+use super::status::{Context, status};
+use super::*;
+
+fn pod(spec: Value) -> Pod {
+    serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" }, "spec": spec }))
+        .unwrap()
+}
+
+fn one(policy: &str) -> Pod {
+    pod(json!({ "containers": [{ "name": "c", "image": "i" }], "restartPolicy": policy }))
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn ended(code: i32, started: i64, finished: i64) -> Ended {
+    Ended { id: "id".into(), code, started: at(started), finished: at(finished), ..Ended::default() }
+}
+
+fn ready() -> Observed {
+    Observed { sandbox: Sandbox::Ready, ..Observed::default() }
+}
+
+fn next(pod: &Pod, observed: &Observed, second: i64) -> Plan {
+    plan(Desired { pod, ending: false }, observed, at(second))
+}
+
+fn pull(container: &str) -> Action {
+    Action::Pull { container: container.into() }
+}
+
+#[test]
+fn sandbox_then_image_then_start() {
+    let pod = one("Always");
+    let mut observed = Observed::default();
+    assert_eq!(next(&pod, &observed, 0).actions, [Action::PrepareSandbox]);
+    observed.sandbox = Sandbox::Ready;
+    assert_eq!(next(&pod, &observed, 0).actions, [pull("c")]);
+    let state = observed.containers.entry("c".into()).or_default();
+    state.image = ImageState::Ready;
+    assert_eq!(next(&pod, &observed, 0).actions, [Action::Start { container: "c".into() }]);
+}
+
+#[test]
+fn restarts_pause_longer_each_time_up_to_five_minutes() {
+    let pod = one("Always");
+    let mut observed = ready();
+    let mut pauses = Vec::new();
+    let mut now = 0;
+    for _ in 0..8 {
+        let state = observed.containers.entry("c".into()).or_default();
+        state.starting("id".into());
+        state.running("id".into(), at(now));
+        state.ended(ended(1, now, now + 1));
+        now += 1;
+        pauses.push(state.pause_s);
+        let plan = next(&pod, &observed, now);
+        match observed.containers["c"].pause_s {
+            0 => assert_eq!(plan.actions, [pull("c")]),
+            pause => assert_eq!(plan, Plan { actions: vec![], wake: Some(at(now + i64::from(pause))) }),
+        }
+    }
+    assert_eq!(pauses, [0, 10, 20, 40, 80, 160, 300, 300]);
+    let state = observed.containers.get_mut("c").unwrap();
+    state.starting("id".into());
+    state.ended(ended(1, 0, 601));
+    assert_eq!(state.pause_s, 0);
+    assert_eq!(state.restarts, 8);
+}
+
+#[test]
+fn policy_decides_about_restarts() {
+    for (policy, code, again) in
+        [("Always", 0, true), ("OnFailure", 0, false), ("OnFailure", 1, true), ("Never", 1, false)]
+    {
+        let pod = one(policy);
+        let mut observed = ready();
+        observed.containers.entry("c".into()).or_default().ended(ended(code, 0, 1));
+        assert_eq!(!next(&pod, &observed, 1000).actions.is_empty(), again, "{policy} {code}");
+    }
+}
+
+#[test]
+fn init_containers_go_one_by_one_and_a_sidecar_stays() {
+    let pod = pod(json!({
+        "initContainers": [{ "name": "a" }, { "name": "s", "restartPolicy": "Always" }],
+        "containers": [{ "name": "c" }], "restartPolicy": "Never",
+    }));
+    let mut observed = ready();
+    assert_eq!(next(&pod, &observed, 0).actions, [pull("a")]);
+    observed.containers.entry("a".into()).or_default().ended(ended(0, 0, 1));
+    assert_eq!(next(&pod, &observed, 1).actions, [pull("s")]);
+    let sidecar = observed.containers.entry("s".into()).or_default();
+    sidecar.running("s".into(), at(1));
+    assert_eq!(next(&pod, &observed, 1).actions, []);
+    observed.containers.get_mut("s").unwrap().started = true;
+    assert_eq!(next(&pod, &observed, 1).actions, [pull("c")]);
+    observed.containers.entry("c".into()).or_default().ended(ended(0, 1, 2));
+    assert_eq!(next(&pod, &observed, 2).actions, [Action::Stop { container: "s".into(), grace_s: 30 }]);
+    observed.containers.get_mut("a").unwrap().ended(ended(3, 0, 1));
+    assert_eq!(next(&pod, &observed, 2).actions, []);
+    assert_eq!(status(&pod, &observed, context(&Value::Null))["phase"], "Failed");
+}
+
+#[test]
+fn an_ending_pod_stops_then_leaves() {
+    let mut pod = one("Always");
+    let mut observed = ready();
+    let state = observed.containers.entry("c".into()).or_default();
+    state.running("id".into(), at(0));
+    let ending =
+        |pod: &Pod, observed: &Observed, s| plan(Desired { pod, ending: true }, observed, at(s)).actions;
+    assert_eq!(ending(&pod, &observed, 0), [Action::Stop { container: "c".into(), grace_s: 30 }]);
+    observed.containers.get_mut("c").unwrap().stopping = Some(at(30));
+    assert_eq!(ending(&pod, &observed, 1), []);
+    pod.metadata.deletion_grace_period_seconds = Some(0);
+    assert_eq!(ending(&pod, &observed, 2), [Action::Stop { container: "c".into(), grace_s: 0 }]);
+    observed.containers.get_mut("c").unwrap().ended(ended(143, 0, 3));
+    assert_eq!(ending(&pod, &observed, 3), [Action::Teardown]);
+    observed.sandbox = Sandbox::Removing;
+    assert_eq!(ending(&pod, &observed, 3), []);
+}
+
+#[test]
+fn an_unhealthy_container_is_stopped_once() {
+    let pod = one("Always");
+    let mut observed = ready();
+    let state = observed.containers.entry("c".into()).or_default();
+    state.running("id".into(), at(0));
+    state.unhealthy = Some("probe failed".into());
+    assert_eq!(next(&pod, &observed, 0).actions, [Action::Stop { container: "c".into(), grace_s: 30 }]);
+    observed.containers.get_mut("c").unwrap().stopping = Some(at(30));
+    assert_eq!(next(&pod, &observed, 0).actions, []);
+}
+
+fn context(before: &Value) -> Context<'_> {
+    Context { host_ips: &[], before, now: at(50) }
+}
+
+#[test]
+fn status_follows_the_containers_and_conditions_keep_their_time() {
+    let pod = one("Always");
+    let mut observed = ready();
+    let pending = status(&pod, &observed, context(&Value::Null));
+    assert_eq!(pending["phase"], "Pending");
+    assert_eq!(pending["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    let state = observed.containers.entry("c".into()).or_default();
+    state.running("id".into(), at(40));
+    (state.ready, state.started) = (true, true);
+    let before = json!({ "conditions": [
+        { "type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:07Z" },
+        { "type": "example.org/gate", "status": "True" },
+    ] });
+    let running = status(&pod, &observed, context(&before));
+    assert_eq!(running["phase"], "Running");
+    let conditions = running["conditions"].as_array().unwrap();
+    let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+    assert_eq!(ready["lastTransitionTime"], "1970-01-01T00:00:07Z");
+    assert!(conditions.iter().any(|c| c["type"] == "example.org/gate"));
+    let state = observed.containers.get_mut("c").unwrap();
+    state.ended(ended(1, 40, 45));
+    state.waiting = Some(("CrashLoopBackOff".into(), "back-off 10s".into()));
+    let crashed = status(&pod, &observed, context(&running));
+    assert_eq!(crashed["phase"], "Running");
+    assert_eq!(crashed["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert_eq!(crashed["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
+}
