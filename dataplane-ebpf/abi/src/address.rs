@@ -13,27 +13,32 @@ pub const FAMILY_V6: u8 = 10;
 
 /// An IPv6 address, or an IPv4 address mapped to `::ffff:a.b.c.d`; network byte order.
 #[repr(C)]
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    FromBytes,
-    IntoBytes,
-    Immutable,
-    KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Address {
     /// The address, most significant word first.
     pub words: [Be32; 4],
 }
 
 const _: () = assert!(size_of::<Address>() == 16);
+
+/// Word by word: a derived comparison becomes a loop over bytes in the programs.
+impl PartialEq for Address {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&self.words, &other.words);
+        (a[0].wire() ^ b[0].wire())
+            | (a[1].wire() ^ b[1].wire())
+            | (a[2].wire() ^ b[2].wire())
+            | (a[3].wire() ^ b[3].wire())
+            == 0
+    }
+}
+
+impl core::hash::Hash for Address {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        self.words.hash(state);
+    }
+}
 
 impl Address {
     /// No address; also the address of services that listen on every address of the node.
