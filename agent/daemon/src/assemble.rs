@@ -177,7 +177,7 @@ fn first_node(config: &Config, facts: &MachineFacts, node_addresses: &[IpAddr]) 
         changed: &now,
         images: &[],
     };
-    Bytes::from(registration(&config.node_name, &config.labels, status(facts, &moment)).to_string())
+    Bytes::from(registration(&config.node_name, &config.labels, &status(facts, &moment)).to_string())
 }
 
 /// Waits for what must be known: from the kept view, or from the control plane.

@@ -56,10 +56,8 @@ pub(crate) async fn read(
 }
 
 fn unix_ns(monotonic_ns: u64) -> i64 {
-    let nanoseconds = |clock| {
-        clock_gettime(clock)
-            .map_or(0, |time| i64::from(time.tv_sec()) * 1_000_000_000 + i64::from(time.tv_nsec()))
-    };
+    let nanoseconds =
+        |clock| clock_gettime(clock).map_or(0, |time| time.tv_sec() * 1_000_000_000 + time.tv_nsec());
     let since = nanoseconds(ClockId::CLOCK_MONOTONIC) - i64::try_from(monotonic_ns).unwrap_or(i64::MAX);
     nanoseconds(ClockId::CLOCK_REALTIME) - since
 }

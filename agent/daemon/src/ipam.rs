@@ -50,11 +50,6 @@ impl Leases {
         self.by_uid.remove(uid).unwrap_or_default()
     }
 
-    /// The addresses a Pod has.
-    pub(crate) fn of(&self, uid: &str) -> &[IpAddr] {
-        self.by_uid.get(uid).map_or(&[], Vec::as_slice)
-    }
-
     fn free(&self, range: IpNet) -> Result<IpAddr, AddressError> {
         let taken: std::collections::BTreeSet<IpAddr> = self.by_uid.values().flatten().copied().collect();
         let after = self.last.get(&range).copied();

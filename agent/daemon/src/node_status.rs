@@ -59,7 +59,7 @@ pub(crate) struct Moment<'a> {
 }
 
 /// The Node object a new node registers with: no Pods before the first status.
-pub(crate) fn registration(node: &str, labels: &[(String, String)], status: Value) -> Value {
+pub(crate) fn registration(node: &str, labels: &[(String, String)], status: &Value) -> Value {
     let mut all = serde_json::Map::new();
     for (key, value) in [
         ("kubernetes.io/hostname", node),
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_operators_labels_are_registered() {
-        let node = registration("node-1", &[("zone".into(), "a".into())], json!({}));
+        let node = registration("node-1", &[("zone".into(), "a".into())], &json!({}));
         assert_eq!(node["metadata"]["labels"]["zone"], "a");
         assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "node-1");
     }

@@ -61,12 +61,12 @@ struct ServiceRow {
 /// The live maps' Services.
 pub(crate) async fn services(agent: &Agent) -> Result<Response<Body>, Refusal> {
     let services = agent.dataplane.services().await.map_err(|error| Refusal::failed(&error))?;
-    let mut rows: Vec<ServiceRow> = services.into_iter().map(service_row).collect();
+    let mut rows: Vec<ServiceRow> = services.iter().map(service_row).collect();
     rows.sort_by(|a, b| (&a.service, &a.frontend, &a.protocol).cmp(&(&b.service, &b.frontend, &b.protocol)));
     answer::json(&rows)
 }
 
-fn service_row(entry: ServiceEntry) -> ServiceRow {
+fn service_row(entry: &ServiceEntry) -> ServiceRow {
     ServiceRow {
         service: format!("{}/{}", entry.namespace, entry.name),
         frontend: if entry.node_port {
