@@ -48,7 +48,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) {
                 });
             }
             Ok(_) => {
-                tracing::warn!("a process that is not root's came to the agent's socket and was sent away")
+                tracing::warn!("a process that is not root's came to the agent's socket and was sent away");
             }
             Err(error) => {
                 tracing::warn!(%error, "the agent's socket cannot accept");
