@@ -1,10 +1,9 @@
 //! Station *parse*: Ethernet, IPv4 and the start of what it carries. Reads and checks; knows no map but the Pods'.
 //!
-//! IPv6 is let pass untouched for now; what is needed is a second reader here that fills the same [`Tuple`].
+//! IPv6 is let pass untouched for now; what is needed is a second reader here that fills the same tuple.
 
 use aya_ebpf::helpers::bpf_skb_pull_data;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::OVERLAY_SOURCE_MAC;
@@ -12,7 +11,7 @@ use weft_dataplane_abi::station::Station;
 
 use crate::maps;
 use crate::verdict::{Step, Verdict, drop};
-use crate::walk::Walk;
+use crate::walk::{Walk, clear};
 
 /// EtherType of IPv4, as it stands in memory.
 const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
@@ -113,7 +112,7 @@ const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
 pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     // SAFETY: the context is valid.
     let (protocol, bytes) = unsafe { ((*walk.skb).protocol, (*walk.skb).len) };
-    walk.scratch.tuple = Tuple::default();
+    clear(&mut walk.scratch.tuple);
     if protocol != ETH_IPV4 {
         return Err(Verdict::Next);
     }

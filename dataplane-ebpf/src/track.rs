@@ -14,7 +14,7 @@ use weft_dataplane_abi::station::Station;
 use crate::maps::{self, FLOWS};
 use crate::parse::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
-use crate::walk::Walk;
+use crate::walk::{Walk, copy};
 use crate::{balance, emit};
 
 /// `BPF_NOEXIST`: insert only where nothing is.
@@ -31,7 +31,7 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> bool {
     let bytes = u64::from(walk.packet_bytes());
     let scratch = &mut *walk.scratch;
     let Some(flow) = maps::flow(&scratch.tuple) else {
-        scratch.to = scratch.tuple;
+        copy(&mut scratch.to, &scratch.tuple);
         return false;
     };
     if must_begin_anew(flow, packet) {
@@ -39,7 +39,7 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> bool {
         // A row that is gone already is what is wanted.
         let _ = FLOWS.remove(&scratch.twin_key);
         let _ = FLOWS.remove(&scratch.tuple);
-        scratch.to = scratch.tuple;
+        copy(&mut scratch.to, &scratch.tuple);
         return false;
     }
     // SAFETY: reads a clock.
@@ -49,7 +49,7 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> bool {
     if packet.protocol == TCP {
         flow.tcp_seen |= seen(packet.tcp_flags);
     }
-    scratch.to = flow.to;
+    copy(&mut scratch.to, &flow.to);
     scratch.flags = flow.flags;
     true
 }

@@ -221,3 +221,29 @@ pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
 fn is_this_node(config: &Config, address: &Address) -> bool {
     *address == config.node_v4 || *address == config.node_v6
 }
+
+/// Copies a tuple word by word: the compiler's own copy is a loop over bytes here, ten times as long.
+#[inline(always)]
+pub(crate) fn copy(to: &mut Tuple, from: &Tuple) {
+    let (to, from) = (core::ptr::from_mut(to).cast::<u32>(), core::ptr::from_ref(from).cast::<u32>());
+    let mut i = 0;
+    while i < TUPLE_WORDS {
+        // SAFETY: a tuple is so many aligned words, any of which may have any value.
+        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
+}
+
+/// Makes a tuple all zero, for the same reason.
+#[inline(always)]
+pub(crate) fn clear(tuple: &mut Tuple) {
+    let tuple = core::ptr::from_mut(tuple).cast::<u32>();
+    let mut i = 0;
+    while i < TUPLE_WORDS {
+        // SAFETY: as above.
+        unsafe { tuple.add(i).write_volatile(0) };
+        i += 1;
+    }
+}
+
+const TUPLE_WORDS: usize = size_of::<Tuple>() / size_of::<u32>();
