@@ -44,10 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Err(anyhow!(error).context(format!("{} cannot be run", Path::new(program).display())))
 }
 
-/// The cluster's own programs come first, so that `agentctl` is the one that fits the agent.
+/// The cluster's own programs come first, so that `agentctl` is the one that fits the agent; of the demo, the static one.
 fn path(record: &Record) -> OsString {
     let demo = record.demo.parent().map(Path::to_owned);
-    let dirs: Vec<PathBuf> = std::iter::once(record.bin_dir.clone()).chain(demo).collect();
+    let dirs: Vec<PathBuf> = demo.into_iter().chain([record.bin_dir.clone()]).collect();
     let rest = path_with_cargo_bin();
     std::env::join_paths(dirs.into_iter().chain(std::env::split_paths(&rest))).unwrap_or(rest)
 }

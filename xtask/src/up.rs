@@ -201,10 +201,10 @@ fn farewell(plan: &Plan, demo: bool) -> String {
         "  cargo xtask exec{flag} node-1 -- agentctl trace --follow                       # which way does it go?\n  \
          cargo xtask down{flag}\n"
     );
-    if crate::workspace::which("kubectl").is_none() {
-        if let Some(kubectl) = setup::newest_kubectl(&plan.workspace) {
-            text += &format!("\nkubectl is in {}\n", kubectl.display());
-        }
+    if crate::workspace::which("kubectl").is_none()
+        && let Some(kubectl) = setup::newest_kubectl(&plan.workspace)
+    {
+        text += &format!("\nkubectl is in {}\n", kubectl.display());
     }
     text
 }

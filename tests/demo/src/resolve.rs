@@ -37,11 +37,11 @@ pub(crate) fn lookup(host: &str, timeout: Duration) -> io::Result<IpAddr> {
                     Some(address) => return Ok(IpAddr::V4(*address)),
                     None => {
                         last =
-                            io::Error::new(io::ErrorKind::NotFound, format!("{host}: there is no such name"))
+                            io::Error::new(io::ErrorKind::NotFound, format!("{host}: there is no such name"));
                     }
                 },
                 Err(error) => {
-                    last = io::Error::new(error.kind(), format!("{host}: name server {server}: {error}"))
+                    last = io::Error::new(error.kind(), format!("{host}: name server {server}: {error}"));
                 }
             }
         }
@@ -63,7 +63,7 @@ fn parse_settings(text: &str) -> Settings {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("nameserver") => {
-                settings.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                settings.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
             }
             Some("search") => settings.search = words.map(str::to_owned).collect(),
             Some("options") => {

@@ -108,7 +108,7 @@ fn archive() -> Builder<GzEncoder<Vec<u8>>> {
 
 /// Adds a member: a header of 60 bytes in decimal text, the content, a newline if its length is odd.
 fn member(ar: &mut Vec<u8>, name: &str, content: &[u8]) -> Result<()> {
-    write!(ar, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, "100644", content.len())?;
+    writeln!(ar, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, "100644", content.len())?;
     ar.extend_from_slice(content);
     if content.len() % 2 == 1 {
         ar.push(b'\n');

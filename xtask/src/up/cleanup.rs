@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::command::wait_for;
 use crate::up::machine::{Cluster, Machine};
-use crate::up::process::Process;
+use crate::up::process::{self, Process};
 use crate::up::{cgroup, namespace};
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -24,6 +24,7 @@ const BPFFS_MARK: &str = "/run/weft-xtask-mounted-bpffs";
 const SHIM_SOCKETS: &str = "/run/containerd/s";
 const RUNC_STATE: &str = "/run/containerd/runc";
 const KILL_MS_MAX: u64 = 15_000;
+const REAP_MS_MAX: u64 = 10_000;
 
 /// What was taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,7 +121,16 @@ fn kill_all(cluster: &Cluster) -> Result<usize> {
         let left: Vec<String> = alive.iter().map(|process| process.pid.to_string()).collect();
         bail!("still running: {}", left.join(" "))
     })?;
+    wait_for_reaping(&killed);
     Ok(killed.len())
+}
+
+/// Waits a while for init to take note of the dead, so that a list of processes shows none of them. They hold
+/// nothing any more, so it is no error if init is slow.
+fn wait_for_reaping(killed: &BTreeSet<i32>) {
+    let _ = wait_for("init", Duration::from_millis(REAP_MS_MAX), 20, || {
+        Ok(killed.iter().all(|pid| !process::is_unreaped_by_init(*pid)).then_some(()))
+    });
 }
 
 /// Everything of the cluster that runs, but this process.

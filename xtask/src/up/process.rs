@@ -53,6 +53,13 @@ fn stat(pid: i32) -> Option<(u64, char)> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a dead process still has its number because init has not asked for its end yet.
+pub(crate) fn is_unreaped_by_init(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.next() == Some("Z") && fields.next() == Some("1")
+}
+
 /// The name in parentheses may hold anything, so fields count from the last parenthesis (state is field 3).
 fn parse_stat(text: &str) -> Option<(u64, char)> {
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
