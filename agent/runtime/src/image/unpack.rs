@@ -216,9 +216,12 @@ fn clear(target: &Path) -> io::Result<()> {
 
 fn set_metadata(entry: &mut Entry<'_, impl Read>, target: &Path) -> io::Result<()> {
     let header = entry.header();
-    let id = |n: u64| u32::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
-    lchown(target, Some(id(header.uid()?)?), Some(id(header.gid()?)?))?;
-    let (mode, kind, mtime) = (header.mode()?, header.entry_type(), header.mtime()?);
+    // Makers that know no owner or time leave the field empty, which means 0.
+    let id = |n: io::Result<u64>| {
+        u32::try_from(n.unwrap_or(0)).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    };
+    lchown(target, Some(id(header.uid())?), Some(id(header.gid())?))?;
+    let (mode, kind, mtime) = (header.mode()?, header.entry_type(), header.mtime().unwrap_or(0));
     if let Some(extensions) = entry.pax_extensions()? {
         for extension in extensions.flatten() {
             if let Some(name) = extension.key().ok().and_then(|k| k.strip_prefix("SCHILY.xattr."))
