@@ -116,9 +116,11 @@ pub(crate) fn assert_valid(frame: &[u8]) {
     assert_eq!(finish(sum(&frame[L3..L4])), 0, "the IP header's checksum");
     match frame[L3 + 9] {
         TCP | UDP => {
-            assert_eq!(finish(sum(&frame[L4..]) + pseudo_header(frame)), 0, "the transport's checksum")
+            assert_eq!(finish(sum(&frame[L4..]) + pseudo_header(frame)), 0, "the transport's checksum");
         }
-        ICMP => assert_eq!(finish(sum(&frame[L4..])), 0, "the ICMP checksum"),
+        ICMP => {
+            assert_eq!(finish(sum(&frame[L4..])), 0, "the ICMP checksum");
+        }
         _ => {}
     }
 }
