@@ -288,6 +288,7 @@ pub struct Volume {
     /// Files from a Secret.
     pub secret: Option<SecretVolume>,
     /// Files from the Pod's fields.
+    #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardVolume>,
     /// Several sources in one directory.
     pub projected: Option<Projected>,
@@ -403,6 +404,7 @@ pub struct ProjectedSource {
     /// Files from a Secret (`name`, not `secretName`).
     pub secret: Option<ConfigMapVolume>,
     /// Files from the Pod's fields.
+    #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardVolume>,
 }
 
