@@ -133,9 +133,13 @@ async fn restarts_follow_the_policy() {
     assert_eq!((ended["exitCode"].as_i64(), ended["message"].as_str()), (Some(4), Some("bye\n")));
     bench.phase("good", "Succeeded").await;
     bench.event("BackOff", "Back-off restarting failed container").await;
-    let status = bench.status("again");
-    assert_eq!(status["containerStatuses"][0]["restartCount"], 1, "{status}");
-    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    bench
+        .until("CrashLoopBackOff", 10, |b| {
+            let container = &b.status("again")["containerStatuses"][0];
+            let waits = container["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+            (waits && container["restartCount"] == 1).then_some(())
+        })
+        .await;
     let request = LogRequest { container: container("again"), previous: true, ..Default::default() };
     let mut text = String::new();
     bench.runtime().logs(request).await.unwrap().read_to_string(&mut text).await.unwrap();
