@@ -2,6 +2,9 @@
 //!
 //! The daemon gives the wanted Pods ([`Runtime::set_pods`]), a [`Network`] and the [`Inputs`] they refer to, and reads
 //! what became of them ([`Runtime::reports`]). Nothing here knows the link, the dataplane or the control plane.
+//!
+//! Not there yet: `shareProcessNamespace` (said in an event), host ports, images' removal, input of containers without a
+//! terminal, seccomp and AppArmor profiles. A Pod that has finished keeps its shim and address until it is deleted.
 
 pub mod cgroup;
 mod config;

@@ -48,6 +48,10 @@ pub(crate) enum Sandbox {
         message: String,
     },
     Removing,
+    /// Something of it could not be removed; tried again then.
+    Stuck {
+        again: Timestamp,
+    },
     Gone,
 }
 
@@ -166,7 +170,7 @@ pub(crate) fn plan(desired: Desired<'_>, observed: &Observed, now: Timestamp) ->
         Sandbox::Failed { again, .. } if *again <= now => plan.actions.push(Action::PrepareSandbox),
         Sandbox::Failed { again, .. } => plan.wake_at(*again),
         Sandbox::Ready => run(desired.pod, observed, now, &mut plan),
-        Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone => {}
+        Sandbox::Preparing | Sandbox::Removing | Sandbox::Stuck { .. } | Sandbox::Gone => {}
     }
     plan
 }
@@ -196,11 +200,9 @@ fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
         }
     }
     let busy = matches!(observed.sandbox, Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone);
-    if let Sandbox::Failed { again, .. } = observed.sandbox
-        && observed.containers.is_empty()
+    if let Sandbox::Stuck { again } = observed.sandbox
         && again > now
     {
-        // A teardown that failed is tried again later.
         plan.wake_at(again);
     } else if !alive && !busy {
         plan.actions.push(Action::Teardown);

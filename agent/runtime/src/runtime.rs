@@ -93,6 +93,8 @@ pub struct Runtime {
 struct Inner {
     node: Arc<Node>,
     pods: Mutex<HashMap<String, Handle>>,
+    /// Directories of Pods whose record cannot be read; they go once the wanted set is complete.
+    unknown: Mutex<Vec<String>>,
 }
 
 impl Drop for Inner {
@@ -168,7 +170,13 @@ impl Runtime {
             boot_id,
             config,
         };
-        let runtime = Self { inner: Arc::new(Inner { node: Arc::new(node), pods: Mutex::default() }) };
+        let runtime = Self {
+            inner: Arc::new(Inner {
+                node: Arc::new(node),
+                pods: Mutex::default(),
+                unknown: Mutex::default(),
+            }),
+        };
         runtime.find_pods();
         Ok(runtime)
     }
@@ -186,7 +194,10 @@ impl Runtime {
                     let handle = worker::spawn(node.clone(), wanted, Some(record));
                     self.pods().insert(uid, handle);
                 }
-                Err(error) => tracing::warn!(uid, %error, "record of a pod is not readable"),
+                Err(error) => {
+                    tracing::warn!(uid, %error, "record of a pod is not readable; what is left of it will be removed");
+                    self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner).push(uid);
+                }
             }
         }
     }
@@ -218,6 +229,21 @@ impl Runtime {
                     handle.wanted.send_if_modified(|now| !std::mem::replace(&mut now.ending, true));
                 }
                 uids.contains(uid) || !gone
+            });
+            self.remove_unknown(&pods);
+        }
+    }
+
+    /// Removes what belongs to no Pod. A Pod that is there after all has taken its directory over.
+    fn remove_unknown(&self, pods: &HashMap<String, Handle>) {
+        let unknown = std::mem::take(&mut *self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner));
+        for uid in unknown.into_iter().filter(|uid| !pods.contains_key(uid)) {
+            let node = self.inner.node.clone();
+            tokio::spawn(async move {
+                let pod = PodRef { uid, ..PodRef::default() };
+                if let Err(error) = crate::sandbox::remove(&node, &pod, None).await {
+                    tracing::warn!(uid = pod.uid, %error, "what is left of a pod is not removed");
+                }
             });
         }
     }

@@ -96,10 +96,15 @@ impl Volumes<'_> {
         for volume in &self.pod.spec.volumes {
             self.prepare_one(volume, tokens).await?;
         }
-        if let Some(implicit) = self.implicit()? {
-            self.prepare_one(&implicit, tokens).await?;
+        // A restarted agent may not know the ServiceAccounts yet; what was prepared before then stays.
+        let marker = self.memory.with_extension("ready");
+        match self.implicit() {
+            Ok(Some(implicit)) => self.prepare_one(&implicit, tokens).await?,
+            Ok(None) => {}
+            Err(_) if marker.exists() => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
+        fs::write(&marker, b"").map_err(fail(&marker))
     }
 
     async fn prepare_one(&self, volume: &Volume, tokens: &mut Tokens) -> Result<(), VolumeError> {

@@ -198,7 +198,10 @@ impl Worker {
                     }
                     self.refresh_volumes();
                 }
-                _ = refresh.tick() => self.refresh_volumes(),
+                _ = refresh.tick() => {
+                    self.refresh_volumes();
+                    self.trim_shim_log();
+                }
                 Some(_) = self.jobs.join_next() => {}
             }
         }
@@ -407,12 +410,11 @@ impl Worker {
         match result {
             Ok(()) => self.observed.sandbox = Sandbox::Gone,
             Err(message) => {
-                self.event("", EventType::Warning, "FailedKillPod", message.clone());
+                self.event("", EventType::Warning, "FailedKillPod", message);
                 // Whatever is left is tried again; the containers are over in any case.
                 self.shim = None;
-                self.observed.containers.clear();
                 let again = Timestamp::now() + SignedDuration::from_secs(2);
-                self.observed.sandbox = Sandbox::Failed { again, pause_s: 2, message };
+                self.observed.sandbox = Sandbox::Stuck { again };
             }
         }
     }
@@ -428,7 +430,7 @@ impl Worker {
         match written {
             Ok(()) => self.unsaved = false,
             Err(error) => {
-                tracing::warn!(pod = %self.pod, %error, "record is not written: a restart would lose the pod")
+                tracing::warn!(pod = %self.pod, %error, "record is not written: a restart would lose the pod");
             }
         }
     }

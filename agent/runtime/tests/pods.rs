@@ -1,5 +1,6 @@
 //! Pods on the real kernel, shim and runc. Needs root.
 
+#[path = "support/bench.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -33,7 +34,8 @@ async fn exec(bench: &Bench, pod: &str, line: &str) -> (i32, String, String) {
     let (mut out, mut err) = (String::new(), String::new());
     let (exit, a, b) =
         tokio::join!(session.exit, stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     (exit.unwrap(), out, err)
 }
 
@@ -260,6 +262,8 @@ async fn a_restarted_runtime_keeps_its_pods() {
     exec(&bench, "p", "echo > /tmp/go").await;
     bench.stop();
     tokio::time::sleep(Duration::from_secs(4)).await;
+    let nobodys = bench.data().join("pods/0000-nobody");
+    std::fs::create_dir_all(nobodys.join("rw")).unwrap();
     bench.start().await;
     // The set is not complete yet: nothing may go.
     bench.runtime().set_pods(Vec::new(), false);
@@ -268,6 +272,7 @@ async fn a_restarted_runtime_keeps_its_pods() {
     assert_eq!(before["startTime"], after["startTime"]);
     let still = exec(&bench, "p", "cat /proc/1/stat").await.1;
     assert_eq!(boot.split(' ').nth(21), still.split(' ').nth(21), "same process");
+    assert!(nobodys.exists());
     let text = log(&bench, "p").await;
     assert!(text.starts_with("start\n") && text.ends_with("done\n"), "{} bytes", text.len());
     assert_eq!(text.len(), 6 + 200_000 * 50 + 5);
@@ -276,6 +281,9 @@ async fn a_restarted_runtime_keeps_its_pods() {
             (b.status("short")["containerStatuses"][0]["restartCount"] == 1).then_some(())
         })
         .await;
+    bench.run("later", shell("sleep 1000"));
+    bench.phase("later", "Running").await;
+    bench.until("removal of what is nobody's", 10, |_| (!nobodys.exists()).then_some(())).await;
     bench.close().await;
 }
 

@@ -1,5 +1,6 @@
 //! Images from a real registry on loopback, pushed by skopeo. Needs root, `docker-registry` and `skopeo`.
 
+#[path = "support/bench.rs"]
 mod support;
 
 use std::io::Write;

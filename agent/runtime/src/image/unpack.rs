@@ -146,7 +146,7 @@ fn parent_inside(dir: &Path, relative: &Path) -> Result<PathBuf, UnpackError> {
             Ok(found) if found.is_dir() => {}
             Ok(_) => return Err(UnpackError::Escape { path: relative.into() }),
             Err(_) => {
-                fs::create_dir(&at).map_err(|source| UnpackError::Entry { path: relative.into(), source })?
+                fs::create_dir(&at).map_err(|source| UnpackError::Entry { path: relative.into(), source })?;
             }
         }
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::status::{Context, status};
 use super::*;
 
+#[allow(clippy::needless_pass_by_value)]
 fn pod(spec: Value) -> Pod {
     serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" }, "spec": spec }))
         .unwrap()
@@ -124,6 +125,12 @@ fn an_ending_pod_stops_then_leaves() {
     assert_eq!(ending(&pod, &observed, 3), [Action::Teardown]);
     observed.sandbox = Sandbox::Removing;
     assert_eq!(ending(&pod, &observed, 3), []);
+    observed.sandbox = Sandbox::Stuck { again: at(5) };
+    assert_eq!(ending(&pod, &observed, 4), []);
+    assert_eq!(ending(&pod, &observed, 5), [Action::Teardown]);
+    // A sandbox that never came to be does not hold up its end.
+    observed.sandbox = Sandbox::Failed { again: at(90), pause_s: 30, message: String::new() };
+    assert_eq!(ending(&pod, &observed, 6), [Action::Teardown]);
 }
 
 #[test]

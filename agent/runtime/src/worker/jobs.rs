@@ -1,5 +1,6 @@
 //! The jobs of a Pod's loop: each does one action, however long it takes, and tells the loop how it went.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::shim::task::{Task, TaskError};
 
 /// Time for the hook after a start.
 const POST_START_PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes on disk that a shim's own log may take.
+const SHIM_LOG_BYTES_MAX: u64 = 1 << 20;
 /// A container that got SIGKILL is asked again after this.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// What a preStop hook that used up the grace leaves for SIGTERM.
@@ -31,6 +34,10 @@ impl Worker {
         self.observed.sandbox = Sandbox::Preparing;
         let (node, desired, pod, sender) =
             (self.node.clone(), self.desired.clone(), self.pod.clone(), self.happened.clone());
+        if self.desired.view.spec.share_process_namespace {
+            let text = "shareProcessNamespace is not supported yet: each container has a process namespace of its own";
+            self.event("", EventType::Warning, "Unsupported", text.to_owned());
+        }
         let (known, shim, tokens) = (self.observed.ips.clone(), self.shim.clone(), self.tokens.clone());
         self.jobs.spawn(async move {
             let mut tokens = tokens.lock().await;
@@ -42,6 +49,16 @@ impl Worker {
             // The loop is there as long as its jobs are.
             let _ = sender.send(Happened::Prepared(made.map_err(reason))).await;
         });
+    }
+
+    /// The shim notes every event that nobody takes; its file must not grow for ever.
+    pub(super) fn trim_shim_log(&self) {
+        let path = self.place.shim().join("log");
+        let large = std::fs::metadata(&path).is_ok_and(|m| m.blocks() * 512 > SHIM_LOG_BYTES_MAX);
+        if large && let Ok(file) = std::fs::OpenOptions::new().write(true).open(&path) {
+            // A failure costs disk and nothing else.
+            let _ = file.set_len(0);
+        }
     }
 
     pub(super) fn refresh_volumes(&mut self) {

@@ -1,6 +1,7 @@
 //! A runtime on the real kernel and the real shim, with a network that only knows `lo`, and an image out of busybox.
 
-#![allow(dead_code)]
+// Each test uses a part of it; values read best where they are written.
+#![allow(dead_code, unreachable_pub, clippy::needless_pass_by_value)]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -127,6 +128,10 @@ impl Bench {
         bench
     }
 
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     pub fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().unwrap()
     }
@@ -246,6 +251,8 @@ impl Drop for Bench {
         let find = |root: &str| format!("{root}/weft-test/{}", self.name);
         for root in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             kill_and_remove(&find(&root.path().to_string_lossy()));
+            // Others may still be in it.
+            let _ = std::fs::remove_dir(root.path().join("weft-test"));
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let dir = self.dir.path().to_str().unwrap_or("/nowhere").to_owned();
