@@ -135,12 +135,18 @@ pub(crate) fn volumes<'a>(
 }
 
 /// Removes everything of the Pod: no process of it may be left.
-pub(crate) async fn remove(node: &Node, pod_ref: &PodRef, task: Option<Task>) -> Result<(), SandboxError> {
+pub(crate) async fn remove(
+    node: &Node,
+    pod_ref: &PodRef,
+    shim: Option<(Task, String)>,
+) -> Result<(), SandboxError> {
     let place = node.place(&pod_ref.uid);
-    if let Some(task) = task
-        && let Err(error) = task.shutdown(&pod_ref.uid).await
-    {
-        tracing::warn!(pod = %pod_ref, %error, "shim did not end when asked; its cgroup will");
+    if let Some((task, address)) = shim {
+        if let Err(error) = task.shutdown(&pod_ref.uid).await {
+            tracing::warn!(pod = %pod_ref, %error, "shim did not end when asked; its cgroup will");
+        }
+        // A shim that was killed leaves its socket; one that ended well has removed it.
+        let _ = fs::remove_file(address.trim_start_matches("unix://"));
     }
     node.network.detach(pod_ref).await.map_err(SandboxError::Network)?;
     let (hierarchies, at) = (node.hierarchies.clone(), place.clone());

@@ -36,7 +36,10 @@ fn defaults() {
     let spec = spec(&json!({ "name": "c" })).unwrap();
     assert_eq!(spec["process"]["args"], json!(["default"]));
     assert_eq!(spec["process"]["cwd"], "/w");
-    assert_eq!(spec["process"]["capabilities"]["effective"], json!(["CAP_CHOWN", "CAP_KILL"]));
+    let mut effective: Vec<String> =
+        serde_json::from_value(spec["process"]["capabilities"]["effective"].clone()).unwrap();
+    effective.sort();
+    assert_eq!(effective, ["CAP_CHOWN", "CAP_KILL"]);
     assert_eq!(spec["process"]["oomScoreAdj"], 1000);
     assert!(spec["process"].get("apparmorProfile").is_none());
     assert_eq!(spec["linux"]["cgroupsPath"], "/weft/pod/c");

@@ -254,9 +254,9 @@ impl Worker {
     pub(super) fn tear_down(&mut self) {
         self.observed.sandbox = Sandbox::Removing;
         let (node, pod, sender) = (self.node.clone(), self.pod.clone(), self.happened.clone());
-        let task = self.shim.as_ref().map(|(task, _)| task.clone());
+        let shim = self.shim.clone();
         self.jobs.spawn(async move {
-            let removed = sandbox::remove(&node, &pod, task).await.map_err(|e| e.to_string());
+            let removed = sandbox::remove(&node, &pod, shim).await.map_err(|e| e.to_string());
             let _ = sender.send(Happened::TornDown(removed)).await;
         });
     }
