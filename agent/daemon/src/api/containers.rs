@@ -148,10 +148,9 @@ where
     W: AsyncWrite + Send + Unpin,
 {
     let (frames, mut outgoing) = mpsc::channel::<Bytes>(FRAMES_QUEUED_MAX);
-    let input = tokio::spawn(read_client(reader, session.stdin, session.resize));
+    let mut input = tokio::spawn(read_client(reader, session.stdin, session.resize));
     let outputs = [(STDOUT, session.stdout), (STDERR, session.stderr)]
         .map(|(channel, stream)| tokio::spawn(read_container(channel, stream, frames.clone())));
-    let mut input_ended = input;
     let exit = async move {
         let code = session.exit.await;
         // What the process wrote before it ended still comes through the pipes.
@@ -167,7 +166,7 @@ where
         writer.shutdown().await
     };
     tokio::pin!(exit, write);
-    let mut exit_done = false;
+    let (mut exit_done, mut input_done) = (false, false);
     loop {
         tokio::select! {
             () = &mut exit, if !exit_done => exit_done = true,
@@ -177,15 +176,17 @@ where
                 }
                 break;
             }
-            ended = &mut input_ended, if !input_ended.is_finished() => {
-                // The client closed the whole connection: dropping the session ends the process.
-                if !matches!(ended, Ok(Ok(()))) || !exit_done {
+            ended = &mut input, if !input_done => {
+                input_done = true;
+                // An end of the client's bytes is an end of its input, no more; a broken stream is the client gone, and
+                // dropping the session ends the process.
+                if !matches!(ended, Ok(Ok(()))) {
                     break;
                 }
             }
         }
     }
-    input_ended.abort();
+    input.abort();
 }
 
 /// Frames of the client to the container.
@@ -328,6 +329,24 @@ mod tests {
         assert_eq!(all[10], STATUS);
         let status: Value = serde_json::from_slice(&all[15..]).unwrap();
         assert_eq!(status["details"]["causes"][0]["message"], "3");
+    }
+
+    #[tokio::test]
+    async fn a_client_without_input_still_gets_the_status() {
+        let (session, process, exit) = session();
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (reader, writer) = tokio::io::split(server);
+        let carried = tokio::spawn(carry(session, reader, writer));
+        client.shutdown().await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        exit.send(0).unwrap();
+        drop(process);
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        carried.await.unwrap();
+        assert_eq!(all[0], STATUS);
+        let status: Value = serde_json::from_slice(&all[5..]).unwrap();
+        assert_eq!(status["status"], "Success");
     }
 
     #[test]
