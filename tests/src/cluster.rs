@@ -43,7 +43,8 @@ impl Cluster {
 
     /// `kubectl ARGS`.
     pub fn kubectl(&self, args: &[&str]) -> Output {
-        self.kubectl_command("kubectl").args(args).run(COMMAND_MAX)
+        let program = std::env::var("WEFT_KUBECTL").unwrap_or_else(|_| "kubectl".into());
+        self.kubectl_command(&program).args(args).run(COMMAND_MAX)
     }
 
     /// A kubectl of another version.
@@ -121,8 +122,15 @@ impl Drop for Cluster {
 
 /// The project's own commands, as they were built for this run.
 pub fn xtask(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(workspace()).args(["xtask"]).args(args);
+    let mut command = match std::env::var_os("WEFT_XTASK") {
+        Some(program) => Command::new(program),
+        None => {
+            let mut cargo = Command::new(env!("CARGO"));
+            cargo.arg("xtask");
+            cargo
+        }
+    };
+    command.current_dir(workspace()).args(args);
     command
 }
 

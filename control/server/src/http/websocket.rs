@@ -16,8 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use weft_api::status::Status;
 
 use super::answer::{self, Body};
@@ -134,6 +136,9 @@ where
                 message.extend_from_slice(&payload);
                 to_client.send(Message::Binary(message.into())).await.ok()?;
                 if channel == STATUS {
+                    // A close without a code is an error to clients: they take only 1000 for the end of the status.
+                    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+                    let _ = to_client.send(Message::Close(Some(normal))).await;
                     let _ = to_client.close().await;
                     return None;
                 }
