@@ -113,9 +113,23 @@ impl Engine {
     }
 }
 
+/// The engine's first bytes; it writes and syncs them last when it makes a file, before anything is acknowledged.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Empties a disk whose file was never finished being made: power was cut before the magic was whole. A foreign file has
+/// other bytes there and is left alone.
+fn clear_unfinished(disk: &dyn Disk) -> std::io::Result<()> {
+    let mut found = [0; MAGIC.len()];
+    let there = usize::try_from(disk.len_bytes()?).unwrap_or(usize::MAX).min(found.len());
+    disk.read(0, &mut found[..there])?;
+    let is_part = found.iter().zip(&MAGIC).all(|(found, wanted)| *found == 0 || found == wanted);
+    if found != MAGIC && is_part { disk.set_len(0) } else { Ok(()) }
+}
+
 /// Opens the engine on a disk and makes a new store there if it is empty.
 fn start(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<(Opening, Meta), OpenError> {
     let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
+    clear_unfinished(disk.as_ref()).map_err(|error| OpenError::Engine(Box::new(error)))?;
     let health = Arc::new(Health::default());
     let backend = Backend { disk: disk.clone(), health: health.clone() };
     let database = Database::builder()
