@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
 use crate::connect::Agent;
-use crate::table;
+use crate::{output, table};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -57,7 +57,7 @@ async fn load(agent: &mut Agent, file: &PathBuf) -> anyhow::Result<()> {
     let frames = ReaderStream::with_capacity(input, 256 << 10).map(|chunk| chunk.map(Frame::<Bytes>::data));
     let loaded: Loaded = agent.post("/agent/v1/images", StreamBody::new(frames)).await?;
     for image in loaded.images {
-        println!("loaded {image}");
+        output::line(format_args!("loaded {image}"))?;
     }
     Ok(())
 }
@@ -66,8 +66,7 @@ async fn list(agent: &mut Agent) -> anyhow::Result<()> {
     let rows: Vec<Row> = agent.get("/agent/v1/images").await?;
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|row| vec![row.name, row.digest, size(row.bytes)]).collect();
-    table::print(&["IMAGE", "DIGEST", "SIZE"], &rows);
-    Ok(())
+    Ok(table::print(&["IMAGE", "DIGEST", "SIZE"], &rows)?)
 }
 
 fn size(bytes: u64) -> String {

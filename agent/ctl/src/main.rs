@@ -3,6 +3,7 @@
 mod connect;
 mod image;
 mod kubeconfig;
+mod output;
 mod pod;
 mod service;
 mod set;
@@ -10,6 +11,7 @@ mod status;
 mod table;
 mod trace;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,8 +66,10 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("agentctl: {error:#}");
+            // Without standard error there is nobody to tell; the exit code still does.
+            let _unheard = writeln!(std::io::stderr(), "agentctl: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -31,6 +31,5 @@ pub(crate) async fn run(agent: &mut Agent, command: &Command) -> anyhow::Result<
             vec![row.service, row.kind, row.protocol, row.frontend, backends]
         })
         .collect();
-    table::print(&["SERVICE", "KIND", "PROTOCOL", "FRONTEND", "BACKENDS"], &rows);
-    Ok(())
+    Ok(table::print(&["SERVICE", "KIND", "PROTOCOL", "FRONTEND", "BACKENDS"], &rows)?)
 }

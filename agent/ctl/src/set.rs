@@ -6,6 +6,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::connect::Agent;
+use crate::output;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -26,6 +27,6 @@ pub(crate) async fn run(agent: &mut Agent, command: &Command) -> anyhow::Result<
     let Command::SocketLb { state } = command;
     let settings = json!({ "socketLb": *state == Switch::On });
     let _: Value = agent.post("/agent/v1/settings", Full::new(Bytes::from(settings.to_string()))).await?;
-    println!("socket load balancing is {}", if *state == Switch::On { "on" } else { "off" });
-    Ok(())
+    let now = if *state == Switch::On { "on" } else { "off" };
+    Ok(output::line(format_args!("socket load balancing is {now}"))?)
 }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::connect::Agent;
+use crate::output;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -16,14 +17,13 @@ pub(crate) struct Options {
 pub(crate) async fn run(agent: &mut Agent, options: &Options) -> anyhow::Result<()> {
     let status: Value = agent.get("/agent/v1/status").await?;
     if options.output == "json" {
-        println!("{}", serde_json::to_string_pretty(&status)?);
-        return Ok(());
+        return Ok(output::line(serde_json::to_string_pretty(&status)?)?);
     }
     let mut rows = Vec::new();
     flatten("", &status, &mut rows);
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in rows {
-        println!("{name:<width$}  {value}");
+        output::line(format_args!("{name:<width$}  {value}"))?;
     }
     Ok(())
 }

@@ -1,10 +1,15 @@
 //! Columns for a terminal.
 
+use std::io;
+
+use crate::output;
+
 /// Prints rows under a header, columns as wide as their longest cell, three spaces between.
-pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
-    for line in lines(header, rows) {
-        println!("{line}");
-    }
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    lines(header, rows).iter().try_for_each(output::line)
 }
 
 fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {

@@ -5,6 +5,7 @@ use http_body_util::BodyExt;
 use weft_trace::{Filter, Flow};
 
 use crate::connect::Agent;
+use crate::output::line;
 
 /// Longest line of the stream, bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -49,9 +50,7 @@ pub(crate) async fn run(agent: &mut Agent, options: &Options) -> anyhow::Result<
             continue;
         };
         let lines: Vec<u8> = rest.drain(..=end).collect();
-        if !print(&lines, options.output)? {
-            return Ok(());
-        }
+        print(&lines, options.output)?;
     }
     Ok(())
 }
@@ -69,20 +68,13 @@ fn path(options: &Options) -> anyhow::Result<String> {
     Ok(format!("/agent/v1/trace?{}", query.join("&")))
 }
 
-/// Prints whole lines; `false` when nobody reads any more.
-fn print(lines: &[u8], output: Output) -> anyhow::Result<bool> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let written = match output {
-            Output::Json => out.write_all(line).and_then(|()| out.write_all(b"\n")),
-            Output::Text => writeln!(out, "{}", serde_json::from_slice::<Flow>(line)?),
-        };
-        match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(false),
-            other => other?,
+/// Prints whole lines.
+fn print(lines: &[u8], output: Output) -> anyhow::Result<()> {
+    for flow in lines.split(|byte| *byte == b'\n').filter(|flow| !flow.is_empty()) {
+        match output {
+            Output::Json => line(String::from_utf8_lossy(flow))?,
+            Output::Text => line(serde_json::from_slice::<Flow>(flow)?)?,
         }
     }
-    out.flush()?;
-    Ok(true)
+    Ok(())
 }
