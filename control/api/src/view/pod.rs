@@ -9,8 +9,10 @@ use super::node::Condition;
 use super::workload::LabelRequirement;
 use crate::meta::{ObjectMeta, null_default};
 
+mod security;
 mod volume;
 
+pub use security::{Capabilities, PodSecurityContext, Profile, SecurityContext, Sysctl};
 pub use volume::{
     ConfigMapVolume, DownwardFile, DownwardVolume, EmptyDir, HostPath, KeyToPath, Projected, ProjectedSource,
     SecretVolume, TokenSource, Volume,
@@ -76,6 +78,10 @@ pub struct PodSpec {
     pub host_ipc: bool,
     /// One PID namespace for all containers.
     pub share_process_namespace: bool,
+    /// `false`: users of the Pod are others than the node's.
+    pub host_users: Option<bool>,
+    /// Another kind of runtime, such as a virtual machine; empty: the node's own.
+    pub runtime_class_name: String,
     /// Hostname; empty: the Pod's name.
     pub hostname: String,
     /// Second part of the Pod's DNS name.
@@ -276,8 +282,14 @@ pub struct VolumeMount {
     pub mount_path: String,
     /// Part of the volume.
     pub sub_path: String,
+    /// Part of the volume, with `$(NAME)` of the container's environment.
+    pub sub_path_expr: String,
     /// Not writable.
     pub read_only: bool,
+    /// `Disabled` (default), `IfPossible`, `Enabled`: whether mounts below are not writable either.
+    pub recursive_read_only: String,
+    /// `None` (default), `HostToContainer`, `Bidirectional`.
+    pub mount_propagation: String,
 }
 
 /// A probe; one handler is set.
@@ -378,68 +390,6 @@ pub struct LifecycleHandler {
 pub struct SleepAction {
     /// Seconds.
     pub seconds: u32,
-}
-
-/// Security settings of one container.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SecurityContext {
-    /// All of the node's rights.
-    pub privileged: bool,
-    /// UID.
-    pub run_as_user: Option<u32>,
-    /// GID.
-    pub run_as_group: Option<u32>,
-    /// Refuses to start as UID 0.
-    pub run_as_non_root: Option<bool>,
-    /// Root file system not writable.
-    pub read_only_root_filesystem: bool,
-    /// Whether set-uid gains rights; unset means yes.
-    pub allow_privilege_escalation: Option<bool>,
-    /// Capabilities.
-    pub capabilities: Option<Capabilities>,
-}
-
-/// Changes to the default capabilities.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Capabilities {
-    /// Added, without `CAP_`.
-    #[serde(deserialize_with = "null_default")]
-    pub add: Vec<String>,
-    /// Taken away, without `CAP_`; `ALL` for every one.
-    #[serde(deserialize_with = "null_default")]
-    pub drop: Vec<String>,
-}
-
-/// Security settings of all containers.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct PodSecurityContext {
-    /// UID.
-    pub run_as_user: Option<u32>,
-    /// GID.
-    pub run_as_group: Option<u32>,
-    /// Refuses to start as UID 0.
-    pub run_as_non_root: Option<bool>,
-    /// Group that owns the volumes.
-    pub fs_group: Option<u32>,
-    /// Further groups.
-    #[serde(deserialize_with = "null_default")]
-    pub supplemental_groups: Vec<u32>,
-    /// Sysctls of the Pod's namespaces.
-    #[serde(deserialize_with = "null_default")]
-    pub sysctls: Vec<Sysctl>,
-}
-
-/// One sysctl.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Sysctl {
-    /// Name, dotted.
-    pub name: String,
-    /// Value.
-    pub value: String,
 }
 
 /// Lines for /etc/hosts.
