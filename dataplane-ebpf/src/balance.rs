@@ -68,11 +68,13 @@ pub(crate) fn draw(service: &Service, client: &Address) -> Option<(u32, &'static
 
 #[inline(always)]
 fn draw_any(service: &Service) -> Option<(u32, &'static Backend)> {
-    for _ in 0..DRAWS_MAX {
+    for draw in 0..DRAWS_MAX {
         // SAFETY: draws a number.
         let random = unsafe { bpf_get_prandom_u32() };
         // The upper half of the product is even over the range, without a division.
         let index = ((u64::from(random) * u64::from(service.backend_count)) >> 32) as u32;
+        // While the list shrinks, its first slot is the last to go.
+        let index = if draw + 1 == DRAWS_MAX { 0 } else { index };
         let key = SlotKey { service_id: service.id, index };
         if let Some(slot) = SLOTS.get_ptr(&key) {
             // SAFETY: a reused row is another Service's slot for this instant; it is checked as any.
@@ -103,7 +105,7 @@ pub(crate) fn cluster(walk: &mut Walk) -> Step<()> {
 /// A Pod's packet to a node port of any node: balanced here, the other node is spared.
 #[inline(always)]
 pub(crate) fn node_port_inside(walk: &mut Walk) -> Step<()> {
-    let wanted = walk.config.flags & BALANCE_PACKET != 0 && walk.scratch.service_id == 0;
+    let wanted = walk.config.flags & BALANCE_PACKET != 0 && walk.scratch.first.service_id == 0;
     if !wanted || !is_balanced(walk) || !is_node_port(walk.config, walk.scratch.tuple.destination_port) {
         return Ok(());
     }
@@ -122,7 +124,7 @@ pub(crate) fn node_port_outside(walk: &mut Walk) -> Step<bool> {
     if !choose(walk, Address::ZERO, SCOPE_NODE)? {
         return Ok(false);
     }
-    walk.scratch.flags |= FLOW_NODE_PORT;
+    walk.scratch.first.flags |= FLOW_NODE_PORT;
     maps::count(Counter::BalancedNodePort);
     Ok(true)
 }
@@ -140,13 +142,13 @@ fn choose(walk: &mut Walk, address: Address, scope: u8) -> Step<bool> {
     let Some(service) = service(&scratch.service_key) else {
         return Ok(false);
     };
-    scratch.service_id = service.id;
+    scratch.first.service_id = service.id;
     let Some((id, backend)) = draw(service, &scratch.tuple.source) else {
         return drop(Station::Balance, Reason::NoBackend);
     };
-    scratch.backend_id = id;
-    scratch.generation = backend.generation;
-    scratch.to.destination = backend.address;
-    scratch.to.destination_port = backend.port;
+    scratch.first.backend_id = id;
+    scratch.first.generation = backend.generation;
+    scratch.first.to.destination = backend.address;
+    scratch.first.to.destination_port = backend.port;
     Ok(true)
 }

@@ -15,6 +15,9 @@ use crate::maps::{self, EVENTS, SOCKET_FLOWS};
 use crate::parse::Packet;
 use crate::walk::Walk;
 
+const EVENT_WORDS: usize = size_of::<FlowEvent>() / size_of::<u64>();
+const _: () = assert!(EVENT_WORDS * size_of::<u64>() == size_of::<FlowEvent>());
+
 /// Reserves an event, lets it be filled and sends it.
 #[inline(always)]
 pub(crate) fn send(fill: impl FnOnce(&mut FlowEvent)) {
@@ -25,7 +28,12 @@ pub(crate) fn send(fill: impl FnOnce(&mut FlowEvent)) {
     // SAFETY: zeroed bytes are a valid event, and the pointer is the reserved room.
     unsafe {
         let event = entry.as_mut_ptr();
-        event.write_bytes(0, 1);
+        // Word by word: the compiler's own way is a loop over bytes.
+        let mut word = 0;
+        while word < EVENT_WORDS {
+            event.cast::<u64>().add(word).write_volatile(0);
+            word += 1;
+        }
         fill(&mut *event);
         (*event).time_ns = bpf_ktime_get_ns();
     }
@@ -39,8 +47,11 @@ pub(crate) fn begun(walk: &mut Walk, packet: &Packet) {
         return;
     }
     let cookie = socket_cookie(walk);
-    let at_connect =
-        if cookie != 0 && walk.scratch.service_id == 0 { balanced_at_connect(walk, cookie) } else { None };
+    let at_connect = if cookie != 0 && walk.scratch.first.service_id == 0 {
+        balanced_at_connect(walk, cookie)
+    } else {
+        None
+    };
     let tcp_flags = packet.tcp_flags;
     send(|event| {
         common(walk, event);
@@ -49,25 +60,26 @@ pub(crate) fn begun(walk: &mut Walk, packet: &Packet) {
         event.station = Station::Translate as u8;
         event.tcp_flags = tcp_flags;
         let scratch = &*walk.scratch;
-        if scratch.service_id != 0 {
+        let first = &scratch.first;
+        if first.service_id != 0 {
             event.flags |= EVENT_SERVICE;
             event.service = scratch.tuple.destination;
             event.service_port = scratch.tuple.destination_port;
-            event.backend = scratch.to.destination;
-            event.backend_port = scratch.to.destination_port;
+            event.backend = first.to.destination;
+            event.backend_port = first.to.destination_port;
         } else if let Some(row) = at_connect {
             event.flags |= EVENT_SERVICE | EVENT_AT_CONNECT;
             event.service = row.address;
             event.service_port = row.port;
-            event.backend = scratch.to.destination;
-            event.backend_port = scratch.to.destination_port;
+            event.backend = first.to.destination;
+            event.backend_port = first.to.destination_port;
             event.service_id = row.service_id;
             event.backend_id = row.backend_id;
         }
-        if scratch.flags & FLOW_SOURCE != 0 {
+        if first.flags & FLOW_SOURCE != 0 {
             event.flags |= EVENT_SOURCE;
-            event.translated_source = scratch.to.source;
-            event.translated_source_port = scratch.to.source_port;
+            event.translated_source = first.to.source;
+            event.translated_source_port = first.to.source_port;
         }
     });
 }
@@ -82,7 +94,7 @@ pub(crate) fn dropped(walk: &Walk, station: Station, reason: Reason) {
         event.verdict = Verdict::Dropped as u8;
         event.station = station as u8;
         event.reason = reason as u8;
-        if walk.scratch.service_id != 0 {
+        if walk.scratch.first.service_id != 0 {
             event.flags |= EVENT_SERVICE;
             event.service = walk.scratch.tuple.destination;
             event.service_port = walk.scratch.tuple.destination_port;
@@ -102,8 +114,8 @@ fn common(walk: &Walk, event: &mut FlowEvent) {
     event.hook = walk.hook as u8;
     event.ifindex = walk.ifindex();
     event.packet_bytes = walk.packet_bytes();
-    event.service_id = scratch.service_id;
-    event.backend_id = scratch.backend_id;
+    event.service_id = scratch.first.service_id;
+    event.backend_id = scratch.first.backend_id;
     if walk.hook == Hook::FromPod
         && let Some(endpoint) = maps::endpoint(&scratch.tuple.source)
     {

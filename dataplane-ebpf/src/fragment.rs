@@ -6,6 +6,7 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
 use crate::maps::{self, FRAGMENTS};
+use crate::origin;
 use crate::parse::{self, Packet, Piece};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
@@ -16,6 +17,8 @@ pub(crate) fn ports(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
     if packet.piece == Piece::Whole {
         return Ok(());
     }
+    // Before anything is remembered: nobody writes another's ports.
+    origin::is_true(walk)?;
     let scratch = &mut *walk.scratch;
     let key = &mut scratch.fragment_key;
     key.source = scratch.tuple.source;

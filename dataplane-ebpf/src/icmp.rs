@@ -4,7 +4,6 @@
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
@@ -12,11 +11,13 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
 use weft_dataplane_abi::station::Station;
 
+use crate::maps;
+use crate::origin;
 use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
 use crate::route;
 use crate::translate::{addresses_into, checksum_after, difference, folded, word};
 use crate::verdict::{Step, Verdict, drop};
-use crate::{maps, walk::Walk};
+use crate::walk::{Walk, copy};
 
 const IP_BYTES: usize = 20;
 /// The outer header without options, then the error's own eight bytes.
@@ -30,6 +31,7 @@ const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
 /// Brings an error to the one whose packet it is about.
 #[inline(always)]
 pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
+    origin::is_true(walk)?;
     if packet.l4 != L4 {
         return nobody(walk);
     }
@@ -48,14 +50,13 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         _ => (0, 0),
     };
     // The answers to the packet inside would have come with these ends.
-    walk.scratch.twin_key = Tuple {
-        source: Address::from_v4_wire(inner.destination),
-        destination: Address::from_v4_wire(inner.source),
-        source_port: Be16::from_wire(destination_port),
-        destination_port: Be16::from_wire(source_port),
-        protocol: inner.protocol,
-        reserved: [0; 3],
-    };
+    let key = &mut walk.scratch.twin_key;
+    key.source = Address::from_v4_wire(inner.destination);
+    key.destination = Address::from_v4_wire(inner.source);
+    key.source_port = Be16::from_wire(destination_port);
+    key.destination_port = Be16::from_wire(source_port);
+    key.protocol = inner.protocol;
+    key.reserved = [0; 3];
     // A Pod may complain about what was sent to it, and about nobody else's packets.
     if walk.hook == Hook::FromPod && walk.scratch.twin_key.source != walk.scratch.tuple.source {
         return nobody(walk);
@@ -63,22 +64,27 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     let Some(flow) = maps::flow(&walk.scratch.twin_key) else {
         return nobody(walk);
     };
-    walk.scratch.twin.to = flow.to;
+    copy(&mut walk.scratch.twin.to, &flow.to);
     translate(walk, inner.protocol)?;
     maps::count(Counter::ErrorsTranslated);
+    if walk.hook == Hook::ToPod {
+        return Ok(Verdict::Next);
+    }
     route::find(walk);
     route::leave(walk)
 }
 
-/// An error about no flow of ours: the host's from outside, elsewhere on its way like any packet but not out of the cluster.
+/// An error about no flow of ours: the host's own from outside and to a Pod, elsewhere on its way like any packet but not
+/// out of the cluster.
 #[inline(always)]
 fn nobody(walk: &mut Walk) -> Step<Verdict> {
-    if walk.hook == Hook::FromUplink {
+    if matches!(walk.hook, Hook::FromUplink | Hook::ToPod) {
         return Ok(Verdict::Next);
     }
-    walk.scratch.to = walk.scratch.tuple;
+    let scratch = &mut *walk.scratch;
+    copy(&mut scratch.first.to, &scratch.tuple);
     route::find(walk);
-    match walk.scratch.way.kind {
+    match walk.scratch.first.way.kind {
         ROUTE_OUTSIDE => drop(Station::Track, Reason::ErrorAboutNothing),
         ROUTE_TUNNEL if walk.hook == Hook::FromOverlay => drop(Station::Route, Reason::NotHere),
         _ => route::leave(walk),
@@ -90,15 +96,15 @@ fn nobody(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
     let scratch = &mut *walk.scratch;
-    let (was, is) = (scratch.twin_key, scratch.twin.to);
-    scratch.to = scratch.tuple;
-    scratch.to.destination = is.destination;
+    copy(&mut scratch.first.to, &scratch.tuple);
+    let (was, is) = (&scratch.twin_key, &scratch.twin.to);
+    scratch.first.to.destination = is.destination;
     if scratch.tuple.source == was.source {
-        scratch.to.source = is.source;
+        scratch.first.to.source = is.source;
     }
-    let outer = difference(0, scratch.tuple.source.v4_wire(), scratch.to.source.v4_wire());
-    let outer =
-        folded(difference(outer, scratch.tuple.destination.v4_wire(), scratch.to.destination.v4_wire()));
+    let (source, destination) = (scratch.first.to.source.v4_wire(), scratch.first.to.destination.v4_wire());
+    let outer = difference(0, scratch.tuple.source.v4_wire(), source);
+    let outer = folded(difference(outer, scratch.tuple.destination.v4_wire(), destination));
 
     let (old, new) = match protocol {
         TCP | UDP => (
@@ -116,12 +122,13 @@ fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
             return drop(Station::Translate, Reason::RewriteFailed);
         }
     }
-    addresses_into(walk, outer)?;
-    inner_into(walk, protocol, &was, &is)
+    addresses_into(walk, outer, source, destination)?;
+    inner_into(walk, protocol)
 }
 
 #[inline(always)]
-fn inner_into(walk: &Walk, protocol: u8, was: &Tuple, is: &Tuple) -> Step<()> {
+fn inner_into(walk: &Walk, protocol: u8) -> Step<()> {
+    let (was, is) = (&walk.scratch.twin_key, &walk.scratch.twin.to);
     let change = difference(0, was.destination.v4_wire(), is.destination.v4_wire());
     let change = folded(difference(change, was.source.v4_wire(), is.source.v4_wire()));
     let ip = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;

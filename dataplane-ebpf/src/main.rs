@@ -12,6 +12,7 @@ mod emit;
 mod fragment;
 mod icmp;
 mod maps;
+mod origin;
 mod parse;
 mod route;
 mod socket;

@@ -17,13 +17,16 @@ use weft_dataplane_abi::{LAYOUT, maps as table};
 
 use crate::walk::Scratch;
 
+/// Memory for rows is taken when they are written: by the agent, never by a program.
+const GROWS: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+
 #[map(name = "config")]
 static CONFIG: Array<Config> = Array::with_max_entries(table::CONFIG.capacity, 0);
 #[map(name = "services")]
 pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
-    HashMap::with_max_entries(table::SERVICES.capacity, 0);
+    HashMap::with_max_entries(table::SERVICES.capacity, GROWS);
 #[map(name = "slots")]
-pub(crate) static SLOTS: HashMap<SlotKey, Slot> = HashMap::with_max_entries(table::SLOTS.capacity, 0);
+pub(crate) static SLOTS: HashMap<SlotKey, Slot> = HashMap::with_max_entries(table::SLOTS.capacity, GROWS);
 #[map(name = "backends")]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACKENDS.capacity, 0);
 #[map(name = "affinity")]
@@ -33,13 +36,13 @@ pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
 pub(crate) static FLOWS: LruHashMap<Tuple, Flow> = LruHashMap::with_max_entries(table::FLOWS.capacity, 0);
 #[map(name = "endpoints")]
 pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> =
-    HashMap::with_max_entries(table::ENDPOINTS.capacity, 0);
+    HashMap::with_max_entries(table::ENDPOINTS.capacity, GROWS);
 #[map(name = "routes")]
 pub(crate) static ROUTES: LpmTrie<Address, Route> = LpmTrie::with_max_entries(table::ROUTES.capacity, 0);
 #[map(name = "nodes")]
-pub(crate) static NODES: HashMap<Address, Node> = HashMap::with_max_entries(table::NODES.capacity, 0);
+pub(crate) static NODES: HashMap<Address, Node> = HashMap::with_max_entries(table::NODES.capacity, GROWS);
 #[map(name = "netns")]
-pub(crate) static NETNS: HashMap<u64, Netns> = HashMap::with_max_entries(table::NETNS.capacity, 0);
+pub(crate) static NETNS: HashMap<u64, Netns> = HashMap::with_max_entries(table::NETNS.capacity, GROWS);
 #[map(name = "socket_flows")]
 pub(crate) static SOCKET_FLOWS: LruHashMap<SocketKey, SocketFlow> =
     LruHashMap::with_max_entries(table::SOCKET_FLOWS.capacity, 0);

@@ -1,4 +1,4 @@
-//! Station *parse*: Ethernet, IPv4 and the start of what it carries. Reads and checks; knows no map but the Pods'.
+//! Station *parse*: Ethernet, IPv4 and the start of what it carries. Reads and checks; knows no map.
 //!
 //! IPv6 is let pass untouched for now; what is needed is a second reader here that fills the same tuple.
 
@@ -6,12 +6,10 @@ use aya_ebpf::helpers::bpf_skb_pull_data;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::OVERLAY_SOURCE_MAC;
 use weft_dataplane_abi::station::Station;
 
-use crate::maps;
-use crate::verdict::{Step, Verdict, drop};
-use crate::walk::{Walk, clear};
+use crate::verdict::{Step, Verdict};
+use crate::walk::Walk;
 
 /// EtherType of IPv4, as it stands in memory.
 const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
@@ -112,22 +110,28 @@ const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
 pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     // SAFETY: the context is valid.
     let (protocol, bytes) = unsafe { ((*walk.skb).protocol, (*walk.skb).len) };
-    clear(&mut walk.scratch.tuple);
+    let tuple = &mut walk.scratch.tuple;
+    tuple.source = Address::ZERO;
+    tuple.destination = Address::ZERO;
+    tuple.source_port = Be16::new(0);
+    tuple.destination_port = Be16::new(0);
+    tuple.protocol = 0;
+    tuple.reserved = [0; 3];
     if protocol != ETH_IPV4 {
         return Err(Verdict::Next);
     }
-    if at::<[u8; LINEAR_BYTES as usize]>(walk, 0).is_none() {
-        let wanted = if bytes < LINEAR_BYTES { bytes } else { LINEAR_BYTES };
-        // SAFETY: the helper checks the length; pointers into the packet are taken after it.
-        if unsafe { bpf_skb_pull_data(walk.skb, wanted) } != 0 {
-            return Err(MALFORMED);
-        }
+    let wanted = if bytes < LINEAR_BYTES { bytes } else { LINEAR_BYTES };
+    // SAFETY: as above.
+    let linear = unsafe { (*walk.skb).data_end - (*walk.skb).data };
+    // SAFETY: the helper checks the length; pointers into the packet are taken after it.
+    if linear < wanted && unsafe { bpf_skb_pull_data(walk.skb, wanted) } != 0 {
+        return Err(MALFORMED);
     }
     let ip: *const Ipv4 = at(walk, L3).ok_or(MALFORMED)?;
     // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
     let ip = unsafe { *ip };
     let header_bytes = usize::from(ip.version_length & 0x0f) * 4;
-    if header_bytes < 20 {
+    if ip.version_length >> 4 != 4 || header_bytes < 20 {
         return Err(MALFORMED);
     }
     let fragment = u16::from_be(ip.fragment);
@@ -187,28 +191,6 @@ fn transport(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
             packet.has_ports = true;
         }
         _ => {}
-    }
-    Ok(())
-}
-
-/// Only the Pod behind this interface may speak with its address.
-#[inline(always)]
-pub(crate) fn source_is_own(walk: &Walk) -> Step<()> {
-    match maps::endpoint(&walk.scratch.tuple.source) {
-        Some(endpoint) if endpoint.ifindex == walk.ifindex() => Ok(()),
-        _ => drop(Station::Parse, Reason::ForeignSource),
-    }
-}
-
-/// What another of our programs has sent on to this device bears the overlay's source MAC: its walk is over.
-#[inline(always)]
-pub(crate) fn not_yet_walked(walk: &Walk) -> Step<()> {
-    let frame: *const [u16; 6] = at(walk, 0).ok_or(MALFORMED)?;
-    // SAFETY: within the packet; frames are aligned to two bytes.
-    let (first, last) = unsafe { ((*frame)[3], (*frame)[5]) };
-    let mac = OVERLAY_SOURCE_MAC;
-    if first == u16::from_ne_bytes([mac[0], mac[1]]) && last == u16::from_ne_bytes([mac[4], mac[5]]) {
-        return Err(Verdict::Next);
     }
     Ok(())
 }

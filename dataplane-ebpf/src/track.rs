@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use weft_dataplane_abi::conntrack::{
     FLOW_DESTINATION, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, ICMP_IDLE_SECONDS,
-    TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN,
-    UDP_IDLE_SECONDS,
+    TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN, Tuple,
+    UDP_IDLE_SECONDS, mirrored,
 };
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::order::Be16;
@@ -24,62 +24,174 @@ const EEXIST: i32 = -17;
 /// How many source ports are tried for one flow.
 const SOURCE_PORTS_TRIED_MAX: u32 = 16;
 const SECOND_NS: u64 = 1_000_000_000;
+/// After so many packets of one direction (a power of two) the other direction's row is looked after.
+const PACKETS_BETWEEN_LOOKS: u64 = 64;
 
-/// Finds the flow and takes its new ends; false when it must begin, and then the new ends are the old ones.
+/// What is known of a packet's flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Everything: its row holds all that the packet needs.
+    Settled,
+    /// The flow, but not where it goes now, or whether this sender may send it.
+    Unsettled,
+    /// Nothing: it begins.
+    Nothing,
+}
+
+/// Finds the flow; its row is in force then. When there is none, the row that begins leaves with the packet's own ends.
 #[inline(always)]
-pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> bool {
-    let bytes = u64::from(walk.packet_bytes());
-    let scratch = &mut *walk.scratch;
-    let Some(flow) = maps::flow(&scratch.tuple) else {
-        copy(&mut scratch.to, &scratch.tuple);
-        return false;
+pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
+    let Some(flow) = maps::flow(&walk.scratch.tuple) else {
+        return nothing(walk);
     };
-    if must_begin_anew(flow, packet) {
-        scratch.twin_key = flow.to.reversed();
-        // A row that is gone already is what is wanted.
-        let _ = FLOWS.remove(&scratch.twin_key);
-        let _ = FLOWS.remove(&scratch.tuple);
-        copy(&mut scratch.to, &scratch.tuple);
-        return false;
+    if must_begin_anew(walk, flow, packet) {
+        // Rows that are gone already are what is wanted.
+        reverse(&mut walk.scratch.twin_key, &flow.to);
+        let _ = FLOWS.remove(&walk.scratch.twin_key);
+        let _ = FLOWS.remove(&walk.scratch.tuple);
+        return nothing(walk);
     }
+    let settled = flow.epoch == walk.epoch && flow.origin == walk.origin;
+    meet(walk, flow, packet);
+    if settled { Found::Settled } else { Found::Unsettled }
+}
+
+/// Finds the flow if its row has all these flags, whoever sends.
+#[inline(always)]
+pub(crate) fn find_as(walk: &mut Walk, packet: &Packet, flags: u16) -> bool {
+    match maps::flow(&walk.scratch.tuple) {
+        Some(flow) if flow.flags & flags == flags => {
+            meet(walk, flow, packet);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// What was found out about an unsettled flow holds for the packets that follow.
+#[inline(always)]
+pub(crate) fn settle(walk: &mut Walk) {
+    let flow = walk.flow();
+    flow.origin = walk.origin;
+    flow.epoch = walk.epoch;
+}
+
+#[inline(always)]
+fn nothing(walk: &mut Walk) -> Found {
+    let scratch = &mut *walk.scratch;
+    copy(&mut scratch.first.to, &scratch.tuple);
+    Found::Nothing
+}
+
+/// Puts a row in force and notes that one more packet has passed.
+#[inline(always)]
+fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
     // SAFETY: reads a clock.
-    flow.seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let silent_ns = now.wrapping_sub(flow.seen_ns);
+    flow.seen_ns = now;
     flow.packets = flow.packets.wrapping_add(1);
-    flow.bytes = flow.bytes.wrapping_add(bytes);
+    flow.bytes = flow.bytes.wrapping_add(u64::from(walk.packet_bytes()));
     if packet.protocol == TCP {
         flow.tcp_seen |= seen(packet.tcp_flags);
     }
-    copy(&mut scratch.to, &flow.to);
-    scratch.flags = flow.flags;
-    true
+    if flow.packets % PACKETS_BETWEEN_LOOKS == 0 || silent_ns > SECOND_NS {
+        look_after_other(walk, flow, now);
+    }
+    walk.row = flow;
 }
 
-/// Whether there is a row for the packet's ends with all these flags. Changes nothing.
+/// A full table lets rows go that are not used. One direction may be silent while the other speaks: looking its row up
+/// counts as a use, and one that is gone is written again.
 #[inline(always)]
-pub(crate) fn is_known_as(walk: &Walk, flags: u16) -> bool {
-    maps::flow(&walk.scratch.tuple).is_some_and(|flow| flow.flags & flags == flags)
+fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
+    let scratch = &mut *walk.scratch;
+    reverse(&mut scratch.twin_key, &flow.to);
+    if maps::flow(&scratch.twin_key).is_some() {
+        return;
+    }
+    reverse(&mut scratch.twin.to, &scratch.tuple);
+    other_row(&mut scratch.twin, flow, now);
+    if FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST).is_ok() {
+        maps::count(Counter::FlowsMended);
+    }
 }
 
-/// A connection begins with a SYN: a row that has seen more, or that waits for answers, is left over from an older one
-/// with the same ends. A UDP flow leaves a backend that is gone.
+/// Fills the row of the other direction, all but the ends it leaves with.
 #[inline(always)]
-fn must_begin_anew(flow: &Flow, packet: &Packet) -> bool {
-    let first = flow.flags & FLOW_TWIN == 0;
-    let gone = first && flow.backend_id != 0 && !balance::still_there(flow.backend_id, flow.generation);
+fn other_row(other: &mut Flow, flow: &Flow, now: u64) {
+    other.seen_ns = now;
+    other.packets = 0;
+    other.bytes = 0;
+    other.service_id = flow.service_id;
+    other.backend_id = flow.backend_id;
+    other.generation = flow.generation;
+    other.origin = 0;
+    other.epoch = 0;
+    other.flags = mirrored(flow.flags);
+    other.tcp_seen = 0;
+    other.reserved = 0;
+    other.way.kind = 0;
+    other.way.ifindex = 0;
+}
+
+/// A tuple with its ends changed over.
+#[inline(always)]
+fn reverse(to: &mut Tuple, from: &Tuple) {
+    to.source = from.destination;
+    to.destination = from.source;
+    to.source_port = from.destination_port;
+    to.destination_port = from.source_port;
+    to.protocol = from.protocol;
+    to.reserved = [0; 3];
+}
+
+/// A UDP flow leaves a backend that is gone. A connection begins with a SYN, and stays with its backend to its end: a row
+/// that such a SYN meets is left over from an older one with the same ends, unless it is a SYN sent twice.
+#[inline(always)]
+fn must_begin_anew(walk: &mut Walk, flow: &Flow, packet: &Packet) -> bool {
     match packet.protocol {
         TCP if packet.tcp_flags & (SYN | ACK | RST) == SYN => {
-            let stale = !first || flow.tcp_seen & !TCP_SEEN_SYN != 0;
-            if stale {
+            let over = is_left_over(walk, flow);
+            if over {
                 maps::count(Counter::FlowsReplaced);
             }
-            stale || gone
+            over || is_gone(flow)
         }
-        UDP if gone => {
+        UDP if is_gone(flow) => {
             maps::count(Counter::BackendsReplaced);
             true
         }
         _ => false,
     }
+}
+
+#[inline(always)]
+fn is_gone(flow: &Flow) -> bool {
+    let first = flow.flags & FLOW_TWIN == 0;
+    first && flow.backend_id != 0 && !balance::still_there(flow.backend_id, flow.generation)
+}
+
+/// Whether the connection of a row has ended. One that lives is not ended by a SYN: it may be one that was sent twice and
+/// came late, or somebody else's; the backend knows (RFC 5961, section 4).
+#[inline(always)]
+fn is_left_over(walk: &mut Walk, flow: &Flow) -> bool {
+    if flow.flags & FLOW_TWIN != 0 {
+        return true;
+    }
+    if flow.tcp_seen & !TCP_SEEN_SYN == 0 {
+        return false;
+    }
+    if is_closing(flow) {
+        return true;
+    }
+    reverse(&mut walk.scratch.twin_key, &flow.to);
+    maps::flow(&walk.scratch.twin_key).is_none_or(|twin| is_closing(twin))
+}
+
+#[inline(always)]
+const fn is_closing(flow: &Flow) -> bool {
+    flow.tcp_seen & (TCP_SEEN_FIN | TCP_SEEN_RST) != 0
 }
 
 #[inline(always)]
@@ -106,47 +218,35 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let bytes = u64::from(walk.packet_bytes());
     let has_ports = packet.has_ports && (packet.icmp_type == 255 || packet.is_echo());
-    if has_ports && walk.scratch.flags & FLOW_PORT_ALLOCATED != 0 {
+    if has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
         draw_source_port(walk);
     }
     let scratch = &mut *walk.scratch;
-    let mut rewrites = 0;
-    if scratch.to.destination != scratch.tuple.destination
-        || scratch.to.destination_port != scratch.tuple.destination_port
-    {
-        rewrites |= FLOW_DESTINATION;
+    let (tuple, first) = (&scratch.tuple, &mut scratch.first);
+    if first.to.destination != tuple.destination || first.to.destination_port != tuple.destination_port {
+        first.flags |= FLOW_DESTINATION;
     }
-    scratch.twin.to = scratch.tuple.reversed();
-    scratch.twin.seen_ns = now;
-    scratch.twin.packets = 0;
-    scratch.twin.bytes = 0;
-    scratch.twin.service_id = scratch.service_id;
-    scratch.twin.backend_id = scratch.backend_id;
-    scratch.twin.generation = scratch.generation;
-    scratch.twin.ifindex = 0;
-    scratch.twin.flags = scratch.flags | FLOW_TWIN | rewrites;
-    scratch.twin.tcp_seen = 0;
-    scratch.twin.reserved = [0; 5];
+    if first.to.source != tuple.source || first.to.source_port != tuple.source_port {
+        first.flags |= FLOW_SOURCE;
+    }
+    first.seen_ns = now;
+    first.packets = 1;
+    first.bytes = bytes;
+    first.origin = walk.origin;
+    first.epoch = if first.way.kind == 0 { 0 } else { walk.epoch };
+    first.tcp_seen = seen(packet.tcp_flags);
+    first.reserved = 0;
+    reverse(&mut scratch.twin.to, tuple);
+    other_row(&mut scratch.twin, first, now);
     take_reverse(walk, has_ports, now)?;
 
-    let ifindex = walk.ifindex();
     let scratch = &mut *walk.scratch;
-    if scratch.to.source != scratch.tuple.source || scratch.to.source_port != scratch.tuple.source_port {
-        rewrites |= FLOW_SOURCE;
-    }
-    scratch.flags |= rewrites;
-    scratch.first = scratch.twin;
-    scratch.first.to = scratch.to;
-    scratch.first.packets = 1;
-    scratch.first.bytes = bytes;
-    scratch.first.ifindex = ifindex;
-    scratch.first.flags = scratch.flags;
-    scratch.first.tcp_seen = seen(packet.tcp_flags);
     if FLOWS.insert(&scratch.tuple, &scratch.first, 0).is_err() {
+        let _ = FLOWS.remove(&scratch.twin_key);
         return drop(Station::Track, Reason::FlowTableFull);
     }
     maps::count(Counter::FlowsBegun);
-    if scratch.flags & FLOW_PORT_ALLOCATED != 0 && scratch.to.source == walk.config.node_v4 {
+    if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && scratch.first.to.source == walk.config.node_v4 {
         maps::count(Counter::Masqueraded);
     }
     emit::begun(walk, packet);
@@ -158,31 +258,45 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
 fn take_reverse(walk: &mut Walk, has_ports: bool, now: u64) -> Step<()> {
     for _ in 0..SOURCE_PORTS_TRIED_MAX {
         let scratch = &mut *walk.scratch;
-        scratch.twin_key = scratch.to.reversed();
+        reverse(&mut scratch.twin_key, &scratch.first.to);
         match FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST) {
             Ok(()) => return Ok(()),
             Err(EEXIST) => {}
             Err(_) => return drop(Station::Track, Reason::FlowTableFull),
         }
-        let free = match maps::flow(&scratch.twin_key) {
-            None => false,
-            Some(other) => other.to == scratch.twin.to || is_over(other, scratch.tuple.protocol, now),
-        };
-        if free {
-            if FLOWS.insert(&scratch.twin_key, &scratch.twin, 0).is_err() {
-                return drop(Station::Track, Reason::FlowTableFull);
-            }
+        if take_from_dead(walk, now)? {
             return Ok(());
         }
         if !has_ports {
             break;
         }
         maps::count(Counter::SourcePortConflicts);
-        walk.scratch.flags |= FLOW_PORT_ALLOCATED;
-        walk.scratch.twin.flags |= FLOW_PORT_ALLOCATED;
+        let scratch = &mut *walk.scratch;
+        scratch.first.flags |= FLOW_PORT_ALLOCATED | FLOW_SOURCE;
+        scratch.twin.flags = mirrored(scratch.first.flags);
         draw_source_port(walk);
     }
     drop(Station::Track, Reason::SourcePortsExhausted)
+}
+
+/// Takes a tuple whose row is this flow's own from before, or of a flow that is over; that one's other row goes, too.
+#[inline(always)]
+fn take_from_dead(walk: &mut Walk, now: u64) -> Step<bool> {
+    let scratch = &mut *walk.scratch;
+    let Some(other) = maps::flow(&scratch.twin_key) else {
+        return Ok(false);
+    };
+    if other.to != scratch.twin.to {
+        if !is_over(other, scratch.tuple.protocol, now) {
+            return Ok(false);
+        }
+        reverse(&mut scratch.other_key, &other.to);
+        let _ = FLOWS.remove(&scratch.other_key);
+    }
+    if FLOWS.insert(&scratch.twin_key, &scratch.twin, 0).is_err() {
+        return drop(Station::Track, Reason::FlowTableFull);
+    }
+    Ok(true)
 }
 
 #[inline(always)]
@@ -192,14 +306,14 @@ fn draw_source_port(walk: &mut Walk) {
     let first = u32::from(walk.config.source_port_first);
     let ports = u32::from(walk.config.source_port_last).wrapping_sub(first).wrapping_add(1);
     let offset = (u64::from(random) * u64::from(ports)) >> 32;
-    walk.scratch.to.source_port = Be16::new((first + offset as u32) as u16);
+    walk.scratch.first.to.source_port = Be16::new((first + offset as u32) as u16);
 }
 
 /// Whether nothing is to be expected of a row any more. Its other direction is asked by what it has seen itself: both
 /// directions of a living flow are seen within the time.
 #[inline(always)]
 fn is_over(flow: &Flow, protocol: u8, now: u64) -> bool {
-    let closing = flow.tcp_seen & (TCP_SEEN_FIN | TCP_SEEN_RST) != 0 || flow.tcp_seen & TCP_SEEN_ACK == 0;
+    let closing = is_closing(flow) || flow.tcp_seen & TCP_SEEN_ACK == 0;
     let limit_seconds = match protocol {
         TCP if closing => TCP_CLOSING_SECONDS,
         TCP => TCP_IDLE_SECONDS,

@@ -1,6 +1,7 @@
 //! Station *translate*: puts a flow's new ends into the packet. Checksums are changed by their difference.
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
+use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_SOURCE};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
@@ -46,25 +47,26 @@ pub(crate) const fn word(source: u16, destination: u16) -> u32 {
     u32::from_ne_bytes([s[0], s[1], d[0], d[1]])
 }
 
-/// Puts the new ends into the packet, where they differ.
+/// Puts the flow's new ends into the packet, where they differ.
 #[inline(always)]
 pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
-    let (old, new) = (&walk.scratch.tuple, &walk.scratch.to);
-    let addresses = difference(0, old.source.v4_wire(), new.source.v4_wire());
-    let addresses = folded(difference(addresses, old.destination.v4_wire(), new.destination.v4_wire()));
-    let ports_old = word(old.source_port.wire(), old.destination_port.wire());
-    let ports_new = word(new.source_port.wire(), new.destination_port.wire());
-    let same_addresses = old.source == new.source && old.destination == new.destination;
-    if same_addresses && ports_old == ports_new {
+    let flow = walk.flow();
+    if flow.flags & (FLOW_SOURCE | FLOW_DESTINATION) == 0 {
         return Ok(());
     }
+    let (old, new) = (&walk.scratch.tuple, &flow.to);
+    let (source, destination) = (new.source.v4_wire(), new.destination.v4_wire());
+    let addresses = difference(0, old.source.v4_wire(), source);
+    let addresses = folded(difference(addresses, old.destination.v4_wire(), destination));
+    let ports_old = word(old.source_port.wire(), old.destination_port.wire());
+    let ports_new = word(new.source_port.wire(), new.destination_port.wire());
     let with_ports = packet.piece != Piece::Later && packet.has_ports;
     if with_ports {
         checksum(walk, packet, addresses, ports_old, ports_new)?;
     }
-    addresses_into(walk, addresses)?;
+    addresses_into(walk, addresses, source, destination)?;
     if with_ports && ports_old != ports_new {
-        ports_into(walk, packet)?;
+        ports_into(walk, packet, ports_new)?;
     }
     maps::count(Counter::PacketsTranslated);
     Ok(())
@@ -98,22 +100,24 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
     Ok(())
 }
 
-/// The IP header's addresses and checksum.
+/// The IP header's addresses, as they stand in memory, and its checksum.
 #[inline(always)]
-pub(crate) fn addresses_into(walk: &Walk, difference: u32) -> Step<()> {
+pub(crate) fn addresses_into(walk: &Walk, difference: u32, source: u32, destination: u32) -> Step<()> {
     let ip = parse::at::<Ipv4>(walk, L3).ok_or(FAILED)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {
         (*ip).checksum = checksum_after((*ip).checksum, difference);
-        (*ip).source = walk.scratch.to.source.v4_wire();
-        (*ip).destination = walk.scratch.to.destination.v4_wire();
+        (*ip).source = source;
+        (*ip).destination = destination;
     }
     Ok(())
 }
 
 #[inline(always)]
-fn ports_into(walk: &Walk, packet: &Packet) -> Step<()> {
-    let (source, destination) = (walk.scratch.to.source_port.wire(), walk.scratch.to.destination_port.wire());
+fn ports_into(walk: &Walk, packet: &Packet, ports: u32) -> Step<()> {
+    let bytes = ports.to_ne_bytes();
+    let (source, destination) =
+        (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]));
     let header = parse::at::<[u16; 4]>(walk, packet.l4).ok_or(FAILED)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {

@@ -8,42 +8,28 @@ use weft_dataplane_abi::conntrack::{FLOW_NODE_PORT, FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::{dropped_by, seen_by};
 use weft_dataplane_abi::fragment::FragmentKey;
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
 use weft_dataplane_abi::service::ServiceKey;
 use weft_dataplane_abi::socket::SocketKey;
-use weft_dataplane_abi::station::Station;
 
-use crate::route::Way;
-use crate::verdict::{Step, Verdict, drop};
-use crate::{balance, emit, fragment, icmp, maps, parse, route, track, translate};
+use crate::track::Found;
+use crate::verdict::{Step, Verdict};
+use crate::{balance, emit, fragment, icmp, maps, origin, parse, route, track, translate};
 
 /// What the stations of one walk tell each other, kept out of the stack.
 #[repr(C)]
 pub(crate) struct Scratch {
     /// The packet's ends as it arrived.
     pub(crate) tuple: Tuple,
-    /// The ends it leaves with.
-    pub(crate) to: Tuple,
-    /// Key of the twin row.
-    pub(crate) twin_key: Tuple,
-    /// The first row, to be written.
+    /// The row of a flow that begins, as far as the stations have come; its `to` are the ends the packet leaves with.
     pub(crate) first: Flow,
-    /// The twin row, to be written.
+    /// The row of the other direction, to be written.
     pub(crate) twin: Flow,
-    /// Where it goes.
-    pub(crate) way: Way,
     /// Keys of look-ups.
-    pub(crate) service_key: ServiceKey,
+    pub(crate) twin_key: Tuple,
+    pub(crate) other_key: Tuple,
     pub(crate) fragment_key: FragmentKey,
+    pub(crate) service_key: ServiceKey,
     pub(crate) socket_key: SocketKey,
-    /// What balancing chose; 0 for nothing.
-    pub(crate) service_id: u32,
-    pub(crate) backend_id: u32,
-    pub(crate) generation: u32,
-    /// `FLOW_*` of the flow that begins or was found.
-    pub(crate) flags: u16,
-    pub(crate) reserved: u16,
 }
 
 /// One packet on its walk.
@@ -51,6 +37,12 @@ pub(crate) struct Walk {
     pub(crate) skb: *mut __sk_buff,
     pub(crate) hook: Hook,
     pub(crate) config: &'static Config,
+    /// [`Config::epoch`] as the walk began: what is found later is no older.
+    pub(crate) epoch: u32,
+    /// Who sent it, as [`Flow::origin`] has it.
+    pub(crate) origin: u32,
+    /// The row in force: of the table when the flow is known, else `scratch.first`.
+    pub(crate) row: *mut Flow,
     pub(crate) scratch: &'static mut Scratch,
 }
 
@@ -68,6 +60,14 @@ impl Walk {
         // SAFETY: as above.
         unsafe { (*self.skb).len }
     }
+
+    /// The row in force.
+    #[inline(always)]
+    pub(crate) fn flow(&self) -> &'static mut Flow {
+        // SAFETY: a row of a map: rows live as long as the program, one reused under us makes one packet meet another
+        // flow's row once, and no row has pointers.
+        unsafe { &mut *self.row }
+    }
 }
 
 /// Runs a walk at a hook and tells its end.
@@ -77,11 +77,18 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
         return Verdict::Next.number();
     };
     maps::count_row(seen_by(hook));
-    scratch.service_id = 0;
-    scratch.backend_id = 0;
-    scratch.generation = 0;
-    scratch.flags = 0;
-    let mut it = Walk { skb: ctx.skb.skb, hook, config, scratch };
+    scratch.first.service_id = 0;
+    scratch.first.backend_id = 0;
+    scratch.first.generation = 0;
+    scratch.first.flags = 0;
+    scratch.first.way.kind = 0;
+    let skb = ctx.skb.skb;
+    // SAFETY: the row of settings is always there. Volatile: it must be read now and not later.
+    let epoch = unsafe { (&raw const config.epoch).read_volatile() };
+    // SAFETY: the context is valid for the whole program.
+    let origin = if matches!(hook, Hook::FromPod) { unsafe { (*skb).ifindex } } else { 0 };
+    let row = &raw mut scratch.first;
+    let mut it = Walk { skb, hook, config, epoch, origin, row, scratch };
     let verdict = match walk(&mut it) {
         Ok(verdict) | Err(verdict) => verdict,
     };
@@ -96,21 +103,26 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
 #[inline(always)]
 pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
     let mut packet = parse::headers(walk)?;
-    parse::source_is_own(walk)?;
     if packet.is_error() {
         return icmp::error(walk, &packet);
     }
     fragment::ports(walk, &mut packet)?;
-    let known = track::find(walk, &packet);
-    if !known {
-        balance::cluster(walk)?;
-        balance::node_port_inside(walk)?;
-    }
-    route::find(walk);
-    if !known {
-        route::from_pod_may(walk)?;
-        route::source_for_pod(walk);
-        track::begin(walk, &packet)?;
+    match track::find(walk, &packet) {
+        Found::Settled => {}
+        Found::Unsettled => {
+            origin::is_true(walk)?;
+            route::find(walk);
+            track::settle(walk);
+        }
+        Found::Nothing => {
+            origin::is_true(walk)?;
+            balance::cluster(walk)?;
+            balance::node_port_inside(walk)?;
+            route::find(walk);
+            route::from_pod_may(walk)?;
+            route::source_for_pod(walk);
+            track::begin(walk, &packet)?;
+        }
     }
     translate::apply(walk, &packet)?;
     route::leave(walk)
@@ -120,12 +132,12 @@ pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 pub(crate) fn to_pod(walk: &mut Walk) -> Step<Verdict> {
     let mut packet = parse::headers(walk)?;
-    parse::not_yet_walked(walk)?;
+    origin::not_yet_walked(walk)?;
     if packet.is_error() {
-        return Ok(Verdict::Next);
+        return icmp::error(walk, &packet);
     }
     fragment::ports(walk, &mut packet)?;
-    if !track::find(walk, &packet) {
+    if track::find(walk, &packet) == Found::Nothing {
         track::begin(walk, &packet)?;
     }
     translate::apply(walk, &packet)?;
@@ -136,19 +148,24 @@ pub(crate) fn to_pod(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 pub(crate) fn from_overlay(walk: &mut Walk) -> Step<Verdict> {
     let mut packet = parse::headers(walk)?;
-    route::tunnel_source_is_node(walk)?;
+    origin::of_tunnel(walk)?;
     if packet.is_error() {
         return icmp::error(walk, &packet);
     }
     fragment::ports(walk, &mut packet)?;
-    let known = track::find(walk, &packet);
-    route::find(walk);
-    if !known {
-        if walk.scratch.way.kind == ROUTE_TUNNEL || walk.scratch.way.kind == ROUTE_OUTSIDE {
-            return drop(Station::Route, Reason::NotHere);
+    match track::find(walk, &packet) {
+        Found::Settled => {}
+        Found::Unsettled => {
+            origin::is_true(walk)?;
+            route::find(walk);
+            track::settle(walk);
         }
-        route::must_lead_on(walk)?;
-        track::begin(walk, &packet)?;
+        Found::Nothing => {
+            origin::is_true(walk)?;
+            route::find(walk);
+            route::must_be_here(walk)?;
+            track::begin(walk, &packet)?;
+        }
     }
     translate::apply(walk, &packet)?;
     route::leave(walk)
@@ -158,17 +175,24 @@ pub(crate) fn from_overlay(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
     let mut packet = parse::headers(walk)?;
-    parse::not_yet_walked(walk)?;
-    fragment::ports(walk, &mut packet)?;
-    let known = track::find(walk, &packet);
-    if !known {
-        balance::cluster(walk)?;
+    origin::not_yet_walked(walk)?;
+    if packet.is_error() {
+        return icmp::error(walk, &packet);
     }
-    route::find(walk);
-    if !known {
-        route::must_lead_on(walk)?;
-        route::source_for_node(walk);
-        track::begin(walk, &packet)?;
+    fragment::ports(walk, &mut packet)?;
+    match track::find(walk, &packet) {
+        Found::Settled => {}
+        Found::Unsettled => {
+            route::find(walk);
+            track::settle(walk);
+        }
+        Found::Nothing => {
+            balance::cluster(walk)?;
+            route::find(walk);
+            route::from_node_may(walk)?;
+            route::source_for_node(walk);
+            track::begin(walk, &packet)?;
+        }
     }
     translate::apply(walk, &packet)?;
     route::leave(walk)
@@ -187,17 +211,21 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     if fragment::ports(walk, &mut packet).is_err() || !route::may_be_ours(walk, &packet) {
         return Ok(Verdict::Next);
     }
-    let known = track::find(walk, &packet);
-    if !known {
-        if !balance::node_port_outside(walk)? {
-            return Ok(Verdict::Next);
+    match track::find(walk, &packet) {
+        Found::Settled => {}
+        Found::Unsettled => {
+            route::find(walk);
+            track::settle(walk);
         }
-    }
-    route::find(walk);
-    if !known {
-        route::must_lead_on(walk)?;
-        route::source_for_client(walk);
-        track::begin(walk, &packet)?;
+        Found::Nothing => {
+            if !balance::node_port_outside(walk)? {
+                return Ok(Verdict::Next);
+            }
+            route::find(walk);
+            route::must_lead_on(walk)?;
+            route::source_for_client(walk);
+            track::begin(walk, &packet)?;
+        }
     }
     translate::apply(walk, &packet)?;
     route::leave(walk)
@@ -210,7 +238,7 @@ pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     if packet.is_error() || !packet.has_ports || !is_this_node(walk.config, &walk.scratch.tuple.source) {
         return Ok(Verdict::Next);
     }
-    if !track::is_known_as(walk, FLOW_TWIN | FLOW_NODE_PORT) || !track::find(walk, &packet) {
+    if !track::find_as(walk, &packet, FLOW_TWIN | FLOW_NODE_PORT) {
         return Ok(Verdict::Next);
     }
     translate::apply(walk, &packet)?;
@@ -225,7 +253,7 @@ fn is_this_node(config: &Config, address: &Address) -> bool {
 /// Copies a tuple word by word: the compiler's own copy is a loop over bytes here, ten times as long.
 #[inline(always)]
 pub(crate) fn copy(to: &mut Tuple, from: &Tuple) {
-    let (to, from) = (core::ptr::from_mut(to).cast::<u32>(), core::ptr::from_ref(from).cast::<u32>());
+    let (to, from) = (core::ptr::from_mut(to).cast::<u64>(), core::ptr::from_ref(from).cast::<u64>());
     let mut i = 0;
     while i < TUPLE_WORDS {
         // SAFETY: a tuple is so many aligned words, any of which may have any value.
@@ -234,16 +262,4 @@ pub(crate) fn copy(to: &mut Tuple, from: &Tuple) {
     }
 }
 
-/// Makes a tuple all zero, for the same reason.
-#[inline(always)]
-pub(crate) fn clear(tuple: &mut Tuple) {
-    let tuple = core::ptr::from_mut(tuple).cast::<u32>();
-    let mut i = 0;
-    while i < TUPLE_WORDS {
-        // SAFETY: as above.
-        unsafe { tuple.add(i).write_volatile(0) };
-        i += 1;
-    }
-}
-
-const TUPLE_WORDS: usize = size_of::<Tuple>() / size_of::<u32>();
+const TUPLE_WORDS: usize = size_of::<Tuple>() / size_of::<u64>();

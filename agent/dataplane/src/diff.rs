@@ -42,6 +42,22 @@ pub enum Write {
     RemoveNetns(u64),
 }
 
+impl Write {
+    /// Whether packets of flows that stand may have to go another way after it.
+    #[must_use]
+    pub const fn turns_ways(&self) -> bool {
+        matches!(
+            self,
+            Self::PutRoute(..)
+                | Self::RemoveRoute(_)
+                | Self::PutNode(..)
+                | Self::RemoveNode(_)
+                | Self::PutEndpoint(..)
+                | Self::RemoveEndpoint(_)
+        )
+    }
+}
+
 /// The writes that make `old` into `new`: backends before slots before Services, and the other way round for what goes.
 #[must_use]
 pub fn diff(old: &Rows, new: &Rows) -> Vec<Write> {

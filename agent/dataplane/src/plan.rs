@@ -1,6 +1,6 @@
 //! What is installed, who owns it, and the writes a change needs: ids are given here, stably and bounded. Pure.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -12,7 +12,7 @@ use weft_dataplane_abi::service::{Service as ServiceValue, ServiceKey};
 use crate::config::Capacities;
 use crate::desired::{Change, Desired, Peer, Service, ServiceName};
 use crate::diff::{Write, diff};
-use crate::rows::{self, BackendKey, Rows, ServiceRow, Wanted};
+use crate::rows::{self, BackendKey, Place, Rows, ServiceRow, Wanted};
 
 /// How many rows of one table a set has.
 type Count = fn(&Rows) -> usize;
@@ -70,7 +70,6 @@ pub enum Holder {
 struct HeldBackend {
     id: u32,
     row: Backend,
-    users: u32,
 }
 
 /// Ids of rows of an array: 1 to `max`, the longest unused first.
@@ -111,6 +110,8 @@ pub struct Planner {
     slots: usize,
     node_indexes: HashMap<String, u32>,
     holders: HashMap<Holder, Rows>,
+    /// Services that could not be taken in, or not all of their rows, and why. They are tried again after every change.
+    refused: BTreeMap<ServiceName, (Service, Vec<PlanError>)>,
     adopted: Rows,
 }
 
@@ -137,6 +138,7 @@ impl Planner {
             slots: 0,
             node_indexes: HashMap::new(),
             holders: HashMap::new(),
+            refused: BTreeMap::new(),
             adopted: Rows::default(),
         };
         for (key, row) in &kernel.services {
@@ -144,7 +146,7 @@ impl Planner {
             planner.slots += row.backends.len();
             for id in &row.backends {
                 if let Some(backend) = kernel.backends.get(id) {
-                    planner.adopt_backend(*id, *backend, key.protocol);
+                    planner.adopt_backend(*id, *backend, *key);
                 }
             }
         }
@@ -155,33 +157,47 @@ impl Planner {
         planner
     }
 
-    fn adopt_backend(&mut self, id: u32, row: Backend, protocol: u8) {
-        let key = BackendKey { ip: row.address.ip(), port: row.port.get(), protocol };
-        // A row shared between protocols by mistake keeps its first key; the other's Service takes a new row.
-        if self.backend_keys.get(&id).is_some_and(|held| *held != key) {
+    fn adopt_backend(&mut self, id: u32, row: Backend, service: ServiceKey) {
+        let key = BackendKey { service, place: Place { ip: row.address.ip(), port: row.port.get() } };
+        // A row that two Service rows share by mistake stays the first one's; the other takes a new one.
+        if self.backend_keys.contains_key(&id) || self.backends.contains_key(&key) {
             return;
         }
         self.backend_keys.insert(id, key);
-        self.backends.entry(key).or_insert(HeldBackend { id, row, users: 0 }).users += 1;
+        self.backends.insert(key, HeldBackend { id, row });
     }
 
     /// The writes for a change, and what of it could not be done.
     pub fn change(&mut self, change: &Change) -> (Vec<Write>, Vec<PlanError>) {
-        match change {
+        let (mut writes, mut errors) = match change {
             Change::ReplaceAll(desired) => self.replace_all(desired),
-            Change::PutService(service) => self.put_service(service),
+            Change::PutService(service) => (self.put_service(service), Vec::new()),
             Change::RemoveService(name) => (self.remove_service(name), Vec::new()),
             Change::PutPeer(peer) => self.put_peer(peer),
             Change::RemovePeer(name) => (self.remove(&Holder::Peer(name.clone())), Vec::new()),
             // Names of addresses live in user space until policy needs their identities.
             Change::PutAddress(..) | Change::RemoveAddress(_) => (Vec::new(), Vec::new()),
+        };
+        if !writes.is_empty() {
+            // What one Service gave up may be what another waits for.
+            let waiting: Vec<Service> = self.refused.values().map(|(service, _)| service.clone()).collect();
+            waiting.iter().for_each(|service| writes.extend(self.put_service(service)));
         }
+        let asked = |name: &ServiceName| match change {
+            Change::ReplaceAll(_) => true,
+            Change::PutService(service) => service.name == *name,
+            _ => false,
+        };
+        let refused = self.refused.iter().filter(|(name, _)| asked(name));
+        errors.extend(refused.flat_map(|(_, (_, errors))| errors.iter().cloned()));
+        (writes, errors)
     }
 
     fn replace_all(&mut self, desired: &Desired) -> (Vec<Write>, Vec<PlanError>) {
         let (mut writes, mut errors) = (Vec::new(), Vec::new());
+        let known = self.services.keys().chain(self.refused.keys());
         let gone: Vec<ServiceName> =
-            self.services.keys().filter(|name| !desired.services.contains_key(*name)).cloned().collect();
+            known.filter(|name| !desired.services.contains_key(*name)).cloned().collect();
         for name in gone {
             writes.extend(self.remove_service(&name));
         }
@@ -191,9 +207,7 @@ impl Planner {
             errors.extend(failed);
         }
         for service in desired.services.values() {
-            let (more, failed) = self.put_service(service);
-            writes.extend(more);
-            errors.extend(failed);
+            writes.extend(self.put_service(service));
         }
         let gone: Vec<Holder> = self
             .holders
@@ -223,7 +237,7 @@ impl Planner {
         diff(&Rows { endpoints, netns, ..Rows::default() }, &Rows::default())
     }
 
-    fn put_service(&mut self, service: &Service) -> (Vec<Write>, Vec<PlanError>) {
+    fn put_service(&mut self, service: &Service) -> Vec<Write> {
         let name = &service.name;
         let mut errors = Vec::new();
         let mut wanted = rows::wanted(service, &self.node);
@@ -242,7 +256,13 @@ impl Planner {
         });
         if let Err(error) = self.room_for(name, &wanted) {
             errors.push(error);
-            return (Vec::new(), errors);
+            self.refused.insert(name.clone(), (service.clone(), errors));
+            return Vec::new();
+        }
+        if errors.is_empty() {
+            self.refused.remove(name);
+        } else {
+            self.refused.insert(name.clone(), (service.clone(), errors));
         }
         let mut old = self.services.remove(name).unwrap_or_default();
         for row in &wanted {
@@ -262,10 +282,11 @@ impl Planner {
             self.ports.remove(&row.value.id);
         }
         self.services.insert(name.clone(), new.clone());
-        (self.swap_services(old, new), errors)
+        self.swap_services(old, new)
     }
 
     fn remove_service(&mut self, name: &ServiceName) -> Vec<Write> {
+        self.refused.remove(name);
         let old = self.services.remove(name).unwrap_or_default();
         for (key, row) in &old {
             self.owners.remove(key);
@@ -274,7 +295,7 @@ impl Planner {
         self.swap_services(old, HashMap::new())
     }
 
-    /// The row of a wanted one: its id kept where it has one, its backends held once more.
+    /// The row of a wanted one: its id kept where it has one, and those of its backends.
     fn row(&mut self, wanted: Wanted, old: &HashMap<ServiceKey, ServiceRow>) -> ServiceRow {
         let id = old.get(&wanted.key).map_or_else(
             || {
@@ -283,8 +304,11 @@ impl Planner {
             },
             |row| row.value.id,
         );
-        let backends: Vec<u32> =
-            wanted.backends.into_iter().filter_map(|(key, node)| self.hold(key, &node)).collect();
+        let backends: Vec<u32> = wanted
+            .backends
+            .into_iter()
+            .filter_map(|(place, node)| self.hold(wanted.key, place, &node))
+            .collect();
         let value = ServiceValue {
             id,
             backend_count: u32::try_from(backends.len()).unwrap_or(u32::MAX),
@@ -294,68 +318,67 @@ impl Planner {
         ServiceRow { value, backends }
     }
 
-    fn hold(&mut self, key: BackendKey, node: &str) -> Option<u32> {
-        if let Some(held) = self.backends.get_mut(&key) {
-            held.users += 1;
+    fn hold(&mut self, service: ServiceKey, place: Place, node: &str) -> Option<u32> {
+        let key = BackendKey { service, place };
+        if let Some(held) = self.backends.get(&key) {
             return Some(held.id);
         }
         let id = self.backend_ids.take()?;
         let generation = self.generations.get(&id).map_or(1, |last| last.wrapping_add(1));
         self.generations.insert(id, generation);
         let row = Backend {
-            address: Address::from(key.ip),
-            port: Be16::new(key.port),
+            address: Address::from(place.ip),
+            port: Be16::new(place.port),
             flags: BACKEND_READY,
             generation,
             node_index: if node.is_empty() { 0 } else { self.node_index(node, None) },
             reserved: 0,
         };
         self.backend_keys.insert(id, key);
-        self.backends.insert(key, HeldBackend { id, row, users: 1 });
+        self.backends.insert(key, HeldBackend { id, row });
         Some(id)
     }
 
-    /// The writes from old rows to new ones whose backends are held already; lets go of the old ones' backends.
+    /// The writes from old rows to new ones whose backends are held already; lets go of backends that are in none of
+    /// the new ones.
     fn swap_services(
         &mut self,
         old: HashMap<ServiceKey, ServiceRow>,
         new: HashMap<ServiceKey, ServiceRow>,
     ) -> Vec<Write> {
-        let ids = |rows: &HashMap<ServiceKey, ServiceRow>| -> Vec<u32> {
-            rows.values().flat_map(|row| row.backends.iter().copied()).collect()
-        };
-        let (old_ids, new_ids) = (ids(&old), ids(&new));
-        self.slots = (self.slots + new_ids.len()).saturating_sub(old_ids.len());
-        let mut before = Rows { services: old, ..Rows::default() };
-        let mut after = Rows { services: new, ..Rows::default() };
-        let known: HashSet<u32> = old_ids.iter().copied().collect();
-        for id in &new_ids {
-            // Held by nobody but the new rows: it is new, and must be written.
-            if let Some(held) = self.backend_keys.get(id).and_then(|key| self.backends.get(key)) {
-                after.backends.insert(*id, held.row);
-                let mine = new_ids.iter().filter(|other| *other == id).count();
-                if known.contains(id) || held.users as usize > mine {
-                    before.backends.insert(*id, held.row);
-                }
+        let slots =
+            |rows: &HashMap<ServiceKey, ServiceRow>| rows.values().map(|row| row.backends.len()).sum();
+        let (slots_old, slots_new): (usize, usize) = (slots(&old), slots(&new));
+        self.slots = (self.slots + slots_new).saturating_sub(slots_old);
+        let (held_old, held_new) = (self.held(&old), self.held(&new));
+        for (id, key) in &held_old {
+            if !held_new.contains_key(id) {
+                self.release(*id, key);
             }
         }
-        for id in old_ids {
-            self.release(id, &mut before);
-        }
+        let rows = |held: HashMap<u32, (BackendKey, Backend)>| {
+            held.into_iter().map(|(id, (_, row))| (id, row)).collect()
+        };
+        let before = Rows { services: old, backends: rows(held_old), ..Rows::default() };
+        let after = Rows { services: new, backends: rows(held_new), ..Rows::default() };
         diff(&before, &after)
     }
 
-    fn release(&mut self, id: u32, before: &mut Rows) {
-        let Some(key) = self.backend_keys.get(&id).copied() else { return };
-        let Some(held) = self.backends.get_mut(&key) else { return };
-        held.users = held.users.saturating_sub(1);
-        if held.users == 0 {
-            before.backends.insert(id, held.row);
-            self.generations.insert(id, held.row.generation.wrapping_add(1));
-            self.backends.remove(&key);
-            self.backend_keys.remove(&id);
-            self.backend_ids.free.push_back(id);
-        }
+    /// The backends of rows, as far as they are these rows' own.
+    fn held(&self, rows: &HashMap<ServiceKey, ServiceRow>) -> HashMap<u32, (BackendKey, Backend)> {
+        let ids = rows.iter().flat_map(|(service, row)| row.backends.iter().map(move |id| (service, *id)));
+        let held = ids.filter_map(|(service, id)| {
+            let key = self.backend_keys.get(&id).filter(|key| key.service == *service)?;
+            Some((id, (*key, self.backends.get(key)?.row)))
+        });
+        held.collect()
+    }
+
+    fn release(&mut self, id: u32, (key, row): &(BackendKey, Backend)) {
+        self.generations.insert(id, row.generation.wrapping_add(1));
+        self.backends.remove(key);
+        self.backend_keys.remove(&id);
+        self.backend_ids.free.push_back(id);
     }
 
     fn room_for(&self, name: &ServiceName, wanted: &[Wanted]) -> Result<(), PlanError> {
@@ -373,12 +396,14 @@ impl Planner {
         if (self.slots + slots_wanted).saturating_sub(slots_own) > self.capacities.slots_max as usize {
             return Err(full("slots", self.capacities.slots_max));
         }
-        let new: HashSet<&BackendKey> = wanted
+        let new = wanted
             .iter()
-            .flat_map(|row| row.backends.iter().map(|(key, _)| key))
+            .flat_map(|row| {
+                row.backends.iter().map(|(place, _)| BackendKey { service: row.key, place: *place })
+            })
             .filter(|key| !self.backends.contains_key(key))
-            .collect();
-        if new.len() > self.backend_ids.left() {
+            .count();
+        if new > self.backend_ids.left() {
             return Err(full("backends", self.capacities.backends_max));
         }
         Ok(())
@@ -481,8 +506,8 @@ impl Planner {
 
     /// Address and port of a backend.
     #[must_use]
-    pub fn backend(&self, id: u32) -> Option<&BackendKey> {
-        self.backend_keys.get(&id)
+    pub fn backend(&self, id: u32) -> Option<Place> {
+        self.backend_keys.get(&id).map(|key| key.place)
     }
 }
 

@@ -44,15 +44,23 @@ pub struct Rows {
     pub netns: HashMap<u64, Netns>,
 }
 
-/// What makes a backend one: address, port (host order) and protocol number.
+/// Where an endpoint is: what distinguishes the backends of one Service row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BackendKey {
+pub struct Place {
     /// Address.
     pub ip: IpAddr,
     /// Port, host byte order.
     pub port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
+}
+
+/// What makes a backend one. Every Service row has backends of its own: what leaves one Service has left it, though it
+/// stays behind another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BackendKey {
+    /// The Service row.
+    pub service: ServiceKey,
+    /// The endpoint.
+    pub place: Place,
 }
 
 /// One row a Service wants, before ids are given.
@@ -65,7 +73,7 @@ pub struct Wanted {
     /// Seconds of affinity, 0 for none.
     pub affinity_seconds: u32,
     /// Its backends in slot order, each with the name of its node.
-    pub backends: Vec<(BackendKey, String)>,
+    pub backends: Vec<(Place, String)>,
 }
 
 /// The rows a Service wants on the node called `local`. A headless Service wants none.
@@ -108,21 +116,17 @@ pub fn service_key(address: Option<IpAddr>, port: u16, protocol: u8, scope: u8) 
 
 /// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
 /// (as Kubernetes does, KEP-1669). Sorted, without doubles.
-fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(BackendKey, String)> {
+fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, String)> {
     let pick = |takes: fn(&Endpoint) -> bool| {
         let mut picked: Vec<_> = port
             .endpoints
             .iter()
             .filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint))
             .filter(|endpoint| only_on.is_none_or(|node| endpoint.node == node))
-            .map(|endpoint| {
-                let key =
-                    BackendKey { ip: endpoint.ip, port: endpoint.port, protocol: port.protocol.number() };
-                (key, endpoint.node.clone())
-            })
+            .map(|endpoint| (Place { ip: endpoint.ip, port: endpoint.port }, endpoint.node.clone()))
             .collect();
         picked.sort();
-        picked.dedup_by_key(|(key, _)| *key);
+        picked.dedup_by_key(|(place, _)| *place);
         picked
     };
     let ready = pick(|endpoint| endpoint.ready && !endpoint.terminating);

@@ -157,6 +157,11 @@ impl Tables {
         self.config.set(0, Row(row), 0).map_err(writing("config"))
     }
 
+    /// The epoch of the ways kept with flows; 0 before the settings were ever written.
+    pub(crate) fn epoch(&self) -> Result<u32, TableError> {
+        Ok(self.config.get(&0, 0).map_err(reading("config"))?.0.epoch)
+    }
+
     /// Everything the tables hold, and the generation of every backend row ever used.
     pub(crate) fn read(&self) -> Result<(Rows, HashMap<u32, u32>), TableError> {
         let mut rows = Rows::default();

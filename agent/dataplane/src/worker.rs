@@ -56,6 +56,10 @@ pub(crate) struct Worker {
     tables: Tables,
     capacities: Capacities,
     planner: Planner,
+    /// The row of settings as it was written last; none before that.
+    row: Option<ConfigRow>,
+    /// Raised after every write that turns ways: flows find theirs again.
+    epoch: u32,
     desired: Desired,
     /// A complete view has come: what is not in `desired` is to be gone.
     complete: bool,
@@ -86,6 +90,7 @@ impl Worker {
         let (rows, generations) =
             if found.adopted.is_empty() { Default::default() } else { tables.read()? };
         let planner = Planner::adopt(&config.node.name, capacities, rows, generations);
+        let epoch = tables.epoch()?;
         let files = PodFiles::open(&config.state_dir)?;
         let mut worker = Self {
             abilities,
@@ -97,6 +102,8 @@ impl Worker {
             tables,
             capacities,
             planner,
+            row: None,
+            epoch: next_epoch(epoch),
             desired: Desired::default(),
             complete: false,
             files,
@@ -171,8 +178,10 @@ impl Worker {
             source_port_last: config.source_ports.1,
             overlay_port: config.vxlan_port,
             reserved: 0,
+            epoch: self.epoch,
         };
         self.tables.set_config(row)?;
+        self.row = Some(row);
         self.config.socket_lb = socket_lb;
         Ok(())
     }
@@ -269,13 +278,20 @@ impl Worker {
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), TableError> {
-        for write in writes {
-            if let Err(error) = self.tables.write(write) {
-                self.stale = true;
-                return Err(error);
-            }
-        }
-        Ok(())
+        let written = writes.iter().try_for_each(|write| self.tables.write(write));
+        // After the rows, and however far they came: whoever finds his way in the new epoch finds it in the new rows.
+        let turned = if writes.iter().any(Write::turns_ways) { self.turn_epoch() } else { Ok(()) };
+        let result = written.and(turned);
+        self.stale |= result.is_err();
+        result
+    }
+
+    fn turn_epoch(&mut self) -> Result<(), TableError> {
+        self.epoch = next_epoch(self.epoch);
+        // Before the settings are written the programs do nothing, and then they are written with this epoch.
+        let Some(row) = &mut self.row else { return Ok(()) };
+        row.epoch = self.epoch;
+        self.tables.set_config(*row)
     }
 
     async fn apply(&mut self, changes: &[Change]) -> Result<Applied, ApplyError> {
@@ -416,6 +432,12 @@ impl Worker {
             refused: self.refused.clone(),
         }
     }
+}
+
+/// The epoch after this one; 0 is none.
+const fn next_epoch(epoch: u32) -> u32 {
+    let next = epoch.wrapping_add(1);
+    if next == 0 { 1 } else { next }
 }
 
 /// An error with its causes, on one line.

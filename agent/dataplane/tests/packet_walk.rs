@@ -9,7 +9,7 @@ mod frame;
 use std::net::Ipv4Addr;
 
 use bench::{Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, REDIRECT, SERVICE};
-use frame::{ACK, Ends, SYN, TCP, UDP, assert_valid, ends, tcp, udp};
+use frame::{ACK, Ends, FIN, RST, SYN, TCP, UDP, assert_valid, ends, tcp, udp};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
@@ -17,7 +17,7 @@ use weft_dataplane_abi::event::{EVENT_SERVICE, EVENT_SOURCE, Verdict};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
+use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC, ROUTE_TUNNEL};
 use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, ServiceKey};
 use weft_dataplane_abi::station::Station;
 
@@ -258,15 +258,141 @@ fn a_syn_on_left_over_rows_begins_anew() {
     bench.send(Hook::FromPod, &tcp(ours, SYN));
     bench.send(Hook::FromPod, &tcp(ours, SYN));
     assert_eq!(bench.counter(Counter::FlowsBegun), 1, "a repeated SYN stays with its backend");
-    bench.send(Hook::FromPod, &tcp(ours, ACK));
+    bench.send(Hook::FromPod, &tcp(ours, ACK | FIN));
     bench.send(Hook::FromPod, &tcp(ours, SYN));
     assert_eq!((bench.counter(Counter::FlowsBegun), bench.counter(Counter::FlowsReplaced)), (2, 1));
+    bench.send(Hook::FromPod, &tcp(ours, ACK));
+    bench.send(Hook::FromPod, &tcp((POD_B, 8080, POD_A, 40_000), RST));
+    bench.send(Hook::FromPod, &tcp(ours, SYN));
+    assert_eq!(bench.counter(Counter::FlowsReplaced), 2, "the other side had ended it");
 
     // The backend itself connects from the port it served: the twin must not swallow it.
     let theirs: Ends = (POD_B, 8080, POD_A, 40_000);
     let (verdict, after) = bench.send(Hook::FromPod, &tcp(theirs, SYN));
     assert_eq!((verdict, ends(&after)), (REDIRECT, theirs));
-    assert_eq!(bench.counter(Counter::FlowsReplaced), 2);
+    assert_eq!(bench.counter(Counter::FlowsReplaced), 3);
+}
+
+#[test]
+fn a_syn_that_comes_late_does_not_end_a_living_connection() {
+    let mut bench = bench();
+    let backends: Vec<(Ipv4Addr, u16)> = (1..=40).map(|port| (POD_B, port)).collect();
+    bench.service(cluster(80, TCP), 1, &backends);
+    let ours: Ends = (POD_A, 40_000, SERVICE, 80);
+    let chosen = ends(&bench.send(Hook::FromPod, &tcp(ours, SYN)).1).3;
+    bench.send(Hook::FromPod, &tcp((POD_B, chosen, POD_A, 40_000), SYN | ACK));
+    bench.send(Hook::FromPod, &tcp(ours, ACK));
+    for flags in [SYN, ACK] {
+        assert_eq!(ends(&bench.send(Hook::FromPod, &tcp(ours, flags)).1).3, chosen, "flags {flags}");
+    }
+    assert_eq!((bench.counter(Counter::FlowsBegun), bench.counter(Counter::FlowsReplaced)), (1, 0));
+}
+
+#[test]
+fn a_flow_follows_its_pod_and_its_routes() {
+    let mut bench = bench();
+    let here: Ends = (POD_A, 40_000, POD_B, 80);
+    bench.send(Hook::FromPod, &udp(here));
+    let mac = |after: &[u8]| after[5];
+    assert_eq!(mac(&bench.send(Hook::FromPod, &udp(here)).1), 0xb);
+    // Another Pod has the address now.
+    bench.endpoint(POD_B, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xf]);
+    bench.turn_epoch();
+    assert_eq!(mac(&bench.send(Hook::FromPod, &udp(here)).1), 0xf);
+    // And now none: the address is another node's.
+    bench.remove_endpoint(POD_B);
+    bench.route(POD_B, 32, ROUTE_TUNNEL, Some(PEER));
+    bench.turn_epoch();
+    let (verdict, after) = bench.send(Hook::FromPod, &udp(here));
+    assert_eq!((verdict, &after[..6]), (REDIRECT, &OVERLAY_MAC[..]));
+}
+
+#[test]
+fn a_known_flow_is_no_passport_for_another_pod() {
+    let mut bench = bench();
+    let ours: Ends = (POD_A, 40_000, POD_B, 80);
+    assert_eq!(bench.send(Hook::FromPod, &udp(ours)).0, REDIRECT);
+    // The address moves to another interface: what still comes from here is a stranger's.
+    bench.endpoint(POD_A, 99, [2, 0, 0, 0, 0, 0xa]);
+    bench.turn_epoch();
+    assert_eq!(bench.send(Hook::FromPod, &udp(ours)).0, DROP);
+    assert_eq!(bench.events().pop().map(|event| event.reason), Some(Reason::ForeignSource as u8));
+    // Fragments of others are not believed either.
+    let whole = udp(ours);
+    let first = frame::ip(POD_A, POD_B, UDP, 0x2000, &whole[frame::L4..]);
+    assert_eq!(bench.send(Hook::FromPod, &first).0, DROP);
+}
+
+#[test]
+fn answers_find_their_way_though_their_row_was_let_go() {
+    let mut bench = bench();
+    bench.service(cluster(80, UDP), 7, &[(POD_B, 8080)]);
+    let (ours, answer) = ((POD_A, 40_000, SERVICE, 80), (POD_B, 8080, POD_A, 40_000));
+    bench.send(Hook::FromPod, &udp(ours));
+    bench.remove_flow(&tuple(answer, UDP));
+    for _ in 0..64 {
+        bench.send(Hook::FromPod, &udp(ours));
+    }
+    let (verdict, back) = bench.send(Hook::FromPod, &udp(answer));
+    assert_eq!((verdict, ends(&back)), (REDIRECT, (SERVICE, 80, POD_A, 40_000)));
+    assert_eq!((bench.counter(Counter::FlowsMended), bench.counter(Counter::FlowsBegun)), (1, 1));
+
+    // And the other way round.
+    bench.remove_flow(&tuple(ours, UDP));
+    for _ in 0..64 {
+        bench.send(Hook::FromPod, &udp(answer));
+    }
+    bench.backend(70, POD_FAR, 9090, 1);
+    assert_eq!(
+        ends(&bench.send(Hook::FromPod, &udp(ours)).1),
+        (POD_A, 40_000, POD_B, 8080),
+        "the same backend"
+    );
+}
+
+#[test]
+fn a_tuple_of_a_dead_flow_is_taken_with_all_that_was_its() {
+    let mut bench = bench();
+    bench.service(cluster(80, UDP), 7, &[(POD_B, 8080)]);
+    // An old flow to the Service, silent since the machine came up.
+    let (old, answers) = (tuple((POD_A, 40_000, SERVICE, 80), UDP), tuple((POD_B, 8080, POD_A, 40_000), UDP));
+    let direct: Ends = (POD_A, 40_000, POD_B, 8080);
+    let row = Flow { to: tuple(direct, UDP), flags: FLOW_DESTINATION, ..Flow::default() };
+    bench.set_flow(&old, &row);
+    bench.set_flow(&answers, &Flow { to: old.reversed(), flags: FLOW_TWIN, ..Flow::default() });
+    let (verdict, after) = bench.send(Hook::FromPod, &udp(direct));
+    if uptime_seconds() < 200 {
+        return;
+    }
+    assert_eq!((verdict, ends(&after)), (REDIRECT, direct), "with its own port");
+    assert!(bench.flow(&old).is_none(), "its packets would meet the other flow's answers");
+}
+
+fn uptime_seconds() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").expect("the time since the start");
+    text.split('.').next().and_then(|word| word.parse().ok()).expect("seconds")
+}
+
+#[test]
+fn the_host_complains_to_a_pod_about_what_it_sent() {
+    let mut bench = bench();
+    bench.service(cluster(53, UDP), 7, &[(NODE, 5353)]);
+    let (verdict, sent) = bench.send(Hook::FromPod, &udp((POD_A, 40_000, SERVICE, 53)));
+    assert_eq!((verdict, ends(&sent)), (NEXT, (POD_A, 40_000, NODE, 5353)));
+    let error = frame::icmp(NODE, POD_A, 3, 0, &sent[frame::L3..]);
+    let (verdict, back) = bench.send(Hook::ToPod, &error);
+    assert_eq!((verdict, ends(&back).0, ends(&back).2), (NEXT, SERVICE, POD_A));
+    let inner = [&back[..frame::L3], &back[frame::L4 + 8..]].concat();
+    assert_eq!(ends(&inner), (POD_A, 40_000, SERVICE, 53), "the packet inside is as the Pod sent it");
+    assert_valid(&back);
+}
+
+#[test]
+fn a_service_that_leads_the_node_to_itself_says_so() {
+    let mut bench = bench();
+    bench.service(cluster(80, TCP), 7, &[(NODE, 8080)]);
+    let (verdict, _) = bench.send(Hook::ToOverlay, &tcp((OVERLAY, 40_000, SERVICE, 80), SYN));
+    assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::NodeToItself as u8));
 }
 
 #[test]

@@ -31,7 +31,7 @@ const _: () = assert!(size_of::<Slot>() == 4);
 pub const BACKEND_READY: u16 = 1 << 0;
 
 /// Value of the map `backends` (an array; the index is the backend's id, index 0 is never used). One row per
-/// address, port and protocol, shared by all Services it stands behind.
+/// slot, so that a backend that leaves one Service and stays in another is gone from the first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Backend {

@@ -47,9 +47,12 @@ pub struct Config {
     pub overlay_port: u16,
     /// Zero.
     pub reserved: u16,
+    /// Raised after every change to Pods, routes and nodes, never 0: a flow whose way was found in another epoch finds
+    /// it again.
+    pub epoch: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 96);
+const _: () = assert!(size_of::<Config>() == 100);
 
 /// Default of [`Config::source_port_first`]: just above Linux's default local port range (32768 to 60999).
 pub const SOURCE_PORT_FIRST: u16 = 61_000;

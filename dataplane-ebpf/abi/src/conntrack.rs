@@ -9,10 +9,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::address::Address;
 use crate::order::Be16;
+use crate::route::Way;
 
 /// The ends of a packet: key of the map `flows` (with the protocol) and the ends a flow's packets leave with.
-/// For ICMP echo the port of the end that asks is the echo identifier, the other is 0.
-#[repr(C)]
+/// For ICMP echo the port of the end that asks is the echo identifier, the other is 0. Aligned so that the programs copy
+/// it in five steps.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Tuple {
     /// Source address.
@@ -94,22 +96,43 @@ pub struct Flow {
     pub backend_id: u32,
     /// [`crate::backend::Backend::generation`] when it was chosen.
     pub generation: u32,
-    /// Interface whose packets were found to own the source address; 0 before that, or outside of Pods.
-    pub ifindex: u32,
+    /// Who was found to be allowed to send this direction's packets: the interface of the Pod with the source address, or
+    /// the tunnel's other end (IPv4, host order); 0 where nothing is checked.
+    pub origin: u32,
+    /// [`crate::config::Config::epoch`] in which `origin` and `way` were found; 0 before that.
+    pub epoch: u32,
     /// `FLOW_*`.
     pub flags: u16,
     /// `TCP_SEEN_*` of this direction.
     pub tcp_seen: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Where this direction's packets go.
+    pub way: Way,
 }
 
-const _: () = assert!(size_of::<Flow>() == 88);
+const _: () = assert!(size_of::<Flow>() == 112);
+
+/// The flags of a flow's other row.
+#[inline(always)]
+#[must_use]
+pub const fn mirrored(flags: u16) -> u16 {
+    let source = if flags & FLOW_DESTINATION != 0 { FLOW_SOURCE } else { 0 };
+    let destination = if flags & FLOW_SOURCE != 0 { FLOW_DESTINATION } else { 0 };
+    (flags & !(FLOW_SOURCE | FLOW_DESTINATION)) ^ FLOW_TWIN | source | destination
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+
+    #[test]
+    fn what_one_direction_does_to_its_source_the_other_does_to_its_destination() {
+        let flags = FLOW_SOURCE | FLOW_NODE_PORT;
+        assert_eq!(mirrored(flags), FLOW_TWIN | FLOW_DESTINATION | FLOW_NODE_PORT);
+        assert_eq!(mirrored(mirrored(flags)), flags);
+    }
 
     #[test]
     fn a_tuple_reversed_twice_is_itself() {

@@ -30,6 +30,8 @@ numbered! {
         PacketsTranslated = 10, "packets_translated";
         /// ICMP errors whose inner packet was translated back.
         ErrorsTranslated = 11, "errors_translated";
+        /// Rows of flows whose other row was gone and was written again.
+        FlowsMended = 12, "flows_mended";
     }
 }
 

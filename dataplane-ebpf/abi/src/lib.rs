@@ -26,4 +26,4 @@ mod numbered;
 
 /// Version of the layout of all rows together. Raised by every change to a row that is kept across an upgrade; the
 /// agent refuses pinned maps of another version, or migrates them.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;

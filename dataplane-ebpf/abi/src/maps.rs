@@ -44,6 +44,8 @@ pub struct MapSpec {
     pub capacity: u32,
     /// Whether the capacity is a setting; otherwise it is part of the layout.
     pub sized_by_setting: bool,
+    /// Whether memory is taken row by row, by the agent's writes alone; otherwise all of it at the start.
+    pub grows: bool,
     /// Whether its rows must outlive the agent: pinned, and used again when the layout fits.
     pub pinned: bool,
 }
@@ -56,8 +58,13 @@ const fn map<K, V>(name: &'static str, kind: MapKind, capacity: u32) -> MapSpec 
         value_bytes: size_of::<V>() as u32,
         capacity,
         sized_by_setting: true,
+        grows: false,
         pinned: true,
     }
+}
+
+const fn growing(spec: MapSpec) -> MapSpec {
+    MapSpec { grows: true, ..spec }
 }
 
 const fn fixed(spec: MapSpec) -> MapSpec {
@@ -67,25 +74,25 @@ const fn fixed(spec: MapSpec) -> MapSpec {
 /// The one row of [`Config`].
 pub const CONFIG: MapSpec = fixed(map::<u32, Config>("config", MapKind::Array, 1));
 /// [`ServiceKey`] → [`Service`].
-pub const SERVICES: MapSpec = map::<ServiceKey, Service>("services", MapKind::Hash, 65_536);
+pub const SERVICES: MapSpec = growing(map::<ServiceKey, Service>("services", MapKind::Hash, 65_536));
 /// [`SlotKey`] → [`Slot`].
-pub const SLOTS: MapSpec = map::<SlotKey, Slot>("slots", MapKind::Hash, 262_144);
-/// Index → [`Backend`].
-pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 65_536);
+pub const SLOTS: MapSpec = growing(map::<SlotKey, Slot>("slots", MapKind::Hash, 131_072));
+/// Index → [`Backend`]; one for every slot, and row 0.
+pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
-pub const AFFINITY: MapSpec = map::<AffinityKey, Affinity>("affinity", MapKind::LruHash, 65_536);
-/// [`Tuple`] → [`Flow`]; two rows a flow.
-pub const FLOWS: MapSpec = map::<Tuple, Flow>("flows", MapKind::LruHash, 262_144);
+pub const AFFINITY: MapSpec = map::<AffinityKey, Affinity>("affinity", MapKind::LruHash, 16_384);
+/// [`Tuple`] → [`Flow`]; two rows a flow, about 216 bytes each.
+pub const FLOWS: MapSpec = map::<Tuple, Flow>("flows", MapKind::LruHash, 131_072);
 /// [`Address`] → [`Endpoint`].
-pub const ENDPOINTS: MapSpec = map::<Address, Endpoint>("endpoints", MapKind::Hash, 1_024);
+pub const ENDPOINTS: MapSpec = growing(map::<Address, Endpoint>("endpoints", MapKind::Hash, 1_024));
 /// [`RouteKey`] → [`Route`].
-pub const ROUTES: MapSpec = map::<RouteKey, Route>("routes", MapKind::LpmTrie, 16_384);
+pub const ROUTES: MapSpec = growing(map::<RouteKey, Route>("routes", MapKind::LpmTrie, 16_384));
 /// [`Address`] → [`Node`].
-pub const NODES: MapSpec = map::<Address, Node>("nodes", MapKind::Hash, 16_384);
+pub const NODES: MapSpec = growing(map::<Address, Node>("nodes", MapKind::Hash, 16_384));
 /// Netns cookie → [`Netns`].
-pub const NETNS: MapSpec = map::<u64, Netns>("netns", MapKind::Hash, 1_024);
+pub const NETNS: MapSpec = growing(map::<u64, Netns>("netns", MapKind::Hash, 1_024));
 /// [`SocketKey`] → [`SocketFlow`].
-pub const SOCKET_FLOWS: MapSpec = map::<SocketKey, SocketFlow>("socket_flows", MapKind::LruHash, 65_536);
+pub const SOCKET_FLOWS: MapSpec = map::<SocketKey, SocketFlow>("socket_flows", MapKind::LruHash, 32_768);
 /// [`FragmentKey`] → [`FragmentPorts`].
 pub const FRAGMENTS: MapSpec = map::<FragmentKey, FragmentPorts>("fragments", MapKind::LruHash, 8_192);
 /// Ring of [`crate::event::FlowEvent`]; 1 MiB is about 6,500 events.

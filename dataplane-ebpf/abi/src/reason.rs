@@ -37,6 +37,9 @@ numbered! {
         FamilyUnsupported = 14, "address family not supported";
         /// An ICMP error from a Pod to the outside, about a flow nobody knows.
         ErrorAboutNothing = 15, "icmp error about no known flow";
+        /// A Service led the node's own packet back to the node itself, whose answer no program would see: only the
+        /// socket hook serves that.
+        NodeToItself = 16, "service leads the node to itself; the socket hook is off or elsewhere";
     }
 }
 

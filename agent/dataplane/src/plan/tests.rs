@@ -151,8 +151,8 @@ fn a_change_touches_only_its_own_rows() {
         assert!(errors.is_empty());
     }
     let (writes, _) = planner.change(&put(service(7, &[(1, true), (2, true), (3, true)])));
-    // One backend, and a slot and a count for each of its two rows.
-    assert_eq!(writes.len(), 5, "{writes:?}");
+    // A backend, a slot and a count for each of its two rows.
+    assert_eq!(writes.len(), 6, "{writes:?}");
     assert!(planner.change(&put(service(7, &[(1, true), (2, true), (3, true)]))).0.is_empty());
 }
 
@@ -168,13 +168,32 @@ fn a_backend_that_comes_back_has_another_generation() {
 
 #[test]
 fn full_tables_refuse_the_service_and_keep_the_rest() {
-    let small = Capacities { backends_max: 3, ..Capacities::default() };
+    let small = Capacities { backends_max: 5, ..Capacities::default() };
     let mut planner = Planner::adopt("node-1", small, Rows::default(), HashMap::new());
     assert!(planner.change(&put(service(1, &[(1, true), (2, true)]))).1.is_empty());
     let (writes, errors) = planner.change(&put(service(2, &[(3, true)])));
     assert!(writes.is_empty());
     assert!(matches!(errors[0], PlanError::Full { map: "backends", .. }), "{errors:?}");
-    assert!(planner.change(&put(service(2, &[(1, true)]))).1.is_empty());
+    // Nobody says it again: it is taken in when there is room.
+    let (writes, errors) = planner.change(&put(service(1, &[(1, true)])));
+    assert_eq!(errors, Vec::new());
+    assert!(
+        writes.iter().any(|write| matches!(write, Write::PutService(key, _) if key.port.get() == 30_002))
+    );
+}
+
+#[test]
+fn a_backend_that_stays_behind_another_service_is_gone_from_the_first() {
+    let (mut planner, mut kernel) = (fresh(), Kernel::default());
+    for number in [1, 2] {
+        kernel.apply(planner.change(&put(service(number, &[(1, true), (2, true)]))).0);
+    }
+    let key = rows::service_key(Some(IpAddr::from([10, 96, 0, 1])), 80, 6, 0);
+    let before: Vec<u32> = kernel.read().0.services[&key].backends.clone();
+    let generations = kernel.read().1;
+    kernel.apply(planner.change(&put(service(1, &[(2, true)]))).0);
+    let gone = before.iter().filter(|id| kernel.backends[*id].generation != generations[*id]).count();
+    assert_eq!(gone, 1, "flows of the first Service leave the backend");
 }
 
 #[test]
@@ -185,6 +204,12 @@ fn the_same_node_port_twice_is_refused_by_name() {
     other.ports[0].node_port = 30_001;
     let (_, errors) = planner.change(&put(other));
     assert!(matches!(&errors[0], PlanError::Taken { port: 30_001, owner, .. } if owner.name == "web-1"));
+    let (writes, errors) = planner.change(&Change::RemoveService(ServiceName::new("default", "web-1")));
+    assert_eq!(errors, Vec::new());
+    assert!(
+        writes.iter().any(|write| matches!(write, Write::PutService(key, _) if key.port.get() == 30_001)),
+        "the port goes to who waited for it: {writes:?}"
+    );
 }
 
 #[test]

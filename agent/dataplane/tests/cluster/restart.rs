@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::bed::{self, Bed, CLIENT, object};
 use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
+use weft_dataplane_abi::LAYOUT;
 
 /// One machine with one Pod, and a Service before it.
 fn single() -> Option<Bed> {
@@ -24,7 +25,7 @@ fn tables_of_another_shape_are_made_anew_and_other_capacities_kept() {
     let Some(mut bed) = single() else { return };
     bed.kill(0);
     // What another build might have left under the same layout: the counters where the services are looked for.
-    let maps = bed.machines[0].config.bpffs_dir.join("maps-1");
+    let maps = bed.machines[0].config.bpffs_dir.join(format!("maps-{LAYOUT}"));
     let counters = aya::maps::MapData::from_pin(maps.join("counters")).expect("a table");
     fs::remove_file(maps.join("services")).expect("unpinned");
     counters.pin(maps.join("services")).expect("pinned");

@@ -60,12 +60,14 @@ pub(crate) fn object() -> Vec<u8> {
 
 pub(crate) struct Bench {
     pub(crate) ebpf: Ebpf,
+    /// Raised when Pods, routes or nodes change under flows, as the agent does.
+    pub(crate) epoch: u32,
 }
 
 impl Bench {
     /// All programs in the kernel, with this node's furniture in the tables.
     pub(crate) fn new() -> Self {
-        let mut bench = Self { ebpf: load() };
+        let mut bench = Self { ebpf: load(), epoch: 1 };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -93,6 +95,7 @@ impl Bench {
             source_port_first: 61_000,
             source_port_last: 61_007,
             overlay_port: 4789,
+            epoch: self.epoch,
             ..Config::default()
         };
         self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
@@ -106,6 +109,16 @@ impl Bench {
     pub(crate) fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
         let row = Endpoint { ifindex, mac, gateway_mac: [2, 0, 0, 0, 1, 1], ..Endpoint::default() };
         self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address), &row);
+    }
+
+    pub(crate) fn remove_endpoint(&mut self, address: Ipv4Addr) {
+        self.remove::<_, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address));
+    }
+
+    /// What the agent does after rows of Pods, routes or nodes have changed.
+    pub(crate) fn turn_epoch(&mut self) {
+        self.epoch += 1;
+        self.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
     }
 
     pub(crate) fn node(&mut self, address: Ipv4Addr, row: Node) {
@@ -179,6 +192,11 @@ impl Bench {
         self.put::<_, _, 40, { size_of::<Flow>() }>("flows", tuple, flow);
     }
 
+    /// Takes a row away, as a full table does.
+    pub(crate) fn remove_flow(&mut self, tuple: &Tuple) {
+        self.remove::<_, 40, { size_of::<Flow>() }>("flows", tuple);
+    }
+
     pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
         let map: PerCpuArray<&MapData, u64> =
             PerCpuArray::try_from(self.ebpf.map("counters").expect("the map counters"))
@@ -205,6 +223,15 @@ impl Bench {
         let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("the map {name}"));
         let mut map: HashMap<&mut MapData, [u8; KEY], [u8; VALUE]> = HashMap::try_from(map).expect("a hash");
         map.insert(bytes_of::<K, KEY>(key), bytes_of::<V, VALUE>(value), 0).expect("a row");
+    }
+
+    fn remove<K, const KEY: usize, const VALUE: usize>(&mut self, name: &str, key: &K)
+    where
+        K: IntoBytes + Immutable,
+    {
+        let map = self.ebpf.map_mut(name).unwrap_or_else(|| panic!("the map {name}"));
+        let mut map: HashMap<&mut MapData, [u8; KEY], [u8; VALUE]> = HashMap::try_from(map).expect("a hash");
+        map.remove(&bytes_of::<K, KEY>(key)).expect("a row to remove");
     }
 
     fn set_array<V, const VALUE: usize>(&mut self, name: &str, index: u32, value: &V)
