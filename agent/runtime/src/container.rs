@@ -120,11 +120,12 @@ impl Run<'_> {
         fs::create_dir_all(&root).map_err(fail(&root))?;
         mount_root(&self.node.config.data_dir, self.image, &place.writable(self.id), &root)
             .map_err(fail(&root))?;
-        let mut binds = volumes(self.node, pod, self.pod_ref, self.ips).binds(self.container)?;
-        self.own_binds(place, &mut binds).map_err(fail(&place.data))?;
         let config = &self.image.config;
         let here = self.node.here(self.ips);
         let variables = environment(pod, self.container, config, self.node.inputs.as_ref(), here)?;
+        let volumes = volumes(self.node, pod, self.pod_ref, self.ips);
+        let mut binds = volumes.binds(self.container, &variables, &place.parts(self.id))?;
+        self.own_binds(place, &mut binds).map_err(fail(&place.data))?;
         let parts = Parts {
             pod,
             container: self.container,
@@ -154,7 +155,12 @@ impl Run<'_> {
         fs::set_permissions(&termination, fs::Permissions::from_mode(0o666))?;
         let path = &self.container.termination_message_path;
         let last_words = if path.is_empty() { "/dev/termination-log" } else { path };
+        let shared = match self.desired.view.spec.host_ipc {
+            true => PathBuf::from("/dev/shm"),
+            false => place.shared_memory(),
+        };
         let own = [
+            (shared, "/dev/shm"),
             (etc.join("hosts"), "/etc/hosts"),
             (etc.join("hostname"), "/etc/hostname"),
             (etc.join("resolv.conf"), "/etc/resolv.conf"),
@@ -162,7 +168,7 @@ impl Run<'_> {
         ];
         for (source, target) in own {
             if !binds.iter().any(|b| b.target == target) {
-                binds.push(Bind { source, target: target.to_owned(), read_only: false });
+                binds.push(Bind::new(source, target, false));
             }
         }
         Ok(())
@@ -252,9 +258,20 @@ pub(crate) fn unmount(bundle: &Path) {
     let _ = umount2(&bundle.join("rootfs"), MntFlags::MNT_DETACH);
 }
 
+/// Unmounts and removes the parts of volumes that a run mounted.
+pub(crate) fn unmount_parts(parts: &Path) {
+    for part in fs::read_dir(parts).into_iter().flatten().flatten() {
+        let _ = umount2(&part.path(), MntFlags::MNT_DETACH);
+        // Neither removes anything that is still mounted, or what is in it.
+        let _ = fs::remove_dir(part.path()).or_else(|_| fs::remove_file(part.path()));
+    }
+    let _ = fs::remove_dir(parts);
+}
+
 /// Removes a run's mounts and files; its log stays.
 pub(crate) fn clear(place: &Place, id: &str) {
     let bundle = place.bundle(id);
+    unmount_parts(&place.parts(id));
     unmount(&bundle);
     // A mount that is still there must not be emptied.
     if fs::remove_dir(bundle.join("rootfs")).is_ok() || !bundle.join("rootfs").exists() {

@@ -3,9 +3,10 @@
 //! The daemon gives the wanted Pods ([`Runtime::set_pods`]), a [`Network`] and the [`Inputs`] they refer to, and reads
 //! what became of them ([`Runtime::reports`]). Nothing here knows the link, the dataplane or the control plane.
 //!
-//! Not there yet: `shareProcessNamespace` (said in an event), host ports, images' removal, input of containers without a
-//! terminal, seccomp and AppArmor profiles. A Pod that has finished keeps its shim and address until it is deleted.
+//! What a Pod may ask for and this node does not give is in `refusal.rs`. A Pod that has finished keeps its shim and address
+//! until it is deleted.
 
+mod beneath;
 pub mod cgroup;
 mod config;
 mod container;
@@ -15,9 +16,11 @@ mod log;
 mod namespace;
 mod node;
 mod outside;
+mod pause;
 mod pod;
 mod probe;
 mod record;
+mod refusal;
 mod report;
 mod runtime;
 mod sandbox;

@@ -1,4 +1,5 @@
-//! A Pod's namespaces (network, IPC, UTS), pinned as files: no pause process keeps them, the files do.
+//! A Pod's namespaces (network, IPC, UTS), pinned as files: no process keeps them, the files do. Only a shared PID namespace
+//! needs one ([`crate::pause`]).
 #![allow(unsafe_code)]
 
 use std::fs;
@@ -92,21 +93,27 @@ fn make_on_this_thread(dir: &Path, wanted: &Wanted) -> Result<(), NamespaceError
     for (name, on) in [("net", wanted.net), ("ipc", wanted.ipc), ("uts", wanted.hostname.is_some())] {
         if on {
             let file = dir.join(name);
-            release(&file);
-            fs::File::create(&file).map_err(|e| fail("make", &file, e))?;
             let own = PathBuf::from(format!("/proc/thread-self/ns/{name}"));
-            mount(Some(&own), &file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .map_err(|e| fail("pin", &file, e.into()))?;
+            pin(&own, &file).map_err(|e| fail("pin", &file, e))?;
         }
     }
     Ok(())
 }
 
-fn is_pinned(file: &Path) -> bool {
+/// Whether a namespace is pinned as the file.
+pub(crate) fn is_pinned(file: &Path) -> bool {
     nix::sys::statfs::statfs(file).is_ok_and(|s| s.filesystem_type().0 == libc::NSFS_MAGIC)
 }
 
-fn release(file: &Path) {
+/// Pins a namespace of `/proc` as a file, in place of what was there.
+pub(crate) fn pin(namespace: &Path, file: &Path) -> io::Result<()> {
+    release(file);
+    fs::File::create(file)?;
+    Ok(mount(Some(namespace), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Lets a pinned namespace go.
+pub(crate) fn release(file: &Path) {
     // Not mounted and not there are both what is wanted.
     let _ = umount2(file, MntFlags::MNT_DETACH);
     let _ = fs::remove_file(file);
@@ -114,7 +121,7 @@ fn release(file: &Path) {
 
 /// Lets the namespaces go; they end with the last process or socket in them.
 pub(crate) fn remove(dir: &Path) {
-    for name in ["net", "ipc", "uts"] {
+    for name in ["net", "ipc", "uts", "pid"] {
         release(&dir.join(name));
     }
     let _ = fs::remove_dir(dir);

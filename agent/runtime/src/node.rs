@@ -7,6 +7,7 @@ use crate::Config;
 use crate::cgroup::Hierarchies;
 use crate::image::{ImageStore, Puller};
 use crate::outside::{Inputs, Network, PodRef};
+use crate::refusal::Host;
 use crate::report::{EventType, Reports, RuntimeEvent};
 use crate::shim::start::ShimSettings;
 use crate::shim::task::OciRuntime;
@@ -22,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) puller: Puller,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) limits: Limits,
+    pub(crate) host: Host,
     pub(crate) reports: Arc<Reports>,
     pub(crate) shim: ShimSettings,
     pub(crate) oci_runtime: OciRuntime,
@@ -69,7 +71,7 @@ impl Node {
 pub(crate) struct Place {
     /// On disk.
     pub(crate) data: PathBuf,
-    /// Until the next boot.
+    /// In memory, until the next boot: environments hold Secrets.
     pub(crate) run: PathBuf,
     /// Below each cgroup hierarchy.
     pub(crate) cgroup: PathBuf,
@@ -124,6 +126,16 @@ impl Place {
     /// A run's `config.json` and `rootfs`.
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
         self.run.join("c").join(id)
+    }
+
+    /// Parts of volumes that a run mounts.
+    pub(crate) fn parts(&self, id: &str) -> PathBuf {
+        self.run.join("parts").join(id)
+    }
+
+    /// What the Pod's containers share as `/dev/shm`.
+    pub(crate) fn shared_memory(&self) -> PathBuf {
+        self.run.join("shm")
     }
 
     /// FIFOs of execs.

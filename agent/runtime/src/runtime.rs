@@ -16,6 +16,7 @@ use crate::image::{self, ImageStore, Puller};
 use crate::node::Node;
 use crate::outside::PodRef;
 use crate::record;
+use crate::refusal::Host;
 use crate::report::{EventType, PodUpdate, Reports};
 use crate::shim::start::ShimSettings;
 use crate::shim::task::OciRuntime;
@@ -157,6 +158,7 @@ impl Runtime {
             store,
             hierarchies,
             limits: Limits::read(),
+            host: Host::read(),
             reports: Arc::default(),
             shim: ShimSettings {
                 program: config.shim.clone(),

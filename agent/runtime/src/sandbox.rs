@@ -6,22 +6,32 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, umount2};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use weft_api::view::Pod;
 
 use crate::namespace::{self, NamespaceError, Wanted};
 use crate::node::{Node, Place};
 use crate::outside::{Attach, Dns, PodRef, Refusal};
+use crate::pause::{self, PauseError};
+use crate::refusal::refusal;
 use crate::shim::start::{self, ShimStartError};
 use crate::shim::task::{Task, TaskError};
-use crate::volume::{Tokens, VolumeError, Volumes};
+use crate::volume::{Tokens, VolumeError, Volumes, mount_tmpfs};
 
 /// Name servers and search domains that resolvers read.
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
+/// Bytes of a Pod's own files in memory: bundles, FIFOs, the shim's log.
+const RUN_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that a Pod's containers share as `/dev/shm`.
+const SHARED_MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a Pod has no sandbox (yet).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
+    #[error("the pod is not run: {0}")]
+    Refused(String),
     #[error("cgroup {}: {source}", path.display())]
     Cgroup {
         path: PathBuf,
@@ -44,6 +54,8 @@ pub(crate) enum SandboxError {
     Shim(#[from] ShimStartError),
     #[error(transparent)]
     Task(#[from] TaskError),
+    #[error(transparent)]
+    Pause(#[from] PauseError),
 }
 
 fn cause(error: &dyn std::error::Error) -> String {
@@ -67,10 +79,11 @@ pub(crate) async fn prepare(
     shim: Option<(Task, String)>,
     tokens: &mut Tokens,
 ) -> Result<Ready, SandboxError> {
-    let place = node.place(&pod_ref.uid);
-    for dir in [&place.data, &place.run, &place.etc()] {
-        fs::create_dir_all(dir).map_err(|source| SandboxError::Io { path: dir.clone(), source })?;
+    if let Some(reason) = refusal(pod, node.host) {
+        return Err(SandboxError::Refused(reason));
     }
+    let place = node.place(&pod_ref.uid);
+    directories(node, pod, &place)?;
     let hierarchies = &node.hierarchies;
     let cgroup_procs = hierarchies
         .make_pod(&place.cgroup)
@@ -108,7 +121,35 @@ pub(crate) async fn prepare(
             (Task::connect(&address).await?, address)
         }
     };
+    if shares_processes(pod) {
+        pause::ensure(node, &task, &place, &pod_ref.uid).await?;
+    }
     Ok(Ready { ips, task, shim })
+}
+
+/// Whether the Pod's containers see each other's processes, and nobody else's.
+pub(crate) fn shares_processes(pod: &Pod) -> bool {
+    pod.spec.share_process_namespace && !pod.spec.host_pid
+}
+
+/// Makes the Pod's directories. What lies in the one that needs no reboot to survive never reaches a disk.
+fn directories(node: &Node, pod: &Pod, place: &Place) -> Result<(), SandboxError> {
+    let fail = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| SandboxError::Io { path, source }
+    };
+    for dir in [&place.data, &place.run, &place.etc()] {
+        fs::create_dir_all(dir).map_err(fail(dir))?;
+    }
+    let in_memory = statfs(&node.config.run_dir).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
+    if !in_memory {
+        mount_tmpfs(&place.run, RUN_BYTES_MAX, 0o700).map_err(fail(&place.run))?;
+    }
+    if !pod.spec.host_ipc {
+        let shared = place.shared_memory();
+        mount_tmpfs(&shared, SHARED_MEMORY_BYTES_MAX, 0o1777).map_err(fail(&shared))?;
+    }
+    Ok(())
 }
 
 /// The Pod's network namespace as a file.
@@ -141,6 +182,7 @@ pub(crate) async fn remove(
     shim: Option<(Task, String)>,
 ) -> Result<(), SandboxError> {
     let place = node.place(&pod_ref.uid);
+    pause::remove(node, shim.as_ref().map(|(task, _)| task), &place, &pod_ref.uid).await;
     if let Some((task, address)) = shim {
         if let Err(error) = task.shutdown(&pod_ref.uid).await {
             tracing::warn!(pod = %pod_ref, %error, "shim did not end when asked; its cgroup will");
@@ -154,10 +196,16 @@ pub(crate) async fn remove(
         for bundle in fs::read_dir(at.run.join("c")).into_iter().flatten().flatten() {
             crate::container::unmount(&bundle.path());
         }
+        for parts in fs::read_dir(at.run.join("parts")).into_iter().flatten().flatten() {
+            crate::container::unmount_parts(&parts.path());
+        }
+        let _ = umount2(&at.shared_memory(), MntFlags::MNT_DETACH);
         namespace::remove(&at.namespaces());
         crate::volume::remove(&at.volumes(), &at.memory());
         let cgroup = hierarchies.remove(&at.cgroup);
         cgroup.map_err(|source| SandboxError::Cgroup { path: at.cgroup.clone(), source })?;
+        // Mounted where `/run` is a disk.
+        let _ = umount2(&at.run, MntFlags::MNT_DETACH);
         for dir in [&at.run, &at.data] {
             match fs::remove_dir_all(dir) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

@@ -5,6 +5,7 @@ pub(crate) mod environment;
 pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod resources;
+pub(crate) mod seccomp;
 pub(crate) mod user;
 
 use std::path::{Path, PathBuf};
@@ -34,9 +35,10 @@ const CAPABILITIES_DEFAULT: [&str; 14] = [
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
-const MASKED: [&str; 10] = [
-    "/proc/asound",
+const MASKED: [&str; 12] = [
     "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -44,6 +46,7 @@ const MASKED: [&str; 10] = [
     "/proc/timer_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -53,7 +56,16 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub(crate) struct Bind {
     pub(crate) source: PathBuf,
     pub(crate) target: String,
-    pub(crate) read_only: bool,
+    /// Access and propagation, in the words of mount(8).
+    pub(crate) options: [&'static str; 2],
+}
+
+impl Bind {
+    /// Seen as it is now, whatever is mounted in it later.
+    pub(crate) fn new(source: PathBuf, target: &str, read_only: bool) -> Self {
+        let access = if read_only { "ro" } else { "rw" };
+        Self { source, target: target.to_owned(), options: [access, "rprivate"] }
+    }
 }
 
 /// All that makes a container, gathered.
@@ -208,8 +220,9 @@ fn mounts(parts: &Parts<'_>) -> Value {
     let mut binds: Vec<&Bind> = parts.binds.iter().collect();
     binds.sort_by_key(|b| b.target.matches('/').count());
     for bind in binds {
-        let access = if bind.read_only { "ro" } else { "rw" };
-        all.push(mount(&bind.target, "bind", &bind.source.to_string_lossy(), &["rbind", "rprivate", access]));
+        let [access, propagation] = bind.options;
+        let options = ["rbind", propagation, access];
+        all.push(mount(&bind.target, "bind", &bind.source.to_string_lossy(), &options));
     }
     Value::Array(all)
 }
@@ -226,7 +239,9 @@ fn linux(parts: &Parts<'_>) -> Result<Value, SpecError> {
     if !spec.host_ipc {
         namespaces.push(pinned("ipc", "ipc"));
     }
-    if !spec.host_pid {
+    if spec.share_process_namespace && !spec.host_pid {
+        namespaces.push(pinned("pid", "pid"));
+    } else if !spec.host_pid {
         namespaces.push(json!({ "type": "pid" }));
     }
     if parts.cgroup_v2_only && !privileged {
@@ -244,6 +259,9 @@ fn linux(parts: &Parts<'_>) -> Result<Value, SpecError> {
     } else {
         linux["maskedPaths"] = json!(MASKED);
         linux["readonlyPaths"] = json!(READ_ONLY);
+    }
+    if seccomp::is_asked(parts.pod, parts.container) {
+        linux["seccomp"] = seccomp::profile(&capabilities(parts.container, parts.limits));
     }
     Ok(linux)
 }

@@ -15,25 +15,16 @@ use base64::Engine;
 use jiff::Timestamp;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use weft_api::quantity::Quantity;
-use weft_api::view::ServiceAccount;
-use weft_api::view::pod::{ConfigMapVolume, DownwardFile, DownwardVolume, FieldRef};
-use weft_api::view::pod::{
-    Container, EmptyDir, HostPath, Pod, Projected, ProjectedSource, TokenSource, Volume,
-};
+use weft_api::view::pod::{Container, EmptyDir, HostPath, Pod, Volume, VolumeMount};
 
-use crate::outside::{Inputs, Lookup, PodRef, Refusal};
+use crate::beneath;
+use crate::outside::{Inputs, PodRef, Refusal};
 use crate::spec::Bind;
-use crate::spec::environment::EnvironmentError;
+use crate::spec::environment::{EnvironmentError, expand};
 use crate::spec::fields::Here;
 
 /// Bytes that all volumes of a Pod made from objects may take.
 const GENERATED_BYTES_MAX: u64 = 64 << 20;
-/// The volume that carries a Pod's own token when nobody asked for another place.
-const TOKEN_VOLUME: &str = "kube-api-access";
-/// Where clients look for it.
-const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// Lifetime of that token, seconds.
-const TOKEN_LIFETIME_S: u64 = 3607;
 
 /// Why a volume is not there.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +87,7 @@ impl Volumes<'_> {
         for volume in &self.pod.spec.volumes {
             self.prepare_one(volume, tokens).await?;
         }
-        // A restarted agent may not know the ServiceAccounts yet; what was prepared before then stays.
-        let marker = self.memory.with_extension("ready");
-        match self.implicit() {
-            Ok(Some(implicit)) => self.prepare_one(&implicit, tokens).await?,
-            Ok(None) => {}
-            Err(_) if marker.exists() => {}
-            Err(error) => return Err(error),
-        }
-        fs::write(&marker, b"").map_err(fail(&marker))
+        Ok(())
     }
 
     async fn prepare_one(&self, volume: &Volume, tokens: &mut Tokens) -> Result<(), VolumeError> {
@@ -134,7 +117,11 @@ impl Volumes<'_> {
     }
 
     fn empty_dir(&self, name: &str, empty: &EmptyDir) -> Result<(), VolumeError> {
-        let disk = empty.medium != "Memory";
+        let disk = match empty.medium.as_str() {
+            "" => true,
+            "Memory" => false,
+            _ => return Err(VolumeError::Unsupported(name.to_owned())),
+        };
         let dir = self.empty_path(name, disk);
         let fail = |source| VolumeError::Io { volume: name.to_owned(), path: dir.clone(), source };
         if disk {
@@ -159,60 +146,19 @@ impl Volumes<'_> {
         if disk { self.disk.join(name) } else { self.memory.with_extension("empty").join(name) }
     }
 
-    /// The token volume of Pods whose ServiceAccount is to be carried and that bring no volume for it.
-    fn implicit(&self) -> Result<Option<Volume>, VolumeError> {
-        let spec = &self.pod.spec;
-        let placed =
-            spec.containers.iter().all(|c| c.volume_mounts.iter().any(|m| m.mount_path == TOKEN_MOUNT));
-        if spec.automount_service_account_token == Some(false) || placed {
-            return Ok(None);
-        }
-        let not_yet =
-            || VolumeError::Object { volume: TOKEN_VOLUME.to_owned(), source: EnvironmentError::NotYet };
-        match self.inputs.service_account(&self.pod_ref.namespace, self.service_account()) {
-            Lookup::NotYet => return Err(not_yet()),
-            Lookup::Missing => return Ok(None),
-            Lookup::Found(json) => {
-                let account: ServiceAccount = serde_json::from_slice(&json).unwrap_or_default();
-                let asked = spec.automount_service_account_token.or(account.automount_service_account_token);
-                if asked == Some(false) {
-                    return Ok(None);
-                }
-            }
-        }
-        let token = TokenSource {
-            expiration_seconds: Some(TOKEN_LIFETIME_S),
-            path: "token".into(),
-            ..Default::default()
-        };
-        let namespace = DownwardFile {
-            path: "namespace".into(),
-            field_ref: Some(FieldRef { field_path: "metadata.namespace".into() }),
-            ..Default::default()
-        };
-        let sources = vec![
-            ProjectedSource { service_account_token: Some(token), ..Default::default() },
-            ProjectedSource {
-                config_map: Some(ConfigMapVolume { name: content::ROOT_CA.into(), ..Default::default() }),
-                ..Default::default()
-            },
-            ProjectedSource {
-                downward_api: Some(DownwardVolume { items: vec![namespace], default_mode: None }),
-                ..Default::default()
-            },
-        ];
-        let projected = Some(Projected { sources, default_mode: None });
-        Ok(Some(Volume { name: TOKEN_VOLUME.into(), projected, ..Default::default() }))
-    }
-
     /// The Pod's ServiceAccount.
     fn service_account(&self) -> &str {
         let name = &self.pod.spec.service_account_name;
         if name.is_empty() { "default" } else { name }
     }
 
-    /// What a container mounts.
-    pub(crate) fn binds(&self, container: &Container) -> Result<Vec<Bind>, VolumeError> {
+    /// What a container mounts. Parts of volumes (`subPath`) are shown in the directory `parts`, which goes with the run.
+    pub(crate) fn binds(
+        &self,
+        container: &Container,
+        variables: &[(String, String)],
+        parts: &Path,
+    ) -> Result<Vec<Bind>, VolumeError> {
         let mut binds = Vec::new();
         for wanted in &container.volume_mounts {
             let volume = self.pod.spec.volumes.iter().find(|v| v.name == wanted.name);
@@ -222,34 +168,50 @@ impl Volumes<'_> {
                 (None, Some(empty)) => self.empty_path(&volume.name, empty.medium != "Memory"),
                 (None, None) => self.memory.join(&volume.name),
             };
-            let source = if wanted.sub_path.is_empty() {
-                root
-            } else {
-                sub_path(&volume.name, &root, &wanted.sub_path)?
+            let part = match wanted.sub_path_expr.as_str() {
+                "" => wanted.sub_path.clone(),
+                expression => expand(expression, variables),
+            };
+            let source = match part.as_str() {
+                "" => root,
+                part => sub_path(&volume.name, &root, part, &parts.join(binds.len().to_string()))?,
             };
             let generated = volume.host_path.is_none() && volume.empty_dir.is_none();
-            let target = wanted.mount_path.trim_end_matches('/').to_owned();
-            binds.push(Bind { source, target, read_only: wanted.read_only || generated });
-        }
-        let token = self.memory.join(TOKEN_VOLUME);
-        if token.join("..data").exists() && !binds.iter().any(|b| b.target == TOKEN_MOUNT) {
-            binds.push(Bind { source: token, target: TOKEN_MOUNT.to_owned(), read_only: true });
+            binds.push(bind(source, wanted, generated));
         }
         Ok(binds)
     }
 }
 
-/// A part of a volume, which must not lead out of it. A missing one becomes a directory.
-fn sub_path(volume: &str, root: &Path, part: &str) -> Result<PathBuf, VolumeError> {
+fn bind(source: PathBuf, wanted: &VolumeMount, generated: bool) -> Bind {
+    let recursive = matches!(wanted.recursive_read_only.as_str(), "Enabled" | "IfPossible");
+    let access = match wanted.read_only || generated {
+        true if recursive => "rro",
+        true => "ro",
+        false => "rw",
+    };
+    let propagation = match wanted.mount_propagation.as_str() {
+        "HostToContainer" => "rslave",
+        "Bidirectional" => "rshared",
+        _ => "rprivate",
+    };
+    let target = wanted.mount_path.trim_end_matches('/').to_owned();
+    Bind { source, target, options: [access, propagation] }
+}
+
+/// A part of a volume, which must not lead out of it, shown at `shown`. A missing one becomes a directory. A container of the
+/// Pod may change the volume at this moment: what was looked up is what is shown, whatever its name stands for then.
+fn sub_path(volume: &str, root: &Path, part: &str, shown: &Path) -> Result<PathBuf, VolumeError> {
     let bad = || VolumeError::Path { volume: volume.to_owned(), path: part.to_owned() };
     let relative = atomic::relative(part).ok_or_else(bad)?;
-    let path = root.join(relative);
-    let fail = |source| VolumeError::Io { volume: volume.to_owned(), path: path.clone(), source };
-    if !path.exists() {
-        fs::create_dir_all(&path).map_err(fail)?;
-    }
-    let (path, root) = (path.canonicalize().map_err(fail)?, root.canonicalize().map_err(fail)?);
-    if path.starts_with(root) { Ok(path) } else { Err(bad()) }
+    let fail = |source: io::Error| match source.raw_os_error() {
+        Some(libc::EXDEV | libc::ELOOP) => bad(),
+        _ => VolumeError::Io { volume: volume.to_owned(), path: root.join(part), source },
+    };
+    let opened = beneath::open_or_make(root, &relative).map_err(fail)?;
+    let made = shown.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| beneath::bind(&opened, shown)).map_err(fail)?;
+    Ok(shown.to_path_buf())
 }
 
 fn host_path(volume: &str, host: &HostPath) -> Result<(), VolumeError> {
@@ -287,7 +249,7 @@ fn host_path(volume: &str, host: &HostPath) -> Result<(), VolumeError> {
 }
 
 /// Mounts a tmpfs unless one is there; 0 bytes leave the kernel's default bound, half of the memory.
-fn mount_tmpfs(dir: &Path, bytes: u64, mode: u32) -> io::Result<()> {
+pub(crate) fn mount_tmpfs(dir: &Path, bytes: u64, mode: u32) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     if is_mount_point(dir) {
         return Ok(());

@@ -27,7 +27,7 @@ use crate::probe::{Kind, Verdict};
 use crate::record::{self, Record};
 use crate::report::{EventType, PodUpdate};
 use crate::runtime::DesiredPod;
-use crate::sandbox::Ready;
+use crate::sandbox::{Ready, shares_processes};
 use crate::shim::task::Task;
 use crate::volume::Tokens;
 
@@ -75,6 +75,7 @@ enum Happened {
     Started { container: String, id: String, result: Result<(), StartError> },
     Exited { container: String, ended: Ended },
     ShimGone(String),
+    PauseGone,
     Probed { container: String, id: String, verdict: Verdict },
     TornDown(Result<(), String>),
 }
@@ -104,6 +105,7 @@ struct Worker {
     publish: watch::Sender<Arc<Snapshot>>,
     /// Whether the record on disk is older than what is observed.
     unsaved: bool,
+    told_what_is_without_effect: bool,
 }
 
 /// Starts a Pod's loop, from nothing or from what an earlier run left.
@@ -139,6 +141,7 @@ pub(crate) fn spawn(node: Arc<Node>, wanted: Wanted, record: Option<Record>) -> 
         published: Bytes::new(),
         publish,
         unsaved: true,
+        told_what_is_without_effect: false,
     };
     let task = tokio::spawn(worker.run(record, wanted_receiver, events, nudge.clone())).abort_handle();
     Handle { pod, wanted: wanted_sender, snapshot, nudge, task }
@@ -230,6 +233,7 @@ impl Worker {
             Happened::Started { container, id, result } => self.note_started(&container, id, result),
             Happened::Exited { container, ended } => self.note_exited(&container, ended),
             Happened::ShimGone(cause) => self.note_shim_gone(&cause),
+            Happened::PauseGone => self.note_pause_gone(),
             Happened::Probed { container, id, verdict } => self.note_probed(&container, &id, &verdict),
             Happened::TornDown(result) => self.note_torn_down(result),
         }
@@ -242,6 +246,9 @@ impl Worker {
                 self.shim = Some((ready.task, ready.shim));
                 self.observed.sandbox = Sandbox::Ready;
                 self.restart_probes();
+                if shares_processes(&self.desired.view) {
+                    self.watch_pause();
+                }
             }
             Err((reason, message)) => {
                 let pause_s = match &self.observed.sandbox {

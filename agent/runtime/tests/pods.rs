@@ -6,38 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Bench, shell};
+use support::{Bench, account, container, exec, log, shell};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weft_runtime::{ContainerRef, ExecRequest, LogRequest, SessionError, TerminalSize};
-
-fn container(pod: &str) -> ContainerRef {
-    ContainerRef { namespace: "ns".into(), pod: pod.into(), container: String::new() }
-}
-
-async fn log(bench: &Bench, pod: &str) -> String {
-    let request = LogRequest { container: container(pod), ..LogRequest::default() };
-    let mut text = String::new();
-    bench.runtime().logs(request).await.unwrap().read_to_string(&mut text).await.unwrap();
-    text
-}
-
-async fn exec(bench: &Bench, pod: &str, line: &str) -> (i32, String, String) {
-    let request = ExecRequest {
-        container: container(pod),
-        command: vec!["/bin/sh".into(), "-c".into(), line.into()],
-        stdout: true,
-        stderr: true,
-        ..ExecRequest::default()
-    };
-    let session = bench.runtime().exec(request).await.unwrap();
-    let (mut stdout, mut stderr) = (session.stdout.unwrap(), session.stderr.unwrap());
-    let (mut out, mut err) = (String::new(), String::new());
-    let (exit, a, b) =
-        tokio::join!(session.exit, stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
-    a.unwrap();
-    b.unwrap();
-    (exit.unwrap(), out, err)
-}
+use weft_runtime::{ExecRequest, LogRequest, SessionError, TerminalSize};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_runs_speaks_and_leaves_nothing() {
@@ -179,7 +150,7 @@ async fn objects_become_variables_and_files() {
     let mut bench = Bench::new("objects").await;
     bench.objects.put("configmap", "m", json!({ "metadata": { "name": "m" }, "data": { "k": "v1" } }));
     bench.objects.put("secret", "s", json!({ "metadata": { "name": "s" }, "data": { "p": "cGFzcw==" } }));
-    bench.objects.put("serviceaccount", "default", json!({ "metadata": { "name": "default" } }));
+    let (account, account_mount) = account();
     let spec = json!({
         "terminationGracePeriodSeconds": 1,
         "containers": [{
@@ -193,7 +164,7 @@ async fn objects_become_variables_and_files() {
             "volumeMounts": [
                 { "name": "map", "mountPath": "/map" }, { "name": "sec", "mountPath": "/sec" },
                 { "name": "e", "mountPath": "/e" }, { "name": "m", "mountPath": "/m" },
-                { "name": "d", "mountPath": "/d" },
+                { "name": "d", "mountPath": "/d" }, account_mount,
             ],
             "securityContext": { "runAsUser": 33 },
             "resources": { "limits": { "memory": "64Mi", "cpu": "500m" } },
@@ -202,6 +173,7 @@ async fn objects_become_variables_and_files() {
             { "name": "map", "configMap": { "name": "m" } }, { "name": "sec", "secret": { "secretName": "s" } },
             { "name": "e", "emptyDir": {} }, { "name": "m", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } },
             { "name": "d", "downwardAPI": { "items": [{ "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } }] } },
+            account,
         ],
     });
     bench.run("p", spec);

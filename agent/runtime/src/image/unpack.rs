@@ -112,6 +112,12 @@ fn unpack_entries(plain: &mut impl Read, dir: &Path) -> Result<(), UnpackError> 
         if name == OPAQUE {
             set_xattr(&parent, "trusted.overlay.opaque", b"y").map_err(fail)?;
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            // `.wh..` and `.wh...` name the directory itself and the one above; `.wh..wh.…` are another driver's notes.
+            match hidden {
+                "" | "." | ".." => return Err(UnpackError::Escape { path }),
+                note if note.starts_with(WHITEOUT) => continue,
+                _ => {}
+            }
             let target = parent.join(hidden);
             clear(&target).map_err(fail)?;
             mknod(&target, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).map_err(|e| fail(e.into()))?;

@@ -22,7 +22,7 @@ fn spec(container: &Value) -> Result<Value, SpecError> {
         user: User::default(),
         env: vec![],
         variables: &[("V".into(), "value".into())],
-        binds: vec![Bind { source: "/node/hosts".into(), target: "/etc/hosts".into(), read_only: false }],
+        binds: vec![Bind::new("/node/hosts".into(), "/etc/hosts", false)],
         namespaces: Path::new("/ns"),
         cgroup: Path::new("/weft/pod/c"),
         limits: &limits,

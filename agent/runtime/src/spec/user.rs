@@ -1,9 +1,10 @@
 //! Who a container runs as: the Pod's numbers, or the image's `USER`, looked up in the image's own files.
 
-use std::fs;
 use std::path::Path;
 
 use weft_api::view::pod::{Container, Pod};
+
+use crate::beneath;
 
 /// UID, GID and further groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +29,9 @@ pub(crate) fn find(
     image_user: &str,
     root: &Path,
 ) -> Result<User, UserError> {
-    let passwd = read(root, "etc/passwd");
-    let group = read(root, "etc/group");
+    // An image without the files has only numbers.
+    let read = |file: &str| beneath::read_in_root(root, Path::new(file), FILE_BYTES_MAX).unwrap_or_default();
+    let (passwd, group) = (read("etc/passwd"), read("etc/group"));
     let mut user = resolve(image_user, &passwd, &group)?;
     let common = &pod.spec.security_context;
     let own = container.security_context.clone().unwrap_or_default();
@@ -38,6 +40,9 @@ pub(crate) fn find(
     }
     if let Some(gid) = own.run_as_group.or(common.run_as_group) {
         user.gid = gid;
+    }
+    if common.supplemental_groups_policy == "Strict" {
+        user.groups.clear();
     }
     user.groups.extend(&common.supplemental_groups);
     user.groups.extend(common.fs_group);
@@ -66,14 +71,6 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<User, UserError> {
     Ok(User { uid, gid, groups: further })
 }
 
-/// A file of the image; empty if it is missing or leads out of the image.
-fn read(root: &Path, file: &str) -> String {
-    let Ok(path) = fs::canonicalize(root.join(file)) else { return String::new() };
-    let small = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= FILE_BYTES_MAX);
-    let inside = fs::canonicalize(root).is_ok_and(|root| path.starts_with(root));
-    if small && inside { fs::read_to_string(path).unwrap_or_default() } else { String::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +86,21 @@ mod tests {
         assert_eq!(of("33"), of("web"));
         assert_eq!(of("1234:staff"), User { uid: 1234, gid: 50, groups: vec![] });
         assert!(resolve("nobody", PASSWD, GROUP).is_err());
+    }
+
+    #[test]
+    fn strict_groups_leave_the_images_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), PASSWD).unwrap();
+        std::fs::write(dir.path().join("etc/group"), GROUP).unwrap();
+        let groups = |policy: &str| {
+            let mut pod = Pod::default();
+            pod.spec.security_context.supplemental_groups = vec![7];
+            pod.spec.security_context.supplemental_groups_policy = policy.into();
+            find(&pod, &Container::default(), "web", dir.path()).unwrap().groups
+        };
+        assert_eq!(groups("Merge"), [7, 50]);
+        assert_eq!(groups("Strict"), [7]);
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn of(at: &Volumes<'_>, volume: &Volume, tokens: &mut Tokens) -
         add_config_map(at, name, &map.name, map.optional, &map.items, mode, &mut files)?;
     } else if let Some(secret) = &volume.secret {
         let mode = secret.default_mode.unwrap_or(MODE);
-        add_secret(at, name, &secret.secret_name, secret.optional, &secret.items, mode, &mut files)?;
+        add_secret(at, name, &secret.name, secret.optional, &secret.items, mode, &mut files)?;
     } else if let Some(fields) = &volume.downward_api {
         add_fields(at, name, fields, fields.default_mode.unwrap_or(MODE), &mut files)?;
     } else if let Some(projected) = &volume.projected {

@@ -13,8 +13,10 @@ use crate::container::{Run, clear, last_words};
 use crate::image::{Credentials, Image, normalize};
 use crate::node::{Node, Place};
 use crate::outside::{Inputs, Lookup, PodRef};
+use crate::pause;
 use crate::pod::{Ended, ImageState, Phase, Sandbox};
 use crate::probe::{Action as ProbeAction, Kind, Subject, act, watch as watch_probe};
+use crate::refusal::without_effect;
 use crate::report::EventType;
 use crate::sandbox::{self, SandboxError};
 use crate::shim::cleanup;
@@ -34,9 +36,10 @@ impl Worker {
         self.observed.sandbox = Sandbox::Preparing;
         let (node, desired, pod, sender) =
             (self.node.clone(), self.desired.clone(), self.pod.clone(), self.happened.clone());
-        if self.desired.view.spec.share_process_namespace {
-            let text = "shareProcessNamespace is not supported yet: each container has a process namespace of its own";
-            self.event("", EventType::Warning, "Unsupported", text.to_owned());
+        if !std::mem::replace(&mut self.told_what_is_without_effect, true) {
+            for text in without_effect(&self.desired.view, self.node.host) {
+                self.event("", EventType::Warning, "WithoutEffect", text);
+            }
         }
         let (known, shim, tokens) = (self.observed.ips.clone(), self.shim.clone(), self.tokens.clone());
         self.jobs.spawn(async move {
@@ -49,6 +52,26 @@ impl Worker {
             // The loop is there as long as its jobs are.
             let _ = sender.send(Happened::Prepared(made.map_err(reason))).await;
         });
+    }
+
+    /// Follows the process that keeps the shared PID namespace: without it no container can be started.
+    pub(super) fn watch_pause(&mut self) {
+        let Some((task, _)) = self.shim.clone() else { return };
+        let (id, sender) = (pause::id(&self.pod.uid), self.happened.clone());
+        self.jobs.spawn(async move {
+            // The shim's own end is noticed by those who wait for the containers, or the next start.
+            if task.wait(&id, "").await.is_ok() {
+                let _ = sender.send(Happened::PauseGone).await;
+            }
+        });
+    }
+
+    pub(super) fn note_pause_gone(&mut self) {
+        if self.observed.sandbox == Sandbox::Ready && !self.ending {
+            let text = "The pod's shared process namespace ended, its containers are started anew";
+            self.event("", EventType::Warning, "SandboxChanged", text.to_owned());
+            self.observed.sandbox = Sandbox::Absent;
+        }
     }
 
     /// The shim notes every event that nobody takes; its file must not grow for ever.

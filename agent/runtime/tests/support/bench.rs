@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 use weft_runtime::{
-    Answer, Attach, Config, DesiredPod, Dns, Inputs, Logger, Lookup, Network, PodRef, Refusal, Report,
-    Runtime, RuntimeEvent, Token, TokenRequest,
+    Answer, Attach, Config, ContainerRef, DesiredPod, Dns, ExecRequest, Inputs, LogRequest, Logger, Lookup,
+    Network, PodRef, Refusal, Report, Runtime, RuntimeEvent, Token, TokenRequest,
 };
 
 /// Brings `lo` up, and nothing else.
@@ -130,6 +131,29 @@ impl Bench {
 
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// Everything of this node, on disk and in memory.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Processes of this node's Pods whose command line begins so.
+    pub fn pids(&self, command: &str) -> Vec<String> {
+        let group = format!("/weft-test/{}/", self.name);
+        let all =
+            std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let mine = |pid: &String| {
+            let of = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            String::from_utf8_lossy(&of("cgroup")).contains(&group)
+                && of("cmdline").starts_with(command.as_bytes())
+        };
+        all.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter(mine).collect()
+    }
+
+    /// Tells a runtime that was started again which Pods are wanted.
+    pub fn again(&self) {
+        self.runtime().set_pods(self.pods.clone(), true);
     }
 
     pub fn runtime(&self) -> &Runtime {
@@ -283,6 +307,11 @@ fn kill_and_remove(group: &str) {
 
 /// A docker archive with busybox under several names.
 pub fn image_archive(names: &[&str]) -> Vec<u8> {
+    image_archive_with(names, &[])
+}
+
+/// [`image_archive`] with further directories, and links where a target is given.
+pub fn image_archive_with(names: &[&str], further: &[(&str, &str)]) -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     let mut add = |name: &str, kind: tar::EntryType, mode: u32, content: &[u8], link: &str| {
         let mut header = tar::Header::new_gnu();
@@ -305,6 +334,10 @@ pub fn image_archive(names: &[&str]) -> Vec<u8> {
         "hostname",
     ] {
         add(&format!("bin/{tool}"), tar::EntryType::Symlink, 0o777, b"", "busybox");
+    }
+    for (name, target) in further {
+        let kind = if target.is_empty() { tar::EntryType::Directory } else { tar::EntryType::Symlink };
+        add(name, kind, 0o755, b"", target);
     }
     let layer = layer.into_inner().unwrap();
     let digest: String = Sha256::digest(&layer).iter().map(|b| format!("{b:02x}")).collect();
@@ -332,10 +365,55 @@ pub fn image_archive(names: &[&str]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// The volume and the mount that admission adds to every Pod.
+pub fn account() -> (Value, Value) {
+    let sources = json!([
+        { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+        { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+        { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "fieldPath": "metadata.namespace" } }] } },
+    ]);
+    let volume =
+        json!({ "name": "kube-api-access-x", "projected": { "defaultMode": 420, "sources": sources } });
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    (volume, json!({ "name": "kube-api-access-x", "mountPath": path, "readOnly": true }))
+}
+
 /// A Pod of one container that runs a shell line.
 pub fn shell(line: &str) -> Value {
     json!({
         "containers": [{ "name": "c", "image": "weft.test/box:1", "command": ["/bin/sh", "-c", line] }],
         "terminationGracePeriodSeconds": 1,
     })
+}
+
+/// The first container of a Pod.
+pub fn container(pod: &str) -> ContainerRef {
+    ContainerRef { namespace: "ns".into(), pod: pod.into(), container: String::new() }
+}
+
+/// What a Pod wrote.
+pub async fn log(bench: &Bench, pod: &str) -> String {
+    let request = LogRequest { container: container(pod), ..LogRequest::default() };
+    let mut text = String::new();
+    bench.runtime().logs(request).await.unwrap().read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// Runs a shell line in a Pod: exit code, output, errors.
+pub async fn exec(bench: &Bench, pod: &str, line: &str) -> (i32, String, String) {
+    let request = ExecRequest {
+        container: container(pod),
+        command: vec!["/bin/sh".into(), "-c".into(), line.into()],
+        stdout: true,
+        stderr: true,
+        ..ExecRequest::default()
+    };
+    let session = bench.runtime().exec(request).await.unwrap();
+    let (mut stdout, mut stderr) = (session.stdout.unwrap(), session.stderr.unwrap());
+    let (mut out, mut err) = (String::new(), String::new());
+    let (exit, a, b) =
+        tokio::join!(session.exit, stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
+    a.unwrap();
+    b.unwrap();
+    (exit.unwrap(), out, err)
 }

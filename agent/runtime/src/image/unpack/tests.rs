@@ -87,6 +87,22 @@ fn what_leaves_the_directory_is_refused() {
 }
 
 #[test]
+fn a_whiteout_hides_a_name_and_nothing_above_it() {
+    for bad in [".wh...", ".wh..", ".wh.", "d/.wh..."] {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        fs::write(dir.path().join("beside"), "x").unwrap();
+        let tar = layer(&[("keep", EntryType::Regular, "x"), (bad, EntryType::Regular, "")]);
+        assert!(matches!(unpack(&tar[..], &tree, 1 << 20), Err(UnpackError::Escape { .. })), "{bad}");
+        assert!(dir.path().join("beside").exists() && tree.join("keep").exists(), "{bad}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    unpack(&layer(&[(".wh..wh.plnk", EntryType::Regular, "")])[..], dir.path(), 1 << 20).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_bomb_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let big = layer(&[("f", EntryType::Regular, &"x".repeat(100_000))]);
