@@ -25,6 +25,8 @@ const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 /// Reason of a condition that this loop set because nothing is heard of the node.
 const UNHEARD: &str = "NodeStatusUnknown";
 const NODE_NOT_READY: &str = "NodeNotReady";
+/// How often a silent node is looked at while no other bears witness, milliseconds.
+const WITNESS_RETRY_MS: u64 = 10_000;
 
 pub(crate) const LOOP: Loop = Loop {
     name: "node-life",
@@ -60,12 +62,11 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
 fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     let Some(node) = world.get::<Node>(&key.key) else { return Plan::none() };
     let mut plan = Plan::none();
-    let heard_ms = heard_until_ms(node, world, context);
-    let now_ms = context.now.as_millisecond();
-    if heard_ms > now_ms {
-        plan.requeue(u64::try_from(heard_ms - now_ms).unwrap_or(0));
+    let life = Life::of(node, world, context);
+    if let Some(ms) = life.left_ms(context.now) {
+        plan.requeue(ms);
     }
-    if let Some(conditions) = judge(node, heard_ms > now_ms, context.now) {
+    if let Some(conditions) = judge(node, life, context.now) {
         if ready_status(node) == "True" {
             let message = format!("Node {} status is now: {NODE_NOT_READY}", key.key.name);
             let about = (&kind::NODE, &node.metadata);
@@ -84,6 +85,10 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
         ));
         return plan;
     }
+    if ready_status(node) == "Unknown" && !is_witnessed(node, world, context) {
+        plan.requeue(WITNESS_RETRY_MS);
+        return plan;
+    }
     for pod in world.pods_on(&key.key.name) {
         mark(node, pod, context.now, &mut plan);
         evict(node, pod, context, &mut plan);
@@ -91,46 +96,106 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     plan
 }
 
-fn ready_status(node: &Node) -> &str {
-    node.status.conditions.iter().find(|c| c.type_ == "Ready").map_or("", |c| c.status.as_str())
+fn ready_condition(node: &Node) -> Option<&Condition> {
+    node.status.conditions.iter().find(|c| c.type_ == "Ready")
 }
 
-/// Until when the last word of the node counts, milliseconds since the epoch. After a start of the control plane every
-/// node has the whole time again: nobody could renew while it was down.
-fn heard_until_ms(node: &Node, world: &World, context: &Context) -> i64 {
-    let lease = world.get::<Lease>(&ObjectKey::namespaced(LEASES, node.metadata.name.clone()));
-    let renewed = lease.and_then(|lease| time_of(lease.spec.renew_time.as_deref()));
-    let created = time_of(node.metadata.creation_timestamp.as_deref());
-    let heard = [renewed, created, context.settings.leading_since].into_iter().flatten().max();
-    let lasts_ms = i64::from(context.settings.node_lease_seconds) * 1000;
-    heard.map_or(i64::MAX, |heard| heard.as_millisecond().saturating_add(lasts_ms))
+fn ready_status(node: &Node) -> &str {
+    ready_condition(node).map_or("", |c| c.status.as_str())
+}
+
+/// What the node's Lease says of its life; times are milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Life {
+    /// Its last word counts until then.
+    Heard { until_ms: i64 },
+    /// Its last word is old, but nobody could renew while the control plane was away: it has until then to speak.
+    Awaited { until_ms: i64 },
+    /// Nothing is heard of it.
+    Silent,
+}
+
+impl Life {
+    fn of(node: &Node, world: &World, context: &Context) -> Self {
+        let (now_ms, lasts_ms) = (context.now.as_millisecond(), lasts_ms(context));
+        let until_ms = last_word_ms(node, world, context).saturating_add(lasts_ms);
+        if until_ms > now_ms {
+            return Self::Heard { until_ms };
+        }
+        let began_ms = context.settings.leading_since.map_or(i64::MIN, Timestamp::as_millisecond);
+        let until_ms = began_ms.saturating_add(lasts_ms);
+        if until_ms > now_ms { Self::Awaited { until_ms } } else { Self::Silent }
+    }
+
+    /// How long this holds if nothing is heard, milliseconds.
+    fn left_ms(self, now: Timestamp) -> Option<u64> {
+        match self {
+            Self::Heard { until_ms } | Self::Awaited { until_ms } => {
+                u64::try_from(until_ms - now.as_millisecond()).ok()
+            }
+            Self::Silent => None,
+        }
+    }
+}
+
+/// How long a word of a node counts, milliseconds.
+fn lasts_ms(context: &Context) -> i64 {
+    i64::from(context.settings.node_lease_seconds) * 1000
+}
+
+fn renewed_ms(node: &Node, world: &World) -> Option<i64> {
+    let lease = world.get::<Lease>(&ObjectKey::namespaced(LEASES, node.metadata.name.clone()))?;
+    Some(time_of(lease.spec.renew_time.as_deref())?.as_millisecond())
+}
+
+/// When the node was last heard of, milliseconds since the epoch; its registration is a word too.
+fn last_word_ms(node: &Node, world: &World, context: &Context) -> i64 {
+    let created = time_of(node.metadata.creation_timestamp.as_deref()).map(Timestamp::as_millisecond);
+    let last = [renewed_ms(node, world), created].into_iter().flatten().max();
+    last.unwrap_or(context.now.as_millisecond())
+}
+
+/// Whether another node was heard of well after this one fell silent, and is so for a while: otherwise it is the control
+/// plane that is cut off, or was a moment ago, and no Pod would be better off elsewhere.
+fn is_witnessed(node: &Node, world: &World, context: &Context) -> bool {
+    let lasts_ms = lasts_ms(context);
+    let silent_ms = last_word_ms(node, world, context).saturating_add(lasts_ms / 2);
+    let settled_ms = context.now.as_millisecond().saturating_sub(lasts_ms);
+    world.all::<Node>().filter(|other| other.metadata.uid != node.metadata.uid).any(|other| {
+        let Some(ready) = ready_condition(other).filter(|c| c.status == "True") else { return false };
+        let since = time_of(ready.last_transition_time.as_deref());
+        since.is_none_or(|since| since.as_millisecond() <= settled_ms)
+            && renewed_ms(other, world).is_some_and(|renewed| renewed >= silent_ms)
+    })
 }
 
 /// The conditions as they must be set, if they must: unknown when nothing is heard, and back when something is again.
-fn judge(node: &Node, heard: bool, now: Timestamp) -> Option<Vec<Condition>> {
+fn judge(node: &Node, life: Life, now: Timestamp) -> Option<Vec<Condition>> {
     let mut conditions = node.status.conditions.clone();
     let mut changed = false;
-    if heard {
-        // The agent renews its Lease only while it works; its next report replaces this.
-        for condition_ in node.status.conditions.iter().filter(|c| c.reason == UNHEARD) {
-            let (status, reason) =
-                if condition_.type_ == "Ready" { ("True", "AgentReady") } else { ("False", "AgentHeard") };
-            let again = condition(&condition_.type_, status, reason, "the agent renews its Lease again");
-            changed |= set_condition(&mut conditions, again, now);
+    match life {
+        Life::Awaited { .. } => {}
+        Life::Heard { .. } => {
+            // The agent renews its Lease only while it works; its next report replaces this.
+            for condition_ in node.status.conditions.iter().filter(|c| c.reason == UNHEARD) {
+                let (status, reason) = if condition_.type_ == "Ready" {
+                    ("True", "AgentReady")
+                } else {
+                    ("False", "AgentHeard")
+                };
+                let again = condition(&condition_.type_, status, reason, "the agent renews its Lease again");
+                changed |= set_condition(&mut conditions, again, now);
+            }
         }
-    } else {
-        let types = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
-        for type_ in types {
-            let known = node.status.conditions.iter().find(|c| c.type_ == type_);
-            if known.is_none() && type_ != "Ready" {
-                continue;
+        Life::Silent => {
+            for type_ in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
+                let known = node.status.conditions.iter().find(|c| c.type_ == type_);
+                if known.map_or(type_ != "Ready", |c| c.status == "Unknown") {
+                    continue;
+                }
+                let message = "the agent stopped reporting the node's status";
+                changed |= set_condition(&mut conditions, condition(type_, "Unknown", UNHEARD, message), now);
             }
-            if known.is_some_and(|c| c.status == "Unknown") {
-                continue;
-            }
-            let unknown =
-                condition(type_, "Unknown", UNHEARD, "the agent stopped reporting the node's status");
-            changed |= set_condition(&mut conditions, unknown, now);
         }
     }
     changed.then_some(conditions)

@@ -8,21 +8,34 @@ use crate::settings::Settings;
 use crate::testing::{context, merge, now, object, perform, world};
 use crate::world::Change;
 
-fn node() -> Object {
+fn node_named(name: &str) -> Object {
     object(json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1", "creationTimestamp": now(0).to_string() },
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "creationTimestamp": now(0).to_string() },
         "status": { "conditions": [
-            { "type": "Ready", "status": "True", "reason": "AgentReady" },
+            { "type": "Ready", "status": "True", "reason": "AgentReady", "lastTransitionTime": now(0).to_string() },
             { "type": "MemoryPressure", "status": "False" },
         ] },
     }))
 }
 
-fn lease(second: i64) -> Object {
+fn lease_of(name: &str, second: i64) -> Object {
     object(json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "n1", "namespace": LEASES },
-        "spec": { "holderIdentity": "n1", "renewTime": now(second).to_string() },
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": name, "namespace": LEASES },
+        "spec": { "holderIdentity": name, "renewTime": now(second).to_string() },
     }))
+}
+
+fn node() -> Object {
+    node_named("n1")
+}
+
+fn lease(second: i64) -> Object {
+    lease_of("n1", second)
+}
+
+/// Another node that lives.
+fn witness(second: i64) -> [Object; 2] {
+    [node_named("n2"), lease_of("n2", second)]
 }
 
 fn pod(name: &str, fields: Value) -> Object {
@@ -66,7 +79,8 @@ fn is_pod_ready(world: &World) -> bool {
 
 #[test]
 fn a_lease_that_runs_out_and_comes_back() {
-    let mut world = world(&[node(), lease(10), pod("p", json!({}))]);
+    let [other, its_lease] = witness(50);
+    let mut world = world(&[node(), lease(10), other, its_lease, pod("p", json!({}))]);
     assert_eq!(run(&world, 20), Plan { actions: vec![], requeue_after_ms: Some(30_000) });
 
     let actions = settle(&mut world, 50);
@@ -96,15 +110,49 @@ fn a_control_plane_that_was_away_gives_every_node_its_time() {
 }
 
 #[test]
+fn a_control_plane_that_begins_anew_takes_no_dead_node_for_alive() {
+    let [other, its_lease] = witness(990);
+    let mut world = world(&[node(), lease(10), other, its_lease, pod("p", json!({}))]);
+    settle(&mut world, 60);
+    let settings = Settings { leading_since: Some(now(1000)), ..Settings::default() };
+    let key = LoopKey::new(&kind::NODE, ObjectKey::cluster("n1"));
+    let early = plan(&key, &world, &context(&settings, 1001));
+    let patches_node = |a: &Action| matches!(a, Action::Patch { kind, .. } if *kind == &kind::NODE);
+    assert!(!early.actions.iter().any(patches_node), "not ready again before it is heard: {early:?}");
+}
+
+#[test]
+fn a_control_plane_that_is_cut_off_from_all_nodes_takes_no_pod_away() {
+    let mut world = world(&[node(), lease(10), pod("p", json!({})), node_named("n2"), lease_of("n2", 12)]);
+    settle(&mut world, 55);
+    assert_eq!(taints_of(&world).len(), 2, "nothing new is sent there");
+    assert!(is_pod_ready(&world), "and nothing is taken away");
+    assert_eq!(run(&world, 5_000), Plan { actions: vec![], requeue_after_ms: Some(WITNESS_RETRY_MS) });
+
+    // The line is back, and the other node is heard of first.
+    let mut back: Value = serde_json::from_slice(&node_named("n2").json).unwrap();
+    back["status"]["conditions"][0]["lastTransitionTime"] = json!(now(5_001).to_string());
+    let _ = world.apply(Change::put(object(back), 200));
+    let _ = world.apply(Change::put(lease_of("n2", 5_001), 201));
+    assert_eq!(run(&world, 5_002).actions, [], "this one has its time too");
+    let _ = world.apply(Change::put(lease_of("n2", 5_041), 202));
+    let late = run(&world, 5_042);
+    assert!(late.actions.iter().any(|a| matches!(a, Action::Delete { .. })), "it is really gone: {late:?}");
+}
+
+#[test]
 fn pods_leave_an_unreachable_node_when_their_time_is_over() {
     let bears = |key: &str, seconds: Value| {
         json!({ "spec": { "tolerations": [
             { "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds },
         ] } })
     };
+    let [other, its_lease] = witness(50);
     let mut world = world(&[
         node(),
         lease(10),
+        other,
+        its_lease,
         pod("default", json!({})),
         pod("for-ever", bears(UNREACHABLE, Value::Null)),
         pod("short", bears(UNREACHABLE, json!(5))),
