@@ -12,6 +12,7 @@ use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
 use weft_api::object::Object;
 use weft_api::view::{Node, Pod};
+use weft_link::Item;
 use weft_link::message::Resource;
 
 use crate::world::{Applied, World};
@@ -26,24 +27,49 @@ pub enum Target {
     Node(String),
 }
 
-/// One step of a node's view.
+/// One step of a node's view. Its bytes are encoded once, for however many nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
     /// The resource is there, or changed.
-    Put(Resource),
+    Put(Item),
     /// The resource of this name is gone.
     Remove(String),
+    /// The resource of this name is there, but larger than a message may be: it is left out, as if it were gone.
+    TooLarge(String),
 }
 
-/// The views of all nodes. What all nodes share is kept once.
+impl Delta {
+    fn of(resource: Resource) -> Self {
+        let name = resource.name.clone();
+        Item::new(resource).map_or(Self::TooLarge(name), Self::Put)
+    }
+
+    fn item(&self) -> Option<&Item> {
+        match self {
+            Self::Put(item) => Some(item),
+            Self::Remove(_) | Self::TooLarge(_) => None,
+        }
+    }
+}
+
+/// The views of all nodes. What several nodes share is kept once.
 #[derive(Clone, Debug, Default)]
 pub struct NodeViews {
     /// Services, peers and addresses by resource name.
-    shared: BTreeMap<String, Resource>,
-    /// How many Pods of each node refer to an object.
-    references: HashMap<Reference, BTreeMap<String, u32>>,
+    shared: BTreeMap<String, Item>,
+    /// The objects that Pods refer to.
+    referred: HashMap<Reference, Referred>,
     /// Pods by address: two for a moment, when an address is given anew before the old Pod's object is gone.
     holders: HashMap<Vec<u8>, BTreeSet<ObjectKey>>,
+}
+
+/// An object that Pods refer to.
+#[derive(Clone, Debug, Default)]
+struct Referred {
+    /// How many Pods of each node do.
+    nodes: BTreeMap<String, u32>,
+    /// The object, if it is there and fits.
+    item: Option<Item>,
 }
 
 impl NodeViews {
@@ -72,29 +98,33 @@ impl NodeViews {
             self.pod(change, world, &mut deltas);
         } else if refer::KINDS.contains(&change.kind) {
             let reference = Reference { kind: change.kind, key: change.key.clone() };
-            for node in self.references.get(&reference).into_iter().flat_map(BTreeMap::keys) {
+            if let Some(referred) = self.referred.get_mut(&reference) {
                 let object = change.after.as_ref().map(|entry| &entry.object);
-                deltas.push((Target::Node(node.clone()), object_delta(change.kind, &change.key, object)));
+                let delta = object_delta(change.kind, &change.key, object);
+                referred.item = delta.item().cloned();
+                deltas.extend(referred.nodes.keys().map(|node| (Target::Node(node.clone()), delta.clone())));
             }
         }
         deltas
     }
 
     /// Everything a node must know.
-    pub fn full(&self, node: &str, world: &World) -> Vec<Resource> {
-        let mut resources: Vec<Resource> = self.shared.values().cloned().collect();
-        if let Some(object) = world.object(&kind::NODE, &ObjectKey::cluster(node)) {
-            resources.push(shape::object(object));
-        }
+    pub fn full(&self, node: &str, world: &World) -> Vec<Item> {
+        let mut items: Vec<Item> = self.shared.values().cloned().collect();
+        items.extend(world.object(&kind::NODE, &ObjectKey::cluster(node)).and_then(object_item));
         let mut references = BTreeSet::new();
         for pod in world.pods_on(node) {
             let key = crate::action::key_of(&pod.metadata);
-            resources.extend(world.object(&kind::POD, &key).map(shape::object));
+            items.extend(world.object(&kind::POD, &key).and_then(object_item));
             references.extend(refer::references(pod));
         }
-        let referred = references.iter().filter_map(|r| world.object(r.kind, &r.key));
-        resources.extend(referred.map(shape::object));
-        resources
+        items.extend(references.iter().filter_map(|reference| self.referred_item(reference, world)));
+        items
+    }
+
+    fn referred_item(&self, reference: &Reference, world: &World) -> Option<Item> {
+        let kept = self.referred.get(reference).and_then(|referred| referred.item.clone());
+        kept.or_else(|| object_item(world.object(reference.kind, &reference.key)?))
     }
 
     fn service(&mut self, key: &ObjectKey, world: &World, deltas: &mut Vec<(Target, Delta)>) {
@@ -128,14 +158,8 @@ impl NodeViews {
         let mut unused = Vec::new();
         if let (Some(pod), Some(node)) = (after, node_after) {
             for reference in refer::references(pod) {
-                let count =
-                    self.references.entry(reference.clone()).or_default().entry(node.to_owned()).or_default();
-                *count += 1;
-                if *count == 1
-                    && let Some(object) = world.object(reference.kind, &reference.key)
-                {
-                    deltas.push((Target::Node(node.to_owned()), Delta::Put(shape::object(object))));
-                }
+                let item = self.refer(reference, node, world);
+                deltas.extend(item.map(|item| (Target::Node(node.to_owned()), Delta::Put(item))));
             }
         }
         if let (Some(pod), Some(node)) = (before, node_before) {
@@ -158,16 +182,26 @@ impl NodeViews {
         deltas.extend(unused);
     }
 
+    /// One more Pod of the node refers to the object; the object, if this is the first and it is there.
+    fn refer(&mut self, reference: Reference, node: &str, world: &World) -> Option<Item> {
+        let item = self.referred_item(&reference, world);
+        let referred = self.referred.entry(reference).or_default();
+        referred.item = item;
+        let count = referred.nodes.entry(node.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 { referred.item.clone() } else { None }
+    }
+
     /// One Pod of the node refers to the object no more; whether it was the last.
     fn forget(&mut self, reference: &Reference, node: &str) -> bool {
-        let Some(nodes) = self.references.get_mut(reference) else { return false };
-        let Some(count) = nodes.get_mut(node) else { return false };
+        let Some(referred) = self.referred.get_mut(reference) else { return false };
+        let Some(count) = referred.nodes.get_mut(node) else { return false };
         *count = count.saturating_sub(1);
         let last = *count == 0;
         if last {
-            nodes.remove(node);
-            if nodes.is_empty() {
-                self.references.remove(reference);
+            referred.nodes.remove(node);
+            if referred.nodes.is_empty() {
+                self.referred.remove(reference);
             }
         }
         last
@@ -206,12 +240,17 @@ impl NodeViews {
 
     /// Sets or removes a resource that all nodes have, and says so if it changed.
     fn share(&mut self, name: &str, resource: Option<Resource>, deltas: &mut Vec<(Target, Delta)>) {
-        match resource {
-            Some(resource) if self.shared.get(name) != Some(&resource) => {
-                self.shared.insert(name.to_owned(), resource.clone());
-                deltas.push((Target::All, Delta::Put(resource)));
+        match resource.map(Delta::of) {
+            Some(Delta::Put(item)) => {
+                if self.shared.get(name) != Some(&item) {
+                    self.shared.insert(name.to_owned(), item.clone());
+                    deltas.push((Target::All, Delta::Put(item)));
+                }
             }
-            Some(_) => {}
+            Some(left_out) => {
+                self.shared.remove(name);
+                deltas.push((Target::All, left_out));
+            }
             None if self.shared.remove(name).is_some() => {
                 deltas.push((Target::All, Delta::Remove(name.to_owned())));
             }
@@ -223,8 +262,13 @@ impl NodeViews {
 fn object_delta(kind: &'static Kind, key: &ObjectKey, object: Option<&Object>) -> Delta {
     object.map_or_else(
         || Delta::Remove(shape::object_name(kind, key)),
-        |object| Delta::Put(shape::object(object)),
+        |object| Delta::of(shape::object(object)),
     )
+}
+
+/// An object as it is sent; none when it does not fit, which its delta has said.
+fn object_item(object: &Object) -> Option<Item> {
+    Item::new(shape::object(object)).ok()
 }
 
 #[cfg(test)]

@@ -34,7 +34,16 @@ impl Item {
         &self.name
     }
 
-    fn same(&self, other: &Self) -> bool {
+    /// The frame that puts it, its length included.
+    #[must_use]
+    pub fn frame(&self) -> &Bytes {
+        &self.put
+    }
+}
+
+/// By content: the name is part of the frame.
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
         (self.put.as_ptr() == other.put.as_ptr() && self.put.len() == other.put.len())
             || self.put == other.put
     }
@@ -148,7 +157,7 @@ impl Sender {
             }
         }
         for item in puts {
-            if self.held.get(&item.name).is_some_and(|held| held.item.same(&item)) {
+            if self.held.get(&item.name).is_some_and(|held| held.item == item) {
                 continue;
             }
             frames.push(item.put.clone());

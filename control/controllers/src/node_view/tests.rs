@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use weft_link::frame::Decoder;
 use weft_link::message::resource::Body;
+use weft_link::message::{StateFrame, state_frame::Frame};
 
 use bytes::Bytes;
 
@@ -15,18 +17,30 @@ use crate::world::Change;
 /// One node's view as an agent would hold it.
 #[derive(Default)]
 struct Agent {
-    resources: BTreeMap<String, Resource>,
+    items: BTreeMap<String, Item>,
 }
 
 impl Agent {
     fn take(&mut self, delta: &Delta) {
         match delta {
-            Delta::Put(resource) => {
-                self.resources.insert(resource.name.clone(), resource.clone());
+            Delta::Put(item) => {
+                self.items.insert(item.name().to_owned(), item.clone());
             }
             Delta::Remove(name) => {
-                assert!(self.resources.remove(name).is_some(), "{name} is removed but was never put");
+                assert!(self.items.remove(name).is_some(), "{name} is removed but was never put");
             }
+            Delta::TooLarge(name) => {
+                self.items.remove(name);
+            }
+        }
+    }
+
+    fn body(&self, name: &str) -> Body {
+        let mut decoder = Decoder::new();
+        decoder.push(self.items[name].frame());
+        match decoder.take::<StateFrame>().unwrap().unwrap().frame {
+            Some(Frame::Put(resource)) => resource.body.unwrap(),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -59,8 +73,8 @@ impl Cluster {
     fn check(&self) {
         for (name, agent) in &self.agents {
             let full = self.views.full(name, &self.world);
-            let full: BTreeMap<String, Resource> = full.into_iter().map(|r| (r.name.clone(), r)).collect();
-            assert_eq!(agent.resources, full, "{name}");
+            let full: BTreeMap<String, Item> = full.into_iter().map(|i| (i.name().to_owned(), i)).collect();
+            assert_eq!(agent.items, full, "{name}");
         }
     }
 }
@@ -160,9 +174,7 @@ fn endpoints_of_all_slices_reach_every_node() {
     cluster.change(put(slice(0, 0, &[1, 2], true)));
     cluster.change(put(slice(1, 0, &[3], false)));
     cluster.check();
-    let Some(Body::Service(service)) = &cluster.agents["n0"].resources["service/default/s0"].body else {
-        panic!()
-    };
+    let Body::Service(service) = cluster.agents["n0"].body("service/default/s0") else { panic!() };
     assert_eq!(service.cluster_ips, [Bytes::from_static(&[10, 96, 0, 7])]);
     assert_eq!((service.ports[0].protocol, service.ports[0].node_port), (17, 30080));
     assert_eq!((service.affinity_seconds, service.external_local), (10_800, true));
@@ -191,15 +203,63 @@ fn a_terminating_pod_stays_until_it_is_gone_and_gives_its_address_away() {
     let mut cluster = Cluster::new();
     cluster.change(put(pod(0, Some(0), Some(5), 0, false)));
     cluster.change(put(pod(0, Some(0), Some(5), 0, true)));
-    assert!(cluster.agents["n0"].resources.contains_key("object/Pod/default/p0"));
+    assert!(cluster.agents["n0"].items.contains_key("object/Pod/default/p0"));
     cluster.change(put(pod(1, Some(1), Some(5), 0, false)));
-    let holder = |cluster: &Cluster| match &cluster.agents["n0"].resources["address/10.244.0.5"].body {
-        Some(Body::Address(address)) => address.pod.clone(),
+    let holder = |cluster: &Cluster| match cluster.agents["n0"].body("address/10.244.0.5") {
+        Body::Address(address) => address.pod,
         other => panic!("{other:?}"),
     };
     assert_eq!(holder(&cluster), "default/p1");
     cluster.change(Change::removed(&kind::POD, ObjectKey::namespaced("default", "p0"), 9));
     assert_eq!(holder(&cluster), "default/p1");
-    assert!(!cluster.agents["n0"].resources.contains_key("object/Pod/default/p0"));
+    assert!(!cluster.agents["n0"].items.contains_key("object/Pod/default/p0"));
+    cluster.check();
+}
+
+/// However many nodes are told, they are told the same bytes.
+#[test]
+fn what_many_nodes_are_told_is_encoded_once() {
+    let mut views = NodeViews::new();
+    let mut world = World::new();
+    let mut change = |change: Change| {
+        let applied = world.apply(change);
+        views.apply(&applied, &world)
+    };
+    let config = |data: &str| {
+        put(json!({ "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "c0", "namespace": "default" }, "data": { "k": data } }))
+    };
+    change(config("1"));
+    let mut items = Vec::new();
+    for (i, node) in [(0, 0), (1, 1)] {
+        let deltas = change(put(pod(i, Some(node), None, 0, false)));
+        items.extend(deltas.into_iter().filter_map(|(_, delta)| delta.item().cloned()));
+    }
+    items.retain(|item| item.name() == "object/ConfigMap/default/c0");
+    let again = change(config("2"));
+    let changed: Vec<&Item> = again.iter().filter_map(|(_, delta)| delta.item()).collect();
+    for pair in [[&items[0], &items[1]], [changed[0], changed[1]]] {
+        assert_eq!(pair[0].frame().as_ptr(), pair[1].frame().as_ptr());
+    }
+    for node in ["n0", "n1"] {
+        let full = views.full(node, &world);
+        assert!(full.iter().any(|item| item.frame().as_ptr() == changed[0].frame().as_ptr()), "{node}");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_said_and_left_out() {
+    let mut cluster = Cluster::new();
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s0", "namespace": "default" },
+        "spec": { "clusterIP": "10.96.0.7", "ports": [{ "port": 80 }] } });
+    cluster.change(put(service.clone()));
+    let mut large = service;
+    large["spec"]["externalName"] = json!("x".repeat(weft_link::message::MESSAGE_BYTES_MAX));
+    let applied = cluster.world.apply(put(large));
+    let deltas = cluster.views.apply(&applied, &cluster.world);
+    assert_eq!(deltas, [(Target::All, Delta::TooLarge("service/default/s0".into()))]);
+    for agent in cluster.agents.values_mut() {
+        deltas.iter().for_each(|(_, delta)| agent.take(delta));
+    }
     cluster.check();
 }

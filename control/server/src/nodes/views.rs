@@ -11,8 +11,8 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use weft_api::kind::{self, KINDS};
 use weft_controllers::node_view::{Delta, NodeViews, Target};
-use weft_controllers::world::{Applied, World};
-use weft_link::message::{Position, Resource};
+use weft_controllers::world::Applied;
+use weft_link::message::Position;
 use weft_link::{Item, Sender, Start, StoreIdentity};
 
 use crate::http::watch::stopped;
@@ -116,6 +116,12 @@ impl Views {
         let mut deltas: HashMap<String, Deltas> = HashMap::new();
         for change in changes {
             for (target, delta) in views.apply(change, &world) {
+                if let Delta::TooLarge(name) = &delta {
+                    tracing::error!(
+                        name,
+                        "a resource is too large for a message and is not told to the nodes"
+                    );
+                }
                 match target {
                     Target::Node(name) if nodes.contains_key(&name) => {
                         deltas.entry(name).or_default().take(delta);
@@ -161,7 +167,7 @@ impl Views {
             }
         }
         for (name, node) in nodes.iter_mut() {
-            let frames = node.sender.replace(revision, items(views.full(name, &world)));
+            let frames = node.sender.replace(revision, views.full(name, &world));
             node.send(name, frames);
         }
     }
@@ -177,7 +183,7 @@ impl Views {
         let store = self.store;
         let State { views, nodes, .. } = &mut *state;
         let entry = nodes.entry(node.to_owned()).or_insert_with(|| NodeState {
-            sender: new_sender(store, revision, views, node, &world),
+            sender: Sender::new(store, revision, views.full(node, &world)),
             session: None,
         });
         let (resumed, frames) = match entry.sender.start(resume) {
@@ -188,26 +194,6 @@ impl Views {
         let (queue, deltas) = mpsc::channel(QUEUE_DELTAS_MAX);
         entry.session = Some(queue);
         Ok(Beginning { resumed, position: entry.sender.position(), frames, deltas })
-    }
-}
-
-fn new_sender(store: StoreIdentity, revision: u64, views: &NodeViews, node: &str, world: &World) -> Sender {
-    Sender::new(store, revision, items(views.full(node, world)))
-}
-
-fn items(resources: Vec<Resource>) -> Vec<Item> {
-    resources.into_iter().filter_map(item).collect()
-}
-
-/// A resource as it is sent; one that is too large for a message is left out, with a word about it.
-fn item(resource: Resource) -> Option<Item> {
-    let name = resource.name.clone();
-    match Item::new(resource) {
-        Ok(item) => Some(item),
-        Err(error) => {
-            tracing::error!(name, %error, "a resource cannot be told to the nodes");
-            None
-        }
     }
 }
 
@@ -225,22 +211,21 @@ impl NodeState {
     }
 }
 
-/// The newest step of each resource.
+/// The newest step of each resource; none: it goes.
 #[derive(Default)]
-struct Deltas(BTreeMap<String, Option<Resource>>);
+struct Deltas(BTreeMap<String, Option<Item>>);
 
 impl Deltas {
     fn take(&mut self, delta: Delta) {
         match delta {
-            Delta::Put(resource) => self.0.insert(resource.name.clone(), Some(resource)),
-            Delta::Remove(name) => self.0.insert(name, None),
+            Delta::Put(item) => self.0.insert(item.name().to_owned(), Some(item)),
+            Delta::Remove(name) | Delta::TooLarge(name) => self.0.insert(name, None),
         };
     }
 
     fn into_frames(self, sender: &mut Sender, revision: u64) -> Frames {
         let removes: Vec<String> =
-            self.0.iter().filter(|(_, r)| r.is_none()).map(|(name, _)| name.clone()).collect();
-        let puts: Vec<Item> = self.0.into_values().flatten().filter_map(item).collect();
-        sender.change(revision, puts, removes.iter().map(String::as_str))
+            self.0.iter().filter(|(_, item)| item.is_none()).map(|(name, _)| name.clone()).collect();
+        sender.change(revision, self.0.into_values().flatten(), removes.iter().map(String::as_str))
     }
 }
