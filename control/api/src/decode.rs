@@ -92,9 +92,7 @@ pub fn any(
     content_type: Option<&str>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let Some(definition) = schema::definition(schema_name) else {
-        return Err(Status::internal(format!("no definition {schema_name}")));
-    };
+    let definition = defined(schema_name)?;
     let (api_version, version) = match definition.group_version_kind {
         Some(("", version, _)) => (version.to_owned(), version),
         Some((group, version, _)) => (format!("{group}/{version}"), version),
@@ -114,12 +112,14 @@ pub fn check(
     value: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let Some(definition) = schema::definition(schema_name) else {
-        return Err(Status::internal(format!("no definition {schema_name}")));
-    };
+    let definition = defined(schema_name)?;
     let version = definition.group_version_kind.map_or("v1", |g| g.1);
     let names = Names { api_version: "", version, kind: definition.short_name() };
     tidy(definition, &names, value, Vec::new(), validation)
+}
+
+fn defined(schema_name: &str) -> Result<&'static Definition, Status> {
+    schema::definition(schema_name).ok_or_else(|| Status::internal(format!("no definition {schema_name}")))
 }
 
 struct Names<'a> {
@@ -150,9 +150,7 @@ fn decode(
     content_type: Option<&str>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let Some(definition) = schema::definition(schema_name) else {
-        return Err(Status::internal(format!("no definition {schema_name}")));
-    };
+    let definition = defined(schema_name)?;
     let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
     let (mut value, doubles) = match media_type {
         proto::MEDIA_TYPE => {
@@ -332,22 +330,31 @@ impl Walk {
             }
             (Type::List(item), Value::Array(items)) => {
                 for (at, entry) in items.iter_mut().enumerate() {
-                    self.path.push(Step::Index(at));
-                    replace_null(item, entry);
-                    self.field(item, entry, within)?;
-                    self.path.pop();
+                    self.entry(Step::Index(at), item, entry, within)?;
                 }
             }
             (Type::Map(item), Value::Object(entries)) => {
                 for (key, entry) in entries.iter_mut() {
-                    self.path.push(Step::Field(key.clone()));
-                    replace_null(item, entry);
-                    self.field(item, entry, within)?;
-                    self.path.pop();
+                    self.entry(Step::Field(key.clone()), item, entry, within)?;
                 }
             }
             _ => return Err(self.wrong(value, &go_type(type_), within)),
         }
+        Ok(())
+    }
+
+    /// One entry of a list or map.
+    fn entry(
+        &mut self,
+        step: Step,
+        type_: &Type,
+        entry: &mut Value,
+        within: &Definition,
+    ) -> Result<(), WrongType> {
+        self.path.push(step);
+        replace_null(type_, entry);
+        self.field(type_, entry, within)?;
+        self.path.pop();
         Ok(())
     }
 

@@ -163,6 +163,14 @@ fn one_of(
     }
 }
 
+/// The conditions of a status.
+fn conditions(status: &Value, errors: &mut Vec<FieldError>) {
+    for (at, condition) in items(status, "conditions").iter().enumerate() {
+        let path = format!("status.conditions[{at}]");
+        one_of(condition, &path, "status", &["True", "False", "Unknown"], true, errors);
+    }
+}
+
 /// A number that may not be negative.
 fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
     if let Some(number) = object.get(key).and_then(Value::as_i64).filter(|n| *n < 0) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{items, name, one_of, rules, text};
+use super::{conditions, items, name, one_of, rules, text};
 use crate::status::FieldError;
 
 pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
@@ -58,14 +58,5 @@ pub(super) fn status(node: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::duplicate(format!("status.addresses[{at}]"), address.clone()));
         }
     }
-    for (at, condition) in items(status, "conditions").iter().enumerate() {
-        one_of(
-            condition,
-            &format!("status.conditions[{at}]"),
-            "status",
-            &["True", "False", "Unknown"],
-            true,
-            errors,
-        );
-    }
+    conditions(status, errors);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{container, flag, items, meta, name, not_negative, one_of, rules, text, volume};
+use super::{conditions, container, flag, items, meta, name, not_negative, one_of, rules, text, volume};
 use crate::status::FieldError;
 
 const SECONDS_MAX: i64 = i32::MAX as i64;
@@ -308,14 +308,5 @@ pub(super) fn status(pod: &Value, errors: &mut Vec<FieldError>) {
     for (at, pod_ip) in items(status, "podIPs").iter().enumerate() {
         ip(text(pod_ip, "ip"), &format!("status.podIPs[{at}].ip"), errors);
     }
-    for (at, condition) in items(status, "conditions").iter().enumerate() {
-        one_of(
-            condition,
-            &format!("status.conditions[{at}]"),
-            "status",
-            &["True", "False", "Unknown"],
-            true,
-            errors,
-        );
-    }
+    conditions(status, errors);
 }

@@ -14,8 +14,8 @@ mod volume;
 
 pub use security::{Capabilities, PodSecurityContext, Profile, SecurityContext, Sysctl};
 pub use volume::{
-    ConfigMapVolume, DownwardFile, DownwardVolume, EmptyDir, HostPath, KeyToPath, Projected, ProjectedSource,
-    SecretVolume, TokenSource, Volume,
+    DownwardFile, DownwardVolume, EmptyDir, FilesOf, HostPath, KeyToPath, Projected, ProjectedSource,
+    TokenSource, Volume,
 };
 
 /// `v1` Pod.

@@ -44,7 +44,7 @@ pub(super) fn references(pod: &Pod) -> BTreeSet<Reference> {
     }
     for volume in &spec.volumes {
         names.extend(volume.config_map.iter().map(|v| (false, v.name.as_str())));
-        names.extend(volume.secret.iter().map(|v| (true, v.secret_name.as_str())));
+        names.extend(volume.secret.iter().map(|v| (true, v.name.as_str())));
         for source in volume.projected.iter().flat_map(|projected| &projected.sources) {
             names.extend(source.config_map.iter().map(|v| (false, v.name.as_str())));
             names.extend(source.secret.iter().map(|v| (true, v.name.as_str())));

@@ -18,6 +18,7 @@ use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, read};
+use crate::cache::Cached;
 use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
 use crate::objects::update::Target;
@@ -76,21 +77,46 @@ pub(crate) fn into_map(value: Value) -> Result<Map<String, Value>, Status> {
     }
 }
 
+/// A whole object as a client sends it, and how it wants it written and shown.
+struct Sent {
+    object: Map<String, Value>,
+    options: WriteOptions,
+    form: Form,
+    warnings: Vec<String>,
+}
+
+impl Sent {
+    async fn read(call: &mut Call, route: &ResourceRoute) -> Result<Self, Status> {
+        let form = Form::of(call)?;
+        let (options, validation) = options(call)?;
+        let bytes = body(call).await?;
+        let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
+        Ok(Self { object: into_map(decoded.value)?, options, form, warnings: decoded.warnings })
+    }
+}
+
+/// The answer to a write.
+fn written(
+    code: StatusCode,
+    cached: &Cached,
+    form: Form,
+    call: &Call,
+    warnings: &[String],
+) -> Result<Response<Body>, Status> {
+    let mut response = read::object(code, cached, form, call)?;
+    answer::warn(&mut response, warnings);
+    Ok(response)
+}
+
 /// POST.
 pub(crate) async fn create(
     api: &Api,
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let form = Form::of(&call)?;
-    let (options, validation) = options(&call)?;
-    let bytes = body(&mut call).await?;
-    let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
-    let object = into_map(decoded.value)?;
+    let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
-    let mut response = read::object(StatusCode::CREATED, &cached, form, &call)?;
-    answer::warn(&mut response, &decoded.warnings);
-    Ok(response)
+    written(StatusCode::CREATED, &cached, form, &call, &warnings)
 }
 
 /// PUT; of an object that is not there: 404, as for every kind that does not allow creation by update.
@@ -99,16 +125,9 @@ pub(crate) async fn update(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let form = Form::of(&call)?;
-    let (options, validation) = options(&call)?;
-    let bytes = body(&mut call).await?;
-    let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
-    let object = into_map(decoded.value)?;
-    let target = target(route);
-    let cached = api.objects.update(&target, &options, |_| Ok(object.clone())).await?;
-    let mut response = read::object(StatusCode::OK, &cached, form, &call)?;
-    answer::warn(&mut response, &decoded.warnings);
-    Ok(response)
+    let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
+    let cached = api.objects.update(&target(route), &options, |_| Ok(object.clone())).await?;
+    written(StatusCode::OK, &cached, form, &call, &warnings)
 }
 
 /// PATCH.
@@ -134,9 +153,7 @@ pub(crate) async fn patch(
             into_map(patched)
         })
         .await?;
-    let mut response = read::object(StatusCode::OK, &cached, form, &call)?;
-    answer::warn(&mut response, &warnings);
-    Ok(response)
+    written(StatusCode::OK, &cached, form, &call, &warnings)
 }
 
 /// PATCH with an apply configuration: makes the object if it is not there.
@@ -174,9 +191,7 @@ async fn server_side_apply(
         let object = apply(None)?;
         (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await?)
     };
-    let mut response = read::object(code, &cached, form, call)?;
-    answer::warn(&mut response, &warnings);
-    Ok(response)
+    written(code, &cached, form, call, &warnings)
 }
 
 /// The patch type of a request.

@@ -17,9 +17,9 @@ pub struct Volume {
     /// A path of the node.
     pub host_path: Option<HostPath>,
     /// Files from a ConfigMap.
-    pub config_map: Option<ConfigMapVolume>,
+    pub config_map: Option<FilesOf>,
     /// Files from a Secret.
-    pub secret: Option<SecretVolume>,
+    pub secret: Option<FilesOf>,
     /// Files from the Pod's fields.
     #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardVolume>,
@@ -60,31 +60,17 @@ pub struct KeyToPath {
     pub mode: Option<u32>,
 }
 
-/// `configMap` volume.
+/// Files from a ConfigMap or a Secret, as a volume or as one source of a projected one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct ConfigMapVolume {
-    /// ConfigMap's name.
+pub struct FilesOf {
+    /// The object's name; a `secret` volume calls it `secretName`.
+    #[serde(alias = "secretName")]
     pub name: String,
     /// Only these keys; empty: all.
     #[serde(deserialize_with = "null_default")]
     pub items: Vec<KeyToPath>,
-    /// Mode bits, default 0644.
-    pub default_mode: Option<u32>,
-    /// Whether it may be missing.
-    pub optional: bool,
-}
-
-/// `secret` volume.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct SecretVolume {
-    /// Secret's name.
-    pub secret_name: String,
-    /// Only these keys; empty: all.
-    #[serde(deserialize_with = "null_default")]
-    pub items: Vec<KeyToPath>,
-    /// Mode bits, default 0644.
+    /// Mode bits, default 0644; of a projected volume's source: unset.
     pub default_mode: Option<u32>,
     /// Whether it may be missing.
     pub optional: bool,
@@ -133,9 +119,9 @@ pub struct ProjectedSource {
     /// A bound token.
     pub service_account_token: Option<TokenSource>,
     /// Files from a ConfigMap.
-    pub config_map: Option<ConfigMapVolume>,
-    /// Files from a Secret (`name`, not `secretName`).
-    pub secret: Option<ConfigMapVolume>,
+    pub config_map: Option<FilesOf>,
+    /// Files from a Secret.
+    pub secret: Option<FilesOf>,
     /// Files from the Pod's fields.
     #[serde(rename = "downwardAPI")]
     pub downward_api: Option<DownwardVolume>,
