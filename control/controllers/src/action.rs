@@ -45,6 +45,8 @@ pub enum Action {
         resource_version: Option<String>,
         /// Seconds; 0 removes at once; none: the object's own.
         grace_seconds: Option<u32>,
+        /// Whether the object waits for its dependents.
+        foreground: bool,
     },
     /// Binds a Pod to a node: what `pods/binding` does.
     Bind {
@@ -165,6 +167,7 @@ impl Action {
             uid: meta.uid.clone(),
             resource_version: None,
             grace_seconds: None,
+            foreground: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 use serde_json::json;
 use weft_api::kind;
 use weft_api::meta::{ObjectMeta, OwnerReference};
+use weft_api::object::Object;
 
 use crate::action::Action;
 use crate::table::{ALL_KINDS, Context, Loop, LoopKey, Plan, no_start};
@@ -48,13 +49,7 @@ fn plan(key: &LoopKey, world: &World, _: &Context) -> Plan {
     }
     let lost = meta.owner_references.iter().filter(|owner| is_lost(owner, meta, world)).count();
     if lost == meta.owner_references.len() {
-        return Plan::actions(vec![Action::Delete {
-            kind: key.kind,
-            key: key.key.clone(),
-            uid: meta.uid.clone(),
-            resource_version: None,
-            grace_seconds: None,
-        }]);
+        return Plan::actions(vec![Action::delete(key.kind, meta)]);
     }
     if lost > 0 {
         let mut owners = meta.owner_references.clone();
@@ -98,11 +93,16 @@ fn dependents(key: &LoopKey, meta: &ObjectMeta, world: &World) -> Plan {
             left = true;
             continue;
         }
-        let blocks =
-            dependent.meta.owner_references.iter().any(|o| o.uid == meta.uid && o.block_owner_deletion);
+        let blocks = blocks_owner(dependent, meta);
         left |= blocks;
         if !dependent.meta.is_terminating() {
-            actions.push(Action::delete(dependent.kind, &dependent.meta));
+            let mut delete = Action::delete(dependent.kind, &dependent.meta);
+            if let Action::Delete { foreground, .. } = &mut delete {
+                // The owner waits for all that is below it, not for the first row of it.
+                *foreground = blocks
+                    && world.owned_by(&dependent.meta.uid).any(|e| blocks_owner(&e.object, &dependent.meta));
+            }
+            actions.push(delete);
         }
     }
     if !left {
@@ -112,11 +112,15 @@ fn dependents(key: &LoopKey, meta: &ObjectMeta, world: &World) -> Plan {
     Plan::actions(actions)
 }
 
+/// Whether a foreground delete of the owner waits for the dependent.
+fn blocks_owner(dependent: &Object, owner: &ObjectMeta) -> bool {
+    dependent.meta.owner_references.iter().any(|o| o.uid == owner.uid && o.block_owner_deletion)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
     use weft_api::key::ObjectKey;
-    use weft_api::object::Object;
 
     use super::*;
     use crate::settings::Settings;
@@ -188,6 +192,24 @@ mod tests {
         assert!(
             matches!(&plan.actions[..], [Action::Patch { patch, .. }] if patch["metadata"]["finalizers"] == json!(["other"]))
         );
+    }
+
+    #[test]
+    fn a_foreground_delete_goes_down_to_the_last_row() {
+        let deployment = object(
+            json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d",
+            "namespace": "default", "deletionTimestamp": "2027-01-15T08:00:00Z", "finalizers": [FOREGROUND] } }),
+        );
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "uid-d",
+            "blockOwnerDeletion": true });
+        let owned = set(json!({ "metadata": { "ownerReferences": [owner] } }));
+        let with_pod = world(&[deployment.clone(), owned.clone(), pod(&["uid-rs"])]);
+        let waits = |world: &World| match &run(world, &kind::DEPLOYMENT, "d").actions[..] {
+            [Action::Delete { foreground, .. }] => *foreground,
+            other => panic!("{other:?}"),
+        };
+        assert!(waits(&with_pod), "its Pod goes before the ReplicaSet");
+        assert!(!waits(&world(&[deployment, owned])));
     }
 
     #[test]

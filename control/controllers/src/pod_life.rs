@@ -86,6 +86,7 @@ fn remove(pod: &Pod) -> Action {
         uid: pod.metadata.uid.clone(),
         resource_version: None,
         grace_seconds: Some(0),
+        foreground: false,
     }
 }
 

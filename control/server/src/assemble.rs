@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_controllers::settings::Settings;
@@ -20,7 +21,8 @@ use crate::http::{Api, Counters, listen};
 use crate::loops::{self, Snapshot};
 use crate::nodes::Nodes;
 use crate::objects::Objects;
-use crate::pki::Pki;
+use crate::pki::{Pki, Terms};
+use crate::renew::{self, Showing};
 use crate::{clock, nodes};
 
 /// Namespaces that are always there.
@@ -47,12 +49,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 .with_context(|| format!("the API cannot listen on {address}"))?,
         );
     }
-    let pki = Arc::new(open_pki(&config)?);
-    let tls = listen::acceptor(&pki)?;
+    // First of all that is in the directory: its lock keeps a second server out of the rest.
     let store: Arc<dyn Store> = Arc::new(
         Embedded::open(config.data_dir.join("store.redb"))
             .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?,
     );
+    let pki = Arc::new(open_pki(&config)?);
+    let (tls, shown) = listen::acceptor(&pki)?;
     let cache =
         Cache::fill(store.clone(), config.watch_events_max).await.context("the store cannot be read")?;
     let (stop, stopping) = watch::channel(false);
@@ -74,9 +77,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let news = snapshot.news();
     let accounts = Arc::new(Accounts::new(&pki, &config.domain));
     let nodes = Nodes::new(objects.clone(), snapshot.clone(), accounts.clone(), pki.clone(), config.clone());
-    let link = nodes::listen(&nodes, news, &stopping)
+    let mut link = nodes::listen(&nodes, news, &stopping)
         .with_context(|| format!("the link cannot listen on {}", config.link))?;
-    let loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
+    let mut loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
     let api =
         Arc::new(Api { objects, accounts, nodes, counters: Counters::default(), stopping: stopping.clone() });
     let connections = Arc::new(Semaphore::new(config.connections_max));
@@ -88,9 +91,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
     // Only now: who waits for the file finds a server behind it.
     let url = config.kubeconfig_server.clone().unwrap_or_else(|| format!("https://{}", reachable(bound)));
-    pki.write_kubeconfig(&config.data_dir.join("admin.kubeconfig"), &url)?;
-    let compaction = tokio::spawn(compact(store));
-    tracing::info!(link = %link, data = %config.data_dir.display(), "weft-control is ready");
+    let kubeconfig = config.data_dir.join("admin.kubeconfig");
+    pki.write_kubeconfig(&kubeconfig, &url)?;
+    let showing = Showing { api: shown, link: link.certificate(), kubeconfig: (kubeconfig, url) };
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(compact(store));
+    upkeep.spawn(renew::keep(pki, showing));
+    tracing::info!(link = %link.address, data = %config.data_dir.display(), "weft-control is ready");
 
     let result = tokio::select! {
         signal = terminated() => signal,
@@ -98,15 +105,22 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             Ok(Err(error)) => Err(anyhow::Error::new(error).context("the store failed")),
             _ => Err(anyhow::anyhow!("the watch cache ended")),
         },
+        // A part that ends by itself has failed: whoever started us starts all of it anew.
+        _ = &mut loops => Err(anyhow::anyhow!("the control loops ended")),
+        _ = link.tasks.join_next() => Err(anyhow::anyhow!("the link's tasks ended")),
+        _ = upkeep.join_next() => Err(anyhow::anyhow!("the upkeep of store and certificates ended")),
     };
     tracing::info!("stopping");
     stop.send_replace(true);
-    compaction.abort();
+    upkeep.abort_all();
     let _ = tokio::time::timeout(Duration::from_secs(6), async {
         for task in serving {
             let _ = task.await;
         }
-        let _ = loops.await;
+        if !loops.is_finished() {
+            let _ = loops.await;
+        }
+        while link.tasks.join_next().await.is_some() {}
         // Every connection has given its permit back once it is drained.
         let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
         let _ = connections.acquire_many(all).await;
@@ -139,7 +153,8 @@ fn open_pki(config: &Config) -> anyhow::Result<Pki> {
         }
     }
     let dir = config.data_dir.join("pki");
-    Pki::open(&dir, names, addresses, clock::now()).context("keys and certificates cannot be set up")
+    let terms = Terms { names, addresses, life: config.certificate_life };
+    Pki::open(&dir, terms, clock::now()).context("keys and certificates cannot be set up")
 }
 
 fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
@@ -157,6 +172,7 @@ fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
             .collect(),
         ca_pem: pki.ca_pem.clone(),
         domain: config.domain.clone(),
+        leading_since: Some(clock::now()),
         ..Settings::default()
     }
 }

@@ -98,6 +98,9 @@ pub(crate) struct RawConfig {
     /// How often a node reports that it lives, milliseconds [default: 5000]
     #[arg(long, env = "WEFT_HEARTBEAT_MS")]
     pub(crate) heartbeat_ms: Option<u32>,
+    /// How long certificates of server, admin and nodes last; the first two are renewed when a sixth is left [default: 365d]
+    #[arg(long, env = "WEFT_CERTIFICATE_LIFE")]
+    pub(crate) certificate_life: Option<String>,
     /// Most connections to the API at once [default: 4096]
     #[arg(long, env = "WEFT_CONNECTIONS_MAX")]
     pub(crate) connections_max: Option<usize>,
@@ -125,6 +128,7 @@ pub(crate) struct Config {
     pub(crate) domain: String,
     pub(crate) vxlan_port: u16,
     pub(crate) heartbeat_ms: u32,
+    pub(crate) certificate_life: Duration,
     pub(crate) connections_max: usize,
     pub(crate) watch_events_max: usize,
     pub(crate) log_json: bool,
@@ -174,6 +178,7 @@ impl RawConfig {
             domain: self.domain.or(file.domain),
             vxlan_port: self.vxlan_port.or(file.vxlan_port),
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
+            certificate_life: self.certificate_life.or(file.certificate_life),
             connections_max: self.connections_max.or(file.connections_max),
             watch_events_max: self.watch_events_max.or(file.watch_events_max),
             log_format: self.log_format.or(file.log_format),
@@ -238,6 +243,7 @@ impl RawConfig {
             domain,
             vxlan_port: raw.vxlan_port.unwrap_or(4789),
             heartbeat_ms,
+            certificate_life: certificate_life(raw.certificate_life.as_deref().unwrap_or("365d"))?,
             connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
             watch_events_max: at_least_one("watch-events-max", raw.watch_events_max.unwrap_or(4096))?,
             log_json,
@@ -330,6 +336,14 @@ fn node_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ConfigError> 
     Ok(first..=last)
 }
 
+fn certificate_life(text: &str) -> Result<Duration, ConfigError> {
+    const LIFE_MIN: Duration = Duration::from_secs(5);
+    const LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+    duration(text)
+        .filter(|life| (LIFE_MIN..=LIFE_MAX).contains(life))
+        .ok_or_else(|| bad("certificate-life", text, "is not a time like 24h or 365d between 5s and 3650d"))
+}
+
 fn at_least_one(flag: &'static str, n: usize) -> Result<usize, ConfigError> {
     if n == 0 { Err(bad(flag, n, "must be at least 1")) } else { Ok(n) }
 }
@@ -376,6 +390,7 @@ mod tests {
         assert_eq!(flag_of(RawConfig { node_cidr_mask: Some(12), ..raw() }), "node-cidr-mask");
         assert_eq!(flag_of(RawConfig { node_ports: Some("9-3".into()), ..raw() }), "node-ports");
         assert_eq!(flag_of(RawConfig { domain: Some("a b".into()), ..raw() }), "domain");
+        assert_eq!(flag_of(RawConfig { certificate_life: Some("1s".into()), ..raw() }), "certificate-life");
         assert_eq!(flag_of(RawConfig { log_format: Some("xml".into()), ..raw() }), "log-format");
     }
 

@@ -13,6 +13,7 @@ mod nodes;
 mod objects;
 mod perform;
 mod pki;
+mod renew;
 mod token;
 
 use std::process::ExitCode;

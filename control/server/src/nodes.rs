@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use weft_controllers::world::Applied;
 use weft_link::StoreIdentity;
 use weft_link::message::{Agent, Cluster, StatusFrame, Welcome, open::To};
@@ -136,7 +137,7 @@ impl Nodes {
     }
 
     /// Takes connections until the server stops.
-    async fn accept(self: Arc<Self>, listener: Listener, mut stopping: watch::Receiver<bool>) {
+    async fn accept(self: Arc<Self>, listener: Arc<Listener>, mut stopping: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -299,7 +300,15 @@ async fn take_report(reports: &Reports, frame: StatusFrame) {
     }
 }
 
-/// Begins to listen for nodes; answers where. `news` was subscribed before the snapshot began to fill.
+/// What the link listens with.
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    listener: Arc<Listener>,
+    /// None of them ends before the server stops.
+    pub(crate) tasks: JoinSet<()>,
+}
+
+/// Begins to listen for nodes. `news` was subscribed before the snapshot began to fill.
 ///
 /// # Errors
 /// The address cannot be used.
@@ -307,12 +316,24 @@ pub(crate) fn listen(
     nodes: &Arc<Nodes>,
     news: tokio::sync::broadcast::Receiver<Applied>,
     stopping: &watch::Receiver<bool>,
-) -> Result<SocketAddr, ListenError> {
-    let pki = &nodes.pki;
-    let identity = ServerIdentity::from_pem(&pki.server.certificate_pem, &pki.server.key_pem, &pki.ca_pem)?;
-    let listener = Listener::bind(nodes.config.link, &identity)?;
+) -> Result<Listening, ListenError> {
+    let listener = Arc::new(Listener::bind(nodes.config.link, &identity(&nodes.pki)?)?);
     let address = listener.local_address().map_err(ListenError::Address)?;
-    tokio::spawn(nodes.views.clone().run(news, stopping.clone()));
-    tokio::spawn(nodes.clone().accept(listener, stopping.clone()));
-    Ok(address)
+    let mut tasks = JoinSet::new();
+    tasks.spawn(nodes.views.clone().run(news, stopping.clone()));
+    tasks.spawn(nodes.clone().accept(listener.clone(), stopping.clone()));
+    Ok(Listening { address, listener, tasks })
+}
+
+fn identity(pki: &Pki) -> Result<ServerIdentity, TlsError> {
+    let server = pki.server();
+    ServerIdentity::from_pem(&server.certificate_pem, &server.key_pem, &pki.ca_pem)
+}
+
+impl Listening {
+    /// What shows another certificate to whoever connects later.
+    pub(crate) fn certificate(&self) -> impl Fn(&Pki) -> Result<(), TlsError> + Send + use<> {
+        let listener = self.listener.clone();
+        move |pki| listener.set_identity(&identity(pki)?)
+    }
 }

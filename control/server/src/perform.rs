@@ -4,9 +4,12 @@ use serde_json::{Map, Value};
 use weft_api::kind::{self, Kind, Subresource};
 use weft_api::patch::{self, PatchType};
 use weft_api::status::Status;
-use weft_controllers::action::Action;
+use weft_controllers::action::{Action, Event};
+use weft_controllers::record;
 
+use crate::clock;
 use crate::http::subresource::bind_pod;
+use crate::loops::Snapshot;
 use crate::objects::delete::{DeleteOptions, Propagation};
 use crate::objects::update::Target;
 use crate::objects::{Objects, Preconditions, WriteOptions};
@@ -16,60 +19,71 @@ pub(crate) enum Outcome {
     /// All were carried out.
     Done,
     /// The cluster is not as the plan saw it: plan again.
-    Again,
+    Again(Status),
     /// One was refused: plan again later.
     Refused(Status),
 }
 
 /// Carries out actions in order; after a refusal the rest is dropped, so that no event tells of what did not happen.
-/// Those marked as records hold up nothing themselves.
-pub(crate) async fn all(objects: &Objects, loop_name: &str, actions: Vec<(Action, bool)>) -> Outcome {
-    let mut outcome = Outcome::Done;
+/// A create that is refused is told to the owner of what was to be. Those marked as records hold up nothing themselves.
+pub(crate) async fn all(
+    objects: &Objects,
+    snapshot: &Snapshot,
+    loop_name: &str,
+    actions: Vec<(Action, bool)>,
+) -> Outcome {
     for (action, is_record) in actions {
-        if !matches!(outcome, Outcome::Done) {
-            break;
-        }
-        match one(objects, action).await {
-            Ok(()) => {}
-            Err(status) if is_record => {
-                tracing::debug!(loop_name, reason = status.message, "an event was not recorded");
+        let Err(status) = one(objects, &action).await else { continue };
+        if is_record {
+            tracing::debug!(loop_name, reason = status.message, "an event was not recorded");
+        } else if matches!(status.reason, "Conflict" | "AlreadyExists" | "NotFound") {
+            return Outcome::Again(status);
+        } else {
+            if let Some(event) = action.refusal(&status.message) {
+                record(objects, snapshot, &event).await;
             }
-            Err(status) if matches!(status.reason, "Conflict" | "AlreadyExists" | "NotFound") => {
-                tracing::debug!(loop_name, reason = status.message, "a plan met a newer state");
-                outcome = Outcome::Again;
-            }
-            Err(status) => outcome = Outcome::Refused(status),
+            return Outcome::Refused(status);
         }
     }
-    outcome
+    Outcome::Done
 }
 
-async fn one(objects: &Objects, action: Action) -> Result<(), Status> {
+/// Tells the user something. Whoever says it goes on whether it could be told or not.
+pub(crate) async fn record(objects: &Objects, snapshot: &Snapshot, event: &Event) {
+    let action = record::resolve(event, &snapshot.read(), clock::now());
+    let Some(action) = action else { return };
+    if let Err(status) = one(objects, &action).await {
+        tracing::debug!(reason = status.message, event = event.reason, "an event was not recorded");
+    }
+}
+
+async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
     let options = WriteOptions::default();
+    let exactly = |uid: &String, resource_version: Option<&String>| Preconditions {
+        uid: Some(uid.clone()),
+        resource_version: resource_version.cloned(),
+    };
     match action {
         Action::Create { kind, object } => {
-            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
-            objects.create(kind, &namespace, map(object)?, &options).await.map(|_| ())
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
+            objects.create(kind, namespace, map(object.clone())?, &options).await.map(|_| ())
         }
         Action::Patch { kind, key, uid, resource_version, subresource, patch } => {
-            let preconditions = Preconditions { uid: Some(uid), resource_version };
-            let target = Target { kind, key: &key, subresource, preconditions };
-            let bytes = serde_json::to_vec(&patch).map_err(Status::internal)?;
+            let preconditions = exactly(uid, resource_version.as_ref());
+            let target = Target { kind, key, subresource: *subresource, preconditions };
+            let bytes = serde_json::to_vec(patch).map_err(Status::internal)?;
             objects.update(&target, &options, |current| merge(kind, current, &bytes)).await.map(|_| ())
         }
-        Action::Delete { kind, key, uid, resource_version, grace_seconds } => {
+        Action::Delete { kind, key, uid, resource_version, grace_seconds, foreground } => {
             let delete = DeleteOptions {
                 dry_run: false,
                 grace_seconds: grace_seconds.map(i64::from),
-                preconditions: Preconditions { uid: Some(uid), resource_version },
-                propagation: Propagation::Background,
+                preconditions: exactly(uid, resource_version.as_ref()),
+                propagation: if *foreground { Propagation::Foreground } else { Propagation::Background },
             };
-            objects.delete(kind, &key, &delete).await.map(|_| ())
+            objects.delete(kind, key, &delete).await.map(|_| ())
         }
-        Action::Bind { pod, uid, node } => {
-            let preconditions = Preconditions { uid: Some(uid), resource_version: None };
-            bind_pod(objects, &pod, preconditions, &node, &options).await
-        }
+        Action::Bind { pod, uid, node } => bind_pod(objects, pod, exactly(uid, None), node, &options).await,
         // Resolved to a create or a patch before it comes here.
         Action::Record(_) => Ok(()),
     }

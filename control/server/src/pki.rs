@@ -1,4 +1,5 @@
-//! Keys and certificates of the control plane: made at the first start, renewed when they near their end, 0600.
+//! Keys and certificates of the control plane: made at the first start, renewed when they near their end, at a start or
+//! while it runs, 0600.
 //!
 //! What a certificate's subject allows is not decided here but in `authz`.
 
@@ -6,8 +7,10 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -17,9 +20,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
-const LEAF_LIFE: Duration = Duration::from_secs(365 * 86_400);
-/// A certificate with less than this left is made anew at start.
-const RENEW_BEFORE: Duration = Duration::from_secs(60 * 86_400);
+/// A certificate is made anew when less than this part of its life is left.
+const RENEW_PART: u32 = 6;
 /// Certificates begin this long ago, for clocks that run behind.
 const BACKDATE: Duration = Duration::from_secs(300);
 
@@ -48,15 +50,26 @@ pub(crate) enum PkiError {
     Request(&'static str),
 }
 
+/// What the certificates are to say.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// Names of the server.
+    pub(crate) names: Vec<String>,
+    /// Addresses of the server.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// How long a certificate lasts; the CA's lasts ten years.
+    pub(crate) life: Duration,
+}
+
 /// Everything the server signs and is known by.
 pub(crate) struct Pki {
+    dir: PathBuf,
+    terms: Terms,
     ca_key_pem: String,
     /// The cluster's CA certificate.
     pub(crate) ca_pem: String,
-    /// The server's certificate and key.
-    pub(crate) server: Leaf,
-    /// The admin's certificate and key, `O=system:masters`.
-    pub(crate) admin: Leaf,
+    server: ArcSwap<Leaf>,
+    admin: ArcSwap<Leaf>,
     /// PKCS#8 DER of the ServiceAccount signing key (ECDSA P-256).
     pub(crate) account_key_der: Vec<u8>,
     /// The signing key's public point, uncompressed.
@@ -64,7 +77,7 @@ pub(crate) struct Pki {
 }
 
 /// A certificate and its key, PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Leaf {
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: String,
@@ -94,47 +107,55 @@ struct Profile<'a> {
 impl Pki {
     /// Reads what is in `dir`, makes what is missing or near its end.
     ///
-    /// `names` and `addresses` go into the server's certificate.
-    ///
     /// # Errors
     /// The directory cannot be written, or a file in it is damaged.
-    pub(crate) fn open(
-        dir: &Path,
-        names: Vec<String>,
-        addresses: Vec<IpAddr>,
-        now: Timestamp,
-    ) -> Result<Self, PkiError> {
+    pub(crate) fn open(dir: &Path, terms: Terms, now: Timestamp) -> Result<Self, PkiError> {
         make_dir(dir)?;
         let (ca_pem, ca_key_pem) = open_ca(dir, now)?;
-        let issuer = issuer(&ca_pem, &ca_key_pem)?;
-        let server = Profile {
-            what: "the server certificate",
-            common_name: "weft-control",
-            organization: None,
-            names,
-            addresses,
-            usage: ExtendedKeyUsagePurpose::ServerAuth,
-        };
-        let server = open_leaf(dir, "server", &server, &issuer, &ca_pem, now)?;
-        let admin = Profile {
-            what: "the admin certificate",
-            common_name: "kubernetes-admin",
-            organization: Some("system:masters"),
-            names: Vec::new(),
-            addresses: Vec::new(),
-            usage: ExtendedKeyUsagePurpose::ClientAuth,
-        };
-        let admin = open_leaf(dir, "admin", &admin, &issuer, &ca_pem, now)?;
-        let account_path = dir.join("service-account.key");
-        let account = open_key(&account_path, "the ServiceAccount signing key")?;
+        let signer = Signer { dir, ca_pem: &ca_pem, issuer: issuer(&ca_pem, &ca_key_pem)?, life: terms.life };
+        let server = signer.open_leaf("server", &server_profile(&terms), now)?;
+        let admin = signer.open_leaf("admin", &admin_profile(), now)?;
+        let account = open_key(&dir.join("service-account.key"), "the ServiceAccount signing key")?;
         Ok(Self {
+            dir: dir.to_owned(),
+            terms,
             ca_key_pem,
             ca_pem,
-            server,
-            admin,
+            server: ArcSwap::from_pointee(server),
+            admin: ArcSwap::from_pointee(admin),
             account_key_der: account.serialize_der(),
             account_public: account.public_key_raw().to_vec(),
         })
+    }
+
+    /// The server's certificate and key.
+    pub(crate) fn server(&self) -> Arc<Leaf> {
+        self.server.load_full()
+    }
+
+    /// Makes certificates that are near their end anew; whether there was one.
+    ///
+    /// # Errors
+    /// As [`Pki::open`]; what there was stays.
+    pub(crate) fn renew(&self, now: Timestamp) -> Result<bool, PkiError> {
+        let issuer = issuer(&self.ca_pem, &self.ca_key_pem)?;
+        let signer = Signer { dir: &self.dir, ca_pem: &self.ca_pem, issuer, life: self.terms.life };
+        let mut renewed = false;
+        for (file, profile, shown) in
+            [("server", server_profile(&self.terms), &self.server), ("admin", admin_profile(), &self.admin)]
+        {
+            let leaf = signer.open_leaf(file, &profile, now)?;
+            if leaf != **shown.load() {
+                shown.store(Arc::new(leaf));
+                renewed = true;
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// How often [`Pki::renew`] is to be asked.
+    pub(crate) fn renew_every(&self) -> Duration {
+        (self.terms.life / (4 * RENEW_PART)).clamp(Duration::from_millis(100), Duration::from_secs(3_600))
     }
 
     /// The CA's certificate, DER.
@@ -159,7 +180,7 @@ impl Pki {
             addresses: Vec::new(),
             usage: ExtendedKeyUsagePurpose::ClientAuth,
         };
-        request.params = parameters(&profile, now)?;
+        request.params = parameters(&profile, self.terms.life, now)?;
         let certificate = request
             .signed_by(&issuer(&self.ca_pem, &self.ca_key_pem)?)
             .map_err(|source| PkiError::Make { what: profile.what, source })?;
@@ -170,14 +191,15 @@ impl Pki {
     pub(crate) fn write_kubeconfig(&self, path: &Path, server_url: &str) -> Result<(), PkiError> {
         use base64::Engine as _;
         let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let admin = self.admin.load();
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: weft\nclusters:\n- name: weft\n  cluster:\n    server: \
              {server_url}\n    certificate-authority-data: {}\nusers:\n- name: admin\n  user:\n    \
              client-certificate-data: {}\n    client-key-data: {}\ncontexts:\n- name: weft\n  context:\n    cluster: \
              weft\n    user: admin\n",
             base64(&self.ca_pem),
-            base64(&self.admin.certificate_pem),
-            base64(&self.admin.key_pem),
+            base64(&admin.certificate_pem),
+            base64(&admin.key_pem),
         );
         write_secret(path, text.as_bytes())
     }
@@ -211,27 +233,55 @@ fn open_ca(dir: &Path, now: Timestamp) -> Result<(String, String), PkiError> {
     Ok((certificate, key.serialize_pem()))
 }
 
-fn open_leaf(
-    dir: &Path,
-    file: &str,
-    profile: &Profile<'_>,
-    issuer: &Issuer<'_, KeyPair>,
-    ca_pem: &str,
-    now: Timestamp,
-) -> Result<Leaf, PkiError> {
-    let (certificate_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
-    if let (Some(certificate_pem), Some(key_pem)) = (read(&certificate_path)?, read(&key_path)?)
-        && still_fits(&certificate_pem, profile, ca_pem, now)
-    {
-        return Ok(Leaf { certificate_pem, key_pem });
+fn server_profile(terms: &Terms) -> Profile<'_> {
+    Profile {
+        what: "the server certificate",
+        common_name: "weft-control",
+        organization: None,
+        names: terms.names.clone(),
+        addresses: terms.addresses.clone(),
+        usage: ExtendedKeyUsagePurpose::ServerAuth,
     }
-    let make = |source| PkiError::Make { what: profile.what, source };
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
-    let certificate = parameters(profile, now)?.signed_by(&key, issuer).map_err(make)?;
-    let leaf = Leaf { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
-    write_secret(&key_path, leaf.key_pem.as_bytes())?;
-    write_secret(&certificate_path, leaf.certificate_pem.as_bytes())?;
-    Ok(leaf)
+}
+
+fn admin_profile() -> Profile<'static> {
+    Profile {
+        what: "the admin certificate",
+        common_name: "kubernetes-admin",
+        organization: Some("system:masters"),
+        names: Vec::new(),
+        addresses: Vec::new(),
+        usage: ExtendedKeyUsagePurpose::ClientAuth,
+    }
+}
+
+/// What certificates are made with.
+struct Signer<'a> {
+    dir: &'a Path,
+    ca_pem: &'a str,
+    issuer: Issuer<'static, KeyPair>,
+    life: Duration,
+}
+
+impl Signer<'_> {
+    /// The certificate of that name as it lies in the directory, made anew if it does not fit any more.
+    fn open_leaf(&self, file: &str, profile: &Profile<'_>, now: Timestamp) -> Result<Leaf, PkiError> {
+        let at = |extension: &str| self.dir.join(format!("{file}.{extension}"));
+        if let (Some(certificate_pem), Some(key_pem)) = (read(&at("crt"))?, read(&at("key"))?) {
+            let leaf = Leaf { certificate_pem, key_pem };
+            if still_fits(&leaf, profile, self.ca_pem, now + self.life / RENEW_PART) {
+                return Ok(leaf);
+            }
+        }
+        let make = |source| PkiError::Make { what: profile.what, source };
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(make)?;
+        let certificate = parameters(profile, self.life, now)?.signed_by(&key, &self.issuer).map_err(make)?;
+        let leaf = Leaf { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
+        // A cut between the two leaves a pair that does not fit, which is made anew.
+        write_secret(&at("key"), leaf.key_pem.as_bytes())?;
+        write_secret(&at("crt"), leaf.certificate_pem.as_bytes())?;
+        Ok(leaf)
+    }
 }
 
 fn open_key(path: &Path, what: &'static str) -> Result<KeyPair, PkiError> {
@@ -244,7 +294,7 @@ fn open_key(path: &Path, what: &'static str) -> Result<KeyPair, PkiError> {
     Ok(key)
 }
 
-fn parameters(profile: &Profile<'_>, now: Timestamp) -> Result<CertificateParams, PkiError> {
+fn parameters(profile: &Profile<'_>, life: Duration, now: Timestamp) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new(profile.names.clone())
         .map_err(|source| PkiError::Make { what: profile.what, source })?;
     params.subject_alt_names.extend(profile.addresses.iter().map(|a| SanType::IpAddress(*a)));
@@ -257,7 +307,7 @@ fn parameters(profile: &Profile<'_>, now: Timestamp) -> Result<CertificateParams
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![profile.usage.clone()];
     params.use_authority_key_identifier_extension = true;
-    set_validity(&mut params, now, LEAF_LIFE);
+    set_validity(&mut params, now, life);
     Ok(params)
 }
 
@@ -268,21 +318,22 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) 
     params.not_after = epoch + now + life;
 }
 
-/// Whether a certificate on disk is of this CA, lasts, and names everything it is to name.
-fn still_fits(pem: &str, profile: &Profile<'_>, ca_pem: &str, now: Timestamp) -> bool {
-    let (Ok(der), Ok(ca_der)) =
-        (CertificateDer::from_pem_slice(pem.as_bytes()), CertificateDer::from_pem_slice(ca_pem.as_bytes()))
-    else {
+/// Whether a certificate on disk is of this CA and of its key, lasts until then, and names everything it is to name.
+fn still_fits(leaf: &Leaf, profile: &Profile<'_>, ca_pem: &str, until: Timestamp) -> bool {
+    let (Ok((der, _)), Ok(ca_der)) = (leaf.der(), CertificateDer::from_pem_slice(ca_pem.as_bytes())) else {
         return false;
     };
-    let (Ok((_, certificate)), Ok((_, ca))) =
-        (x509_parser::parse_x509_certificate(&der), x509_parser::parse_x509_certificate(&ca_der))
-    else {
+    let (Ok((_, certificate)), Ok((_, ca)), Ok(key)) = (
+        x509_parser::parse_x509_certificate(&der),
+        x509_parser::parse_x509_certificate(&ca_der),
+        KeyPair::from_pem(&leaf.key_pem),
+    ) else {
         return false;
     };
-    let ends = certificate.validity().not_after.timestamp();
-    let renew = i64::try_from(RENEW_BEFORE.as_secs()).unwrap_or(i64::MAX);
-    if ends - now.as_second() < renew || !is_issued_by(&certificate, &ca) {
+    if certificate.validity().not_after.timestamp() < until.as_second()
+        || !is_issued_by(&certificate, &ca)
+        || certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw()
+    {
         return false;
     }
     let sans = match certificate.subject_alternative_name() {

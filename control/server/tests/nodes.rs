@@ -7,7 +7,6 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use server::{BINARY, Server};
+use server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
@@ -29,13 +28,7 @@ use weft_link::message::{
 use weft_link::session::{self, AgentSession, NodeIdentity, OpenAcceptor, key_and_csr};
 
 fn token(server: &Server, ttl: &str) -> Token {
-    let output = Command::new(BINARY)
-        .args(["token", "create", "--ttl", ttl, "--data-dir"])
-        .arg(&server.dir)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+    server.token(ttl).parse().unwrap()
 }
 
 async fn join(server: &Server, node: &str) -> NodeIdentity {

@@ -4,8 +4,6 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::sync::{Arc, Mutex};
-
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -19,9 +17,9 @@ fn map(name: &str, value: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_write_survives_kill_and_conflicts_are_told() {
+async fn conflicts_are_told() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(dir.path());
+    let server = Server::start(dir.path());
     let mut admin = server.admin().await;
     let (code, made) = admin.post(MAPS, map("a", "1")).await;
     assert_eq!(code, 201, "{made}");
@@ -34,48 +32,6 @@ async fn a_write_survives_kill_and_conflicts_are_told() {
     assert_eq!(code, 200, "{written}");
     let (code, stale) = admin.call(Method::PUT, &path, Some(newer)).await;
     assert_eq!((code, stale["reason"].as_str()), (409, Some("Conflict")));
-    server.kill();
-    drop(server);
-    let server = Server::start(dir.path());
-    let mut admin = server.admin().await;
-    assert_eq!(admin.get(&path).await, (200, written));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_create_is_there_after_a_kill() {
-    const CLIENTS: usize = 8;
-    let dir = tempfile::tempdir().unwrap();
-    let mut server = Server::start(dir.path());
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let mut writers = Vec::new();
-    for client in 0..CLIENTS {
-        let mut admin = server.admin().await;
-        let acknowledged = acknowledged.clone();
-        writers.push(tokio::spawn(async move {
-            for n in 0.. {
-                let name = format!("c{client}-{n}");
-                // The connection breaks off with the server, and this task with it.
-                let (code, _) = admin.post(MAPS, map(&name, "1")).await;
-                assert_eq!(code, 201);
-                acknowledged.lock().unwrap().push(name);
-            }
-        }));
-    }
-    while acknowledged.lock().unwrap().len() < 500 {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    server.kill();
-    for writer in writers {
-        let _ = writer.await;
-    }
-    let server = Server::start(dir.path());
-    let (_, list) = server.admin().await.get(MAPS).await;
-    let there: std::collections::HashSet<&str> =
-        list["items"].as_array().unwrap().iter().filter_map(|i| i["metadata"]["name"].as_str()).collect();
-    let acknowledged = acknowledged.lock().unwrap();
-    assert!(acknowledged.len() >= 500);
-    let lost: Vec<_> = acknowledged.iter().filter(|n| !there.contains(n.as_str())).collect();
-    assert!(lost.is_empty(), "{lost:?}");
 }
 
 #[tokio::test]
@@ -246,6 +202,52 @@ async fn deployments_make_pods_and_pods_carry_their_account() {
     let none = |_: u16, v: &Value| v["items"].as_array().is_some_and(Vec::is_empty);
     admin.until("/api/v1/namespaces/default/pods?labelSelector=app%3Dweb", none).await;
     admin.until("/apis/apps/v1/namespaces/default/replicasets", none).await;
+}
+
+#[tokio::test]
+async fn a_create_that_is_refused_is_told_to_its_owner_and_made_good_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let set = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": { "name": "web" },
+        "spec": { "replicas": 2, "selector": { "matchLabels": { "app": "web" } },
+            "template": { "metadata": { "labels": { "app": "web" } },
+                "spec": { "serviceAccountName": "robot", "containers": [{ "name": "c", "image": "web:1" }] } } } });
+    let (code, made) = admin.post("/apis/apps/v1/namespaces/default/replicasets", set).await;
+    assert_eq!(code, 201, "{made}");
+    let told = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dweb";
+    let events = admin.until(told, |_, v| v["items"].as_array().is_some_and(|items| !items.is_empty())).await;
+    let event = &events["items"][0];
+    assert_eq!((event["type"].as_str(), event["reason"].as_str()), (Some("Warning"), Some("FailedCreate")));
+    assert_eq!(event["involvedObject"]["uid"], made["metadata"]["uid"]);
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("serviceaccount \"robot\" not found"), "{message}");
+    let robot = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "robot" } });
+    admin.post("/api/v1/namespaces/default/serviceaccounts", robot).await;
+    let two = |_: u16, v: &Value| v["items"].as_array().is_some_and(|items| items.len() == 2);
+    admin.until("/api/v1/namespaces/default/pods?labelSelector=app%3Dweb", two).await;
+}
+
+#[tokio::test]
+async fn a_foreground_delete_waits_for_everything_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "web" } },
+            "template": { "metadata": { "labels": { "app": "web" }, "finalizers": ["example.com/hold"] },
+                "spec": { "containers": [{ "name": "c", "image": "web:1" }] } } } });
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    admin.post(path, deployment).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = admin.until(pods, |_, v| v["items"].as_array().is_some_and(|items| items.len() == 1)).await;
+    let pod = format!("{pods}/{}", pod["items"][0]["metadata"]["name"].as_str().unwrap());
+    let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground" });
+    assert_eq!(admin.call(Method::DELETE, &format!("{path}/web"), Some(options)).await.0, 200);
+    admin.until(&pod, |_, v| v["metadata"]["deletionTimestamp"].is_string()).await;
+    assert_eq!(admin.get(&format!("{path}/web")).await.0, 200, "its Pod is still there");
+    admin.call(Method::PATCH, &pod, Some(json!({ "metadata": { "finalizers": null } }))).await;
+    admin.until(&format!("{path}/web"), |code, _| code == 404).await;
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ fn handed_down(rollout: &Rollout) -> Map<String, Value> {
     annotations.map(|(key, value)| (key.clone(), json!(value))).collect()
 }
 
-/// Keeps the revision annotations: the new set has the highest, and the Deployment the new set's.
+/// Keeps the revision annotations: the new set has the highest, and the Deployment the new set's. The set follows its
+/// Deployment in what is no part of the template, too.
 pub(super) fn annotate(rollout: &Rollout, actions: &mut Vec<Action>) {
     let Some(new) = rollout.new else { return };
     let mut annotations = Map::new();
@@ -74,12 +75,16 @@ pub(super) fn annotate(rollout: &Rollout, actions: &mut Vec<Action>) {
             annotations.insert(key, value);
         }
     }
+    let mut patch = json!({});
     if !annotations.is_empty() {
-        actions.push(unversioned(
-            &kind::REPLICA_SET,
-            &new.metadata,
-            json!({ "metadata": { "annotations": annotations } }),
-        ));
+        patch["metadata"] = json!({ "annotations": annotations });
+    }
+    let min_ready_seconds = rollout.deployment.spec.min_ready_seconds;
+    if new.spec.min_ready_seconds != min_ready_seconds {
+        patch["spec"] = json!({ "minReadySeconds": min_ready_seconds });
+    }
+    if patch != json!({}) {
+        actions.push(unversioned(&kind::REPLICA_SET, &new.metadata, patch));
     }
     let own = &rollout.deployment.metadata;
     if revision(own) != current {
@@ -88,7 +93,7 @@ pub(super) fn annotate(rollout: &Rollout, actions: &mut Vec<Action>) {
     }
 }
 
-/// A patch of whatever version there is: these annotations are written by this loop alone.
+/// A patch of whatever version there is: these fields are written by this loop alone.
 fn unversioned(kind: &'static kind::Kind, meta: &ObjectMeta, patch: Value) -> Action {
     Action::Patch {
         kind,

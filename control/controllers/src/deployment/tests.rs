@@ -294,6 +294,16 @@ fn scaling_to_nothing_and_back() {
 }
 
 #[test]
+fn the_set_follows_what_is_no_part_of_the_template() {
+    let mut cluster = Cluster::new(json!({}));
+    cluster.settle();
+    cluster.edit(&json!({ "spec": { "minReadySeconds": 7 } }));
+    cluster.settle();
+    let sets: Vec<u32> = cluster.world.all::<ReplicaSet>().map(|set| set.spec.min_ready_seconds).collect();
+    assert_eq!(sets, [7]);
+}
+
+#[test]
 fn the_hash_does_not_depend_on_the_order_of_fields_and_salt_changes_it() {
     let a: Value = serde_json::from_str(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#).unwrap();
     let b: Value = serde_json::from_str(r#"{"b":{"d":null,"c":[1,2]},"a":1}"#).unwrap();

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::RootCertStore;
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -17,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Api;
 use super::watch::stopped;
 use crate::authn;
-use crate::pki::{Pki, PkiError};
+use crate::pki::{Leaf, Pki, PkiError};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -43,24 +46,52 @@ pub(crate) enum TlsError {
     Certificate(#[source] rustls::Error),
 }
 
+/// The certificate that every new handshake is shown.
+#[derive(Debug)]
+pub(crate) struct Shown(ArcSwap<CertifiedKey>);
+
+impl Shown {
+    /// Shows a certificate from now on.
+    ///
+    /// # Errors
+    /// It is not usable.
+    pub(crate) fn set(&self, leaf: &Leaf) -> Result<(), TlsError> {
+        self.0.store(Arc::new(certified(leaf)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certified(leaf: &Leaf) -> Result<CertifiedKey, TlsError> {
+    let (certificate, key) = leaf.der()?;
+    CertifiedKey::from_der(vec![certificate], key, &provider()).map_err(TlsError::Certificate)
+}
+
 /// TLS with the server's certificate; a client certificate is not asked of anybody, but if there is one it must be ours.
-pub(crate) fn acceptor(pki: &Pki) -> Result<TlsAcceptor, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+pub(crate) fn acceptor(pki: &Pki) -> Result<(TlsAcceptor, Arc<Shown>), TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(pki.ca_der()?).map_err(TlsError::Certificate)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .allow_unauthenticated()
         .build()
         .map_err(TlsError::Verifier)?;
-    let (certificate, key) = pki.server.der()?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let shown = Arc::new(Shown(ArcSwap::from_pointee(certified(&pki.server())?)));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Certificate)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![certificate], key)
-        .map_err(TlsError::Certificate)?;
+        .with_cert_resolver(shown.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), shown))
 }
 
 /// Listening sockets handed over by whoever started us (systemd's `LISTEN_FDS`), as additional API listeners.

@@ -10,7 +10,6 @@ use weft_api::kind::{self, KINDS};
 use weft_api::status::Status;
 use weft_api::view::Pod;
 use weft_controllers::action::Event;
-use weft_controllers::record;
 use weft_link::message::{NodeEvent, PodStatus, StatusFrame, status_frame::Frame};
 
 use crate::clock;
@@ -177,10 +176,7 @@ impl Reports {
             message: shortened(event.message),
             component: "weft-agent".to_owned(),
         };
-        let action = record::resolve(&event, &self.snapshot.read(), clock::now());
-        if let Some(action) = action {
-            perform::all(&self.objects, "node", vec![(action, true)]).await;
-        }
+        perform::record(&self.objects, &self.snapshot, &event).await;
         Ok(())
     }
 }

@@ -29,8 +29,14 @@ pub struct Server {
 impl Server {
     /// Starts a server on ports of its own and waits until it is ready.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// As [`Server::start`], with more settings.
+    pub fn start_with(dir: &Path, settings: &[&str]) -> Self {
         let mut child = Command::new(BINARY)
             .args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--advertise", "127.0.0.1"])
+            .args(settings)
             .arg("--data-dir")
             .arg(dir)
             .env("NO_COLOR", "1")
@@ -60,7 +66,7 @@ impl Server {
         Self { child, dir: dir.to_owned(), api, link }
     }
 
-    /// Kills the server as a power cut would.
+    /// Kills the server (SIGKILL): it has no chance to write anything more.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -71,6 +77,15 @@ impl Server {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
         self.child.wait().expect("an end")
+    }
+
+    /// A join token.
+    pub fn token(&self, ttl: &str) -> String {
+        let mut command = Command::new(BINARY);
+        let output = command.args(["token", "create", "--ttl", ttl, "--data-dir"]).arg(&self.dir).output();
+        let output = output.expect("the binary starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
     /// A client with the admin's certificate.
