@@ -1,7 +1,7 @@
 //! Which cluster addresses and NodePorts a Service gets. Called by the write path before a Service is stored; it must
 //! not know how writes are serialised: the caller keeps two allocations from running at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,39 +10,71 @@ use weft_api::key::ObjectKey;
 use weft_api::status::FieldError;
 use weft_api::view::Service;
 
+use crate::action::key_of;
 use crate::settings::{Settings, nth_address};
-use crate::world::World;
 
 /// Addresses below this one within the range are left to those who ask for one by name, as far as others are free.
 const STATIC_BAND_MAX: u128 = 256;
 
-/// What other Services hold.
+/// A protocol and a port on every node.
+type NodePort = (String, u16);
+
+/// What Services hold, and who holds it. Bounded by the Services there are.
 #[derive(Clone, Debug, Default)]
 pub struct Taken {
-    addresses: HashSet<IpAddr>,
-    node_ports: HashSet<(String, u16)>,
+    addresses: HashMap<IpAddr, ObjectKey>,
+    node_ports: HashMap<NodePort, ObjectKey>,
 }
 
 impl Taken {
-    /// What every Service of the snapshot but `except` holds.
-    pub fn of(world: &World, except: &ObjectKey) -> Self {
-        let mut taken = Self::default();
-        for service in world.all::<Service>() {
-            if service.metadata.namespace != except.namespace || service.metadata.name != except.name {
-                taken.add(service);
-            }
-        }
-        taken
+    /// Takes in what a Service holds.
+    pub fn add(&mut self, service: &Service) {
+        let key = key_of(&service.metadata);
+        self.addresses.extend(addresses_of(service).map(|address| (address, key.clone())));
+        self.node_ports.extend(node_ports_of(service).map(|port| (port, key.clone())));
     }
 
-    /// Takes in a Service that the snapshot does not have yet.
-    pub fn add(&mut self, service: &Service) {
-        let spec = &service.spec;
-        let addresses = spec.cluster_ips.iter().chain([&spec.cluster_ip]);
-        self.addresses.extend(addresses.filter_map(|text| text.parse::<IpAddr>().ok()));
-        let ports = spec.ports.iter().filter(|port| port.node_port != 0);
-        self.node_ports.extend(ports.map(|port| (protocol(&port.protocol).to_owned(), port.node_port)));
+    /// Gives back what a Service held; what is another's by now stays.
+    pub fn remove(&mut self, service: &Service) {
+        let key = key_of(&service.metadata);
+        for address in addresses_of(service) {
+            if self.addresses.get(&address) == Some(&key) {
+                self.addresses.remove(&address);
+            }
+        }
+        for port in node_ports_of(service) {
+            if self.node_ports.get(&port) == Some(&key) {
+                self.node_ports.remove(&port);
+            }
+        }
     }
+
+    fn has_address(&self, address: &IpAddr, but: &ObjectKey) -> bool {
+        self.addresses.get(address).is_some_and(|holder| holder != but)
+    }
+
+    fn has_port(&self, port: &NodePort, but: &ObjectKey) -> bool {
+        self.node_ports.get(port).is_some_and(|holder| holder != but)
+    }
+}
+
+fn addresses_of(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let spec = &service.spec;
+    spec.cluster_ips.iter().chain([&spec.cluster_ip]).filter_map(|text| text.parse().ok())
+}
+
+fn node_ports_of(service: &Service) -> impl Iterator<Item = NodePort> {
+    let ports = service.spec.ports.iter().filter(|port| port.node_port != 0);
+    ports.map(|port| (protocol(&port.protocol).to_owned(), port.node_port))
+}
+
+/// What one Service is completed from: what the others hold, the settings, a random number.
+struct Source<'a> {
+    taken: &'a Taken,
+    /// The Service itself, whose own holdings are free to it.
+    own: ObjectKey,
+    settings: &'a Settings,
+    random: u64,
 }
 
 /// Completes a Service that is about to be stored: `clusterIP`, `clusterIPs`, `ipFamilies`, `ipFamilyPolicy` and
@@ -63,8 +95,11 @@ pub fn complete(
     if let Some(old) = old {
         carry_over(service, old);
     }
-    complete_addresses(service, taken, settings, random, &mut errors);
-    complete_node_ports(service, taken, settings, random, &mut errors);
+    let meta = |field: &str| text(&service["metadata"][field]).to_owned();
+    let own = ObjectKey::namespaced(meta("namespace"), meta("name"));
+    let source = Source { taken, own, settings, random };
+    source.complete_addresses(service, &mut errors);
+    source.complete_node_ports(service, &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
@@ -96,47 +131,154 @@ fn carry_over(service: &mut Value, old: &Service) {
     }
 }
 
-fn complete_addresses(
-    service: &mut Value,
-    taken: &Taken,
-    settings: &Settings,
-    random: u64,
-    errors: &mut Vec<FieldError>,
-) {
-    if type_of(service) == "ExternalName" {
-        return;
-    }
-    let spec = &mut service["spec"];
-    let headless = text(&spec["clusterIP"]) == "None" || text(&spec["clusterIPs"][0]) == "None";
-    let families = match families(spec, settings) {
-        Ok(families) => families,
-        Err(error) => return errors.push(error),
-    };
-    let names: Vec<&str> = families.iter().map(|net| family_name(net)).collect();
-    if headless {
-        spec["clusterIP"] = json!("None");
-        spec["clusterIPs"] = json!(["None"]);
-    } else {
-        let mut addresses = Vec::new();
-        for (i, net) in families.iter().enumerate() {
-            let requested = match (text(&spec["clusterIPs"][i]), i) {
-                ("", 0) => text(&spec["clusterIP"]).to_owned(),
-                (asked, _) => asked.to_owned(),
-            };
-            match address(&requested, net, i, taken, random) {
-                Ok(address) => addresses.push(address.to_string()),
-                Err(error) => errors.push(error),
-            }
-        }
-        if !errors.is_empty() {
+impl Source<'_> {
+    fn complete_addresses(&self, service: &mut Value, errors: &mut Vec<FieldError>) {
+        if type_of(service) == "ExternalName" {
             return;
         }
-        spec["clusterIP"] = json!(addresses.first());
-        spec["clusterIPs"] = json!(addresses);
+        let spec = &mut service["spec"];
+        let headless = text(&spec["clusterIP"]) == "None" || text(&spec["clusterIPs"][0]) == "None";
+        let families = match families(spec, self.settings) {
+            Ok(families) => families,
+            Err(error) => return errors.push(error),
+        };
+        let names: Vec<&str> = families.iter().map(|net| family_name(net)).collect();
+        if headless {
+            spec["clusterIP"] = json!("None");
+            spec["clusterIPs"] = json!(["None"]);
+        } else {
+            let mut addresses = Vec::new();
+            for (i, net) in families.iter().enumerate() {
+                let requested = match (text(&spec["clusterIPs"][i]), i) {
+                    ("", 0) => text(&spec["clusterIP"]).to_owned(),
+                    (asked, _) => asked.to_owned(),
+                };
+                match self.address(&requested, net, i) {
+                    Ok(address) => addresses.push(address.to_string()),
+                    Err(error) => errors.push(error),
+                }
+            }
+            if !errors.is_empty() {
+                return;
+            }
+            spec["clusterIP"] = json!(addresses.first());
+            spec["clusterIPs"] = json!(addresses);
+        }
+        spec["ipFamilies"] = json!(names);
+        if text(&spec["ipFamilyPolicy"]).is_empty() {
+            spec["ipFamilyPolicy"] = json!(if names.len() > 1 { "RequireDualStack" } else { "SingleStack" });
+        }
     }
-    spec["ipFamilies"] = json!(names);
-    if text(&spec["ipFamilyPolicy"]).is_empty() {
-        spec["ipFamilyPolicy"] = json!(if names.len() > 1 { "RequireDualStack" } else { "SingleStack" });
+
+    /// The requested address if it is free, or a free one.
+    fn address(&self, requested: &str, net: &IpNet, i: usize) -> Result<IpAddr, FieldError> {
+        let path = format!("spec.clusterIPs[{i}]");
+        if requested.is_empty() {
+            return self.free_address(net).ok_or_else(|| {
+                FieldError::invalid(path, "", format!("failed to allocate a serviceIP: range {net} is full"))
+            });
+        }
+        let invalid = |detail: String| FieldError::invalid(path.clone(), requested, detail);
+        let Ok(address) = requested.parse::<IpAddr>() else {
+            return Err(invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()));
+        };
+        if !net.contains(&address) || address == net.network() || (is_v4(net) && address == net.broadcast()) {
+            return Err(invalid(format!(
+                "failed to allocate IP {requested}: the provided IP ({requested}) is not in the valid range. \
+                 The range of valid IPs is {net}"
+            )));
+        }
+        if self.taken.has_address(&address, &self.own) {
+            return Err(invalid(format!(
+                "failed to allocate IP {requested}: provided IP is already allocated"
+            )));
+        }
+        Ok(address)
+    }
+
+    fn free_address(&self, net: &IpNet) -> Option<IpAddr> {
+        let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+        // Both ends are left out: the network's own address, and the broadcast address. An IPv6 range is searched over its
+        // first 2^64 addresses.
+        let last = if bits >= 64 { u128::from(u64::MAX) } else { (1u128 << bits).saturating_sub(2) };
+        let band = (last / 16).clamp(1.min(last), STATIC_BAND_MAX).max(16.min(last));
+        self.free_between(net, band + 1, last).or_else(|| self.free_between(net, 1, band))
+    }
+
+    fn free_between(&self, net: &IpNet, first: u128, last: u128) -> Option<IpAddr> {
+        let count = last.checked_sub(first)?.checked_add(1)?;
+        let start = u128::from(self.random) % count;
+        // More tries than there are addresses that cannot be given find one that can, if there is one; two are reserved.
+        let tries = count.min(self.taken.addresses.len() as u128 + 3);
+        (0..tries)
+            .filter_map(|step| nth_address(net, first + (start + step) % count))
+            .find(|address| !self.taken.has_address(address, &self.own) && !is_reserved(net, *address))
+    }
+
+    fn complete_node_ports(&self, service: &mut Value, errors: &mut Vec<FieldError>) {
+        let type_ = type_of(service);
+        let wanted = type_ == "NodePort"
+            || (type_ == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false));
+        if !has_node_ports(&type_) {
+            return;
+        }
+        let range = &self.settings.node_ports;
+        let mut given: HashSet<NodePort> = HashSet::new();
+        let ports = service["spec"]["ports"].as_array_mut();
+        let mut ports: Vec<&mut Value> = ports.into_iter().flatten().collect();
+        // Those who ask by number come first, so that no other port of the same Service is given theirs.
+        for (i, port) in ports.iter().enumerate() {
+            let asked = number(&port["nodePort"]);
+            if asked == 0 {
+                continue;
+            }
+            let path = format!("spec.ports[{i}].nodePort");
+            let number = u16::try_from(asked).ok().filter(|n| range.contains(n));
+            let Some(number) = number else {
+                let (first, last) = (range.start(), range.end());
+                let detail = format!(
+                    "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+                );
+                errors.push(FieldError::invalid(path, asked, detail));
+                continue;
+            };
+            let asked_for = (protocol(text(&port["protocol"])).to_owned(), number);
+            if self.taken.has_port(&asked_for, &self.own) || !given.insert(asked_for) {
+                errors.push(FieldError::invalid(path, asked, "provided port is already allocated"));
+            }
+        }
+        if !wanted || !errors.is_empty() {
+            return;
+        }
+        for (i, port) in ports.iter_mut().enumerate() {
+            if number(&port["nodePort"]) != 0 {
+                continue;
+            }
+            let protocol = protocol(text(&port["protocol"])).to_owned();
+            match self.free_port(&protocol, &given, i as u64) {
+                Some(free) => {
+                    port["nodePort"] = json!(free.1);
+                    given.insert(free);
+                }
+                None => {
+                    let path = format!("spec.ports[{i}].nodePort");
+                    errors.push(FieldError::invalid(path, 0, "failed to allocate a nodePort: range is full"));
+                }
+            }
+        }
+    }
+
+    /// A free port, searched from a place of its own for each port of the Service.
+    fn free_port(&self, protocol: &str, given: &HashSet<NodePort>, i: u64) -> Option<NodePort> {
+        let range = &self.settings.node_ports;
+        let count = u64::from(range.end().checked_sub(*range.start())?) + 1;
+        (0..count)
+            .filter_map(|step| {
+                let place = self.random.wrapping_add(i).wrapping_add(step) % count;
+                u16::try_from(place).ok()?.checked_add(*range.start())
+            })
+            .map(|port| (protocol.to_owned(), port))
+            .find(|port| !given.contains(port) && !self.taken.has_port(port, &self.own))
     }
 }
 
@@ -170,124 +312,9 @@ fn families<'a>(spec: &Value, settings: &'a Settings) -> Result<Vec<&'a IpNet>, 
     Ok(chosen)
 }
 
-/// The requested address if it is free, or a free one.
-fn address(requested: &str, net: &IpNet, i: usize, taken: &Taken, random: u64) -> Result<IpAddr, FieldError> {
-    let path = format!("spec.clusterIPs[{i}]");
-    if requested.is_empty() {
-        return free_address(net, taken, random).ok_or_else(|| {
-            FieldError::invalid(path, "", format!("failed to allocate a serviceIP: range {net} is full"))
-        });
-    }
-    let invalid = |detail: String| FieldError::invalid(path.clone(), requested, detail);
-    let Ok(address) = requested.parse::<IpAddr>() else {
-        return Err(invalid("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()));
-    };
-    if !net.contains(&address) || address == net.network() || (is_v4(net) && address == net.broadcast()) {
-        return Err(invalid(format!(
-            "failed to allocate IP {requested}: the provided IP ({requested}) is not in the valid range. \
-             The range of valid IPs is {net}"
-        )));
-    }
-    if taken.addresses.contains(&address) {
-        return Err(invalid(format!("failed to allocate IP {requested}: provided IP is already allocated")));
-    }
-    Ok(address)
-}
-
-fn free_address(net: &IpNet, taken: &Taken, random: u64) -> Option<IpAddr> {
-    let bits = u32::from(net.max_prefix_len() - net.prefix_len());
-    // Both ends are left out: the network's own address, and the broadcast address. An IPv6 range is searched over its
-    // first 2^64 addresses.
-    let last = if bits >= 64 { u128::from(u64::MAX) } else { (1u128 << bits).saturating_sub(2) };
-    let band = (last / 16).clamp(1.min(last), STATIC_BAND_MAX).max(16.min(last));
-    free_between(net, band + 1, last, taken, random).or_else(|| free_between(net, 1, band, taken, random))
-}
-
-fn free_between(net: &IpNet, first: u128, last: u128, taken: &Taken, random: u64) -> Option<IpAddr> {
-    let count = last.checked_sub(first)?.checked_add(1)?;
-    let start = u128::from(random) % count;
-    // More tries than there are addresses that cannot be given find one that can, if there is one; two are reserved.
-    let tries = count.min(taken.addresses.len() as u128 + 3);
-    (0..tries)
-        .filter_map(|step| nth_address(net, first + (start + step) % count))
-        .find(|address| !taken.addresses.contains(address) && !is_reserved(net, *address))
-}
-
 /// The API's and the DNS Service's addresses are given on request only.
 fn is_reserved(net: &IpNet, address: IpAddr) -> bool {
     nth_address(net, 1) == Some(address) || nth_address(net, 10) == Some(address)
-}
-
-fn complete_node_ports(
-    service: &mut Value,
-    taken: &Taken,
-    settings: &Settings,
-    random: u64,
-    errors: &mut Vec<FieldError>,
-) {
-    let type_ = type_of(service);
-    let wanted = type_ == "NodePort"
-        || (type_ == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false));
-    if !has_node_ports(&type_) {
-        return;
-    }
-    let range = &settings.node_ports;
-    let mut held = taken.node_ports.clone();
-    let ports = service["spec"]["ports"].as_array_mut();
-    let mut ports: Vec<&mut Value> = ports.into_iter().flatten().collect();
-    // Those who ask by number come first, so that no other port of the same Service is given theirs.
-    for (i, port) in ports.iter().enumerate() {
-        let asked = number(&port["nodePort"]);
-        if asked == 0 {
-            continue;
-        }
-        let path = format!("spec.ports[{i}].nodePort");
-        let number = u16::try_from(asked).ok().filter(|n| range.contains(n));
-        let Some(number) = number else {
-            let (first, last) = (range.start(), range.end());
-            let detail = format!(
-                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
-            );
-            errors.push(FieldError::invalid(path, asked, detail));
-            continue;
-        };
-        if !held.insert((protocol(text(&port["protocol"])).to_owned(), number)) {
-            errors.push(FieldError::invalid(path, asked, "provided port is already allocated"));
-        }
-    }
-    if !wanted || !errors.is_empty() {
-        return;
-    }
-    for (i, port) in ports.iter_mut().enumerate() {
-        if number(&port["nodePort"]) != 0 {
-            continue;
-        }
-        let protocol = protocol(text(&port["protocol"])).to_owned();
-        match free_port(range, &protocol, &held, random.wrapping_add(i as u64)) {
-            Some(free) => {
-                held.insert((protocol, free));
-                port["nodePort"] = json!(free);
-            }
-            None => {
-                let path = format!("spec.ports[{i}].nodePort");
-                errors.push(FieldError::invalid(path, 0, "failed to allocate a nodePort: range is full"));
-            }
-        }
-    }
-}
-
-fn free_port(
-    range: &std::ops::RangeInclusive<u16>,
-    protocol: &str,
-    held: &HashSet<(String, u16)>,
-    random: u64,
-) -> Option<u16> {
-    let count = u64::from(range.end().checked_sub(*range.start())?) + 1;
-    (0..count)
-        .filter_map(|step| {
-            u16::try_from((random.wrapping_add(step)) % count).ok()?.checked_add(*range.start())
-        })
-        .find(|port| !held.contains(&(protocol.to_owned(), *port)))
 }
 
 fn clear_addresses(spec: &mut Value) {

@@ -70,7 +70,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
     let bound = listeners[0].local_addr().context("the API's address is not known")?;
     let settings = Arc::new(settings(&config, &pki, bound.port()));
-    let objects = Arc::new(Objects { store: store.clone(), cache, settings: settings.clone() });
+    let objects = Arc::new(Objects::new(store.clone(), cache, settings.clone()));
     first_objects(&objects).await?;
 
     let snapshot = Snapshot::new();
@@ -80,8 +80,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut link = nodes::listen(&nodes, news, &stopping)
         .with_context(|| format!("the link cannot listen on {}", config.link))?;
     let mut loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
-    let api =
-        Arc::new(Api { objects, accounts, nodes, counters: Counters::default(), stopping: stopping.clone() });
+    let api = Arc::new(Api {
+        objects,
+        accounts,
+        nodes,
+        counters: Counters::default(),
+        places: Semaphore::new(config.requests_max),
+        stopping: stopping.clone(),
+    });
     let connections = Arc::new(Semaphore::new(config.connections_max));
     let mut serving = Vec::new();
     for listener in listeners.into_iter().chain(inherited) {

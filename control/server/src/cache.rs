@@ -21,6 +21,8 @@ use crate::objects::layout;
 
 /// Objects read from the store at once when the cache is filled.
 const PAGE_ENTRIES_MAX: usize = 1_000;
+/// About how many bytes of objects one kind's ring holds, the newest change excepted.
+const RING_BYTES_MAX: usize = 32 << 20;
 
 /// One object as of one revision.
 #[derive(Debug)]
@@ -66,6 +68,12 @@ pub(crate) struct Change {
     pub(crate) previous: Option<Arc<Cached>>,
 }
 
+impl Change {
+    fn size_bytes(&self) -> usize {
+        self.object.object.json.len()
+    }
+}
+
 /// The revision asked for is no longer in the ring: list anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: {asked} ({oldest})")]
@@ -94,6 +102,8 @@ struct Shelf {
 struct State {
     objects: BTreeMap<ObjectKey, Arc<Cached>>,
     ring: VecDeque<Arc<Change>>,
+    /// Of the objects in the ring; what they were before stands in it already, or in the list.
+    ring_bytes: usize,
     /// Changes up to this revision may be missing in the ring.
     forgotten: u64,
     /// The revision of the newest change.
@@ -158,7 +168,7 @@ impl Cache {
         }
         for (shelf, objects) in self.shelves.iter().zip(found) {
             let mut state = shelf.write();
-            *state = State { objects, ring: VecDeque::new(), forgotten: at.0, newest: at.0 };
+            *state = State { objects, forgotten: at.0, newest: at.0, ..State::default() };
             drop(state);
             shelf.changed.send_replace(at.0);
         }
@@ -364,11 +374,42 @@ impl Shelf {
 impl State {
     fn push(&mut self, change: Change, events_max: usize) {
         self.newest = change.revision;
+        self.ring_bytes += change.size_bytes();
         self.ring.push_back(Arc::new(change));
-        while self.ring.len() > events_max {
-            if let Some(dropped) = self.ring.pop_front() {
-                self.forgotten = dropped.revision;
-            }
+        while self.ring.len() > events_max || (self.ring_bytes > RING_BYTES_MAX && self.ring.len() > 1) {
+            let Some(dropped) = self.ring.pop_front() else { break };
+            self.ring_bytes -= dropped.size_bytes();
+            self.forgotten = dropped.revision;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use weft_api::kind;
+
+    fn object(revision: u64, bytes: usize) -> Arc<Cached> {
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "k": "x".repeat(bytes) },
+            "metadata": { "name": revision.to_string(), "namespace": "default" } });
+        let stored = encoding::stored(object.as_object().unwrap()).unwrap();
+        Arc::new(encoding::read(&kind::CONFIG_MAP, &stored, revision).unwrap())
+    }
+
+    #[test]
+    fn a_ring_is_bounded_in_changes_and_in_bytes() {
+        let shelf = Shelf { kind: &kind::CONFIG_MAP, state: RwLock::default(), changed: watch::channel(0).0 };
+        for revision in 1..=10 {
+            shelf.put(object(revision, 10), 4);
+        }
+        assert_eq!((shelf.read().ring.len(), shelf.read().forgotten), (4, 6));
+        for revision in 11..=60 {
+            shelf.put(object(revision, 1 << 20), 4_096);
+        }
+        let state = shelf.read();
+        assert!(state.ring.len() < 32 && state.ring_bytes <= RING_BYTES_MAX, "{}", state.ring.len());
+        assert_eq!(state.forgotten, 60 - state.ring.len() as u64);
+        assert_eq!(state.objects.len(), 60, "what is there stays");
     }
 }

@@ -104,6 +104,9 @@ pub(crate) struct RawConfig {
     /// Most connections to the API at once [default: 4096]
     #[arg(long, env = "WEFT_CONNECTIONS_MAX")]
     pub(crate) connections_max: Option<usize>,
+    /// Most requests to the API that are worked on at once, watches and streams aside [default: 512]
+    #[arg(long, env = "WEFT_REQUESTS_MAX")]
+    pub(crate) requests_max: Option<usize>,
     /// Events kept per kind for watches that begin in the past [default: 4096]
     #[arg(long, env = "WEFT_WATCH_EVENTS_MAX")]
     pub(crate) watch_events_max: Option<usize>,
@@ -130,6 +133,7 @@ pub(crate) struct Config {
     pub(crate) heartbeat_ms: u32,
     pub(crate) certificate_life: Duration,
     pub(crate) connections_max: usize,
+    pub(crate) requests_max: usize,
     pub(crate) watch_events_max: usize,
     pub(crate) log_json: bool,
 }
@@ -180,6 +184,7 @@ impl RawConfig {
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
             certificate_life: self.certificate_life.or(file.certificate_life),
             connections_max: self.connections_max.or(file.connections_max),
+            requests_max: self.requests_max.or(file.requests_max),
             watch_events_max: self.watch_events_max.or(file.watch_events_max),
             log_format: self.log_format.or(file.log_format),
         })
@@ -245,6 +250,7 @@ impl RawConfig {
             heartbeat_ms,
             certificate_life: certificate_life(raw.certificate_life.as_deref().unwrap_or("365d"))?,
             connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
+            requests_max: at_least_one("requests-max", raw.requests_max.unwrap_or(512))?,
             watch_events_max: at_least_one("watch-events-max", raw.watch_events_max.unwrap_or(4096))?,
             log_json,
         })

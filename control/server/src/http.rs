@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod connect;
 pub(crate) mod discovery;
 pub(crate) mod listen;
+mod patience;
 pub(crate) mod query;
 pub(crate) mod read;
 pub(crate) mod review;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use weft_api::kind::Subresource;
 use weft_api::status::Status;
 
@@ -37,6 +39,8 @@ pub(crate) struct Api {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) counters: Counters,
+    /// Places for requests that are not watches or streams.
+    pub(crate) places: Semaphore,
     /// Turns to `true` when the server is to stop.
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
@@ -49,6 +53,7 @@ pub(crate) struct Counters {
     pub(crate) watches: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
+    pub(crate) requests_refused: AtomicU64,
 }
 
 /// One request on its way through.
@@ -141,6 +146,10 @@ impl Api {
                 name: &route.key.name,
             },
         )?;
+        // Watches and streams last, and hold next to nothing; everything else holds a body or a list.
+        let lasts = verb == "watch" || route.subresource.is_some_and(subresource::is_stream);
+        let api = self.clone();
+        let _place = if lasts { None } else { Some(api.place()?) };
         if route.subresource.is_some() {
             return subresource::serve(self, call, route).await;
         }
@@ -155,6 +164,17 @@ impl Api {
             "deletecollection" => write::delete_collection(&self, call, &route).await,
             _ => Err(Status::method_not_allowed()),
         }
+    }
+
+    /// A place among the requests that are worked on.
+    ///
+    /// # Errors
+    /// 429: there are too many.
+    fn place(&self) -> Result<SemaphorePermit<'_>, Status> {
+        self.places.try_acquire().map_err(|_| {
+            self.counters.requests_refused.fetch_add(1, Ordering::Relaxed);
+            Status::too_many_requests("too many requests at once (--requests-max), please try again later", 1)
+        })
     }
 
     fn serve_other(&self, call: &Call) -> Result<Response<Body>, Status> {
@@ -208,6 +228,12 @@ impl Api {
             "counter",
             "Connections closed because there were too many.",
             read(&self.counters.connections_refused),
+        );
+        counter(
+            "weft_api_requests_refused_total",
+            "counter",
+            "Requests refused because there were too many at once.",
+            read(&self.counters.requests_refused),
         );
         counter(
             "weft_store_revision",

@@ -12,7 +12,7 @@ pub(crate) mod layout;
 pub(crate) mod metadata;
 pub(crate) mod update;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,7 @@ pub(crate) struct Objects {
     pub(crate) cache: Arc<Cache>,
     /// Ranges that addresses and ports are given from.
     pub(crate) settings: Arc<Settings>,
+    services: Mutex<allocate::Held>,
 }
 
 /// How a write is to be done.
@@ -87,6 +88,10 @@ enum Refused {
 }
 
 impl Objects {
+    pub(crate) fn new(store: Arc<dyn Store>, cache: Arc<Cache>, settings: Arc<Settings>) -> Self {
+        Self { store, cache, settings, services: Mutex::default() }
+    }
+
     /// The settings that validation asks for.
     fn limits(&self) -> Limits {
         Limits { node_ports: self.settings.node_ports.clone() }

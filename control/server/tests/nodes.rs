@@ -188,6 +188,40 @@ async fn a_broken_link_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn what_a_node_says_beyond_its_own_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let identity = join(&server, "node-1").await;
+    let hello = Hello { node: "node-1".into(), node_json: "[1]".into(), ..Hello::default() };
+    let refused = session::connect(server.link, &identity, hello).await.unwrap_err();
+    assert!(refused.to_string().contains("cannot be registered"), "{refused}");
+    let mut session = connect(&server, &identity, "node-1").await;
+    let pod = running_pod(&server, &mut session).await;
+    assert_eq!(pod["status"]["podIP"], "10.244.0.5");
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let told = |json: Value| {
+        status_frame::Frame::Pod(PodStatus {
+            namespace: "default".into(),
+            name: "web".into(),
+            uid: uid.to_owned(),
+            json: json.to_string().into(),
+            gone: false,
+        })
+    };
+    report(&mut session, status_frame::Frame::Node("{\"conditions\":[1]}".into())).await;
+    report(&mut session, told(json!({ "conditions": [true] }))).await;
+    let foreign = json!({ "phase": "Running", "reason": "Told", "podIP": "10.244.7.5",
+        "podIPs": [{ "ip": "10.244.7.5" }, { "ip": "10.244.0.6" }] });
+    report(&mut session, told(foreign)).await;
+    let mut admin = server.admin().await;
+    let now = admin.until(POD, |_, v| v["status"]["reason"] == "Told").await;
+    assert_eq!(
+        (&now["status"]["podIP"], &now["status"]["podIPs"]),
+        (&Value::Null, &json!([{ "ip": "10.244.0.6" }]))
+    );
+}
+
+#[tokio::test]
 async fn who_has_no_good_token_stays_outside() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

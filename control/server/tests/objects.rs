@@ -299,6 +299,30 @@ async fn bad_bodies_are_refused_in_words() {
     assert!(stopped.stop().success(), "a stop is no failure");
 }
 
+#[tokio::test]
+async fn too_many_requests_at_once_are_told_to_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &["--requests-max", "1"]);
+    let mut admin = server.admin().await;
+    let mut slow = server.admin().await;
+    let body = map("slow", "1").to_string();
+    let (first, rest) = body.split_at(20);
+    let sent = slow.post_in_two(MAPS, first.to_owned(), rest.to_owned());
+    let (finish, answer) = sent.await;
+    let response = loop {
+        let response = admin.open(Method::GET, MAPS, &[], Vec::new()).await;
+        if response.status() == 429 {
+            break response;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(server.admin().await.get("/livez").await.0, 200, "life is told all the same");
+    finish.send(()).unwrap();
+    assert_eq!(answer.await.unwrap(), 201);
+    assert_eq!(server.admin().await.get(MAPS).await.0, 200);
+}
+
 #[test]
 fn bad_settings_end_with_64_before_anything_is_made() {
     let dir = tempfile::tempdir().unwrap();

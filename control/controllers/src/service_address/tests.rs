@@ -10,6 +10,13 @@ fn view(value: &Value) -> Service {
     serde_json::from_value(value.clone()).unwrap()
 }
 
+/// The same Service by another name.
+fn other(value: &Value) -> Service {
+    let mut value = value.clone();
+    value["metadata"]["name"] = json!("other");
+    view(&value)
+}
+
 fn run(spec: Value, taken: &Taken, random: u64) -> Result<Value, String> {
     let mut value = service(spec);
     complete(&mut value, None, taken, &Settings::default(), random)
@@ -36,7 +43,7 @@ fn a_full_range_is_used_to_its_last_address_and_then_said() {
         let mut value = service(json!({ "ports": [] }));
         complete(&mut value, None, &taken, &settings, random * 7919).unwrap();
         assert!(given.insert(value["spec"]["clusterIP"].to_string()));
-        taken.add(&view(&value));
+        taken.add(&other(&value));
     }
     // 16 addresses less network, broadcast, the API's and the DNS Service's.
     let mut value = service(json!({ "ports": [] }));
@@ -49,7 +56,7 @@ fn requests_are_granted_or_refused_by_field() {
     let spec = run(json!({ "clusterIP": "10.96.0.10" }), &Taken::default(), 1).unwrap();
     assert_eq!(spec["clusterIP"], "10.96.0.10");
     let mut taken = Taken::default();
-    taken.add(&view(&service(spec)));
+    taken.add(&other(&service(spec)));
     let error = run(json!({ "clusterIP": "10.96.0.10" }), &taken, 1).unwrap_err();
     assert!(error.contains("spec.clusterIPs[0]") && error.contains("already allocated"), "{error}");
     let error = run(json!({ "clusterIP": "192.168.0.1" }), &taken, 1).unwrap_err();
@@ -79,7 +86,7 @@ fn node_ports_are_given_requested_and_refused() {
     let given = spec["ports"][0]["nodePort"].as_u64().unwrap();
     assert!((30000..=32767).contains(&given) && given != 30001);
     let mut taken = Taken::default();
-    taken.add(&view(&service(spec)));
+    taken.add(&other(&service(spec)));
     let asked = |port: i64| json!({ "type": "NodePort", "ports": [{ "port": 80, "nodePort": port }] });
     assert!(run(asked(30001), &taken, 1).unwrap_err().contains("provided port is already allocated"));
     assert!(run(asked(80), &taken, 1).unwrap_err().contains("The range of valid ports is 30000-32767"));
@@ -107,4 +114,18 @@ fn an_update_keeps_what_it_does_not_name_and_drops_what_its_type_lost() {
     external["spec"]["type"] = json!("ExternalName");
     complete(&mut external, Some(&old), &Taken::default(), &settings, 5).unwrap();
     assert_eq!(external["spec"].get("clusterIP"), None);
+}
+
+#[test]
+fn what_a_service_holds_is_free_to_itself_and_given_back_once() {
+    let spec =
+        json!({ "type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{ "port": 80, "nodePort": 30080 }] });
+    let mut taken = Taken::default();
+    taken.add(&view(&service(spec.clone())));
+    assert_eq!(run(spec.clone(), &taken, 1).unwrap()["clusterIP"], "10.96.0.7");
+    taken.add(&other(&service(spec.clone())));
+    taken.remove(&view(&service(spec.clone())));
+    assert!(run(spec.clone(), &taken, 1).unwrap_err().contains("already allocated"), "it is another's now");
+    taken.remove(&other(&service(spec.clone())));
+    run(spec, &taken, 1).unwrap();
 }

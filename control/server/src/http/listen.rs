@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::Api;
+use super::patience::Patience;
 use super::watch::stopped;
 use crate::authn;
 use crate::pki::{Leaf, Pki, PkiError};
@@ -193,7 +194,8 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(PING_EVERY);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Patience::new(stream, HEADER_TIME_MAX));
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -23,6 +23,18 @@ use crate::objects::{Objects, Preconditions, WriteOptions};
 /// Seconds a token lasts when nobody says.
 const TOKEN_LIFE_SECONDS: u64 = 3_600;
 
+/// Whether a subresource is a stream, carried on to a node for as long as both sides want it.
+pub(crate) fn is_stream(subresource: Subresource) -> bool {
+    matches!(
+        subresource,
+        Subresource::Log
+            | Subresource::Exec
+            | Subresource::Attach
+            | Subresource::PortForward
+            | Subresource::Proxy
+    )
+}
+
 /// Serves a path with a subresource.
 ///
 /// # Errors
@@ -38,16 +50,7 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
         (Some(Subresource::Scale), _) => scale(&api, call, &route).await,
         (Some(Subresource::Binding), Method::POST) => binding(&api, call, &route).await,
         (Some(Subresource::Token), Method::POST) => token(&api, call, &route).await,
-        (
-            Some(
-                Subresource::Log
-                | Subresource::Exec
-                | Subresource::Attach
-                | Subresource::PortForward
-                | Subresource::Proxy,
-            ),
-            _,
-        ) => connect::serve(api, call, route).await,
+        (Some(subresource), _) if is_stream(subresource) => connect::serve(api, call, route).await,
         _ => Err(Status::method_not_allowed()),
     }
 }

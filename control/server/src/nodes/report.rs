@@ -2,13 +2,16 @@
 //!
 //! A node writes what concerns itself only; what it says of another node's Pod is passed over.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
+use weft_api::decode::FieldValidation;
 use weft_api::key::ObjectKey;
-use weft_api::kind::{self, KINDS};
+use weft_api::kind::{self, KINDS, Kind};
 use weft_api::status::Status;
-use weft_api::view::Pod;
+use weft_api::view::{Node, Pod};
 use weft_controllers::action::Event;
 use weft_link::message::{NodeEvent, PodStatus, StatusFrame, status_frame::Frame};
 
@@ -22,6 +25,8 @@ use crate::perform;
 const LEASES: &str = "kube-node-lease";
 /// Seconds a Lease holds without renewal.
 const LEASE_SECONDS: u32 = 40;
+/// What the names of labels contain that no node may give itself (Kubernetes: `NodeRestriction`).
+const RESTRICTED: &str = "node-restriction.kubernetes.io/";
 /// Longest text of an event, bytes.
 const EVENT_BYTES_MAX: usize = 1_024;
 
@@ -57,23 +62,8 @@ impl Reports {
         if self.objects.cache.get(&kind::NODE, &key).is_some() {
             return Ok(());
         }
-        let mut node: Value = if node_json.is_empty() {
-            json!({})
-        } else {
-            serde_json::from_slice(node_json).map_err(|e| {
-                Status::bad_request(format!("the Node object of the agent is not readable: {e}"))
-            })?
-        };
-        node["apiVersion"] = "v1".into();
-        node["kind"] = "Node".into();
-        node["metadata"]["name"] = self.node.clone().into();
-        node["metadata"]["labels"]["kubernetes.io/hostname"] = self.node.clone().into();
-        // Which Pods' addresses it has is the cluster's to say.
-        if let Some(spec) = node.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.remove("podCIDR");
-            spec.remove("podCIDRs");
-        }
-        weft_api::decode::check(kind::NODE.schema, &mut node, weft_api::decode::FieldValidation::Ignore)?;
+        let told = typed(&kind::NODE, if node_json.is_empty() { json!({}) } else { read(node_json)? })?;
+        let node = registered(&self.node, &told);
         self.objects.ensure(&kind::NODE, &key, node).await?;
         tracing::info!(node = self.node, "a node is registered");
         Ok(())
@@ -113,7 +103,7 @@ impl Reports {
     }
 
     async fn node_status(&self, bytes: &[u8]) -> Result<(), Status> {
-        let status = read(bytes)?;
+        let status = typed_status(&kind::NODE, bytes)?;
         let key = ObjectKey::cluster(&self.node);
         let now = clock::seconds(clock::now());
         perform::replace_status(&self.objects, &kind::NODE, &key, None, |old| merged(old, &status, &now))
@@ -129,7 +119,10 @@ impl Reports {
             return Ok(());
         }
         if !report.json.is_empty() {
-            let status = read(&report.json)?;
+            let mut status = typed_status(&kind::POD, &report.json)?;
+            if !pod.spec.host_network {
+                self.keep_own_addresses(&key, &mut status);
+            }
             let now = clock::seconds(clock::now());
             let uid = Some(report.uid.clone());
             let merge = |old: &Value| merged(old, &status, &now);
@@ -141,6 +134,32 @@ impl Reports {
             perform::pod_is_gone(&self.objects, &key, &report.uid).await.or_else(already_gone)?;
         }
         Ok(())
+    }
+
+    /// Takes out addresses that are not of the node's own Pod ranges: by them it would get what is sent to other Pods.
+    fn keep_own_addresses(&self, pod: &ObjectKey, status: &mut Value) {
+        let node = self.objects.cache.get(&kind::NODE, &ObjectKey::cluster(&self.node));
+        let ranges: Vec<IpNet> = node
+            .and_then(|node| node.object.view::<Node>().ok())
+            .map(|node| node.spec.pod_cidrs.iter().filter_map(|range| range.parse().ok()).collect())
+            .unwrap_or_default();
+        let is_own = |address: &Value| {
+            let address = address.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+            address.is_some_and(|address| ranges.iter().any(|range| range.contains(&address)))
+        };
+        let Some(fields) = status.as_object_mut() else { return };
+        let mut foreign = fields.get("podIP").is_some_and(|address| !is_own(address));
+        if foreign {
+            fields.remove("podIP");
+        }
+        if let Some(addresses) = fields.get_mut("podIPs").and_then(Value::as_array_mut) {
+            let before = addresses.len();
+            addresses.retain(|address| is_own(&address["ip"]));
+            foreign |= addresses.len() < before;
+        }
+        if foreign {
+            tracing::warn!(node = self.node, %pod, "a node reports an address that is not of its Pod ranges");
+        }
     }
 
     async fn event(&self, event: NodeEvent) -> Result<(), Status> {
@@ -187,9 +206,40 @@ fn already_gone(status: Status) -> Result<(), Status> {
 }
 
 fn read(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice::<Map<String, Value>>(bytes)
-        .map(Value::Object)
-        .map_err(|e| Status::bad_request(format!("a status is not readable: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| Status::bad_request(format!("what the agent sent is not readable: {e}")))
+}
+
+/// An object as an agent sends it, of the kind's own types: what follows may take it apart field by field.
+fn typed(kind: &'static Kind, mut object: Value) -> Result<Value, Status> {
+    weft_api::decode::check(kind.schema, &mut object, FieldValidation::Ignore)?;
+    Ok(object)
+}
+
+fn typed_status(kind: &'static Kind, bytes: &[u8]) -> Result<Value, Status> {
+    Ok(typed(kind, json!({ "status": read(bytes)? }))?["status"].take())
+}
+
+/// A new Node as its agent describes it. Which Pods' addresses it has, and what keeps or owns it, is the cluster's to
+/// say, and labels that are to keep workloads off a node are not that node's.
+fn registered(name: &str, told: &Value) -> Value {
+    let mut labels = told["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    labels.retain(|key, _| !key.contains(RESTRICTED));
+    labels.insert("kubernetes.io/hostname".into(), name.into());
+    let mut node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels },
+        "spec": {} });
+    if let Some(annotations) = told["metadata"].get("annotations") {
+        node["metadata"]["annotations"] = annotations.clone();
+    }
+    if let Some(status) = told.get("status") {
+        node["status"] = status.clone();
+    }
+    for field in ["taints", "unschedulable", "providerID"] {
+        if let Some(value) = told["spec"].get(field) {
+            node["spec"][field] = value.clone();
+        }
+    }
+    node
 }
 
 /// A reported status in place of the old one: conditions that others set stay, and a condition that did not change
@@ -227,6 +277,30 @@ fn merged(old: &Value, new: &Value, now: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_describes_itself_and_nothing_more() {
+        let told = json!({ "metadata": { "finalizers": ["example.com/hold"], "ownerReferences": [{}],
+            "labels": { "zone": "a", "node-restriction.kubernetes.io/secure": "yes", "kubernetes.io/hostname": "other" } },
+            "spec": { "podCIDR": "10.0.0.0/8", "taints": [{ "key": "gpu", "effect": "NoSchedule" }] } });
+        let node = registered("node-1", &told);
+        assert_eq!(node["metadata"]["labels"], json!({ "zone": "a", "kubernetes.io/hostname": "node-1" }));
+        assert!(
+            node["metadata"].get("finalizers").is_none() && node["metadata"].get("ownerReferences").is_none()
+        );
+        assert_eq!(node["spec"], json!({ "taints": [{ "key": "gpu", "effect": "NoSchedule" }] }));
+    }
+
+    #[test]
+    fn what_is_of_other_types_is_refused_before_it_is_taken_apart() {
+        for bytes in [&b"[]"[..], b"3", b"{\"metadata\":[]}", b"{\"metadata\":{\"labels\":[1]}}", b"{"] {
+            let read = read(bytes).and_then(|object| typed(&kind::NODE, object));
+            assert_eq!(read.unwrap_err().code, 400);
+        }
+        for bytes in [&b"[]"[..], b"{\"conditions\":[1]}", b"{\"podIPs\":[\"x\"]}", b"{},\"spec\":{"] {
+            assert_eq!(typed_status(&kind::POD, bytes).map_err(|e| e.code).err(), Some(400));
+        }
+    }
 
     #[test]
     fn conditions_of_others_and_times_of_changes_stay() {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::PoisonError;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +17,48 @@ use weft_controllers::service_address::{self, Taken};
 use weft_store::store::{Check, Write};
 
 use super::{Objects, layout};
-use crate::cache::Cached;
+use crate::cache::{Cache, Cached, ChangeType};
+
+/// Changes of Services taken in at once.
+const CHANGES_MAX: usize = 1_024;
+
+/// What all Services hold, kept in step with the cache change by change.
+#[derive(Default)]
+pub(super) struct Held {
+    taken: Taken,
+    /// Up to where the cache was taken in; none: not at all.
+    position: Option<u64>,
+}
+
+impl Held {
+    fn catch_up(&mut self, cache: &Cache) {
+        loop {
+            let found = self.position.map(|after| cache.changes(&kind::SERVICE, after, CHANGES_MAX));
+            match found {
+                Some(Ok(changes)) => {
+                    let Some(last) = changes.last() else { return };
+                    self.position = Some(last.revision);
+                    for change in &changes {
+                        let before = change.previous.as_ref().and_then(|s| s.object.view().ok());
+                        before.iter().for_each(|service| self.taken.remove(service));
+                        if change.change != ChangeType::Deleted {
+                            let now = change.object.object.view().ok();
+                            now.iter().for_each(|service| self.taken.add(service));
+                        }
+                    }
+                }
+                // Never yet, or the ring has moved on.
+                Some(Err(_)) | None => {
+                    let (services, revision) = cache.list(&kind::SERVICE, None);
+                    self.taken = Taken::default();
+                    let views = services.iter().filter_map(|s| s.object.view().ok());
+                    views.for_each(|service: Service| self.taken.add(&service));
+                    self.position = Some(revision);
+                }
+            }
+        }
+    }
+}
 
 /// What goes into the transaction beside the object.
 #[derive(Default)]
@@ -25,7 +67,7 @@ pub(super) struct Allocated {
     pub(super) writes: Vec<Write>,
 }
 
-/// What one Service holds.
+/// The keys of what one Service holds.
 #[derive(Default, PartialEq)]
 struct Holdings {
     addresses: Vec<IpAddr>,
@@ -79,8 +121,11 @@ impl Objects {
         let old = current.map(view).transpose()?;
         let held = old.as_ref().map(Holdings::of).unwrap_or_default();
         let random = uuid::Uuid::new_v4().as_u64_pair().1;
-        service_address::complete(new, old.as_ref(), &self.taken(key), &self.settings, random)
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        services.catch_up(&self.cache);
+        service_address::complete(new, old.as_ref(), &services.taken, &self.settings, random)
             .map_err(|errors| Status::invalid(kind, &key.name, &errors))?;
+        drop(services);
         let wanted = Holdings::of(&view(new)?);
         if wanted == held {
             return Ok(Allocated::default());
@@ -103,17 +148,5 @@ impl Objects {
         }
         let service: Service = object.object.view().map_err(Status::internal)?;
         Ok(Holdings::of(&service).keys().into_iter().map(Write::Delete).collect())
-    }
-
-    /// Everything that Services hold, but for one of them.
-    fn taken(&self, except: &ObjectKey) -> Taken {
-        let mut taken = Taken::default();
-        let (services, _) = self.cache.list(&kind::SERVICE, None);
-        for service in services.iter().filter(|s| s.object.key() != *except) {
-            if let Ok(service) = service.object.view::<Service>() {
-                taken.add(&service);
-            }
-        }
-        taken
     }
 }

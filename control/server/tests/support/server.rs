@@ -140,9 +140,12 @@ fn field(yaml: &str, name: &str) -> String {
     yaml.lines().find_map(|l| l.trim().strip_prefix(&prefix)).expect("a field").to_owned()
 }
 
+/// A request's body.
+type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
+
 /// One connection to the API.
 pub struct Client {
-    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    sender: hyper::client::conn::http1::SendRequest<Sent>,
     token: Option<String>,
 }
 
@@ -163,7 +166,41 @@ impl Client {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.sender.ready().await.expect("a connection");
-        self.sender.send_request(request.body(Full::from(body)).expect("a request")).await.expect("an answer")
+        let request = request.body(Full::from(body).boxed_unsync()).expect("a request");
+        self.sender.send_request(request).await.expect("an answer")
+    }
+
+    /// A POST whose second half goes only when it is told to; the answer's status comes by the handle.
+    pub async fn post_in_two(
+        &mut self,
+        path: &str,
+        first: String,
+        second: String,
+    ) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<u16>) {
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let halves = futures_util::stream::unfold(
+            (Some(first), Some((finished, second))),
+            |(first, second)| async move {
+                if let Some(first) = first {
+                    return Some((first, (None, second)));
+                }
+                let (finished, second) = second?;
+                let _ = finished.await;
+                Some((second, (None, None)))
+            },
+        );
+        let frames = futures_util::StreamExt::map(halves, |half| {
+            Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(Bytes::from(half)))
+        });
+        let request = Request::post(path)
+            .header("host", "127.0.0.1")
+            .header("content-type", "application/json")
+            .body(http_body_util::StreamBody::new(frames).boxed_unsync())
+            .expect("a request");
+        self.sender.ready().await.expect("a connection");
+        let sending = self.sender.send_request(request);
+        let answer = tokio::spawn(async move { sending.await.expect("an answer").status().as_u16() });
+        (finish, answer)
     }
 
     /// A JSON request; status and JSON of the answer.
