@@ -15,6 +15,7 @@ use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
 use crate::parse::{TCP, UDP};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
+use crate::words::copy;
 
 /// How often a slot is drawn again when the agent is just taking it away.
 const DRAWS_MAX: u32 = 3;
@@ -89,66 +90,85 @@ fn draw_any(service: &Service) -> Option<(u32, &'static Backend)> {
     None
 }
 
-/// Looks the destination up as an address of a Service's own.
+/// What a Pod sends to a Service's own address, or to a node port of any node: balanced here, the other node is spared.
 #[inline(always)]
-pub(crate) fn cluster(walk: &mut Walk) -> Step<()> {
-    if walk.config.flags & BALANCE_PACKET == 0 || !is_balanced(walk) {
+pub(crate) fn from_pod(walk: &mut Walk) -> Step<()> {
+    if walk.config.flags & BALANCE_PACKET == 0 {
         return Ok(());
     }
-    let address = walk.scratch.tuple.destination;
-    if choose(walk, address, SCOPE_CLUSTER)? {
-        maps::count(Counter::BalancedPacket);
+    let found = match of_cluster(walk) {
+        None if maps::node(&walk.scratch.tuple.destination).is_some() => of_node(walk),
+        found => found,
+    };
+    match found {
+        Some(service) => give(walk, service, Counter::BalancedPacket),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// A Pod's packet to a node port of any node: balanced here, the other node is spared.
+/// What the node itself sends to a Service's own address.
 #[inline(always)]
-pub(crate) fn node_port_inside(walk: &mut Walk) -> Step<()> {
-    let wanted = walk.config.flags & BALANCE_PACKET != 0 && walk.scratch.first.service_id == 0;
-    if !wanted || !is_balanced(walk) || !is_node_port(walk.config, walk.scratch.tuple.destination_port) {
+pub(crate) fn from_node(walk: &mut Walk) -> Step<()> {
+    if walk.config.flags & BALANCE_PACKET == 0 {
         return Ok(());
     }
-    if maps::node(&walk.scratch.tuple.destination).is_some() && choose(walk, Address::ZERO, SCOPE_NODE)? {
-        maps::count(Counter::BalancedPacket);
+    match of_cluster(walk) {
+        Some(service) => give(walk, service, Counter::BalancedPacket),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// A packet from outside to a port of this node; false when no Service has the port.
+/// What comes from outside to a port of this node; false when no Service has the port.
 #[inline(always)]
-pub(crate) fn node_port_outside(walk: &mut Walk) -> Step<bool> {
-    if !is_balanced(walk) || !is_node_port(walk.config, walk.scratch.tuple.destination_port) {
-        return Ok(false);
-    }
-    if !choose(walk, Address::ZERO, SCOPE_NODE)? {
-        return Ok(false);
-    }
+pub(crate) fn from_outside(walk: &mut Walk) -> Step<bool> {
+    let Some(service) = of_node(walk) else { return Ok(false) };
     walk.scratch.first.flags |= FLOW_NODE_PORT;
-    maps::count(Counter::BalancedNodePort);
+    give(walk, service, Counter::BalancedNodePort)?;
     Ok(true)
 }
 
+/// The Service whose own address the packet has.
 #[inline(always)]
-fn is_balanced(walk: &Walk) -> bool {
-    matches!(walk.scratch.tuple.protocol, TCP | UDP)
+fn of_cluster(walk: &mut Walk) -> Option<&'static Service> {
+    let scratch = &mut *walk.scratch;
+    copy(&mut scratch.service_key.address, &scratch.tuple.destination);
+    by_port(walk, SCOPE_CLUSTER)
+}
+
+/// The Service whose node port the packet has.
+#[inline(always)]
+fn of_node(walk: &mut Walk) -> Option<&'static Service> {
+    if !is_node_port(walk.config, walk.scratch.tuple.destination_port) {
+        return None;
+    }
+    copy(&mut walk.scratch.service_key.address, &Address::ZERO);
+    by_port(walk, SCOPE_NODE)
 }
 
 #[inline(always)]
-fn choose(walk: &mut Walk, address: Address, scope: u8) -> Step<bool> {
+fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
     let scratch = &mut *walk.scratch;
-    scratch.service_key =
-        ServiceKey { address, port: scratch.tuple.destination_port, protocol: scratch.tuple.protocol, scope };
-    let Some(service) = service(&scratch.service_key) else {
-        return Ok(false);
-    };
+    if !matches!(scratch.tuple.protocol, TCP | UDP) {
+        return None;
+    }
+    scratch.service_key.port = scratch.tuple.destination_port;
+    scratch.service_key.protocol = scratch.tuple.protocol;
+    scratch.service_key.scope = scope;
+    service(&scratch.service_key)
+}
+
+/// Gives the flow that begins one of the Service's backends.
+#[inline(always)]
+fn give(walk: &mut Walk, service: &Service, counter: Counter) -> Step<()> {
+    let scratch = &mut *walk.scratch;
     scratch.first.service_id = service.id;
     let Some((id, backend)) = draw(service, &scratch.tuple.source) else {
         return drop(Station::Balance, Reason::NoBackend);
     };
     scratch.first.backend_id = id;
     scratch.first.generation = backend.generation;
-    scratch.first.to.destination = backend.address;
+    copy(&mut scratch.first.to.destination, &backend.address);
     scratch.first.to.destination_port = backend.port;
-    Ok(true)
+    maps::count(counter);
+    Ok(())
 }

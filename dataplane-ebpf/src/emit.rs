@@ -1,6 +1,7 @@
 //! Events: a row in the ring buffer for each flow that begins and each drop. A full ring costs the event, and is counted.
 
 use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns};
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use weft_dataplane_abi::address::{FAMILY_V4, FAMILY_V6};
 use weft_dataplane_abi::config::FLOW_EVENTS;
 use weft_dataplane_abi::conntrack::FLOW_SOURCE;
@@ -8,36 +9,25 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::event::{EVENT_AT_CONNECT, EVENT_SERVICE, EVENT_SOURCE, FlowEvent, Verdict};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::socket::{SOCKET_REVERSE, SocketKey};
+use weft_dataplane_abi::socket::SOCKET_REVERSE;
 use weft_dataplane_abi::station::Station;
 
 use crate::maps::{self, EVENTS, SOCKET_FLOWS};
 use crate::parse::Packet;
 use crate::walk::Walk;
+use crate::words::{clear, copy};
 
-const EVENT_WORDS: usize = size_of::<FlowEvent>() / size_of::<u64>();
-const _: () = assert!(EVENT_WORDS * size_of::<u64>() == size_of::<FlowEvent>());
-
-/// Reserves an event, lets it be filled and sends it.
+/// Room for an event, all zero but for the time; none when the ring is full, which is counted. It must be submitted.
 #[inline(always)]
-pub(crate) fn send(fill: impl FnOnce(&mut FlowEvent)) {
+pub(crate) fn room() -> Option<RingBufEntry<FlowEvent>> {
     let Some(mut entry) = EVENTS.reserve::<FlowEvent>(0) else {
         maps::count(Counter::EventsLost);
-        return;
+        return None;
     };
-    // SAFETY: zeroed bytes are a valid event, and the pointer is the reserved room.
-    unsafe {
-        let event = entry.as_mut_ptr();
-        // Word by word: the compiler's own way is a loop over bytes.
-        let mut word = 0;
-        while word < EVENT_WORDS {
-            event.cast::<u64>().add(word).write_volatile(0);
-            word += 1;
-        }
-        fill(&mut *event);
-        (*event).time_ns = bpf_ktime_get_ns();
-    }
-    entry.submit(0);
+    clear(entry.as_mut_ptr());
+    // SAFETY: the room is zeroed, which is a valid event; the clock is only read.
+    unsafe { (*entry.as_mut_ptr()).time_ns = bpf_ktime_get_ns() };
+    Some(entry)
 }
 
 /// A flow begins.
@@ -52,72 +42,74 @@ pub(crate) fn begun(walk: &mut Walk, packet: &Packet) {
     } else {
         None
     };
-    let tcp_flags = packet.tcp_flags;
-    send(|event| {
-        common(walk, event);
-        event.socket_cookie = cookie;
-        event.verdict = Verdict::Forwarded as u8;
-        event.station = Station::Translate as u8;
-        event.tcp_flags = tcp_flags;
-        let scratch = &*walk.scratch;
-        let first = &scratch.first;
-        if first.service_id != 0 {
-            event.flags |= EVENT_SERVICE;
-            event.service = scratch.tuple.destination;
-            event.service_port = scratch.tuple.destination_port;
-            event.backend = first.to.destination;
-            event.backend_port = first.to.destination_port;
-        } else if let Some(row) = at_connect {
-            event.flags |= EVENT_SERVICE | EVENT_AT_CONNECT;
-            event.service = row.address;
-            event.service_port = row.port;
-            event.backend = first.to.destination;
-            event.backend_port = first.to.destination_port;
-            event.service_id = row.service_id;
-            event.backend_id = row.backend_id;
-        }
-        if first.flags & FLOW_SOURCE != 0 {
-            event.flags |= EVENT_SOURCE;
-            event.translated_source = first.to.source;
-            event.translated_source_port = first.to.source_port;
-        }
-    });
+    let Some(mut entry) = room() else { return };
+    // SAFETY: the room is a valid event.
+    let event = unsafe { &mut *entry.as_mut_ptr() };
+    common(walk, event);
+    event.socket_cookie = cookie;
+    event.verdict = Verdict::Forwarded as u8;
+    event.station = Station::Translate as u8;
+    event.tcp_flags = packet.tcp_flags;
+    let (tuple, first) = (&walk.scratch.tuple, &walk.scratch.first);
+    if first.service_id != 0 {
+        event.flags |= EVENT_SERVICE;
+        copy(&mut event.service, &tuple.destination);
+        event.service_port = tuple.destination_port;
+        copy(&mut event.backend, &first.to.destination);
+        event.backend_port = first.to.destination_port;
+    } else if let Some(row) = at_connect {
+        event.flags |= EVENT_SERVICE | EVENT_AT_CONNECT;
+        copy(&mut event.service, &row.address);
+        event.service_port = row.port;
+        copy(&mut event.backend, &first.to.destination);
+        event.backend_port = first.to.destination_port;
+        event.service_id = row.service_id;
+        event.backend_id = row.backend_id;
+    }
+    if first.flags & FLOW_SOURCE != 0 {
+        event.flags |= EVENT_SOURCE;
+        copy(&mut event.translated_source, &first.to.source);
+        event.translated_source_port = first.to.source_port;
+    }
+    entry.submit(0);
 }
 
 /// A packet ends here.
 #[inline(always)]
 pub(crate) fn dropped(walk: &Walk, station: Station, reason: Reason) {
     let cookie = socket_cookie(walk);
-    send(|event| {
-        common(walk, event);
-        event.socket_cookie = cookie;
-        event.verdict = Verdict::Dropped as u8;
-        event.station = station as u8;
-        event.reason = reason as u8;
-        if walk.scratch.first.service_id != 0 {
-            event.flags |= EVENT_SERVICE;
-            event.service = walk.scratch.tuple.destination;
-            event.service_port = walk.scratch.tuple.destination_port;
-        }
-    });
+    let Some(mut entry) = room() else { return };
+    // SAFETY: the room is a valid event.
+    let event = unsafe { &mut *entry.as_mut_ptr() };
+    common(walk, event);
+    event.socket_cookie = cookie;
+    event.verdict = Verdict::Dropped as u8;
+    event.station = station as u8;
+    event.reason = reason as u8;
+    if walk.scratch.first.service_id != 0 {
+        event.flags |= EVENT_SERVICE;
+        copy(&mut event.service, &walk.scratch.tuple.destination);
+        event.service_port = walk.scratch.tuple.destination_port;
+    }
+    entry.submit(0);
 }
 
 #[inline(always)]
 fn common(walk: &Walk, event: &mut FlowEvent) {
-    let scratch = &*walk.scratch;
-    event.source = scratch.tuple.source;
-    event.destination = scratch.tuple.destination;
-    event.source_port = scratch.tuple.source_port;
-    event.destination_port = scratch.tuple.destination_port;
-    event.protocol = scratch.tuple.protocol;
-    event.family = if scratch.tuple.source.is_v4() { FAMILY_V4 } else { FAMILY_V6 };
+    let tuple = &walk.scratch.tuple;
+    copy(&mut event.source, &tuple.source);
+    copy(&mut event.destination, &tuple.destination);
+    event.source_port = tuple.source_port;
+    event.destination_port = tuple.destination_port;
+    event.protocol = tuple.protocol;
+    event.family = if tuple.source.is_v4() { FAMILY_V4 } else { FAMILY_V6 };
     event.hook = walk.hook as u8;
     event.ifindex = walk.ifindex();
     event.packet_bytes = walk.packet_bytes();
-    event.service_id = scratch.first.service_id;
-    event.backend_id = scratch.first.backend_id;
+    event.service_id = walk.scratch.first.service_id;
+    event.backend_id = walk.scratch.first.backend_id;
     if walk.hook == Hook::FromPod
-        && let Some(endpoint) = maps::endpoint(&scratch.tuple.source)
+        && let Some(endpoint) = maps::endpoint(&tuple.source)
     {
         event.netns_cookie = endpoint.netns_cookie;
     }
@@ -140,14 +132,13 @@ fn balanced_at_connect(
     cookie: u64,
 ) -> Option<&'static weft_dataplane_abi::socket::SocketFlow> {
     let scratch = &mut *walk.scratch;
-    scratch.socket_key = SocketKey {
-        cookie,
-        address: scratch.tuple.destination,
-        port: scratch.tuple.destination_port,
-        protocol: scratch.tuple.protocol,
-        direction: SOCKET_REVERSE,
-        reserved: 0,
-    };
+    let key = &mut scratch.socket_key;
+    key.cookie = cookie;
+    copy(&mut key.address, &scratch.tuple.destination);
+    key.port = scratch.tuple.destination_port;
+    key.protocol = scratch.tuple.protocol;
+    key.direction = SOCKET_REVERSE;
+    key.reserved = 0;
     // SAFETY: a row reused under us names another Service in this one event; no row has pointers.
     SOCKET_FLOWS.get_ptr(&scratch.socket_key).map(|row| unsafe { &*row })
 }

@@ -10,6 +10,7 @@ use crate::origin;
 use crate::parse::{self, Packet, Piece};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
+use crate::words::copy;
 
 /// Remembers the ports of a first fragment, and gives them to a later one. One that overtook its first is dropped.
 #[inline(always)]
@@ -21,11 +22,10 @@ pub(crate) fn ports(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
     origin::is_true(walk)?;
     let scratch = &mut *walk.scratch;
     let key = &mut scratch.fragment_key;
-    key.source = scratch.tuple.source;
-    key.destination = scratch.tuple.destination;
+    copy(&mut key.source, &scratch.tuple.source);
+    copy(&mut key.destination, &scratch.tuple.destination);
     key.identification = parse::identification(packet.identification);
-    key.protocol = packet.protocol;
-    key.reserved = [0; 3];
+    key.protocol = u32::from(packet.protocol);
     if packet.piece == Piece::First {
         let ports = FragmentPorts {
             source_port: scratch.tuple.source_port,

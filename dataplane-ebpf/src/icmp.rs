@@ -17,7 +17,8 @@ use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
 use crate::route;
 use crate::translate::{addresses_into, checksum_after, difference, folded, word};
 use crate::verdict::{Step, Verdict, drop};
-use crate::walk::{Walk, copy};
+use crate::walk::Walk;
+use crate::words::{clear, copy};
 
 const IP_BYTES: usize = 20;
 /// The outer header without options, then the error's own eight bytes.
@@ -51,12 +52,12 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     };
     // The answers to the packet inside would have come with these ends.
     let key = &mut walk.scratch.twin_key;
+    clear(key);
     key.source = Address::from_v4_wire(inner.destination);
     key.destination = Address::from_v4_wire(inner.source);
     key.source_port = Be16::from_wire(destination_port);
     key.destination_port = Be16::from_wire(source_port);
     key.protocol = inner.protocol;
-    key.reserved = [0; 3];
     // A Pod may complain about what was sent to it, and about nobody else's packets.
     if walk.hook == Hook::FromPod && walk.scratch.twin_key.source != walk.scratch.tuple.source {
         return nobody(walk);
@@ -98,9 +99,9 @@ fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
     let scratch = &mut *walk.scratch;
     copy(&mut scratch.first.to, &scratch.tuple);
     let (was, is) = (&scratch.twin_key, &scratch.twin.to);
-    scratch.first.to.destination = is.destination;
+    copy(&mut scratch.first.to.destination, &is.destination);
     if scratch.tuple.source == was.source {
-        scratch.first.to.source = is.source;
+        copy(&mut scratch.first.to.source, &is.source);
     }
     let (source, destination) = (scratch.first.to.source.v4_wire(), scratch.first.to.destination.v4_wire());
     let outer = difference(0, scratch.tuple.source.v4_wire(), source);

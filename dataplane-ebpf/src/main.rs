@@ -20,6 +20,7 @@ mod track;
 mod translate;
 mod verdict;
 mod walk;
+mod words;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};

@@ -76,15 +76,26 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
 /// Counts one.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
-    count_row(counter as u32);
+    add(counter as u32, 1);
+}
+
+/// Counts several.
+#[inline(always)]
+pub(crate) fn count_by(counter: Counter, several: u64) {
+    add(counter as u32, several);
 }
 
 /// Counts one in a row of the table of counters.
 #[inline(always)]
 pub(crate) fn count_row(row: u32) {
+    add(row, 1);
+}
+
+#[inline(always)]
+fn add(row: u32, several: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(row) {
         // SAFETY: the row is this CPU's own.
-        unsafe { *value = (*value).wrapping_add(1) };
+        unsafe { *value = (*value).wrapping_add(several) };
     }
 }
 

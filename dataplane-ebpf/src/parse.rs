@@ -10,6 +10,7 @@ use weft_dataplane_abi::station::Station;
 
 use crate::verdict::{Step, Verdict};
 use crate::walk::Walk;
+use crate::words::clear;
 
 /// EtherType of IPv4, as it stands in memory.
 const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
@@ -111,12 +112,7 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     // SAFETY: the context is valid.
     let (protocol, bytes) = unsafe { ((*walk.skb).protocol, (*walk.skb).len) };
     let tuple = &mut walk.scratch.tuple;
-    tuple.source = Address::ZERO;
-    tuple.destination = Address::ZERO;
-    tuple.source_port = Be16::new(0);
-    tuple.destination_port = Be16::new(0);
-    tuple.protocol = 0;
-    tuple.reserved = [0; 3];
+    clear(tuple);
     if protocol != ETH_IPV4 {
         return Err(Verdict::Next);
     }

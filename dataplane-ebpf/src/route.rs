@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_set_tunnel_key};
 use aya_ebpf::maps::lpm_trie::Key;
+use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::conntrack::FLOW_PORT_ALLOCATED;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
@@ -17,6 +18,7 @@ use crate::origin::{TUNNEL_KEY_BYTES, TunnelKey};
 use crate::parse::{self, Packet, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
+use crate::words::copy;
 
 /// Finds where the packet's new destination is, for the row in force.
 #[inline(always)]
@@ -33,7 +35,12 @@ pub(crate) fn find(walk: &mut Walk) {
         return;
     }
     flow.way.ifindex = 0;
-    match ROUTES.get(&Key::new(128, flow.to.destination)) {
+    let key = &mut walk.scratch.route_key;
+    key.prefix_bits = 128;
+    copy(&mut key.address, &flow.to.destination);
+    // SAFETY: the two are laid out alike; aya's own is packed, which makes it a copy of bytes.
+    let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<Address>>() };
+    match ROUTES.get(key) {
         Some(route) => {
             flow.way.kind = route.kind;
             flow.way.words[0] = route.tunnel.words[0].wire();
@@ -93,10 +100,10 @@ pub(crate) fn source_for_pod(walk: &mut Walk) {
     let scratch = &mut *walk.scratch;
     let kind = scratch.first.way.kind;
     if kind == ROUTE_OUTSIDE {
-        scratch.first.to.source = walk.config.node_v4;
+        copy(&mut scratch.first.to.source, &walk.config.node_v4);
         scratch.first.flags |= FLOW_PORT_ALLOCATED;
     } else if kind == ROUTE_POD && scratch.first.to.destination == scratch.tuple.source {
-        scratch.first.to.source = walk.config.overlay_v4;
+        copy(&mut scratch.first.to.source, &walk.config.overlay_v4);
         scratch.first.flags |= FLOW_PORT_ALLOCATED;
     }
 }
@@ -106,7 +113,7 @@ pub(crate) fn source_for_pod(walk: &mut Walk) {
 pub(crate) fn source_for_node(walk: &mut Walk) {
     let first = &mut walk.scratch.first;
     if first.way.kind == ROUTE_OUTSIDE {
-        first.to.source = walk.config.node_v4;
+        copy(&mut first.to.source, &walk.config.node_v4);
         first.flags |= FLOW_PORT_ALLOCATED;
     }
 }
@@ -116,8 +123,8 @@ pub(crate) fn source_for_node(walk: &mut Walk) {
 pub(crate) fn source_for_client(walk: &mut Walk) {
     let first = &mut walk.scratch.first;
     match first.way.kind {
-        ROUTE_TUNNEL => first.to.source = walk.config.overlay_v4,
-        ROUTE_OUTSIDE => first.to.source = walk.config.node_v4,
+        ROUTE_TUNNEL => copy(&mut first.to.source, &walk.config.overlay_v4),
+        ROUTE_OUTSIDE => copy(&mut first.to.source, &walk.config.node_v4),
         _ => return,
     }
     first.flags |= FLOW_PORT_ALLOCATED;

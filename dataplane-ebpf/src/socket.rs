@@ -1,11 +1,12 @@
 //! Station *socket*: balancing at connect. The Service address is replaced once, and no packet pays again.
 //!
-//! A connection to a Service without a ready backend is refused: the process sees `EPERM`, which is what the kernel gives
-//! for a refusal at this hook.
+//! A connection to a Service without a ready backend is refused at once, as by a host where nobody listens: the process
+//! sees `ECONNREFUSED`.
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_coarse_ns,
+    bpf_set_retval,
 };
 use aya_ebpf::programs::SockAddrContext;
 use core::ptr::{addr_of, addr_of_mut};
@@ -24,12 +25,15 @@ use weft_dataplane_abi::station::Station;
 
 use crate::maps::{self, NETNS, SOCKET_FLOWS};
 use crate::parse::{TCP, UDP};
+use crate::words::copy;
 use crate::{balance as choice, emit};
 
 /// The call goes on.
 pub(crate) const ALLOW: i32 = 1;
-/// The call fails with `EPERM`.
+/// The call fails.
 const REFUSE: i32 = 0;
+/// What it fails with: `ECONNREFUSED`.
+const CONNECTION_REFUSED: i32 = -111;
 
 /// The address a call is about.
 #[derive(Clone, Copy)]
@@ -69,6 +73,8 @@ pub(crate) fn balance<const V6: bool>(ctx: &SockAddrContext, hook: Hook) -> i32 
     let Some((backend_id, backend)) = choice::draw(service, &client(netns_cookie)) else {
         maps::count_row(dropped_by(hook));
         tell(config, hook, netns_cookie, cookie, &asked, service, None);
+        // SAFETY: sets the call's result. If it could not, the kernel's own would be `EPERM`.
+        unsafe { bpf_set_retval(CONNECTION_REFUSED) };
         return REFUSE;
     };
     remember(cookie, &asked, service, backend_id, backend);
@@ -193,34 +199,36 @@ fn tell(
     if chosen.is_some() && config.flags & FLOW_EVENTS == 0 {
         return;
     }
-    emit::send(|event| {
-        event.netns_cookie = netns_cookie;
-        event.socket_cookie = cookie;
-        // SAFETY: reads the current task's cgroup.
-        event.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
-        event.destination = asked.address;
-        event.destination_port = asked.port;
-        event.service = asked.address;
-        event.service_port = asked.port;
-        event.service_id = service.id;
-        event.flags = EVENT_SERVICE | EVENT_AT_CONNECT;
-        event.hook = hook as u8;
-        event.station = Station::Socket as u8;
-        event.family = if asked.address.is_v4() { FAMILY_V4 } else { FAMILY_V6 };
-        event.protocol = asked.protocol;
-        match chosen {
-            Some((id, backend)) => {
-                event.verdict = Verdict::Forwarded as u8;
-                event.backend = backend.address;
-                event.backend_port = backend.port;
-                event.backend_id = id;
-            }
-            None => {
-                event.verdict = Verdict::Dropped as u8;
-                event.reason = Reason::NoBackend as u8;
-            }
+    let Some(mut entry) = emit::room() else { return };
+    // SAFETY: the room is a valid event.
+    let event = unsafe { &mut *entry.as_mut_ptr() };
+    event.netns_cookie = netns_cookie;
+    event.socket_cookie = cookie;
+    // SAFETY: reads the current task's cgroup.
+    event.cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    copy(&mut event.destination, &asked.address);
+    event.destination_port = asked.port;
+    copy(&mut event.service, &asked.address);
+    event.service_port = asked.port;
+    event.service_id = service.id;
+    event.flags = EVENT_SERVICE | EVENT_AT_CONNECT;
+    event.hook = hook as u8;
+    event.station = Station::Socket as u8;
+    event.family = if asked.address.is_v4() { FAMILY_V4 } else { FAMILY_V6 };
+    event.protocol = asked.protocol;
+    match chosen {
+        Some((id, backend)) => {
+            event.verdict = Verdict::Forwarded as u8;
+            copy(&mut event.backend, &backend.address);
+            event.backend_port = backend.port;
+            event.backend_id = id;
         }
-    });
+        None => {
+            event.verdict = Verdict::Dropped as u8;
+            event.reason = Reason::NoBackend as u8;
+        }
+    }
+    entry.submit(0);
 }
 
 /// The context's fields are read and written one by one, as the verifier wants them.

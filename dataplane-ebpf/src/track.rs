@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use weft_dataplane_abi::conntrack::{
     FLOW_DESTINATION, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, ICMP_IDLE_SECONDS,
-    TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN, Tuple,
+    TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN,
     UDP_IDLE_SECONDS, mirrored,
 };
 use weft_dataplane_abi::counter::Counter;
@@ -14,7 +14,8 @@ use weft_dataplane_abi::station::Station;
 use crate::maps::{self, FLOWS};
 use crate::parse::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
-use crate::walk::{Walk, copy};
+use crate::walk::Walk;
+use crate::words::{copy, reverse, set};
 use crate::{balance, emit};
 
 /// `BPF_NOEXIST`: insert only where nothing is.
@@ -120,30 +121,19 @@ fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
 /// Fills the row of the other direction, all but the ends it leaves with.
 #[inline(always)]
 fn other_row(other: &mut Flow, flow: &Flow, now: u64) {
-    other.seen_ns = now;
-    other.packets = 0;
-    other.bytes = 0;
-    other.service_id = flow.service_id;
-    other.backend_id = flow.backend_id;
-    other.generation = flow.generation;
-    other.origin = 0;
-    other.epoch = 0;
-    other.flags = mirrored(flow.flags);
-    other.tcp_seen = 0;
-    other.reserved = 0;
-    other.way.kind = 0;
-    other.way.ifindex = 0;
-}
-
-/// A tuple with its ends changed over.
-#[inline(always)]
-fn reverse(to: &mut Tuple, from: &Tuple) {
-    to.source = from.destination;
-    to.destination = from.source;
-    to.source_port = from.destination_port;
-    to.destination_port = from.source_port;
-    to.protocol = from.protocol;
-    to.reserved = [0; 3];
+    set(&mut other.seen_ns, now);
+    set(&mut other.packets, 0);
+    set(&mut other.bytes, 0);
+    set(&mut other.service_id, flow.service_id);
+    set(&mut other.backend_id, flow.backend_id);
+    set(&mut other.generation, flow.generation);
+    set(&mut other.origin, 0);
+    set(&mut other.epoch, 0);
+    set(&mut other.flags, mirrored(flow.flags));
+    set(&mut other.tcp_seen, 0);
+    set(&mut other.reserved, 0);
+    set(&mut other.way.kind, 0);
+    set(&mut other.way.ifindex, 0);
 }
 
 /// A UDP flow leaves a backend that is gone. A connection begins with a SYN, and stays with its backend to its end: a row
@@ -234,8 +224,8 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     first.bytes = bytes;
     first.origin = walk.origin;
     first.epoch = if first.way.kind == 0 { 0 } else { walk.epoch };
-    first.tcp_seen = seen(packet.tcp_flags);
-    first.reserved = 0;
+    set(&mut first.tcp_seen, seen(packet.tcp_flags));
+    set(&mut first.reserved, 0);
     reverse(&mut scratch.twin.to, tuple);
     other_row(&mut scratch.twin, first, now);
     take_reverse(walk, has_ports, now)?;
@@ -253,36 +243,47 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     Ok(())
 }
 
-/// Inserts the twin. Where a live flow has the tuple already, another source port is tried.
+/// Inserts the twin. Where a live flow has the tuple already, other source ports are tried.
 #[inline(always)]
 fn take_reverse(walk: &mut Walk, has_ports: bool, now: u64) -> Step<()> {
-    for _ in 0..SOURCE_PORTS_TRIED_MAX {
-        let scratch = &mut *walk.scratch;
-        reverse(&mut scratch.twin_key, &scratch.first.to);
-        match FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST) {
-            Ok(()) => return Ok(()),
-            Err(EEXIST) => {}
-            Err(_) => return drop(Station::Track, Reason::FlowTableFull),
+    let scratch = &mut *walk.scratch;
+    reverse(&mut scratch.twin_key, &scratch.first.to);
+    if take(walk, now)? {
+        return Ok(());
+    }
+    if has_ports {
+        let first = &mut walk.scratch.first;
+        first.flags |= FLOW_PORT_ALLOCATED | FLOW_SOURCE;
+        set(&mut walk.scratch.twin.flags, mirrored(first.flags));
+        let mut conflicts = 1;
+        // Looks only: what is found is taken once, below, so that the verifier need not follow that sixteen times.
+        for _ in 0..SOURCE_PORTS_TRIED_MAX {
+            draw_source_port(walk);
+            let scratch = &mut *walk.scratch;
+            scratch.twin_key.destination_port = scratch.first.to.source_port;
+            match maps::flow(&scratch.twin_key) {
+                Some(other) if !is_over(other, scratch.tuple.protocol, now) => conflicts += 1,
+                _ => break,
+            }
         }
-        if take_from_dead(walk, now)? {
+        maps::count_by(Counter::SourcePortConflicts, conflicts);
+        if take(walk, now)? {
             return Ok(());
         }
-        if !has_ports {
-            break;
-        }
-        maps::count(Counter::SourcePortConflicts);
-        let scratch = &mut *walk.scratch;
-        scratch.first.flags |= FLOW_PORT_ALLOCATED | FLOW_SOURCE;
-        scratch.twin.flags = mirrored(scratch.first.flags);
-        draw_source_port(walk);
     }
     drop(Station::Track, Reason::SourcePortsExhausted)
 }
 
-/// Takes a tuple whose row is this flow's own from before, or of a flow that is over; that one's other row goes, too.
+/// Takes the twin's tuple if it is free, or this flow's own from before, or of a flow that is over; that one's other
+/// row goes, too.
 #[inline(always)]
-fn take_from_dead(walk: &mut Walk, now: u64) -> Step<bool> {
+fn take(walk: &mut Walk, now: u64) -> Step<bool> {
     let scratch = &mut *walk.scratch;
+    match FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST) {
+        Ok(()) => return Ok(true),
+        Err(EEXIST) => {}
+        Err(_) => return drop(Station::Track, Reason::FlowTableFull),
+    }
     let Some(other) = maps::flow(&scratch.twin_key) else {
         return Ok(false);
     };

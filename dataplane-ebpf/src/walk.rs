@@ -8,6 +8,7 @@ use weft_dataplane_abi::conntrack::{FLOW_NODE_PORT, FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::{dropped_by, seen_by};
 use weft_dataplane_abi::fragment::FragmentKey;
 use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::route::RouteKey;
 use weft_dataplane_abi::service::ServiceKey;
 use weft_dataplane_abi::socket::SocketKey;
 
@@ -30,6 +31,7 @@ pub(crate) struct Scratch {
     pub(crate) fragment_key: FragmentKey,
     pub(crate) service_key: ServiceKey,
     pub(crate) socket_key: SocketKey,
+    pub(crate) route_key: RouteKey,
 }
 
 /// One packet on its walk.
@@ -116,8 +118,7 @@ pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
         }
         Found::Nothing => {
             origin::is_true(walk)?;
-            balance::cluster(walk)?;
-            balance::node_port_inside(walk)?;
+            balance::from_pod(walk)?;
             route::find(walk);
             route::from_pod_may(walk)?;
             route::source_for_pod(walk);
@@ -187,7 +188,7 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
             track::settle(walk);
         }
         Found::Nothing => {
-            balance::cluster(walk)?;
+            balance::from_node(walk)?;
             route::find(walk);
             route::from_node_may(walk)?;
             route::source_for_node(walk);
@@ -218,7 +219,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
             track::settle(walk);
         }
         Found::Nothing => {
-            if !balance::node_port_outside(walk)? {
+            if !balance::from_outside(walk)? {
                 return Ok(Verdict::Next);
             }
             route::find(walk);
@@ -249,17 +250,3 @@ pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
 fn is_this_node(config: &Config, address: &Address) -> bool {
     *address == config.node_v4 || *address == config.node_v6
 }
-
-/// Copies a tuple word by word: the compiler's own copy is a loop over bytes here, ten times as long.
-#[inline(always)]
-pub(crate) fn copy(to: &mut Tuple, from: &Tuple) {
-    let (to, from) = (core::ptr::from_mut(to).cast::<u64>(), core::ptr::from_ref(from).cast::<u64>());
-    let mut i = 0;
-    while i < TUPLE_WORDS {
-        // SAFETY: a tuple is so many aligned words, any of which may have any value.
-        unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
-        i += 1;
-    }
-}
-
-const TUPLE_WORDS: usize = size_of::<Tuple>() / size_of::<u64>();

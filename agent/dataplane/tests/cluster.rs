@@ -2,6 +2,8 @@
 
 #[path = "cluster/bed.rs"]
 mod bed;
+#[path = "packet/object.rs"]
+mod object;
 #[path = "cluster/process.rs"]
 mod process;
 #[path = "cluster/restart.rs"]

@@ -3,6 +3,8 @@
 #[path = "packet/bench.rs"]
 #[allow(dead_code, reason = "each test uses a part of the bench")]
 mod bench;
+#[path = "packet/object.rs"]
+mod object;
 
 use aya::maps::Map;
 use weft_dataplane_abi::hook::Hook;
@@ -10,14 +12,13 @@ use weft_dataplane_abi::maps::{MAPS, MapKind};
 
 #[test]
 fn every_program_passes_the_verifier() {
-    let began = std::time::Instant::now();
-    let ebpf = bench::load();
-    println!("{:>12} ms for all", began.elapsed().as_millis());
+    let Some(object) = object::path() else { return };
+    let ebpf = bench::load_timed(&object, |step, time| println!("{step:>18} {:>6} µs", time.as_micros()));
     for hook in Hook::ALL {
         let program = ebpf.program(hook.text()).unwrap_or_else(|| panic!("no program {hook}"));
         let info = program.info().expect("what the kernel knows of the program");
         println!(
-            "{hook:>12} {:>7} instructions verified, {:>6} bytes jitted",
+            "{hook:>18} {:>6} instructions verified, {:>6} bytes jitted",
             info.verified_instruction_count().unwrap_or(0),
             info.size_jitted(),
         );
@@ -26,7 +27,8 @@ fn every_program_passes_the_verifier() {
 
 #[test]
 fn the_object_has_the_maps_of_the_table_in_their_shape() {
-    let ebpf = bench::load();
+    let Some(object) = object::path() else { return };
+    let ebpf = bench::load(&object);
     for spec in MAPS {
         let map = ebpf.map(spec.name).unwrap_or_else(|| panic!("no map {}", spec.name));
         let data = match (spec.kind, map) {

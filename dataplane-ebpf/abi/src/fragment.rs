@@ -16,9 +16,7 @@ pub struct FragmentKey {
     /// Identification; IPv4's 16 bits are the lower half of the number.
     pub identification: Be32,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    pub protocol: u32,
 }
 
 const _: () = assert!(size_of::<FragmentKey>() == 40);

@@ -52,15 +52,6 @@ fn ip(arguments: &str) {
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// The object with the programs; `None`, said aloud, where it was not built.
-pub(crate) fn object() -> Option<PathBuf> {
-    let object = std::env::var_os("WEFT_EBPF_OBJECT").map(PathBuf::from).filter(|path| path.exists());
-    if object.is_none() {
-        eprintln!("skipped: WEFT_EBPF_OBJECT names no eBPF object; `cargo xtask test` builds one");
-    }
-    object
-}
-
 impl Bed {
     /// A cluster of so many machines, each with a running dataplane and no Pods.
     pub(crate) fn new(machines: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Self {

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use crate::bed::{self, Bed, CLIENT, object};
+use crate::bed::{self, Bed, CLIENT};
+use crate::object;
 use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
 use weft_dataplane_abi::LAYOUT;
 
 /// One machine with one Pod, and a Service before it.
 fn single() -> Option<Bed> {
-    let mut bed = Bed::new(1, &object()?, |_| {});
+    let mut bed = Bed::new(1, &object::path()?, |_| {});
     let pod = bed.pod(0, "a1");
     bed.service("web", "10.96.0.10", 30_080, &[(0, pod)]);
     Some(bed)

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::bed::{Bed, CLIENT, object};
+use crate::bed::{Bed, CLIENT};
+use crate::object;
 
 fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
     answers.iter().map(|(name, _)| name.as_str()).collect()
@@ -10,7 +11,7 @@ fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
 
 /// Two machines, two Pods on each, and the Service `web` before three of them.
 fn furnished() -> Option<(Bed, Vec<std::net::IpAddr>)> {
-    let mut bed = Bed::new(3, &object()?, |_| {});
+    let mut bed = Bed::new(3, &object::path()?, |_| {});
     let pods = vec![bed.pod(0, "a1"), bed.pod(0, "a2"), bed.pod(1, "b1"), bed.pod(1, "b2")];
     bed.service("web", "10.96.0.10", 30_080, &[(0, pods[0]), (1, pods[2]), (1, pods[3])]);
     Some((bed, pods))
@@ -53,7 +54,9 @@ fn a_cluster_address_reaches_every_backend_on_both_paths() {
                 "{protocol}, socket_lb {socket_lb}"
             );
         }
-        assert!(bed.counter(0, counter) >= before + 240, "{counter}");
+        // A source port drawn twice is a flow known already: of 240 there may be a few.
+        let balanced = bed.counter(0, counter) - before;
+        assert!(balanced >= 230, "{counter}: {balanced}");
     }
 }
 
@@ -83,7 +86,7 @@ fn processes_of_a_machine_reach_services_and_pods() {
 
 #[test]
 fn the_node_meets_pods_as_its_overlay_address_and_answers_addresses_of_its_own() {
-    let Some(object) = object() else { return };
+    let Some(object) = object::path() else { return };
     let dns: std::net::IpAddr = "10.96.0.53".parse().expect("an address");
     let mut bed = Bed::new(2, &object, |config| config.answered_here = vec![dns]);
     let pods = [bed.pod(0, "a1"), bed.pod(1, "b1")];

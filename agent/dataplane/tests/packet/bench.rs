@@ -3,8 +3,8 @@
 //! Nothing is attached and nothing is pinned, so that tests may run side by side and on any machine.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -44,20 +44,6 @@ pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) const POD_A_IFINDEX: u32 = 1;
 
-/// The object under test: `WEFT_EBPF_OBJECT`, or where `cargo xtask build-ebpf` puts it.
-pub(crate) fn object() -> Vec<u8> {
-    let path = std::env::var_os("WEFT_EBPF_OBJECT").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf/weft-bpf"),
-        PathBuf::from,
-    );
-    std::fs::read(&path).unwrap_or_else(|error| {
-        panic!(
-            "no eBPF object at {}: {error}; build it with `cargo xtask build-ebpf`, or name one in WEFT_EBPF_OBJECT",
-            path.display()
-        )
-    })
-}
-
 pub(crate) struct Bench {
     pub(crate) ebpf: Ebpf,
     /// Raised when Pods, routes or nodes change under flows, as the agent does.
@@ -65,9 +51,9 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// All programs in the kernel, with this node's furniture in the tables.
-    pub(crate) fn new() -> Self {
-        let mut bench = Self { ebpf: load(), epoch: 1 };
+    /// All programs in the kernel, with this node's furniture in the tables; `None` where tests are to be skipped.
+    pub(crate) fn new() -> Option<Self> {
+        let mut bench = Self { ebpf: load(&crate::object::path()?), epoch: 1 };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -78,7 +64,7 @@ impl Bench {
         bench.route(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_TUNNEL, Some(PEER));
         bench.route(Ipv4Addr::new(10, 244, 0, 0), 16, ROUTE_NOWHERE, None);
         bench.route(Ipv4Addr::new(10, 96, 0, 0), 16, ROUTE_SERVICE, None);
-        bench
+        Some(bench)
     }
 
     pub(crate) fn configure(&mut self, flags: u32) {
@@ -249,12 +235,25 @@ fn bytes_of<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
 }
 
 /// The object with small tables, every program verified.
-pub(crate) fn load() -> Ebpf {
+pub(crate) fn load(object: &Path) -> Ebpf {
+    load_timed(object, |_, _| ())
+}
+
+/// The same; tells how long each step took.
+pub(crate) fn load_timed(object: &Path, mut tell: impl FnMut(&str, Duration)) -> Ebpf {
+    let mut began = Instant::now();
+    let mut lap = |what: &str| {
+        tell(what, began.elapsed());
+        began = Instant::now();
+    };
+    let object = std::fs::read(object).expect("the object");
     let mut loader = EbpfLoader::new();
     for spec in MAPS.iter().filter(|spec| spec.sized_by_setting) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
     }
-    let mut ebpf = loader.load(&object()).expect("the object loads");
+    lap("the kernel's types");
+    let mut ebpf = loader.load(&object).expect("the object loads");
+    lap("object and tables");
     for hook in Hook::ALL {
         let program = ebpf.program_mut(hook.text()).unwrap_or_else(|| panic!("no program {hook}"));
         let loaded = match program {
@@ -269,6 +268,7 @@ pub(crate) fn load() -> Ebpf {
             }
             panic!("the kernel refuses {hook}: {text}");
         }
+        lap(hook.text());
     }
     ebpf
 }
