@@ -1,7 +1,7 @@
 //! What one node must know, kept up change by change: the resources of [`weft_link::message`] for every node.
 //!
 //! Services, peers and addresses go to all nodes; Pods, and what they refer to, to their own. **For every node, the full
-//! list and the sum of the deltas are the same**; a change that alters no resource causes no delta.
+//! list (shared and own) and the sum of the deltas are the same**; a change that alters no resource causes no delta.
 
 mod refer;
 mod shape;
@@ -108,9 +108,14 @@ impl NodeViews {
         deltas
     }
 
-    /// Everything a node must know.
-    pub fn full(&self, node: &str, world: &World) -> Vec<Item> {
-        let mut items: Vec<Item> = self.shared.values().cloned().collect();
+    /// What all nodes must know.
+    pub fn shared(&self) -> impl Iterator<Item = Item> {
+        self.shared.values().cloned()
+    }
+
+    /// What only this node must know.
+    pub fn own(&self, node: &str, world: &World) -> Vec<Item> {
+        let mut items = Vec::new();
         items.extend(world.object(&kind::NODE, &ObjectKey::cluster(node)).and_then(object_item));
         let mut references = BTreeSet::new();
         for pod in world.pods_on(node) {

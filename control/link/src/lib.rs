@@ -15,4 +15,4 @@ pub mod session;
 
 pub use position::StoreIdentity;
 pub use receiver::{Change, ReceiveError, Receiver};
-pub use sender::{Item, Sender, Start};
+pub use sender::{Item, Part, Sender, Start};

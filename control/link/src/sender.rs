@@ -1,9 +1,11 @@
-//! The control plane's half of the state stream: what one node was told, and what it must still be told. Pure.
+//! The control plane's half of the state stream: what nodes were told, and what one must still be told. Pure.
 //!
-//! Resources are encoded once, shared by every node's sender. A session resumes without a full list as long as every
-//! removal since then is still remembered; that memory is bounded.
+//! A node's view has two parts: what all nodes share, which is kept once for all of them, and what is the node's own.
+//! Resources are encoded once. A session resumes without a full list as long as every removal since then is still
+//! remembered; that memory is bounded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,13 +13,13 @@ use crate::frame::{FrameError, encode};
 use crate::message::{Begin, Position, Resource, StateFrame, state_frame::Frame};
 use crate::position::StoreIdentity;
 
-/// How many removals one node's sender remembers for resumes.
+/// How many removals a part remembers for resumes.
 pub const REMOVALS_MAX: usize = 4096;
 
 /// A resource, encoded once as the frame that puts it; clones share the bytes.
 #[derive(Clone, Debug)]
 pub struct Item {
-    name: std::sync::Arc<str>,
+    name: Arc<str>,
     put: Bytes,
 }
 
@@ -57,7 +59,7 @@ pub enum Start {
     Resumed(Vec<Bytes>),
     /// The node gets everything.
     Full(Vec<Bytes>),
-    /// The node has seen more of this store than this control plane: wait until [`Sender::position`] is at `revision`.
+    /// The node has seen more of this store than this control plane: wait until the views are at `revision`.
     Behind {
         /// What the node holds.
         revision: u64,
@@ -70,60 +72,44 @@ struct Held {
     changed: u64,
 }
 
-/// One node's view.
-#[derive(Debug)]
-pub struct Sender {
-    store: StoreIdentity,
-    revision: u64,
+/// A part of a view over time: what is in it, since when, and what went.
+#[derive(Debug, Default)]
+pub struct Part {
+    held: BTreeMap<Arc<str>, Held>,
+    removals: VecDeque<(u64, Arc<str>)>,
     /// All removals behind this revision are remembered.
     floor: u64,
-    /// A session began with a full list of this sender's making, so that `floor` itself may be resumed from.
-    told: bool,
-    held: BTreeMap<std::sync::Arc<str>, Held>,
-    removals: VecDeque<(u64, std::sync::Arc<str>)>,
 }
 
-impl Sender {
-    /// The whole view of a node as of a revision. What was removed before is not known: the first sessions of nodes
-    /// that hold older views begin with a full list.
-    pub fn new(store: StoreIdentity, revision: u64, view: impl IntoIterator<Item = Item>) -> Self {
-        let held = view.into_iter().map(|item| (item.name.clone(), Held { item, changed: revision }));
-        Self {
-            store,
-            revision,
-            floor: revision,
-            told: false,
-            held: held.collect(),
-            removals: VecDeque::new(),
-        }
+impl Part {
+    /// The part as of a revision. What was removed before is not known.
+    pub fn new(revision: u64, items: impl IntoIterator<Item = Item>) -> Self {
+        let held = items.into_iter().map(|item| (item.name.clone(), Held { item, changed: revision }));
+        Self { held: held.collect(), removals: VecDeque::new(), floor: revision }
     }
 
-    /// Up to where the view goes.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        self.store.at(self.revision)
-    }
-
-    /// How many resources the node knows.
+    /// How many resources are in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether the node knows nothing.
+    /// Whether nothing is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// The view is now this one; answers the frames that tell a node which had the last one. None when nothing changed.
-    pub fn replace(&mut self, revision: u64, view: impl IntoIterator<Item = Item>) -> Vec<Bytes> {
-        let view: BTreeMap<_, _> = view.into_iter().map(|item| (item.name.clone(), item)).collect();
-        let gone: Vec<_> = self.held.keys().filter(|name| !view.contains_key(*name)).cloned().collect();
-        self.apply(revision, view.into_values(), gone)
+    /// The part is now this one; answers the frames that tell a node which had the last one, without a commit. None
+    /// when nothing changed. Revisions do not go back.
+    pub fn replace(&mut self, revision: u64, items: impl IntoIterator<Item = Item>) -> Vec<Bytes> {
+        let items: BTreeMap<_, _> = items.into_iter().map(|item| (item.name.clone(), item)).collect();
+        let gone: Vec<_> = self.held.keys().filter(|name| !items.contains_key(*name)).cloned().collect();
+        self.apply(revision, items.into_values(), gone)
     }
 
-    /// Parts of the view changed; answers the frames that say so. None when nothing did.
+    /// Something of the part changed; answers the frames that say so, without a commit. None when nothing did.
+    /// Revisions do not go back.
     pub fn change<'a>(
         &mut self,
         revision: u64,
@@ -141,10 +127,8 @@ impl Sender {
         &mut self,
         revision: u64,
         puts: impl IntoIterator<Item = Item>,
-        gone: Vec<std::sync::Arc<str>>,
+        gone: Vec<Arc<str>>,
     ) -> Vec<Bytes> {
-        self.revision = self.revision.max(revision);
-        let revision = self.revision;
         let mut frames = Vec::new();
         for name in gone {
             self.held.remove(&name);
@@ -163,56 +147,89 @@ impl Sender {
             frames.push(item.put.clone());
             self.held.insert(item.name.clone(), Held { item, changed: revision });
         }
-        if !frames.is_empty() {
-            frames.push(self.commit());
-        }
         frames
     }
 
-    /// The frames a new session begins with, for a node that holds the complete view of `resume`.
-    ///
-    /// A sender never trusts a view that it did not send, not even one of its own first revision: an older build may
-    /// have computed it otherwise.
-    pub fn start(&mut self, resume: Option<&Position>) -> Start {
-        if let Some(position) = resume.filter(|position| position.store() == Some(self.store)) {
-            let from = position.revision;
-            if from > self.revision {
-                return Start::Behind { revision: from };
-            }
-            if from > self.floor || (from == self.floor && self.told) {
-                return Start::Resumed(self.since(from));
-            }
-        }
-        self.told = true;
-        Start::Full(self.full())
-    }
-
-    fn since(&self, from: u64) -> Vec<Bytes> {
-        let mut frames: Vec<Bytes> = Vec::new();
-        let mut told = std::collections::BTreeSet::new();
+    /// Adds what brings a node up to date that has the part of an earlier revision, not before the floor.
+    fn tell_since(&self, from: u64, frames: &mut Vec<Bytes>) {
+        let mut told = BTreeSet::new();
         for (revision, name) in &self.removals {
             if *revision > from && !self.held.contains_key(name) && told.insert(name) {
                 frames.push(removal(name));
             }
         }
-        frames
-            .extend(self.held.values().filter(|held| held.changed > from).map(|held| held.item.put.clone()));
-        frames.push(self.commit());
-        frames
+        let changed = self.held.values().filter(|held| held.changed > from);
+        frames.extend(changed.map(|held| held.item.put.clone()));
     }
 
-    /// The whole view, as a full list.
-    #[must_use]
-    pub fn full(&self) -> Vec<Bytes> {
-        let mut frames = Vec::with_capacity(self.held.len() + 2);
-        frames.push(small(Frame::Begin(Begin {})));
+    fn tell_all(&self, frames: &mut Vec<Bytes>) {
         frames.extend(self.held.values().map(|held| held.item.put.clone()));
-        frames.push(self.commit());
+    }
+}
+
+/// What is kept of one node: its own part, and where its sessions may go on.
+#[derive(Debug)]
+pub struct Sender {
+    store: StoreIdentity,
+    /// The revision the sender was made at; it has sent nothing older.
+    first: u64,
+    /// A session began with a full list of this sender's making, so that `first` itself may be resumed from.
+    told: bool,
+    own: Part,
+}
+
+impl Sender {
+    /// A node's own part of its view as of a revision. The first session begins with a full list.
+    pub fn new(store: StoreIdentity, revision: u64, own: impl IntoIterator<Item = Item>) -> Self {
+        Self { store, first: revision, told: false, own: Part::new(revision, own) }
+    }
+
+    /// What only this node knows.
+    pub fn own(&mut self) -> &mut Part {
+        &mut self.own
+    }
+
+    /// Closes what changed in either part with the commit of a revision. None when nothing changed.
+    #[must_use]
+    pub fn commit(&self, revision: u64, shared: &[Bytes], own: Vec<Bytes>) -> Vec<Bytes> {
+        let mut frames = own;
+        frames.extend_from_slice(shared);
+        if !frames.is_empty() {
+            frames.push(self.commit_frame(revision));
+        }
         frames
     }
 
-    fn commit(&self) -> Bytes {
-        small(Frame::Commit(self.position()))
+    /// The frames a new session begins with, for a node that holds the complete view of `resume`. Both parts are at
+    /// `revision`.
+    ///
+    /// A sender never trusts a view that it did not send, not even one of its own first revision: an older build may
+    /// have computed it otherwise.
+    pub fn start(&mut self, resume: Option<&Position>, revision: u64, shared: &Part) -> Start {
+        let mut frames = Vec::new();
+        if let Some(position) = resume.filter(|position| position.store() == Some(self.store)) {
+            let from = position.revision;
+            if from > revision {
+                return Start::Behind { revision: from };
+            }
+            let is_ours = from > self.first || (from == self.first && self.told);
+            if is_ours && from >= self.own.floor && from >= shared.floor {
+                self.own.tell_since(from, &mut frames);
+                shared.tell_since(from, &mut frames);
+                frames.push(self.commit_frame(revision));
+                return Start::Resumed(frames);
+            }
+        }
+        self.told = true;
+        frames.push(small(Frame::Begin(Begin {})));
+        shared.tell_all(&mut frames);
+        self.own.tell_all(&mut frames);
+        frames.push(self.commit_frame(revision));
+        Start::Full(frames)
+    }
+
+    fn commit_frame(&self, revision: u64) -> Bytes {
+        small(Frame::Commit(self.store.at(revision)))
     }
 }
 

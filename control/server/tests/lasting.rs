@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use server::Server;
+use weft_link::Receiver;
 use weft_link::message::{Heartbeat, Hello, StatusFrame, status_frame::Frame};
 use weft_link::session::{self, NodeIdentity, key_and_csr};
 use weft_store::Embedded;
@@ -142,6 +143,33 @@ async fn a_node_that_could_not_speak_during_an_outage_has_its_time_again() {
         assert!(is_ready(&now), "{}", now["status"]["conditions"]);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The agent's own rule, on what a real server sends it: by the store's id, and before that by the CA.
+#[tokio::test]
+async fn an_empty_control_plane_at_the_same_address_is_not_obeyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let identity = join(&server, "node-1").await;
+    let hello = || Hello { node: "node-1".into(), ..Hello::default() };
+    let mut session = session::connect(server.link, &identity, hello()).await.unwrap();
+    let mut receiver = Receiver::new(None, []);
+    receiver.welcome(&session.welcome).unwrap();
+    while receiver.frame(session.state.next().await.unwrap().unwrap()).unwrap().is_none() {}
+    session.link.close("the outage");
+    server.kill();
+    drop(server);
+    std::fs::remove_file(dir.path().join("store.redb")).unwrap();
+    let mut server = Server::start(dir.path());
+    let session = session::connect(server.link, &identity, hello()).await.unwrap();
+    let refused = receiver.welcome(&session.welcome).unwrap_err();
+    assert!(refused.to_string().contains("this node belongs to store"), "{refused}");
+    server.kill();
+    drop(server);
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let server = Server::start(dir.path());
+    let refused = session::connect(server.link, &identity, hello()).await.unwrap_err();
+    assert!(refused.to_string().contains("do not trust each other"), "{refused}");
 }
 
 /// Handshakes verify certificates by the clock: had the first ones stayed, these would fail.

@@ -72,8 +72,8 @@ impl Cluster {
 
     fn check(&self) {
         for (name, agent) in &self.agents {
-            let full = self.views.full(name, &self.world);
-            let full: BTreeMap<String, Item> = full.into_iter().map(|i| (i.name().to_owned(), i)).collect();
+            let full = self.views.shared().chain(self.views.own(name, &self.world));
+            let full: BTreeMap<String, Item> = full.map(|i| (i.name().to_owned(), i)).collect();
             assert_eq!(agent.items, full, "{name}");
         }
     }
@@ -242,7 +242,7 @@ fn what_many_nodes_are_told_is_encoded_once() {
         assert_eq!(pair[0].frame().as_ptr(), pair[1].frame().as_ptr());
     }
     for node in ["n0", "n1"] {
-        let full = views.full(node, &world);
+        let full = views.own(node, &world);
         assert!(full.iter().any(|item| item.frame().as_ptr() == changed[0].frame().as_ptr()), "{node}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Item, REMOVALS_MAX, Sender, Start};
+use super::{Item, Part, REMOVALS_MAX, Sender, Start};
 use crate::frame::Decoder;
 use crate::message::{Peer, Position, Resource, StateFrame, Welcome, resource::Body, state_frame::Frame};
 use crate::position::StoreIdentity;
@@ -39,38 +39,84 @@ fn told(encoded: &[Bytes]) -> Vec<String> {
     frames(encoded).into_iter().map(text).collect()
 }
 
+/// One node beside a shared part; names in capitals are shared.
+struct Node {
+    revision: u64,
+    shared: Part,
+    sender: Sender,
+}
+
+impl Node {
+    fn new(revision: u64, view: Vec<Item>) -> Self {
+        let (shared, own): (Vec<Item>, Vec<Item>) = view.into_iter().partition(is_shared);
+        Self { revision, shared: Part::new(0, shared), sender: Sender::new(STORE, revision, own) }
+    }
+
+    fn replace(&mut self, revision: u64, view: Vec<Item>) -> Vec<Bytes> {
+        self.revision = revision;
+        let (shared, own): (Vec<Item>, Vec<Item>) = view.into_iter().partition(is_shared);
+        let shared = self.shared.replace(revision, shared);
+        let own = self.sender.own().replace(revision, own);
+        self.sender.commit(revision, &shared, own)
+    }
+
+    fn change(&mut self, revision: u64, puts: Vec<Item>, removes: Vec<&str>) -> Vec<Bytes> {
+        self.revision = revision;
+        let (shared, own): (Vec<Item>, Vec<Item>) = puts.into_iter().partition(is_shared);
+        let shared = self.shared.change(revision, shared, removes.iter().copied());
+        let own = self.sender.own().change(revision, own, removes.iter().copied());
+        self.sender.commit(revision, &shared, own)
+    }
+
+    fn start(&mut self, resume: Option<&Position>) -> Start {
+        self.sender.start(resume, self.revision, &self.shared)
+    }
+}
+
+fn is_shared(item: &Item) -> bool {
+    item.name().starts_with(|c: char| c.is_ascii_uppercase())
+}
+
 #[test]
 fn changes_tell_only_what_changed() {
-    let mut sender = Sender::new(STORE, 5, [item("a", 1), item("b", 1)]);
-    assert_eq!(told(&sender.full()), ["begin", "+a", "+b", "@5"]);
-    assert_eq!(told(&sender.replace(6, [item("a", 1), item("b", 2), item("c", 1)])), ["+b", "+c", "@6"]);
-    assert!(sender.replace(7, [item("a", 1), item("b", 2), item("c", 1)]).is_empty(), "nothing changed");
-    assert_eq!(sender.position(), STORE.at(7));
-    assert_eq!(told(&sender.change(8, [item("a", 9)], ["c", "unknown"])), ["-c", "+a", "@8"]);
-    assert_eq!(sender.len(), 2);
+    let mut node = Node::new(5, vec![item("a", 1), item("B", 1)]);
+    let Start::Full(full) = node.start(None) else { panic!() };
+    assert_eq!(told(&full), ["begin", "+B", "+a", "@5"]);
+    let view = || vec![item("a", 1), item("B", 2), item("c", 1)];
+    assert_eq!(told(&node.replace(6, view())), ["+c", "+B", "@6"]);
+    assert!(node.replace(7, view()).is_empty(), "nothing changed");
+    assert_eq!(told(&node.change(8, vec![item("a", 9)], vec!["c", "unknown"])), ["-c", "+a", "@8"]);
+    assert_eq!(told(&node.change(9, vec![], vec!["B"])), ["-B", "@9"]);
+    assert_eq!((node.sender.own().len(), node.shared.is_empty()), (1, true));
 }
 
 #[test]
 fn a_resume_tells_what_was_missed() {
-    let mut sender = Sender::new(STORE, 5, [item("a", 1), item("b", 1)]);
-    let _ = sender.replace(6, [item("a", 1), item("c", 1)]);
-    let _ = sender.replace(7, [item("a", 2), item("c", 1), item("b", 3)]);
-    let _ = sender.replace(8, [item("a", 2), item("b", 3)]);
-    let mut resumed = |revision| match sender.start(Some(&STORE.at(revision))) {
-        Start::Resumed(frames) => told(&frames),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(resumed(6), ["-c", "+a", "+b", "@8"]);
-    assert_eq!(resumed(7), ["-c", "@8"]);
-    assert_eq!(resumed(8), ["@8"]);
-    assert!(matches!(sender.start(Some(&STORE.at(9))), Start::Behind { revision: 9 }));
+    for [a, b, c] in [["a", "b", "c"], ["A", "B", "C"], ["a", "B", "c"], ["A", "b", "C"]] {
+        let mut node = Node::new(5, vec![item(a, 1), item(b, 1)]);
+        let _ = node.replace(6, vec![item(a, 1), item(c, 1)]);
+        let _ = node.replace(7, vec![item(a, 2), item(c, 1), item(b, 3)]);
+        let _ = node.replace(8, vec![item(a, 2), item(b, 3)]);
+        let mut resumed = |revision| match node.start(Some(&STORE.at(revision))) {
+            Start::Resumed(frames) => {
+                let mut told = told(&frames);
+                assert_eq!(told.pop(), Some("@8".into()));
+                told.into_iter().collect::<std::collections::BTreeSet<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(resumed(6), [format!("+{a}"), format!("+{b}"), format!("-{c}")].into());
+        assert_eq!(resumed(7), [format!("-{c}")].into());
+        assert_eq!(resumed(8), [].into());
+        assert!(matches!(node.start(Some(&STORE.at(9))), Start::Behind { revision: 9 }));
+    }
 }
 
 #[test]
 fn what_a_sender_never_sent_it_does_not_resume() {
     let is_full = |position: Option<Position>| {
-        let mut sender = Sender::new(STORE, 5, [item("a", 1)]);
-        matches!(sender.start(position.as_ref()), Start::Full(_))
+        let mut node = Node::new(5, vec![item("a", 1), item("B", 1)]);
+        matches!(node.start(position.as_ref()), Start::Full(_))
     };
     assert!(is_full(None));
     assert!(is_full(Some(STORE.at(5))));
@@ -82,15 +128,20 @@ fn what_a_sender_never_sent_it_does_not_resume() {
 
 #[test]
 fn the_memory_of_removals_is_bounded() {
-    let many: Vec<Item> = (0..=REMOVALS_MAX).map(|n| item(&format!("r{n}"), 0)).collect();
-    let mut sender = Sender::new(STORE, 1, many.iter().cloned());
-    let _ = sender.change(2, [], [many[0].name()]);
-    assert!(matches!(sender.start(None), Start::Full(_)));
-    assert!(matches!(sender.start(Some(&STORE.at(1))), Start::Resumed(_)));
-    let _ = sender.change(3, [], many[1..].iter().map(Item::name));
-    assert!(matches!(sender.start(Some(&STORE.at(1))), Start::Full(_)), "the removal at 2 is forgotten");
-    assert!(matches!(sender.start(Some(&STORE.at(2))), Start::Resumed(_)), "who saw it needs no word of it");
-    assert!(matches!(sender.start(Some(&STORE.at(3))), Start::Resumed(_)));
+    for letter in ["r", "R"] {
+        let many: Vec<Item> = (0..=REMOVALS_MAX).map(|n| item(&format!("{letter}{n}"), 0)).collect();
+        let mut node = Node::new(1, many.clone());
+        let _ = node.change(2, vec![], vec![many[0].name()]);
+        assert!(matches!(node.start(None), Start::Full(_)));
+        assert!(matches!(node.start(Some(&STORE.at(1))), Start::Resumed(_)));
+        let _ = node.change(3, vec![], many[1..].iter().map(Item::name).collect());
+        assert!(matches!(node.start(Some(&STORE.at(1))), Start::Full(_)), "the removal at 2 is forgotten");
+        assert!(
+            matches!(node.start(Some(&STORE.at(2))), Start::Resumed(_)),
+            "who saw it needs no word of it"
+        );
+        assert!(matches!(node.start(Some(&STORE.at(3))), Start::Resumed(_)));
+    }
 }
 
 #[test]
@@ -101,9 +152,10 @@ fn too_large_a_resource_is_an_error() {
 
 #[test]
 fn a_quiet_node_resumes_from_its_full_list() {
-    let mut sender = Sender::new(STORE, 5, [item("a", 1)]);
-    assert!(matches!(sender.start(None), Start::Full(_)));
-    assert_eq!(sender.start(Some(&STORE.at(5))), Start::Resumed(vec![sender.commit()]));
+    let mut node = Node::new(5, vec![item("a", 1)]);
+    assert!(matches!(node.start(None), Start::Full(_)));
+    let Start::Resumed(frames) = node.start(Some(&STORE.at(5))) else { panic!() };
+    assert_eq!(told(&frames), ["@5"]);
 }
 
 /// A node that loses its connection at any frame, again and again, ends with the sender's view.
@@ -116,7 +168,7 @@ fn a_receiver_converges_through_any_breaks() {
             (random >> 33) % bound
         };
         let mut wanted: BTreeMap<String, u64> = BTreeMap::new();
-        let mut sender = Sender::new(STORE, 1, []);
+        let mut sender = Node::new(1, vec![]);
         let mut receiver = Receiver::new(None, ["left-from-before".to_owned()]);
         let mut held: BTreeMap<String, Resource> = BTreeMap::new();
         held.insert("left-from-before".into(), Resource::default());
@@ -130,18 +182,22 @@ fn a_receiver_converges_through_any_breaks() {
                 Start::Resumed(frames) | Start::Full(frames) => stream.extend(frames),
                 Start::Behind { .. } => panic!("the sender is never behind here"),
             }
-            let name = format!("n{}", below(6));
+            let name = format!("{}{}", if below(2) == 0 { "n" } else { "N" }, below(4));
             if below(3) == 0 {
                 wanted.remove(&name);
-                stream.extend(sender.change(revision, [], [name.as_str()]));
+                stream.extend(sender.change(revision, vec![], vec![name.as_str()]));
             } else {
                 wanted.insert(name.clone(), revision);
-                stream.extend(sender.change(revision, [item(&name, revision)], []));
+                stream.extend(sender.change(revision, vec![item(&name, revision)], vec![]));
             }
             let stream = frames(&stream);
             let heard = if live { stream.len() } else { below(stream.len() as u64 + 1) as usize };
             receiver
-                .welcome(&Welcome { position: Some(sender.position()), resumed, ..Welcome::default() })
+                .welcome(&Welcome {
+                    position: Some(STORE.at(sender.revision)),
+                    resumed,
+                    ..Welcome::default()
+                })
                 .unwrap();
             for frame in stream.into_iter().take(heard) {
                 if let Some(change) = receiver.frame(frame).unwrap() {

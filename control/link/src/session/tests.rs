@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::position::StoreIdentity;
 use crate::receiver::Receiver;
-use crate::sender::{Item, Sender, Start};
+use crate::sender::{Item, Part, Sender, Start};
 
 const STORE: StoreIdentity = StoreIdentity { id: [9; 16], epoch: 1 };
 
@@ -215,10 +215,11 @@ async fn state_goes_down_and_status_up() {
         Item::new(Resource { name: format!("peer/{n}"), body: Some(body) }).unwrap()
     };
     let mut sender = Sender::new(STORE, 4, (0..1000).map(peer));
-    let Start::Full(frames) = sender.start(None) else { panic!() };
+    let Start::Full(frames) = sender.start(None, 4, &Part::default()) else { panic!() };
     let writing = async {
         server.state.send_encoded(frames).await.unwrap();
-        server.state.send_encoded(sender.change(5, [], ["peer/3"])).await.unwrap();
+        let gone = sender.own().change(5, [], ["peer/3"]);
+        server.state.send_encoded(sender.commit(5, &[], gone)).await.unwrap();
     };
     let reading = async {
         let mut changes = Vec::new();

@@ -13,7 +13,7 @@ use weft_api::kind::{self, KINDS};
 use weft_controllers::node_view::{Delta, NodeViews, Target};
 use weft_controllers::world::Applied;
 use weft_link::message::Position;
-use weft_link::{Item, Sender, Start, StoreIdentity};
+use weft_link::{Item, Part, Sender, Start, StoreIdentity};
 
 use crate::http::watch::stopped;
 use crate::loops::Snapshot;
@@ -36,7 +36,10 @@ pub(crate) struct Views {
 #[derive(Default)]
 struct State {
     views: NodeViews,
+    /// What all nodes are told.
+    shared: Part,
     nodes: HashMap<String, NodeState>,
+    /// Where all of it is.
     revision: u64,
 }
 
@@ -111,9 +114,10 @@ impl Views {
     fn take(&self, changes: &[Applied], revision: u64) {
         let world = self.snapshot.read();
         let mut state = self.lock();
-        let State { views, nodes, revision: reached } = &mut *state;
+        let State { views, shared, nodes, revision: reached } = &mut *state;
         *reached = revision;
-        let mut deltas: HashMap<String, Deltas> = HashMap::new();
+        let mut for_all = Deltas::default();
+        let mut for_one: HashMap<String, Deltas> = HashMap::new();
         for change in changes {
             for (target, delta) in views.apply(change, &world) {
                 if let Delta::TooLarge(name) = &delta {
@@ -123,15 +127,11 @@ impl Views {
                     );
                 }
                 match target {
+                    Target::All => for_all.take(delta),
                     Target::Node(name) if nodes.contains_key(&name) => {
-                        deltas.entry(name).or_default().take(delta);
+                        for_one.entry(name).or_default().take(delta);
                     }
                     Target::Node(_) => {}
-                    Target::All => {
-                        for name in nodes.keys() {
-                            deltas.entry(name.clone()).or_default().take(delta.clone());
-                        }
-                    }
                 }
             }
             if change.kind == &kind::NODE && change.after.is_none() {
@@ -139,11 +139,10 @@ impl Views {
                 nodes.remove(&change.key.name);
             }
         }
-        for (name, deltas) in deltas {
-            if let Some(node) = nodes.get_mut(&name) {
-                let frames = deltas.into_frames(&mut node.sender, revision);
-                node.send(&name, frames);
-            }
+        let for_all = for_all.into_frames(shared, revision);
+        for (name, node) in nodes {
+            let own = for_one.remove(name).unwrap_or_default().into_frames(node.sender.own(), revision);
+            node.send(name, node.sender.commit(revision, &for_all, own));
         }
     }
 
@@ -152,7 +151,7 @@ impl Views {
         let world = self.snapshot.read();
         let mut state = self.lock();
         state.views = NodeViews::new();
-        let State { views, nodes, revision: reached } = &mut *state;
+        let State { views, shared, nodes, revision: reached } = &mut *state;
         *reached = revision;
         for kind in KINDS {
             for entry in world.entries(kind) {
@@ -166,9 +165,10 @@ impl Views {
                 let _ = views.apply(&change, &world);
             }
         }
-        for (name, node) in nodes.iter_mut() {
-            let frames = node.sender.replace(revision, views.full(name, &world));
-            node.send(name, frames);
+        let for_all = shared.replace(revision, views.shared());
+        for (name, node) in nodes {
+            let own = node.sender.own().replace(revision, views.own(name, &world));
+            node.send(name, node.sender.commit(revision, &for_all, own));
         }
     }
 
@@ -179,21 +179,20 @@ impl Views {
     pub(crate) fn begin(&self, node: &str, resume: Option<&Position>) -> Result<Beginning, BeginError> {
         let world = self.snapshot.read();
         let mut state = self.lock();
-        let revision = state.revision;
-        let store = self.store;
-        let State { views, nodes, .. } = &mut *state;
+        let State { views, shared, nodes, revision } = &mut *state;
+        let (store, revision) = (self.store, *revision);
         let entry = nodes.entry(node.to_owned()).or_insert_with(|| NodeState {
-            sender: Sender::new(store, revision, views.full(node, &world)),
+            sender: Sender::new(store, revision, views.own(node, &world)),
             session: None,
         });
-        let (resumed, frames) = match entry.sender.start(resume) {
+        let (resumed, frames) = match entry.sender.start(resume, revision, shared) {
             Start::Resumed(frames) => (true, frames),
             Start::Full(frames) => (false, frames),
             Start::Behind { revision } => return Err(BeginError::Behind(revision)),
         };
         let (queue, deltas) = mpsc::channel(QUEUE_DELTAS_MAX);
         entry.session = Some(queue);
-        Ok(Beginning { resumed, position: entry.sender.position(), frames, deltas })
+        Ok(Beginning { resumed, position: store.at(revision), frames, deltas })
     }
 }
 
@@ -223,9 +222,9 @@ impl Deltas {
         };
     }
 
-    fn into_frames(self, sender: &mut Sender, revision: u64) -> Frames {
+    fn into_frames(self, part: &mut Part, revision: u64) -> Frames {
         let removes: Vec<String> =
             self.0.iter().filter(|(_, item)| item.is_none()).map(|(name, _)| name.clone()).collect();
-        sender.change(revision, self.0.into_values().flatten(), removes.iter().map(String::as_str))
+        part.change(revision, self.0.into_values().flatten(), removes.iter().map(String::as_str))
     }
 }
