@@ -8,12 +8,16 @@ use weft_dataplane_abi::conntrack::FLOW_NODE_PORT;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::service::{Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_NODE, Service, ServiceKey};
+use weft_dataplane_abi::route::NODE_SELF;
+use weft_dataplane_abi::service::{
+    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_NODE, SERVICE_LOCAL, Service, ServiceKey,
+};
 use weft_dataplane_abi::station::Station;
 
 use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
-use crate::parse::{TCP, UDP};
-use crate::verdict::{Step, drop};
+use crate::parse::{Packet, TCP, UDP};
+use crate::refuse;
+use crate::verdict::{Step, Verdict};
 use crate::walk::Walk;
 use crate::words::copy;
 
@@ -25,6 +29,12 @@ const DRAWS_MAX: u32 = 3;
 pub(crate) fn service(key: &ServiceKey) -> Option<&'static Service> {
     // SAFETY: a reused row is a Service that came in this instant; no row has pointers.
     SERVICES.get_ptr(key).map(|row| unsafe { &*row })
+}
+
+/// Whether a Service wants backends of this node alone, and others have some.
+#[inline(always)]
+pub(crate) const fn is_local(service: &Service) -> bool {
+    service.flags & SERVICE_LOCAL != 0
 }
 
 /// Whether a port is one of the node ports.
@@ -92,38 +102,42 @@ fn draw_any(service: &Service) -> Option<(u32, &'static Backend)> {
 
 /// What a Pod sends to a Service's own address, or to a node port of any node: balanced here, the other node is spared.
 #[inline(always)]
-pub(crate) fn from_pod(walk: &mut Walk) -> Step<()> {
+pub(crate) fn from_pod(walk: &mut Walk, packet: &Packet) -> Step<()> {
     if walk.config.flags & BALANCE_PACKET == 0 {
         return Ok(());
     }
     let found = match of_cluster(walk) {
-        None if maps::node(&walk.scratch.tuple.destination).is_some() => of_node(walk),
-        found => found,
+        Some(service) => Some(service),
+        None => match maps::node(&walk.scratch.tuple.destination) {
+            // Only that node knows which of its own backends are ready.
+            Some(node) => of_node(walk).filter(|service| node.flags & NODE_SELF != 0 || !is_local(service)),
+            None => None,
+        },
     };
     match found {
-        Some(service) => give(walk, service, Counter::BalancedPacket),
+        Some(service) => give(walk, packet, service, Counter::BalancedPacket),
         None => Ok(()),
     }
 }
 
 /// What the node itself sends to a Service's own address.
 #[inline(always)]
-pub(crate) fn from_node(walk: &mut Walk) -> Step<()> {
+pub(crate) fn from_node(walk: &mut Walk, packet: &Packet) -> Step<()> {
     if walk.config.flags & BALANCE_PACKET == 0 {
         return Ok(());
     }
     match of_cluster(walk) {
-        Some(service) => give(walk, service, Counter::BalancedPacket),
+        Some(service) => give(walk, packet, service, Counter::BalancedPacket),
         None => Ok(()),
     }
 }
 
 /// What comes from outside to a port of this node; false when no Service has the port.
 #[inline(always)]
-pub(crate) fn from_outside(walk: &mut Walk) -> Step<bool> {
+pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet) -> Step<bool> {
     let Some(service) = of_node(walk) else { return Ok(false) };
     walk.scratch.first.flags |= FLOW_NODE_PORT;
-    give(walk, service, Counter::BalancedNodePort)?;
+    give(walk, packet, service, Counter::BalancedNodePort)?;
     Ok(true)
 }
 
@@ -159,12 +173,17 @@ fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
 
 /// Gives the flow that begins one of the Service's backends.
 #[inline(always)]
-fn give(walk: &mut Walk, service: &Service, counter: Counter) -> Step<()> {
+fn give(walk: &mut Walk, packet: &Packet, service: &Service, counter: Counter) -> Step<()> {
     let scratch = &mut *walk.scratch;
     scratch.first.service_id = service.id;
     let Some((id, backend)) = draw(service, &scratch.tuple.source) else {
-        return drop(Station::Balance, Reason::NoBackend);
+        return Err(if is_local(service) {
+            Verdict::Drop(Station::Balance, Reason::NoLocalBackend)
+        } else {
+            refuse::at_once(walk, packet, Reason::NoBackend)
+        });
     };
+    let scratch = &mut *walk.scratch;
     scratch.first.backend_id = id;
     scratch.first.generation = backend.generation;
     copy(&mut scratch.first.to.destination, &backend.address);

@@ -14,6 +14,7 @@ mod icmp;
 mod maps;
 mod origin;
 mod parse;
+mod refuse;
 mod route;
 mod socket;
 mod track;

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_skb_get_tunnel_key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::OVERLAY_SOURCE_MAC;
+use weft_dataplane_abi::route::{OVERLAY_RETURN_MAC, OVERLAY_SOURCE_MAC};
 use weft_dataplane_abi::station::Station;
 
 use crate::maps;
@@ -32,12 +32,16 @@ impl TunnelKey {
     }
 }
 
-/// A packet out of the tunnel: the node it came from, not checked yet.
+/// A packet out of the tunnel: the node it came from, not checked yet. All that comes out of it has a key; what has none
+/// was put there on this node, and goes up when one of our programs did so.
 #[inline(always)]
 pub(crate) fn of_tunnel(walk: &mut Walk) -> Step<()> {
     let mut key = TunnelKey { id: 0, remote: 0 };
     // SAFETY: the key is as long as said; the helper writes within it.
     if unsafe { bpf_skb_get_tunnel_key(walk.skb, key.raw(), TUNNEL_KEY_BYTES, 0) } != 0 {
+        if has_source(walk, OVERLAY_RETURN_MAC) {
+            return Err(Verdict::Next);
+        }
         return drop(Station::Parse, Reason::UnknownTunnelSource);
     }
     walk.origin = key.remote;
@@ -64,12 +68,15 @@ pub(crate) fn is_true(walk: &Walk) -> Step<()> {
 /// What another of our programs has sent on to this device bears the overlay's source MAC: its walk is over.
 #[inline(always)]
 pub(crate) fn not_yet_walked(walk: &Walk) -> Step<()> {
-    let Some(frame) = parse::at::<[u16; 6]>(walk, 0) else { return Err(Verdict::Next) };
+    if has_source(walk, OVERLAY_SOURCE_MAC) { Err(Verdict::Next) } else { Ok(()) }
+}
+
+#[inline(always)]
+fn has_source(walk: &Walk, mac: [u8; 6]) -> bool {
+    let Some(frame) = parse::at::<[u16; 6]>(walk, 0) else { return false };
     // SAFETY: within the packet; frames are aligned to two bytes.
-    let (first, last) = unsafe { ((*frame)[3], (*frame)[5]) };
-    let mac = OVERLAY_SOURCE_MAC;
-    if first == u16::from_ne_bytes([mac[0], mac[1]]) && last == u16::from_ne_bytes([mac[4], mac[5]]) {
-        return Err(Verdict::Next);
-    }
-    Ok(())
+    let frame = unsafe { *frame };
+    frame[3] == u16::from_ne_bytes([mac[0], mac[1]])
+        && frame[4] == u16::from_ne_bytes([mac[2], mac[3]])
+        && frame[5] == u16::from_ne_bytes([mac[4], mac[5]])
 }

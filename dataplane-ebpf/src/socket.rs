@@ -19,6 +19,7 @@ use weft_dataplane_abi::event::{EVENT_AT_CONNECT, EVENT_SERVICE, Verdict};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::route::NODE_SELF;
 use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, Service, ServiceKey};
 use weft_dataplane_abi::socket::{SOCKET_FORWARD, SOCKET_REVERSE, SocketFlow, SocketKey};
 use weft_dataplane_abi::station::Station;
@@ -117,13 +118,15 @@ fn service(config: &Config, asked: &End, from_node: bool) -> Option<&'static Ser
     if !choice::is_node_port(config, asked.port) {
         return None;
     }
-    let is_node = maps::node(&asked.address).is_some() || (from_node && is_loopback(&asked.address));
-    if !is_node {
-        return None;
-    }
-    key.address = Address::ZERO;
+    let here = match maps::node(&asked.address) {
+        Some(node) => node.flags & NODE_SELF != 0,
+        None if from_node && is_loopback(&asked.address) => true,
+        None => return None,
+    };
+    copy(&mut key.address, &Address::ZERO);
     key.scope = SCOPE_NODE;
-    choice::service(&key)
+    // Only that node knows which of its own backends are ready.
+    choice::service(&key).filter(|service| here || !choice::is_local(service))
 }
 
 #[inline(always)]
@@ -225,7 +228,8 @@ fn tell(
         }
         None => {
             event.verdict = Verdict::Dropped as u8;
-            event.reason = Reason::NoBackend as u8;
+            let local = choice::is_local(service);
+            event.reason = if local { Reason::NoLocalBackend } else { Reason::NoBackend } as u8;
         }
     }
     entry.submit(0);

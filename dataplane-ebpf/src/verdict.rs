@@ -17,6 +17,8 @@ pub(crate) enum Verdict {
     Redirect,
     /// Ends here, for this reason.
     Drop(Station, Reason),
+    /// Ends here, and what was the packet goes back as an answer that says so.
+    Refused(Station, Reason),
 }
 
 impl Verdict {
@@ -25,7 +27,7 @@ impl Verdict {
     pub(crate) const fn number(self) -> i32 {
         match self {
             Self::Next => TCX_NEXT,
-            Self::Redirect => TCX_REDIRECT,
+            Self::Redirect | Self::Refused(..) => TCX_REDIRECT,
             Self::Drop(..) => TCX_DROP,
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     let verdict = match walk(&mut it) {
         Ok(verdict) | Err(verdict) => verdict,
     };
-    if let Verdict::Drop(station, reason) = verdict {
+    if let Verdict::Drop(station, reason) | Verdict::Refused(station, reason) = verdict {
         maps::count_row(dropped_by(hook));
         emit::dropped(&it, station, reason);
     }
@@ -118,7 +118,7 @@ pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
         }
         Found::Nothing => {
             origin::is_true(walk)?;
-            balance::from_pod(walk)?;
+            balance::from_pod(walk, &packet)?;
             route::find(walk);
             route::from_pod_may(walk)?;
             route::source_for_pod(walk);
@@ -188,7 +188,7 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
             track::settle(walk);
         }
         Found::Nothing => {
-            balance::from_node(walk)?;
+            balance::from_node(walk, &packet)?;
             route::find(walk);
             route::from_node_may(walk)?;
             route::source_for_node(walk);
@@ -219,7 +219,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
             track::settle(walk);
         }
         Found::Nothing => {
-            if !balance::from_outside(walk)? {
+            if !balance::from_outside(walk, &packet)? {
                 return Ok(Verdict::Next);
             }
             route::find(walk);

@@ -20,6 +20,7 @@ mod netlink;
 mod pin;
 mod pods;
 mod probe;
+mod sockets;
 mod sys;
 mod sysctl;
 mod tables;

@@ -332,7 +332,7 @@ impl Planner {
             flags: BACKEND_READY,
             generation,
             node_index: if node.is_empty() { 0 } else { self.node_index(node, None) },
-            reserved: 0,
+            protocol: u32::from(service.protocol),
         };
         self.backend_keys.insert(id, key);
         self.backends.insert(key, HeldBackend { id, row });

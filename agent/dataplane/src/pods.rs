@@ -205,6 +205,9 @@ pub(crate) async fn link(
     }
     inside(pod, outer, Some(mtu_bytes)).await?;
     let device = netlink.existing(&device_name).await.map_err(refused)?;
+    if device.mtu_bytes != mtu_bytes {
+        netlink.set_mtu(&device, mtu_bytes).await.map_err(refused)?;
+    }
     outside(netlink, config, pod, &device, inner).await?;
     Ok(PodLink {
         uid: pod.uid.clone(),

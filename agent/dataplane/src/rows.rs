@@ -89,7 +89,8 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
             let scope = if address.is_some() { SCOPE_CLUSTER } else { SCOPE_NODE };
             Wanted {
                 key: service_key(address, number, port.protocol.number(), scope),
-                flags: if only_local { SERVICE_LOCAL } else { 0 },
+                // Where nobody serves on any node, the policy is not what is in the way.
+                flags: if only_local && !serving(port, v6, None).is_empty() { SERVICE_LOCAL } else { 0 },
                 affinity_seconds: service.affinity_seconds,
                 backends: serving(port, v6, only_local.then_some(local)),
             }
@@ -225,6 +226,9 @@ mod tests {
         assert_eq!(rows[1].flags, SERVICE_LOCAL);
         assert_eq!(rows[1].backends.len(), 1);
         assert!(wanted(&service(), "node-3")[1].backends.is_empty());
+        let mut nobody = service();
+        nobody.ports[0].endpoints.clear();
+        assert_eq!(wanted(&nobody, "node-1")[1].flags, 0, "nobody is refused for being elsewhere");
     }
 
     #[test]

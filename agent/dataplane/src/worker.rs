@@ -25,6 +25,7 @@ use crate::plan::{Holder, PlanError, Planner};
 use crate::pods::{self, ALIAS, PodError, PodFiles, PodLink, PodNetwork};
 use crate::probe::{Abilities, probe};
 use crate::rows::{self, Rows};
+use crate::sockets;
 use crate::sys::{self, LinkTarget};
 use crate::tables::{TableError, Tables};
 
@@ -71,6 +72,8 @@ pub(crate) struct Worker {
     start_ms: u64,
     /// A write failed: the planner's picture of the kernel is not to be trusted.
     stale: bool,
+    /// Routes to other nodes could not all be put: they are put again.
+    routes_owed: bool,
 }
 
 impl Worker {
@@ -112,6 +115,7 @@ impl Worker {
             refused: Vec::new(),
             start_ms: 0,
             stale: false,
+            routes_owed: false,
             config,
         };
         worker.put_node()?;
@@ -283,7 +287,29 @@ impl Worker {
         let turned = if writes.iter().any(Write::turns_ways) { self.turn_epoch() } else { Ok(()) };
         let result = written.and(turned);
         self.stale |= result.is_err();
+        self.abort_sockets(writes);
         result
+    }
+
+    /// Aborts sockets that are connected to backends now gone; aside, since it asks every Pod's namespace.
+    fn abort_sockets(&self, writes: &[Write]) {
+        let backends = sockets::retired(writes);
+        if backends.is_empty() {
+            return;
+        }
+        let tables = self.pins.maps();
+        let namespaces: Vec<_> = self.pods.values().map(|pod| pod.netns.clone()).collect();
+        let deed = move || match sockets::abort(&tables, &backends, &namespaces) {
+            Ok(0) => {}
+            Ok(sockets) => tracing::info!(sockets, "aborted UDP sockets connected to backends that are gone"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends")
+            }
+        };
+        // The thread inherits this one's network namespace, the node's.
+        if let Err(error) = std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(deed) {
+            tracing::warn!(%error, "UDP sockets may be left with dead backends");
+        }
     }
 
     fn turn_epoch(&mut self) -> Result<(), TableError> {
@@ -299,6 +325,9 @@ impl Worker {
         if self.stale {
             self.resync()?;
         }
+        if self.routes_owed {
+            self.put_peers().await?;
+        }
         for change in changes {
             self.desired.apply(change);
             self.complete |= matches!(change, Change::ReplaceAll(_));
@@ -307,21 +336,30 @@ impl Worker {
             self.write(&writes)?;
             self.remember_refused(&refused);
             applied.refused.extend(refused);
-            match change {
+            let routed = match change {
                 Change::PutPeer(peer) => {
-                    links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
+                    links::put_peer(&self.netlink, &self.config, &self.links, peer).await
                 }
-                Change::ReplaceAll(all) => {
-                    for peer in all.peers.values() {
-                        links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
-                    }
-                    self.keep_peers().await?;
-                }
-                Change::RemovePeer(_) if self.complete => self.keep_peers().await?,
-                _ => {}
-            }
+                Change::ReplaceAll(_) => self.put_peers().await,
+                Change::RemovePeer(_) if self.complete => self.keep_peers().await,
+                _ => Ok(()),
+            };
+            self.routes_owed |= routed.is_err();
+            routed?;
         }
         Ok(applied)
+    }
+
+    /// Routes to all other nodes known, and none to others once all are known.
+    async fn put_peers(&mut self) -> Result<(), links::LinkError> {
+        for peer in self.desired.peers.values() {
+            links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
+        }
+        if self.complete {
+            self.keep_peers().await?;
+        }
+        self.routes_owed = false;
+        Ok(())
     }
 
     async fn keep_peers(&self) -> Result<(), links::LinkError> {

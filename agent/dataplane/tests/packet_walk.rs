@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test uses a part of the bench")]
 mod bench;
 #[path = "packet/frame.rs"]
+#[allow(dead_code, reason = "each test uses a part of the frames")]
 mod frame;
 #[path = "packet/object.rs"]
 mod object;
@@ -59,7 +60,7 @@ fn what_is_dropped_says_where_and_why() {
     let table: [(&str, Vec<u8>, Station, Reason); 6] = [
         ("foreign source", tcp((OUTSIDE, 1, POD_B, 80), SYN), Station::Parse, Reason::ForeignSource),
         ("no service", tcp((POD_A, 1, SERVICE, 9), SYN), Station::Route, Reason::NoService),
-        ("no backend", tcp((POD_A, 1, SERVICE, 81), SYN), Station::Balance, Reason::NoBackend),
+        ("no backend", tcp((POD_A, 1, SERVICE, 81), ACK), Station::Balance, Reason::NoBackend),
         ("no such pod", udp((POD_A, 1, Ipv4Addr::new(10, 244, 9, 9), 53)), Station::Route, Reason::NoSuchPod),
         ("to the tunnel", udp((POD_A, 1, PEER, 4789)), Station::Route, Reason::PodToTunnel),
         ("short header", frame::ip(POD_A, POD_B, TCP, 0, &[0; 4]), Station::Parse, Reason::Malformed),

@@ -46,8 +46,8 @@ pub struct Backend {
     pub generation: u32,
     /// Index of the node it runs on; 0 when unknown or outside.
     pub node_index: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// IP protocol number.
+    pub protocol: u32,
 }
 
 const _: () = assert!(size_of::<Backend>() == 32);

@@ -40,6 +40,8 @@ numbered! {
         /// A Service led the node's own packet back to the node itself, whose answer no program would see: only the
         /// socket hook serves that.
         NodeToItself = 16, "service leads the node to itself; the socket hook is off or elsewhere";
+        /// The Service's traffic policy is `Local` and all its ready backends are on other nodes.
+        NoLocalBackend = 17, "service has no ready backend on this node";
     }
 }
 

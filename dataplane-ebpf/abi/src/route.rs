@@ -8,6 +8,8 @@ use crate::address::Address;
 pub const OVERLAY_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x00];
 /// Source MAC address of all that is put into the tunnel; not [`OVERLAY_MAC`], since a VXLAN device drops frames that seem to be its own.
 pub const OVERLAY_SOURCE_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x01];
+/// Source MAC address of what a program on the VXLAN device sends up into the node's own stack.
+pub const OVERLAY_RETURN_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x02];
 /// VXLAN network identifier of what carries no identity.
 pub const OVERLAY_VNI: u32 = 1;
 

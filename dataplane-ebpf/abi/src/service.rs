@@ -11,7 +11,7 @@ pub const SCOPE_CLUSTER: u8 = 0;
 pub const SCOPE_NODE: u8 = 1;
 
 /// [`Service::flags`]: only backends of this node are in the slots (`internalTrafficPolicy` or `externalTrafficPolicy`
-/// `Local`), so that an empty Service says "no local backend".
+/// `Local`), and there are some on other nodes: an empty Service says "no local backend".
 pub const SERVICE_LOCAL: u32 = 1 << 0;
 
 /// Key of the map `services`.

@@ -154,6 +154,12 @@ impl Bed {
         self.directory.path().join(&self.machines[machine].name).join(name)
     }
 
+    /// Gives a machine's uplink another MTU.
+    pub(crate) fn set_uplink_mtu(&self, machine: usize, mtu_bytes: u32) {
+        let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
+        ip(&format!("-n {}-{number} link set eth0 mtu {mtu_bytes}", self.id));
+    }
+
     /// Names of the devices a machine has.
     pub(crate) fn devices(&self, machine: usize) -> Vec<String> {
         let netns = &self.machines[machine].netns;
@@ -265,6 +271,14 @@ impl Drop for Bed {
             drop(Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.id)]).output());
         }
     }
+}
+
+/// MTU of a device of the calling thread's namespace, bytes.
+pub(crate) fn mtu_bytes(device: &str) -> u32 {
+    let done = Command::new("ip").args(["-o", "link", "show", "dev", device]).output().expect("ip runs");
+    let line = String::from_utf8_lossy(&done.stdout).into_owned();
+    let mut words = line.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
+    words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no MTU in {line}"))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -86,6 +86,7 @@ pub(crate) fn role() {
     serve(name);
     println!("{MARK}ready");
     let mut held = None;
+    let mut connected = None;
     for line in io::stdin().lines() {
         let line = line.expect("a command");
         let words: Vec<&str> = line.split(' ').collect();
@@ -101,12 +102,18 @@ pub(crate) fn role() {
                 || Err(io::ErrorKind::NotConnected.into()),
                 |stream| stream.peer_addr().map(|peer| peer.to_string()),
             ),
+            ["connect", to] => connect(to).map(|socket| {
+                connected = Some(socket);
+                "connected".to_owned()
+            }),
+            ["say"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), say),
+            ["wait"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), listen),
             ["fetch", to, bytes] => fetch(to, bytes.parse().expect("a number")),
             _ => panic!("no command: {line}"),
         };
         match answer {
             Ok(answer) => println!("{MARK}{answer}"),
-            Err(error) => println!("{MARK}failed: {error}"),
+            Err(error) => println!("{MARK}failed: {:?}: {error}", error.kind()),
         }
     }
 }
@@ -179,6 +186,24 @@ fn over_udp(to: &str) -> io::Result<String> {
     if from.to_string() != to {
         return Err(io::Error::other(format!("the answer came from {from}")));
     }
+    Ok(String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+}
+
+fn connect(to: &str) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+fn say(socket: &UdpSocket) -> io::Result<String> {
+    socket.send(b"hello")?;
+    listen(socket)
+}
+
+fn listen(socket: &UdpSocket) -> io::Result<String> {
+    let mut buffer = [0; 9000];
+    let bytes = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..bytes]).into_owned())
 }
 

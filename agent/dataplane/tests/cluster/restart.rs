@@ -132,3 +132,17 @@ fn an_uninstall_leaves_nothing_and_a_wrong_object_says_what_to_do() {
     let error = started.expect("namespace").expect_err("no object");
     assert!(bed::chain(&error).contains("cargo xtask build-ebpf"), "{}", bed::chain(&error));
 }
+
+#[test]
+fn a_restart_gives_the_pods_the_mtu_of_the_uplink() {
+    let Some(mut bed) = single() else { return };
+    bed.kill(0);
+    bed.set_uplink_mtu(0, 1_400);
+    bed.start(0);
+    let dataplane = bed.machines[0].dataplane.clone().expect("started");
+    assert_eq!(bed.ask(dataplane.status()).expect("a status").pod_mtu_bytes, 1_350);
+    let link = bed.ask(dataplane.known_pods()).expect("Pods").remove(0);
+    let outside = netns::within(&bed.machines[0].netns, || bed::mtu_bytes(&link.device)).expect("namespace");
+    let inside = netns::within(&link.netns, || bed::mtu_bytes("eth0")).expect("namespace");
+    assert_eq!((outside, inside), (1_350, 1_350));
+}

@@ -197,3 +197,55 @@ fn events_tell_flows_with_service_and_backend() {
         assert!(event.forwarded && event.backend.is_some(), "{event:?}");
     }
 }
+
+#[test]
+fn a_service_without_backends_refuses_at_once() {
+    let Some((mut bed, _)) = furnished() else { return };
+    bed.service("empty", "10.96.0.20", 30_081, &[]);
+    let node_port = format!("{}:30081", bed.machines[0].ip);
+    let refused = |answer: &str| answer.starts_with("failed: ConnectionRefused");
+    for socket_lb in [true, false] {
+        bed.socket_lb(socket_lb);
+        let pod = bed.pods.get_mut("a2").expect("a Pod");
+        let answer = pod.ask("tcp 10.96.0.20:80 1");
+        assert!(refused(&answer), "{answer}, socket_lb {socket_lb}");
+        let answer = if socket_lb {
+            pod.ask("connect 10.96.0.20:80")
+        } else {
+            pod.ask("connect 10.96.0.20:80") + &pod.ask("say")
+        };
+        assert!(answer.contains("failed: ConnectionRefused"), "{answer}, socket_lb {socket_lb}");
+    }
+    let mut client = bed.client();
+    let answer = client.ask(&format!("tcp {node_port} 1"));
+    assert!(refused(&answer), "{answer}");
+    assert_eq!(client.ask(&format!("connect {node_port}")), "connected");
+    let answer = client.ask("say");
+    assert!(refused(&answer), "{answer}");
+    let mut stranger = bed.process(1, "stranger", true);
+    let answer = stranger.ask("tcp 10.96.0.20:80 1");
+    assert!(refused(&answer), "{answer}");
+    assert_eq!(stranger.ask("connect 10.96.0.20:80"), "connected");
+    let answer = stranger.ask("say");
+    assert!(refused(&answer), "{answer}");
+}
+
+#[test]
+fn a_connected_udp_socket_does_not_outlive_its_backend() {
+    let Some((mut bed, pods)) = furnished() else { return };
+    bed.service("one", "10.96.0.30", 0, &[(0, pods[0])]);
+    for process in [true, false] {
+        let mut node = bed.process(0, "node", false);
+        let client = if process { &mut node } else { bed.pods.get_mut("a2").expect("a Pod") };
+        assert_eq!(client.ask("connect 10.96.0.30:80"), "connected");
+        assert!(client.ask("say").starts_with("a1="));
+        bed.service("one", "10.96.0.30", 0, &[(1, pods[2])]);
+        let client = if process { &mut node } else { bed.pods.get_mut("a2").expect("a Pod") };
+        // Not a silence of two seconds, but an error at once.
+        let answer = client.ask("wait");
+        assert!(answer.starts_with("failed: ConnectionAborted"), "{answer}");
+        assert_eq!(client.ask("connect 10.96.0.30:80"), "connected");
+        assert!(client.ask("say").starts_with("b1="));
+        bed.service("one", "10.96.0.30", 0, &[(0, pods[0])]);
+    }
+}

@@ -24,7 +24,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
     NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
 };
-use weft_dataplane_abi::service::{Service, ServiceKey};
+use weft_dataplane_abi::service::{SERVICE_LOCAL, Service, ServiceKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
@@ -128,6 +128,18 @@ impl Bench {
             self.put::<_, _, 8, 4>("slots", &slot, &Slot { backend_id: id * 10 + index });
         }
         let row = Service { id, backend_count: backends.len() as u32, ..Service::default() };
+        self.put::<_, _, 20, 16>("services", &key, &row);
+    }
+
+    /// Gives a Service of so many backends session affinity.
+    pub(crate) fn affinity(&mut self, key: ServiceKey, id: u32, backend_count: u32, affinity_seconds: u32) {
+        let row = Service { id, backend_count, affinity_seconds, ..Service::default() };
+        self.put::<_, _, 20, 16>("services", &key, &row);
+    }
+
+    /// Gives a Service the policy `Local`, and no backend here.
+    pub(crate) fn local(&mut self, key: ServiceKey, id: u32) {
+        let row = Service { id, flags: SERVICE_LOCAL, ..Service::default() };
         self.put::<_, _, 20, 16>("services", &key, &row);
     }
 

@@ -77,6 +77,13 @@ pub(crate) fn tcp(ends: Ends, flags: u8) -> Vec<u8> {
     with_checksum(ip(ends.0, ends.2, TCP, 0, &payload), L4 + 16, true)
 }
 
+/// A TCP segment without a payload.
+pub(crate) fn bare_tcp(ends: Ends, flags: u8) -> Vec<u8> {
+    let mut payload = [ends.1.to_be_bytes(), ends.3.to_be_bytes()].concat();
+    payload.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    with_checksum(ip(ends.0, ends.2, TCP, 0, &payload), L4 + 16, true)
+}
+
 /// A UDP datagram.
 pub(crate) fn udp(ends: Ends) -> Vec<u8> {
     let text = b"a datagram's payload";

@@ -1,0 +1,196 @@
+//! Station *balance*, when there is nobody to balance to: the sender hears at once what a host says where nobody listens,
+//! a reset (RFC 9293, section 3.10.7.1) or "port unreachable" (RFC 1122, section 4.1.3.1). The packet itself becomes the
+//! answer and goes back where it came from.
+
+use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_adj_room_mode};
+use aya_ebpf::helpers::{
+    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
+    bpf_skb_pull_data,
+};
+use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_RETURN_MAC};
+use weft_dataplane_abi::station::Station;
+
+use crate::parse::{self, ACK, FIN, ICMP, Ipv4, L3, Packet, Piece, RST, SYN, TCP, UDP};
+use crate::translate::{checksum_after, difference, folded, word};
+use crate::verdict::Verdict;
+use crate::walk::Walk;
+
+/// The largest initial number of hops that is usual.
+const TTL: u8 = 64;
+const IP_BYTES: u32 = 20;
+const L4: usize = L3 + IP_BYTES as usize;
+/// What an answer tells of the packet it is about: its IP header, and eight bytes.
+const QUOTED_BYTES: u32 = IP_BYTES + 8;
+/// A new IP header and an ICMP header before it.
+const ROOM_BYTES: u32 = IP_BYTES + 8;
+/// Type 3, code 3, as they stand in memory.
+const PORT_UNREACHABLE: u16 = u16::from_ne_bytes([3, 3]);
+/// How many words of 16 bits a TCP header without options has.
+const TCP_WORDS: usize = 10;
+
+/// Answers, where the protocol has an answer and the packet is a plain one; the others end without a word.
+#[inline(always)]
+pub(crate) fn at_once(walk: &Walk, packet: &Packet, reason: Reason) -> Verdict {
+    let plain = packet.piece == Piece::Whole && packet.l4 == L4;
+    let answer = match packet.protocol {
+        TCP if plain => reset(walk, packet),
+        UDP if plain => unreachable(walk),
+        _ => None,
+    };
+    match answer.and_then(|()| back(walk)) {
+        Some(()) => Verdict::Refused(Station::Balance, reason),
+        None => Verdict::Drop(Station::Balance, reason),
+    }
+}
+
+/// A SYN, or a bare acknowledgement of a connection nobody knows, becomes its reset. Both ends change places, which no
+/// checksum notices.
+#[inline(always)]
+fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
+    if packet.tcp_flags & RST != 0 {
+        return None;
+    }
+    let ip = parse::at::<Ipv4>(walk, L3)?;
+    // SAFETY: within the packet, aligned as the type says.
+    let total_bytes = unsafe { u16::from_be((*ip).total_bytes) };
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, L4)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    let old = unsafe { *header };
+    let header_bytes = u32::from(u16::from_be(old[6]) >> 12) * 4;
+    if u32::from(total_bytes) != IP_BYTES + header_bytes {
+        return None;
+    }
+    let length = u32::from(packet.tcp_flags & SYN != 0) + u32::from(packet.tcp_flags & FIN != 0);
+    let (sequence, acknowledged) = (word(old[2], old[3]), word(old[4], old[5]));
+    let (sequence_new, acknowledged_new, flags) = if packet.tcp_flags & ACK != 0 {
+        (acknowledged, 0, RST)
+    } else {
+        (0, u32::from_be(sequence).wrapping_add(length).to_be(), RST | ACK)
+    };
+    let flags_new = (u16::from_be(old[6]) & 0xf000 | u16::from(flags)).to_be();
+    let change = difference(0, sequence, sequence_new);
+    let change = difference(change, acknowledged, acknowledged_new);
+    let change = folded(difference(change, word(old[6], old[7]), word(flags_new, 0)));
+    // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
+    if unsafe { bpf_l4_csum_replace(walk.skb, L4 as u32 + 16, 0, u64::from(change), 0) } != 0 {
+        return None;
+    }
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, L4)?;
+    let (sequence, acknowledged) = (halves(sequence_new), halves(acknowledged_new));
+    // SAFETY: as above.
+    unsafe {
+        (*header)[0] = old[1];
+        (*header)[1] = old[0];
+        (*header)[2] = sequence.0;
+        (*header)[3] = sequence.1;
+        (*header)[4] = acknowledged.0;
+        (*header)[5] = acknowledged.1;
+        (*header)[6] = flags_new;
+        (*header)[7] = 0;
+    }
+    let ip = parse::at::<Ipv4>(walk, L3)?;
+    // SAFETY: as above.
+    unsafe {
+        let (source, old, new) =
+            ((*ip).source, u16::from_ne_bytes([(*ip).ttl, TCP]), u16::from_ne_bytes([TTL, TCP]));
+        (*ip).checksum =
+            checksum_after((*ip).checksum, folded(difference(0, u32::from(old), u32::from(new))));
+        (*ip).ttl = TTL;
+        (*ip).source = (*ip).destination;
+        (*ip).destination = source;
+    }
+    Some(())
+}
+
+#[inline(always)]
+const fn halves(word: u32) -> (u16, u16) {
+    let bytes = word.to_ne_bytes();
+    (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]))
+}
+
+/// The datagram is cut to what an error quotes, and an IP and an ICMP header come before it.
+#[inline(always)]
+fn unreachable(walk: &Walk) -> Option<()> {
+    const ALL: u32 = L3 as u32 + ROOM_BYTES + QUOTED_BYTES;
+    // SAFETY: the helpers check what they are given; pointers into the packet are taken after them.
+    let answer = unsafe {
+        bpf_skb_change_tail(walk.skb, L3 as u32 + QUOTED_BYTES, 0)
+            | bpf_skb_adjust_room(walk.skb, ROOM_BYTES as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
+            | bpf_skb_pull_data(walk.skb, ALL)
+    };
+    if answer != 0 {
+        return None;
+    }
+    let quoted = parse::at::<[u16; QUOTED_BYTES as usize / 2]>(walk, L3 + ROOM_BYTES as usize)?;
+    let mut sum = u64::from(PORT_UNREACHABLE);
+    let mut i = 0;
+    while i < QUOTED_BYTES as usize / 2 {
+        // SAFETY: within the packet; headers are aligned to two bytes.
+        sum += u64::from(unsafe { (&raw const (*quoted)[i]).read_volatile() });
+        i += 1;
+    }
+    let asked = parse::at::<Ipv4>(walk, L3 + ROOM_BYTES as usize)?;
+    // SAFETY: within the packet, aligned as the type says.
+    let (source, destination) = unsafe { ((*asked).destination, (*asked).source) };
+    let header = parse::at::<[u16; 4]>(walk, L4)?;
+    // SAFETY: as above.
+    unsafe {
+        (*header)[0] = PORT_UNREACHABLE;
+        (*header)[1] = checksum_after(0xffff, folded(sum));
+        (*header)[2] = 0;
+        (*header)[3] = 0;
+    }
+    let total_bytes = ((ROOM_BYTES + QUOTED_BYTES) as u16).to_be();
+    let first = u16::from_ne_bytes([0x45, 0]);
+    let hops = u16::from_ne_bytes([TTL, ICMP]);
+    let sum = u64::from(first)
+        + u64::from(total_bytes)
+        + u64::from(hops)
+        + u64::from(source)
+        + u64::from(destination);
+    let ip = parse::at::<Ipv4>(walk, L3)?;
+    // SAFETY: as above.
+    unsafe {
+        (*ip).version_length = 0x45;
+        (*ip).tos = 0;
+        (*ip).total_bytes = total_bytes;
+        (*ip).identification = 0;
+        (*ip).fragment = 0;
+        (*ip).ttl = TTL;
+        (*ip).protocol = ICMP;
+        (*ip).checksum = checksum_after(0xffff, folded(sum));
+        (*ip).source = source;
+        (*ip).destination = destination;
+    }
+    Some(())
+}
+
+/// Sends the answer back: into the Pod, out of the uplink, or up into the node's stack.
+#[inline(always)]
+fn back(walk: &Walk) -> Option<()> {
+    let frame = parse::at::<[u16; 6]>(walk, 0)?;
+    // SAFETY: within the packet; frames are aligned to two bytes.
+    unsafe {
+        let old = *frame;
+        let up = walk.hook == Hook::ToOverlay;
+        let (to, from) = (OVERLAY_MAC, OVERLAY_RETURN_MAC);
+        (*frame)[0] = if up { u16::from_ne_bytes([to[0], to[1]]) } else { old[3] };
+        (*frame)[1] = if up { u16::from_ne_bytes([to[2], to[3]]) } else { old[4] };
+        (*frame)[2] = if up { u16::from_ne_bytes([to[4], to[5]]) } else { old[5] };
+        (*frame)[3] = if up { u16::from_ne_bytes([from[0], from[1]]) } else { old[0] };
+        (*frame)[4] = if up { u16::from_ne_bytes([from[2], from[3]]) } else { old[1] };
+        (*frame)[5] = if up { u16::from_ne_bytes([from[4], from[5]]) } else { old[2] };
+    }
+    let device = walk.ifindex();
+    // SAFETY: each only takes note of the device.
+    let answer = unsafe {
+        match walk.hook {
+            Hook::FromPod => bpf_redirect_peer(device, 0),
+            Hook::ToOverlay => bpf_redirect(device, u64::from(BPF_F_INGRESS)),
+            _ => bpf_redirect(device, 0),
+        }
+    };
+    matches!(Verdict::redirected(answer), Verdict::Redirect).then_some(())
+}
