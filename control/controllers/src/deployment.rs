@@ -78,9 +78,18 @@ impl<'a> Rollout<'a> {
         self.deployment.spec.replicas.unwrap_or(1)
     }
 
+    fn asked_in_all(&self) -> u32 {
+        total_of(self.all().map(asked))
+    }
+
     fn all(&self) -> impl Iterator<Item = &'a ReplicaSet> {
         self.new.iter().chain(&self.old).copied().collect::<Vec<_>>().into_iter()
     }
+}
+
+/// A sum of replicas; however many somebody asks for, it does not overflow.
+fn total_of(replicas: impl Iterator<Item = u32>) -> u32 {
+    replicas.fold(0, u32::saturating_add)
 }
 
 /// Replicas asked of a set.

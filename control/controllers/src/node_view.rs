@@ -246,11 +246,10 @@ impl NodeViews {
     /// Sets or removes a resource that all nodes have, and says so if it changed.
     fn share(&mut self, name: &str, resource: Option<Resource>, deltas: &mut Vec<(Target, Delta)>) {
         match resource.map(Delta::of) {
+            Some(Delta::Put(item)) if self.shared.get(name) == Some(&item) => {}
             Some(Delta::Put(item)) => {
-                if self.shared.get(name) != Some(&item) {
-                    self.shared.insert(name.to_owned(), item.clone());
-                    deltas.push((Target::All, Delta::Put(item)));
-                }
+                self.shared.insert(name.to_owned(), item.clone());
+                deltas.push((Target::All, Delta::Put(item)));
             }
             Some(left_out) => {
                 self.shared.remove(name);

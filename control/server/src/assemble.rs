@@ -23,7 +23,7 @@ use crate::nodes::Nodes;
 use crate::objects::Objects;
 use crate::pki::{Pki, Terms};
 use crate::renew::{self, Showing};
-use crate::{clock, nodes};
+use crate::{clock, nodes, pki};
 
 /// Namespaces that are always there.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -35,8 +35,7 @@ const HISTORY: Duration = Duration::from_secs(300);
 /// # Errors
 /// It cannot start, or its store fails.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("the data directory {} cannot be made", config.data_dir.display()))?;
+    pki::make_dir(&config.data_dir).context("the data directory cannot be made")?;
     let env = |name| std::env::var(name).ok();
     let inherited = listen::inherited(env("LISTEN_PID").as_deref(), env("LISTEN_FDS").as_deref())
         .context("the listeners that were handed over (LISTEN_FDS) cannot be used")?;
@@ -81,7 +80,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("the link cannot listen on {}", config.link))?;
     let mut loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
     let api = Arc::new(Api {
-        objects,
+        objects: objects.clone(),
         accounts,
         nodes,
         counters: Counters::default(),
@@ -111,6 +110,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             Ok(Err(error)) => Err(anyhow::Error::new(error).context("the store failed")),
             _ => Err(anyhow::anyhow!("the watch cache ended")),
         },
+        () = objects.broken() => Err(anyhow::anyhow!("the store cannot be written any more")),
         // A part that ends by itself has failed: whoever started us starts all of it anew.
         _ = &mut loops => Err(anyhow::anyhow!("the control loops ended")),
         _ = link.tasks.join_next() => Err(anyhow::anyhow!("the link's tasks ended")),

@@ -6,6 +6,7 @@
 mod queue;
 mod snapshot;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use weft_api::status::Status;
 use weft_controllers::action::Action;
 use weft_controllers::record;
 use weft_controllers::settings::Settings;
-use weft_controllers::table::{Context, LOOPS, LoopKey};
-use weft_controllers::world::Applied;
+use weft_controllers::table::{Context, LOOPS, Loop, LoopKey, Plan};
+use weft_controllers::world::{Applied, World};
 
 use crate::clock;
 use crate::http::watch::stopped;
@@ -110,7 +111,14 @@ fn start(
         let Some(key) = queue.next() else { return };
         let world = snapshot.read();
         let context = Context { now: clock::now(), random: uuid::Uuid::new_v4().as_u64_pair().1, settings };
-        let plan = (queue.loop_.plan)(&key, &world, &context);
+        let plan = match planned(queue.loop_, &key, &world, &context) {
+            Ok(plan) => plan,
+            Err(status) => {
+                let outcome = Outcome::Refused(status);
+                queue.done(Done { index, key, outcome, requeue_after_ms: None, revision: 0 }, Instant::now());
+                continue;
+            }
+        };
         let actions: Vec<(Action, bool)> = plan
             .actions
             .into_iter()
@@ -128,6 +136,18 @@ fn start(
         let work = Work { index, key, requeue_after_ms: plan.requeue_after_ms, loop_name: queue.loop_.name };
         tokio::spawn(work.perform(objects.clone(), snapshot.clone(), actions, sender.clone()));
     }
+}
+
+/// Makes a plan.
+///
+/// # Errors
+/// It panicked: one object that no plan was made for holds up nothing but its own key.
+fn planned(loop_: &Loop, key: &LoopKey, world: &World, context: &Context) -> Result<Plan, Status> {
+    // A plan only reads; there is nothing it could leave half done.
+    catch_unwind(AssertUnwindSafe(|| (loop_.plan)(key, world, context))).map_err(|_| {
+        tracing::error!(loop_ = loop_.name, kind = %key.kind, key = %key.key, "a plan broke off");
+        Status::internal("a plan broke off")
+    })
 }
 
 /// A plan that is being carried out.
@@ -157,5 +177,27 @@ impl Work {
         let revision = cache.revision();
         let Self { index, key, requeue_after_ms, .. } = self;
         let _ = sender.send(Done { index, key, outcome, requeue_after_ms, revision }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_api::key::ObjectKey;
+    use weft_api::kind;
+
+    #[test]
+    fn a_plan_that_panics_is_refused_like_a_write() {
+        let broken = Loop {
+            name: "broken",
+            watches: &[],
+            start: |_| Vec::new(),
+            keys: |_, _| Vec::new(),
+            plan: |_, _, _| panic!("no plan was made for this object"),
+        };
+        let key = LoopKey::new(&kind::POD, ObjectKey::namespaced("default", "odd"));
+        let settings = Settings::default();
+        let context = Context { now: clock::now(), random: 0, settings: &settings };
+        assert_eq!(planned(&broken, &key, &World::new(), &context).unwrap_err().code, 500);
     }
 }

@@ -1,5 +1,6 @@
 //! The nodes' sessions over the link: who joins, who is connected, and the ways to and from each.
 
+mod allowance;
 mod report;
 mod request;
 mod views;
@@ -166,11 +167,7 @@ impl Nodes {
 
     async fn session(self: Arc<Self>, attempt: LinkAttempt) {
         let node = attempt.node().to_owned();
-        let reports = Arc::new(Reports {
-            objects: self.objects.clone(),
-            snapshot: self.snapshot.clone(),
-            node: node.clone(),
-        });
+        let reports = Arc::new(Reports::new(self.objects.clone(), self.snapshot.clone(), node.clone()));
         if let Err(status) = reports.register(&attempt.hello().node_json).await {
             tracing::warn!(node, reason = status.message, "a node could not be registered");
             attempt.refuse(&format!("the node cannot be registered: {}", status.message)).await;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 use weft_api::key::ObjectKey;
 use weft_api::kind::Kind;
 use weft_api::status::Status;
@@ -38,6 +39,8 @@ pub(crate) struct Objects {
     /// Ranges that addresses and ports are given from.
     pub(crate) settings: Arc<Settings>,
     services: Mutex<allocate::Held>,
+    /// Told once the store cannot be written any more.
+    broken: Notify,
 }
 
 /// How a write is to be done.
@@ -89,7 +92,13 @@ enum Refused {
 
 impl Objects {
     pub(crate) fn new(store: Arc<dyn Store>, cache: Arc<Cache>, settings: Arc<Settings>) -> Self {
-        Self { store, cache, settings, services: Mutex::default() }
+        Self { store, cache, settings, services: Mutex::default(), broken: Notify::new() }
+    }
+
+    /// Waits until the store cannot be written any more: after a failure of the disk only a new start finds out what is
+    /// on it.
+    pub(crate) async fn broken(&self) {
+        self.broken.notified().await;
     }
 
     /// The settings that validation asks for.
@@ -157,6 +166,7 @@ impl Objects {
             }
             Err(CommitError::Engine(error)) => {
                 tracing::error!(%error, "the store cannot be written");
+                self.broken.notify_one();
                 Err(Refused::Status(Status::internal("the store cannot be written")))
             }
         }
@@ -183,4 +193,52 @@ impl Objects {
 /// The cache holds something that is no JSON object, which its filling rules out.
 pub(crate) fn value_of(object: &Cached) -> Result<Map<String, Value>, Status> {
     serde_json::from_slice(&object.object.json).map_err(Status::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use weft_api::kind;
+    use weft_store::Embedded;
+    use weft_store::store::{Answer, Entry, ListRequest, Page, ReadError, StoreIdentity, Watch};
+
+    /// A store whose disk has failed: it reads, and writes no more.
+    struct Failed(Embedded);
+
+    impl Store for Failed {
+        fn identity(&self) -> StoreIdentity {
+            self.0.identity()
+        }
+        fn revisions(&self) -> std::ops::RangeInclusive<Revision> {
+            self.0.revisions()
+        }
+        fn commit(&self, _: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
+            Box::pin(async { Err(CommitError::Engine("the disk has failed".into())) })
+        }
+        fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
+            self.0.get(key, at)
+        }
+        fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>> {
+            self.0.list(request)
+        }
+        fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>> {
+            self.0.watch(prefix, after)
+        }
+        fn compact(&self, oldest: Revision) -> Answer<'_, Result<(), ReadError>> {
+            self.0.compact(oldest)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_written_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Failed(Embedded::open(dir.path().join("store")).unwrap()));
+        let cache = Cache::fill(store.clone(), 16).await.unwrap();
+        let objects = Objects::new(store, cache, Arc::new(Settings::default()));
+        let key = ObjectKey::cluster("x");
+        let ensured = objects.ensure(&kind::NAMESPACE, &key, json!({ "metadata": {} })).await;
+        assert_eq!(ensured.unwrap_err().code, 500);
+        tokio::time::timeout(Duration::from_secs(1), objects.broken()).await.unwrap();
+    }
 }

@@ -369,11 +369,18 @@ fn is_issued_by(
     authority.is_some() && authority == subject
 }
 
-fn make_dir(dir: &Path) -> Result<(), PkiError> {
+/// Makes a directory that only its owner looks into, so that it survives a loss of power, unless it is there.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     use std::os::unix::fs::DirBuilderExt;
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).map_err(|source| PkiError::File { path: dir.to_owned(), source })
+    let make = || -> std::io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    make().map_err(|source| PkiError::File { path: dir.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<Option<String>, PkiError> {

@@ -5,7 +5,7 @@ use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_api::view::{Pod, ReplicaSet};
 
-use super::{Rollout, asked, history, scale, scaled, template};
+use super::{Rollout, asked, history, scale, scaled, template, total_of};
 use crate::action::{Action, controller_reference};
 use crate::pod_facts::is_controlled_by;
 use crate::world::World;
@@ -99,7 +99,7 @@ fn first_replicas(rollout: &Rollout) -> u32 {
 /// How far the new set may grow from `now`: to what is wanted, as long as no more than the surge are too many.
 fn grown(rollout: &Rollout, now: u32) -> u32 {
     let wanted = rollout.wanted();
-    let total: u32 = rollout.all().map(asked).sum();
+    let total = rollout.asked_in_all();
     let total_max = wanted.saturating_add(bounds(rollout).surge);
     let room = total_max.saturating_sub(total);
     now + room.min(wanted.saturating_sub(now))
@@ -124,7 +124,7 @@ pub(super) fn step(rollout: &Rollout, new: &ReplicaSet, world: &World, actions: 
 
 /// Takes Pods from the old sets: first those that do not run well, then as many as availability allows.
 fn shrink(rollout: &Rollout, new: &ReplicaSet, actions: &mut Vec<Action>) {
-    let total: u32 = rollout.all().map(asked).sum();
+    let total = rollout.asked_in_all();
     let available_min = rollout.wanted().saturating_sub(bounds(rollout).unavailable);
     let new_unavailable = asked(new).saturating_sub(new.status.available_replicas);
     let mut room = total.saturating_sub(available_min).saturating_sub(new_unavailable);
@@ -135,7 +135,7 @@ fn shrink(rollout: &Rollout, new: &ReplicaSet, actions: &mut Vec<Action>) {
         *replicas -= sick;
         room -= sick;
     }
-    let available: u32 = rollout.all().map(|set| set.status.available_replicas.min(asked(set))).sum();
+    let available = total_of(rollout.all().map(|set| set.status.available_replicas.min(asked(set))));
     let mut spare = available.saturating_sub(available_min).min(room);
     for (_, replicas) in &mut sizes {
         let taken = (*replicas).min(spare);
@@ -198,7 +198,7 @@ pub(super) fn resize(rollout: &Rollout, actions: &mut Vec<Action>) {
 
 fn proportional(rollout: &Rollout, mut active: Vec<&ReplicaSet>, actions: &mut Vec<Action>) {
     let wanted = rollout.wanted();
-    let total: u32 = active.iter().map(|set| asked(set)).sum();
+    let total = total_of(active.iter().map(|set| asked(set)));
     let allowed = if wanted == 0 { 0 } else { wanted.saturating_add(bounds(rollout).surge) };
     let mut change = i64::from(allowed) - i64::from(total);
     // The largest first; of equals, growth goes to the newest and loss to the oldest.
@@ -212,7 +212,9 @@ fn proportional(rollout: &Rollout, mut active: Vec<&ReplicaSet>, actions: &mut V
         let before_max = set.metadata.annotations.get(history::MAX).and_then(|text| text.parse::<i64>().ok());
         let before_max = before_max.filter(|max| *max > 0).unwrap_or(i64::from(total)).max(1);
         // The set's share of the new total, rounded to the nearest, less what it has.
-        let ideal = (2 * i64::from(asked(set)) * i64::from(allowed) + before_max) / (2 * before_max);
+        let ideal = (2 * i128::from(asked(set)) * i128::from(allowed) + i128::from(before_max))
+            / (2 * i128::from(before_max));
+        let ideal = i64::try_from(ideal).unwrap_or(i64::MAX);
         let share = (ideal - i64::from(asked(set))).clamp(change.min(0), change.max(0));
         change -= share;
         sizes.push(i64::from(asked(set)) + share);

@@ -5,7 +5,7 @@ use serde_json::json;
 use weft_api::kind;
 use weft_api::view::node::Condition;
 
-use super::{Rollout, asked, roll};
+use super::{Rollout, roll, total_of};
 use crate::action::Action;
 use crate::pod_facts::{condition, set_condition, time_of};
 use crate::record::seconds;
@@ -24,12 +24,12 @@ struct Counts {
 }
 
 fn counts(rollout: &Rollout) -> Counts {
-    let available: u32 = rollout.all().map(|set| set.status.available_replicas).sum();
-    let asked: u32 = rollout.all().map(asked).sum();
+    let available = total_of(rollout.all().map(|set| set.status.available_replicas));
+    let asked = rollout.asked_in_all();
     Counts {
-        replicas: rollout.all().map(|set| set.status.replicas).sum(),
+        replicas: total_of(rollout.all().map(|set| set.status.replicas)),
         updated: rollout.new.map_or(0, |set| set.status.replicas),
-        ready: rollout.all().map(|set| set.status.ready_replicas).sum(),
+        ready: total_of(rollout.all().map(|set| set.status.ready_replicas)),
         available,
         unavailable: asked.saturating_sub(available),
     }

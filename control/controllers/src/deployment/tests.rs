@@ -304,6 +304,35 @@ fn the_set_follows_what_is_no_part_of_the_template() {
 }
 
 #[test]
+fn no_number_of_replicas_is_too_large_to_plan_for() {
+    let most = i32::MAX;
+    let mut cluster = Cluster::new(json!({ "spec": { "replicas": most, "strategy": { "rollingUpdate":
+        { "maxSurge": "100%", "maxUnavailable": "100%" } } } }));
+    let settings = Settings::default();
+    for (second, version) in ["v1", "v2", "v3", "v4"].into_iter().enumerate() {
+        cluster.edit(&image(version));
+        for _ in 0..4 {
+            let at = context(&settings, second as i64);
+            let plan = plan(&key(), &cluster.world, &at);
+            perform(&mut cluster.world, &plan.actions, now(0));
+        }
+        let sets: Vec<_> = cluster.world.all::<ReplicaSet>().map(|set| key_of(&set.metadata)).collect();
+        for set in sets {
+            let mut value: Value =
+                serde_json::from_slice(&cluster.world.object(&kind::REPLICA_SET, &set).unwrap().json)
+                    .unwrap();
+            merge(
+                &mut value,
+                &json!({ "spec": { "replicas": most }, "status": { "replicas": most, "availableReplicas": most } }),
+            );
+            let revision = cluster.world.revision() + 1;
+            let _ = cluster.world.apply(Change::put(object(value), revision));
+        }
+        cluster.edit(&json!({ "spec": { "replicas": most - second as i32 - 1 } }));
+    }
+}
+
+#[test]
 fn the_hash_does_not_depend_on_the_order_of_fields_and_salt_changes_it() {
     let a: Value = serde_json::from_str(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#).unwrap();
     let b: Value = serde_json::from_str(r#"{"b":{"d":null,"c":[1,2]},"a":1}"#).unwrap();

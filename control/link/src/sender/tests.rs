@@ -60,7 +60,7 @@ impl Node {
         self.sender.commit(revision, &shared, own)
     }
 
-    fn change(&mut self, revision: u64, puts: Vec<Item>, removes: Vec<&str>) -> Vec<Bytes> {
+    fn change(&mut self, revision: u64, puts: Vec<Item>, removes: &[&str]) -> Vec<Bytes> {
         self.revision = revision;
         let (shared, own): (Vec<Item>, Vec<Item>) = puts.into_iter().partition(is_shared);
         let shared = self.shared.change(revision, shared, removes.iter().copied());
@@ -85,8 +85,8 @@ fn changes_tell_only_what_changed() {
     let view = || vec![item("a", 1), item("B", 2), item("c", 1)];
     assert_eq!(told(&node.replace(6, view())), ["+c", "+B", "@6"]);
     assert!(node.replace(7, view()).is_empty(), "nothing changed");
-    assert_eq!(told(&node.change(8, vec![item("a", 9)], vec!["c", "unknown"])), ["-c", "+a", "@8"]);
-    assert_eq!(told(&node.change(9, vec![], vec!["B"])), ["-B", "@9"]);
+    assert_eq!(told(&node.change(8, vec![item("a", 9)], &["c", "unknown"])), ["-c", "+a", "@8"]);
+    assert_eq!(told(&node.change(9, vec![], &["B"])), ["-B", "@9"]);
     assert_eq!((node.sender.own().len(), node.shared.is_empty()), (1, true));
 }
 
@@ -131,10 +131,10 @@ fn the_memory_of_removals_is_bounded() {
     for letter in ["r", "R"] {
         let many: Vec<Item> = (0..=REMOVALS_MAX).map(|n| item(&format!("{letter}{n}"), 0)).collect();
         let mut node = Node::new(1, many.clone());
-        let _ = node.change(2, vec![], vec![many[0].name()]);
+        let _ = node.change(2, vec![], &[many[0].name()]);
         assert!(matches!(node.start(None), Start::Full(_)));
         assert!(matches!(node.start(Some(&STORE.at(1))), Start::Resumed(_)));
-        let _ = node.change(3, vec![], many[1..].iter().map(Item::name).collect());
+        let _ = node.change(3, vec![], &many[1..].iter().map(Item::name).collect::<Vec<_>>());
         assert!(matches!(node.start(Some(&STORE.at(1))), Start::Full(_)), "the removal at 2 is forgotten");
         assert!(
             matches!(node.start(Some(&STORE.at(2))), Start::Resumed(_)),
@@ -185,10 +185,10 @@ fn a_receiver_converges_through_any_breaks() {
             let name = format!("{}{}", if below(2) == 0 { "n" } else { "N" }, below(4));
             if below(3) == 0 {
                 wanted.remove(&name);
-                stream.extend(sender.change(revision, vec![], vec![name.as_str()]));
+                stream.extend(sender.change(revision, vec![], &[name.as_str()]));
             } else {
                 wanted.insert(name.clone(), revision);
-                stream.extend(sender.change(revision, vec![item(&name, revision)], vec![]));
+                stream.extend(sender.change(revision, vec![item(&name, revision)], &[]));
             }
             let stream = frames(&stream);
             let heard = if live { stream.len() } else { below(stream.len() as u64 + 1) as usize };

@@ -3,7 +3,8 @@
 //! A node writes what concerns itself only; what it says of another node's Pod is passed over.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
@@ -15,6 +16,7 @@ use weft_api::view::{Node, Pod};
 use weft_controllers::action::Event;
 use weft_link::message::{NodeEvent, PodStatus, StatusFrame, status_frame::Frame};
 
+use super::allowance::Allowance;
 use crate::clock;
 use crate::loops::Snapshot;
 use crate::objects::update::Target;
@@ -27,17 +29,27 @@ const LEASES: &str = "kube-node-lease";
 const LEASE_SECONDS: u32 = 40;
 /// What the names of labels contain that no node may give itself (Kubernetes: `NodeRestriction`).
 const RESTRICTED: &str = "node-restriction.kubernetes.io/";
+/// Events a node may tell at once: enough for all its Pods to start together.
+const EVENTS_BURST_MAX: u32 = 1_000;
+/// How often it may tell one more.
+const EVENT_EVERY: Duration = Duration::from_millis(200);
 /// Longest text of an event, bytes.
 const EVENT_BYTES_MAX: usize = 1_024;
 
 /// Writes one node's reports.
 pub(crate) struct Reports {
-    pub(crate) objects: Arc<Objects>,
-    pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) node: String,
+    objects: Arc<Objects>,
+    snapshot: Arc<Snapshot>,
+    pub(super) node: String,
+    events: Mutex<Allowance>,
 }
 
 impl Reports {
+    pub(super) fn new(objects: Arc<Objects>, snapshot: Arc<Snapshot>, node: String) -> Self {
+        let events = Mutex::new(Allowance::new(EVENTS_BURST_MAX, EVENT_EVERY, Instant::now()));
+        Self { objects, snapshot, node, events }
+    }
+
     /// Writes one report.
     ///
     /// # Errors
@@ -174,6 +186,14 @@ impl Reports {
         };
         if !own {
             tracing::debug!(node = self.node, object = %key, "an event about what is not the node's is passed over");
+            return Ok(());
+        }
+        if !self.events.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+            tracing::warn!(
+                node = self.node,
+                reason = event.reason,
+                "a node tells too many events; one is passed over"
+            );
             return Ok(());
         }
         let shortened = |mut text: String| {

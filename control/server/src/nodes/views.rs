@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, watch};
 use weft_api::kind::{self, KINDS};
 use weft_controllers::node_view::{Delta, NodeViews, Target};
@@ -201,12 +202,11 @@ impl NodeState {
         if frames.is_empty() {
             return;
         }
-        if let Some(session) = &self.session
-            && session.try_send(frames).is_err()
-        {
+        let Some(Err(error)) = self.session.as_ref().map(|session| session.try_send(frames)) else { return };
+        if matches!(error, TrySendError::Full(_)) {
             tracing::warn!(node = name, "a node does not read its state; its session ends and may resume");
-            self.session = None;
         }
+        self.session = None;
     }
 }
 
