@@ -27,6 +27,7 @@ use crate::network::PodNetworks;
 use crate::node_status::{MachineFacts, Moment, registration, status};
 use crate::outbox::Outbox;
 use crate::round::{Round, take};
+use crate::view::address_of;
 use crate::{disk, join, machine, observe, socket};
 
 /// Committed changes that wait for their round.
@@ -60,7 +61,6 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 async fn live(config: Config) -> anyhow::Result<()> {
     let directory = Directory::open(&config.data_dir)?;
     let identity = join::ensure(&config, &directory).await?;
-    let node_addresses = node_addresses(&config).await?;
     let facts = MachineFacts::read(&config.data_dir);
     let (knowledge, requests) = Knowledge::new(config.resolv_conf.clone());
     let knowledge = Arc::new(knowledge);
@@ -68,6 +68,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let linked = Arc::new(AtomicBool::new(false));
     let file = config.data_dir.join("view");
     load_kept(&knowledge, &file);
+    let node_addresses = node_addresses(&config, &knowledge).await?;
 
     let names: Vec<String> = knowledge.view().resources().map(|resource| resource.name.clone()).collect();
     let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
@@ -153,17 +154,34 @@ fn load_kept(knowledge: &Knowledge, file: &Path) {
     }
 }
 
-/// The address that is given, or the one that packets to the control plane leave with.
-async fn node_addresses(config: &Config) -> anyhow::Result<Vec<IpAddr>> {
+/// The address that is given, or the one that packets to the control plane leave with. A node whose control plane cannot
+/// be found at the moment keeps what it had.
+async fn node_addresses(config: &Config, knowledge: &Knowledge) -> anyhow::Result<Vec<IpAddr>> {
     if let Some(ip) = config.node_ip {
         return Ok(vec![ip]);
     }
+    match uplink_address(config).await {
+        Ok(ip) => Ok(vec![ip]),
+        Err(error) => {
+            let view = knowledge.view();
+            let kept = view.peer(&config.node_name).map(|peer| peer.addresses.iter().filter_map(address_of));
+            let kept: Vec<IpAddr> = kept.into_iter().flatten().collect();
+            if kept.is_empty() {
+                return Err(error);
+            }
+            tracing::warn!("this node goes on with the addresses it had: {error:#}");
+            Ok(kept)
+        }
+    }
+}
+
+async fn uplink_address(config: &Config) -> anyhow::Result<IpAddr> {
     let control = join::resolve(&config.control).await?;
     let any: IpAddr = if control.is_ipv6() { [0u16; 8].into() } else { [0; 4].into() };
     let socket = tokio::net::UdpSocket::bind((any, 0)).await.context("no UDP socket")?;
     // Connecting a UDP socket sends nothing; it makes the kernel choose the source address.
     socket.connect(control).await.with_context(|| format!("there is no route to {control}"))?;
-    Ok(vec![socket.local_addr().context("no source address")?.ip()])
+    Ok(socket.local_addr().context("no source address")?.ip())
 }
 
 fn first_node(config: &Config, facts: &MachineFacts, node_addresses: &[IpAddr]) -> Bytes {
@@ -273,6 +291,8 @@ async fn start_runtime(
     settings.oci_runtime = config.oci_runtime.clone();
     settings.insecure_registries = config.insecure_registries.clone();
     settings.pods_max = config.pods_max as usize;
+    settings.image_collection.high_percent = config.image_gc_percent.1;
+    settings.image_collection.low_percent = config.image_gc_percent.0;
     let leases: PathBuf = config.data_dir.join("addresses.json");
     let network = PodNetworks::open(
         dataplane.clone(),

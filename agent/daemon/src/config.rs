@@ -67,6 +67,12 @@ pub(crate) struct Raw {
     /// Pods this node takes [default: 110]
     #[arg(long, env = "WEFT_PODS_MAX", value_name = "N")]
     pods_max: Option<u32>,
+    /// Disk use above which images that no Pod uses are removed, percent [default: 85]
+    #[arg(long, env = "WEFT_IMAGE_GC_HIGH", value_name = "PERCENT")]
+    image_gc_high: Option<u8>,
+    /// Disk use at which that ends, percent [default: 80]
+    #[arg(long, env = "WEFT_IMAGE_GC_LOW", value_name = "PERCENT")]
+    image_gc_low: Option<u8>,
     /// Labels of the Node, KEY=VALUE, repeatable
     #[arg(long, env = "WEFT_NODE_LABELS", value_name = "KEY=VALUE", value_delimiter = ',')]
     node_label: Vec<String>,
@@ -101,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) resolv_conf: PathBuf,
     pub(crate) flows_max: usize,
     pub(crate) pods_max: u32,
+    /// Low and high mark of disk use.
+    pub(crate) image_gc_percent: (u8, u8),
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) log_json: bool,
 }
@@ -131,6 +139,10 @@ pub(crate) enum ConfigError {
     CgroupRoot(String),
     #[error("node label {0:?} is not KEY=VALUE")]
     Label(String),
+    #[error(
+        "--image-gc-low {low} and --image-gc-high {high} must be percents, the first not above the second"
+    )]
+    ImageGc { low: u8, high: u8 },
     #[error("{option} must be at least 1")]
     Zero { option: &'static str },
     #[error("no eBPF object at {}: `cargo xtask build-ebpf` makes one, --ebpf-object names it", .tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" or "))]
@@ -171,6 +183,10 @@ impl Raw {
         if raw.pods_max == Some(0) {
             return Err(ConfigError::Zero { option: "--pods-max" });
         }
+        let (low, high) = (raw.image_gc_low.unwrap_or(80), raw.image_gc_high.unwrap_or(85));
+        if low > high || high > 100 {
+            return Err(ConfigError::ImageGc { low, high });
+        }
         let labels = raw
             .node_label
             .iter()
@@ -198,6 +214,7 @@ impl Raw {
             resolv_conf: raw.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
             flows_max: raw.flows_max.unwrap_or(16_384),
             pods_max: raw.pods_max.unwrap_or(110),
+            image_gc_percent: (low, high),
             labels,
             log_json: raw.log_format.as_deref() == Some("json"),
         })
@@ -228,6 +245,8 @@ impl Raw {
             resolv_conf: self.resolv_conf.or(file.resolv_conf),
             flows_max: self.flows_max.or(file.flows_max),
             pods_max: self.pods_max.or(file.pods_max),
+            image_gc_high: self.image_gc_high.or(file.image_gc_high),
+            image_gc_low: self.image_gc_low.or(file.image_gc_low),
             node_label: or(self.node_label, file.node_label),
             log_format: self.log_format.or(file.log_format),
             config: self.config,
@@ -292,5 +311,7 @@ mod tests {
         assert!(refuse(Raw { node_label: vec!["novalue".into()], ..raw() }).contains("KEY=VALUE"));
         assert!(refuse(Raw { cgroup_root: Some("../x".into()), ..raw() }).contains("without .."));
         assert!(refuse(Raw { flows_max: Some(0), ..raw() }).contains("--flows-max"));
+        assert!(refuse(Raw { image_gc_low: Some(90), ..raw() }).contains("--image-gc-low 90"));
+        assert!(refuse(Raw { image_gc_high: Some(101), ..raw() }).contains("--image-gc-high 101"));
     }
 }

@@ -13,8 +13,11 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
+/// The file with key and certificates.
+const IDENTITY: &str = "node.json";
+
 /// What a joined node holds, PEM.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) key_pem: String,
     pub(crate) certificate_pem: String,
@@ -63,19 +66,18 @@ impl Directory {
 
     /// The identity of an earlier join.
     pub(crate) fn load(&self) -> Result<Option<Identity>, IdentityError> {
-        let (Some(key_pem), Some(certificate_pem), Some(ca_pem)) =
-            (self.read("node.key")?, self.read("node.crt")?, self.read("ca.crt")?)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Identity { key_pem, certificate_pem, ca_pem }))
+        let Some(text) = self.read(IDENTITY)? else { return Ok(None) };
+        let path = self.path.join(IDENTITY);
+        let identity = serde_json::from_str(&text);
+        identity.map(Some).map_err(|error| IdentityError::Read { path, source: error.into() })
     }
 
-    /// Keeps an identity; the certificate last, so that a torn write leaves none.
+    /// Keeps an identity, in one file: a key without its certificate would be none.
     pub(crate) fn save(&self, identity: &Identity) -> Result<(), IdentityError> {
-        self.write("node.key", identity.key_pem.as_bytes())?;
-        self.write("ca.crt", identity.ca_pem.as_bytes())?;
-        self.write("node.crt", identity.certificate_pem.as_bytes())
+        let path = self.path.join(IDENTITY);
+        let text = serde_json::to_vec(identity)
+            .map_err(|error| IdentityError::Write { path, source: error.into() })?;
+        self.write(IDENTITY, &text)
     }
 
     /// The history that is followed, if one is.
@@ -134,6 +136,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
+    fn a_renewal_that_is_cut_off_leaves_the_identity_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Directory::open(dir.path()).unwrap();
+        let of = |n: &str| Identity { key_pem: n.into(), certificate_pem: n.into(), ca_pem: n.into() };
+        files.save(&of("old")).unwrap();
+        let names = || -> Vec<_> {
+            let all = std::fs::read_dir(dir.path().join("identity")).unwrap();
+            all.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(names(), ["node.json"], "whatever is written last, key and certificate change together");
+        // Cut off before the rename.
+        std::fs::write(dir.path().join("identity/node.new"), "half").unwrap();
+        let loaded = files.load().unwrap().unwrap();
+        assert_eq!((loaded.key_pem.as_str(), loaded.certificate_pem.as_str()), ("old", "old"));
+        files.save(&of("new")).unwrap();
+        assert_eq!(files.load().unwrap().unwrap().key_pem, "new");
+    }
+
+    #[test]
     fn an_identity_is_kept_and_is_nobody_elses_to_read() {
         let dir = tempfile::tempdir().unwrap();
         let files = Directory::open(dir.path()).unwrap();
@@ -146,7 +167,7 @@ mod tests {
         let mode = |name: &str| {
             dir.path().join("identity").join(name).metadata().unwrap().permissions().mode() & 0o777
         };
-        assert_eq!(mode("node.key"), 0o600);
+        assert_eq!(mode("node.json"), 0o600);
         assert_eq!(mode(""), 0o700);
     }
 }

@@ -116,10 +116,6 @@ impl Inputs for Knowledge {
         self.lookup("Secret", namespace, name)
     }
 
-    fn service_account(&self, namespace: &str, name: &str) -> Lookup {
-        self.lookup("ServiceAccount", namespace, name)
-    }
-
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> Answer<'a, Result<Token, Refusal>> {
         Box::pin(async move {
             let body = request::Body::Token(message::TokenRequest {

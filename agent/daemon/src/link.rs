@@ -28,6 +28,8 @@ const RETRY_MS: (u64, u64) = (200, 5000);
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 /// How often the certificate's age is looked at.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(3600);
+/// How long the control plane may take to renew the certificate.
+const RENEW_MAX: Duration = Duration::from_secs(5);
 /// How long a connection that the control plane asks for may take to be made.
 const DIAL_MAX: Duration = Duration::from_secs(10);
 
@@ -185,11 +187,13 @@ impl Link {
         if !is_old(&self.identity.certificate_pem) {
             return;
         }
-        match self.renew(requester).await {
-            Ok(()) => tracing::info!("the node's certificate was renewed"),
-            Err(error) => {
+        // The session waits meanwhile, its heartbeats too.
+        match tokio::time::timeout(RENEW_MAX, self.renew(requester)).await {
+            Ok(Ok(())) => tracing::info!("the node's certificate was renewed"),
+            Ok(Err(error)) => {
                 tracing::warn!(error = api::answer::chain(&error), "the node's certificate was not renewed");
             }
+            Err(_) => tracing::warn!("the control plane did not renew the node's certificate in time"),
         }
     }
 

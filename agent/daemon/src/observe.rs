@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use weft_link::message::{NodeEvent, PodStatus};
-use weft_runtime::Report;
+use weft_runtime::{Report, RuntimeEvent, Subject};
 
 use crate::agent::Agent;
 use crate::api::answer::chain;
@@ -38,17 +38,27 @@ pub(crate) async fn runtime(agent: Arc<Agent>) {
                     gone: update.gone,
                 });
             }
-            Report::Event(event) => agent.outbox.event(NodeEvent {
-                kind: "Pod".into(),
-                namespace: event.pod.namespace,
-                name: event.pod.name,
-                uid: event.pod.uid,
-                field_path: event.field_path,
-                r#type: event.type_.as_str().into(),
-                reason: event.reason.into(),
-                message: event.message,
-            }),
+            Report::Event(event) => agent.outbox.event(node_event(event, &agent.config.node_name)),
         }
+    }
+}
+
+/// An event in the words of the link.
+fn node_event(event: RuntimeEvent, node: &str) -> NodeEvent {
+    let (kind, namespace, name, uid) = match event.subject {
+        Subject::Pod(pod) => ("Pod", pod.namespace, pod.name, pod.uid),
+        // The API's convention for events of nodes: their UID is their name.
+        Subject::Node => ("Node", String::new(), node.to_owned(), node.to_owned()),
+    };
+    NodeEvent {
+        kind: kind.into(),
+        namespace,
+        name,
+        uid,
+        field_path: event.field_path,
+        r#type: event.type_.as_str().into(),
+        reason: event.reason.into(),
+        message: event.message,
     }
 }
 

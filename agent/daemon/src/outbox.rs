@@ -26,6 +26,7 @@ struct State {
     events: VecDeque<NodeEvent>,
     events_lost: u64,
     applied: Option<Position>,
+    applied_waits: bool,
 }
 
 impl Outbox {
@@ -58,7 +59,10 @@ impl Outbox {
 
     /// The dataplane holds this state.
     pub(crate) fn applied(&self, position: Position) {
-        self.change(|state| state.applied = Some(position));
+        self.change(|state| {
+            state.applied = Some(position);
+            state.applied_waits = true;
+        });
     }
 
     /// The control plane has let a Pod go: nobody wants its status any more.
@@ -72,6 +76,7 @@ impl Outbox {
     pub(crate) fn tell_all(&self) {
         self.change(|state| {
             state.node_waits = state.node.is_some();
+            state.applied_waits = state.applied.is_some();
             state.pods_wait = state.pods.keys().cloned().collect();
         });
     }
@@ -110,8 +115,8 @@ impl State {
         if let Some(event) = self.events.pop_front() {
             return Some(Frame::Event(event));
         }
-        if let Some(position) = self.applied.take() {
-            return Some(Frame::Applied(position));
+        if std::mem::take(&mut self.applied_waits) {
+            return self.applied.clone().map(Frame::Applied);
         }
         let uid = self.pods_wait.pop_first()?;
         self.pods.get(&uid).cloned().map(Frame::Pod)
@@ -138,6 +143,18 @@ mod tests {
         outbox.forget("a");
         outbox.tell_all();
         assert!(outbox.lock().take().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_applied_is_told_again_in_a_new_session() {
+        let outbox = Outbox::default();
+        let position = Position { revision: 7, ..Position::default() };
+        outbox.applied(position.clone());
+        // Taken by a session that broke before it was sent.
+        assert_eq!(outbox.next().await.frame, Some(Frame::Applied(position.clone())));
+        assert!(outbox.lock().take().is_none());
+        outbox.tell_all();
+        assert_eq!(outbox.next().await.frame, Some(Frame::Applied(position)));
     }
 
     #[tokio::test]

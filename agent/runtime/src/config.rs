@@ -33,6 +33,27 @@ pub struct Config {
     pub pulls_max: usize,
     /// Largest image archive or layer that is taken, in bytes, unpacked.
     pub image_bytes_max: u64,
+    /// When images go that nobody uses.
+    pub image_collection: ImageCollection,
+}
+
+/// When images are removed to free disk space; the defaults are the kubelet's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageCollection {
+    /// Disk use above which images go, percent.
+    pub high_percent: u8,
+    /// Disk use at which that ends, percent.
+    pub low_percent: u8,
+    /// How long an image must have been unused, seconds.
+    pub age_min_s: u32,
+    /// How often the disk is looked at, seconds.
+    pub every_s: u32,
+}
+
+impl Default for ImageCollection {
+    fn default() -> Self {
+        Self { high_percent: 85, low_percent: 80, age_min_s: 120, every_s: 300 }
+    }
 }
 
 /// A program that a shim starts for each container as `BINARY ARGUMENT LOG_FILE`, and that then calls
@@ -63,6 +84,7 @@ impl Config {
             pods_max: 250,
             pulls_max: 4,
             image_bytes_max: 32 << 30,
+            image_collection: ImageCollection::default(),
         }
     }
 }

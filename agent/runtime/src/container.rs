@@ -16,6 +16,7 @@ use crate::node::{Node, Place};
 use crate::outside::PodRef;
 use crate::runtime::DesiredPod;
 use crate::sandbox::volumes;
+use crate::shim::cleanup;
 use crate::shim::streams::Fifos;
 use crate::shim::task::{Streams, Task, TaskError};
 use crate::spec::environment::{EnvironmentError, environment};
@@ -52,6 +53,11 @@ pub(crate) enum StartError {
 }
 
 impl StartError {
+    /// Whether the node failed, and not what the Pod asks for.
+    pub(crate) fn is_of_the_node(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
     /// The reason that a waiting container shows; `None` for a run that counts as ended.
     pub(crate) fn waiting_reason(&self) -> Option<&'static str> {
         match self {
@@ -103,7 +109,8 @@ impl Run<'_> {
         let created = task.create(self.id, &bundle.to_string_lossy(), &streams, runtime).await;
         if let Err(error) = created {
             // What half exists must not stand in the way of the next try.
-            let _ = task.delete(self.id, "").await;
+            task.destroy(self.id).await;
+            cleanup::delete(&self.node.shim, self.id, &bundle).await;
             clear(&place, self.id);
             return Err(StartError::Create(error));
         }

@@ -1,6 +1,7 @@
 //! Images on this node: found by name, pulled, loaded, unpacked once per layer.
 
 mod archive;
+pub(crate) mod collect;
 mod pull;
 mod reference;
 mod store;

@@ -31,10 +31,10 @@ mod tls;
 mod volume;
 mod worker;
 
-pub use config::{Config, Logger};
+pub use config::{Config, ImageCollection, Logger};
 pub use log::log_writer_main;
 pub use outside::{Answer, Attach, Dns, Inputs, Lookup, Network, PodRef, Refusal, Token, TokenRequest};
-pub use report::{EventType, PodUpdate, Report, Reports, RuntimeEvent};
+pub use report::{EventType, PodUpdate, Report, Reports, RuntimeEvent, Subject};
 pub use runtime::{DesiredPod, DesiredPodError, ImageInfo, ImageLoadError, Runtime, StartError};
 pub use session::{
     AttachRequest, ContainerRef, ExecRequest, ExecSession, LogRequest, LogStream, SessionError, TerminalSize,

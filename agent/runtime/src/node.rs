@@ -8,7 +8,7 @@ use crate::cgroup::Hierarchies;
 use crate::image::{ImageStore, Puller};
 use crate::outside::{Inputs, Network, PodRef};
 use crate::refusal::Host;
-use crate::report::{EventType, Reports, RuntimeEvent};
+use crate::report::{EventType, Reports, RuntimeEvent, Subject};
 use crate::shim::start::ShimSettings;
 use crate::shim::task::OciRuntime;
 use crate::spec::fields::Here;
@@ -57,7 +57,7 @@ impl Node {
     ) {
         tracing::debug!(%pod, field_path, reason, message, "event");
         self.reports.event(RuntimeEvent {
-            pod: pod.clone(),
+            subject: Subject::Pod(pod.clone()),
             field_path: field_path.to_owned(),
             type_,
             reason,
@@ -101,6 +101,11 @@ impl Place {
     /// A run's last words.
     pub(crate) fn termination(&self, id: &str) -> PathBuf {
         self.data.join("term").join(id)
+    }
+
+    /// How a run ended, while no record says it yet.
+    pub(crate) fn end(&self, id: &str) -> PathBuf {
+        self.data.join("term").join(format!("{id}.json"))
     }
 
     /// Volumes on disk.

@@ -116,8 +116,6 @@ pub trait Inputs: Send + Sync + 'static {
     fn config_map(&self, namespace: &str, name: &str) -> Lookup;
     /// A Secret.
     fn secret(&self, namespace: &str, name: &str) -> Lookup;
-    /// A ServiceAccount.
-    fn service_account(&self, namespace: &str, name: &str) -> Lookup;
     /// Asks the control plane for a token.
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> Answer<'a, Result<Token, Refusal>>;
     /// `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT` and their like; with `service_links` also those of every Service

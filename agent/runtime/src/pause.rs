@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -19,8 +18,6 @@ use crate::shim::task::{Streams, Task, TaskError, TaskStatus};
 
 /// User and group of the process: nobody's.
 const NOBODY: u32 = 65_535;
-/// How long a killed one may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 /// Where the program is in memory.
 const LOAD_ADDRESS: u64 = 0x40_0000;
 /// Bytes of an ELF header and of its one program header.
@@ -125,13 +122,10 @@ pub(crate) async fn remove(node: &Node, task: Option<&Task>, place: &Place, uid:
         return;
     }
     namespace::release(&pin(place));
-    let mut gone = false;
-    if let Some(task) = task {
-        // What is not there any more needs neither; what fails is cleaned up after.
-        let _ = task.kill(&id, "", libc::SIGKILL, true).await;
-        let _ = tokio::time::timeout(END_PATIENCE, task.wait(&id, "")).await;
-        gone = task.delete(&id, "").await.is_ok();
-    }
+    let gone = match task {
+        Some(task) => task.destroy(&id).await,
+        None => false,
+    };
     if !gone {
         cleanup::delete(&node.shim, &id, &bundle).await;
     }
@@ -201,7 +195,7 @@ mod tests {
         fs::write(&path, elf()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
         let mut child = std::process::Command::new(&path).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(100));
         assert_eq!(child.try_wait().unwrap(), None, "it waits");
         let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap().trim().to_owned();

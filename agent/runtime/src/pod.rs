@@ -20,6 +20,8 @@ const BACKOFF_MAX_S: u32 = 300;
 const BACKOFF_RESET_S: i64 = 600;
 /// Grace of Pods that name none.
 const GRACE_DEFAULT_S: i64 = 30;
+/// What a sidecar has when the containers took all of the Pod's grace.
+const GRACE_SIDECAR_S: i64 = 2;
 
 /// What is there of a Pod. Kept on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub(crate) struct Observed {
     pub(crate) ips: Vec<IpAddr>,
     /// When this node took the Pod on.
     pub(crate) started: Option<Timestamp>,
+    /// When it was asked to end.
+    #[serde(default)]
+    pub(crate) ending: Option<Timestamp>,
 }
 
 /// The Pod's own part.
@@ -118,7 +123,10 @@ pub(crate) struct Ended {
 pub(crate) enum ImageState {
     #[default]
     Unknown,
-    Pulling,
+    /// After a try that failed, `after_s` later; 0 for the first.
+    Pulling {
+        after_s: u32,
+    },
     Ready,
     Failed {
         again: Timestamp,
@@ -181,32 +189,44 @@ pub(crate) fn grace_s(pod: &Pod) -> i64 {
     asked.or(pod.spec.termination_grace_period_seconds).unwrap_or(GRACE_DEFAULT_S).max(0)
 }
 
+/// Ends what runs: first the containers, then the sidecars they lean on, one by one from the last.
 fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
     let grace = grace_s(pod);
-    let mut alive = false;
-    for (name, state) in &observed.containers {
-        match state.phase {
-            Phase::Starting { .. } => alive = true,
-            Phase::Running { .. } => {
-                alive = true;
-                let deadline = now + SignedDuration::from_secs(grace);
-                // A later, shorter grace (a forced delete) overtakes a stop that is under way.
-                if state.stopping.is_none_or(|under_way| deadline + SignedDuration::from_secs(1) < under_way)
-                {
-                    plan.actions.push(Action::Stop { container: name.clone(), grace_s: grace });
-                }
-            }
-            Phase::Waiting | Phase::Ended(_) => {}
-        }
+    let live: Vec<_> = observed.containers.iter().filter(|(_, s)| s.live_id().is_some()).collect();
+    let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && is_sidecar(c));
+    let mut others = live.iter().filter(|(name, _)| !is_sidecar(name)).peekable();
+    if others.peek().is_some() {
+        others.for_each(|(name, state)| stop(name, state, grace, now, plan));
+    } else if let Some(sidecar) = last_sidecar(pod, observed) {
+        // The grace is the Pod's, and much of it may be over.
+        let since = observed.ending.unwrap_or(now);
+        let left = (since + SignedDuration::from_secs(grace)).duration_since(now).as_secs();
+        let grace = left.clamp(GRACE_SIDECAR_S.min(grace), grace);
+        stop(&sidecar.name, &observed.containers[&sidecar.name], grace, now, plan);
     }
     let busy = matches!(observed.sandbox, Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone);
     if let Sandbox::Stuck { again } = observed.sandbox
         && again > now
     {
         plan.wake_at(again);
-    } else if !alive && !busy {
+    } else if live.is_empty() && !busy {
         plan.actions.push(Action::Teardown);
     }
+}
+
+/// Asks a run to end, unless that is under way. A later, shorter grace (a forced delete) overtakes a longer one.
+fn stop(name: &str, state: &ContainerState, grace_s: i64, now: Timestamp, plan: &mut Plan) {
+    let deadline = now + SignedDuration::from_secs(grace_s + 1);
+    let runs = matches!(state.phase, Phase::Running { .. });
+    if runs && state.stopping.is_none_or(|under_way| deadline < under_way) {
+        plan.actions.push(Action::Stop { container: name.to_owned(), grace_s });
+    }
+}
+
+/// The sidecar that was started last of those that are left.
+fn last_sidecar<'a>(pod: &'a Pod, observed: &Observed) -> Option<&'a Container> {
+    let lives = |c: &&Container| observed.containers.get(&c.name).is_some_and(|s| s.live_id().is_some());
+    pod.spec.init_containers.iter().rev().filter(|c| is_sidecar(c)).find(lives)
 }
 
 fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
@@ -234,11 +254,8 @@ fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
         }
     }
     if all_ended(pod, observed) {
-        for container in pod.spec.init_containers.iter().filter(|c| is_sidecar(c)) {
-            let state = state_of(container);
-            if matches!(state.phase, Phase::Running { .. }) && state.stopping.is_none() {
-                plan.actions.push(Action::Stop { container: container.name.clone(), grace_s: grace_s(pod) });
-            }
+        if let Some(sidecar) = last_sidecar(pod, observed) {
+            stop(&sidecar.name, state_of(sidecar), grace_s(pod), now, plan);
         }
         return;
     }
@@ -263,7 +280,7 @@ pub(crate) fn all_ended(pod: &Pod, observed: &Observed) -> bool {
 }
 
 /// Whether the container ended in a way that its Pod's policy answers with another run.
-fn restarts(policy: &str, code: i32) -> bool {
+pub(crate) fn restarts(policy: &str, code: i32) -> bool {
     match policy {
         "Never" => false,
         "OnFailure" => code != 0,
@@ -303,7 +320,7 @@ fn advance(container: &Container, state: &ContainerState, now: Timestamp, plan: 
             plan.actions.push(Action::Pull { container: container.name.clone() });
         }
         ImageState::Failed { again, .. } => plan.wake_at(*again),
-        ImageState::Pulling => {}
+        ImageState::Pulling { .. } => {}
         ImageState::Ready => plan.actions.push(Action::Start { container: container.name.clone() }),
     }
 }

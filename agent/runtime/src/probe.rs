@@ -67,7 +67,10 @@ pub(crate) struct Verdict {
 }
 
 /// Runs one probe for as long as it is polled, and tells each verdict; a startup probe ends with its first decision.
-pub(crate) async fn watch(subject: &Subject, kind: Kind, probe: &Probe, mut tell: impl FnMut(Verdict)) {
+pub(crate) async fn watch<F>(subject: &Subject, kind: Kind, probe: &Probe, tell: impl Fn(Verdict) -> F)
+where
+    F: Future<Output = ()>,
+{
     let period = Duration::from_secs(probe.period_seconds.unwrap_or(PERIOD_S).max(1).into());
     let (wanted, allowed) =
         (probe.success_threshold.unwrap_or(1).max(1), probe.failure_threshold.unwrap_or(FAILURES).max(1));
@@ -78,7 +81,7 @@ pub(crate) async fn watch(subject: &Subject, kind: Kind, probe: &Probe, mut tell
         let passed = complaint.is_empty();
         (good, bad) = if passed { (good.saturating_add(1), 0) } else { (0, bad.saturating_add(1)) };
         let decided = if passed { good >= wanted } else { bad >= allowed };
-        tell(Verdict { kind, complaint, decided });
+        tell(Verdict { kind, complaint, decided }).await;
         if decided && kind == Kind::Startup {
             return;
         }

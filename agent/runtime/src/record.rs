@@ -9,7 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::pod::Observed;
+use crate::node::Place;
+use crate::pod::{Ended, Observed};
 use crate::runtime::DesiredPod;
 
 /// Format of the file.
@@ -70,4 +71,23 @@ pub(crate) fn write(
     file.write_all(&serde_json::to_vec(&record)?)?;
     drop(file);
     fs::rename(half, path)
+}
+
+/// Notes how a run ended, before the shim is told to forget it: the agent may be killed between that and the record.
+pub(crate) fn write_end(place: &Place, ended: &Ended) -> io::Result<()> {
+    let path = place.end(&ended.id);
+    let half = path.with_extension("half");
+    fs::write(&half, serde_json::to_vec(ended)?)?;
+    fs::rename(half, path)
+}
+
+/// How a run ended whose end is in no record.
+pub(crate) fn read_end(place: &Place, id: &str) -> Option<Ended> {
+    serde_json::from_slice(&fs::read(place.end(id)).ok()?).ok()
+}
+
+/// The record says it now.
+pub(crate) fn forget_end(place: &Place, id: &str) {
+    // A run that never began has none.
+    let _ = fs::remove_file(place.end(id));
 }

@@ -43,11 +43,20 @@ impl EventType {
     }
 }
 
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A Pod.
+    Pod(PodRef),
+    /// This node.
+    Node,
+}
+
 /// Something a user should see.
 #[derive(Clone, Debug)]
 pub struct RuntimeEvent {
-    /// The Pod it is about.
-    pub pod: PodRef,
+    /// What it is about.
+    pub subject: Subject,
     /// `spec.containers{NAME}`, `spec.initContainers{NAME}`, or empty for the whole Pod.
     pub field_path: String,
     /// `Normal` or `Warning`.

@@ -1,5 +1,6 @@
 //! The runtime's front: what the daemon calls.
 
+mod collect;
 mod sessions;
 mod settings;
 
@@ -98,6 +99,12 @@ struct Inner {
     unknown: Mutex<Vec<String>>,
 }
 
+impl Inner {
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         for handle in self.pods.get_mut().unwrap_or_else(PoisonError::into_inner).values() {
@@ -180,6 +187,7 @@ impl Runtime {
             }),
         };
         runtime.find_pods();
+        tokio::spawn(collect::run(Arc::downgrade(&runtime.inner)));
         Ok(runtime)
     }
 
@@ -299,6 +307,12 @@ impl Runtime {
         self.inner.node.store.list()
     }
 
+    /// Images that were removed to free disk space, since the start.
+    #[must_use]
+    pub fn images_removed(&self) -> u64 {
+        self.inner.node.store.removed()
+    }
+
     /// Takes in an OCI layout or docker archive (tar, plain, gzip or zstd), which may hold several images; answers their
     /// full names.
     ///
@@ -339,6 +353,6 @@ impl Runtime {
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
-        self.inner.pods.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.pods()
     }
 }

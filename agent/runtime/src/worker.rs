@@ -1,10 +1,15 @@
 //! One Pod's loop: observe, plan, perform. It performs by jobs that run beside it and tell what happened; only the loop
 //! changes what is observed.
 
-mod jobs;
+mod exit;
+mod pull;
+mod sandbox;
+mod start;
+mod stop;
 mod takeover;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +26,8 @@ use crate::node::{Node, Place};
 use crate::outside::PodRef;
 use crate::pod::status::{Context, status};
 use crate::pod::{
-    Action, ContainerState, Desired, Ended, ImageState, Observed, Phase, Sandbox, next_pause, plan,
+    Action, ContainerState, Desired, Ended, ImageState, Observed, Phase, Sandbox, is_sidecar, next_pause,
+    plan, restarts,
 };
 use crate::probe::{Kind, Verdict};
 use crate::record::{self, Record};
@@ -99,6 +105,10 @@ struct Worker {
     live: HashMap<String, Live>,
     tokens: Arc<Mutex<Tokens>>,
     jobs: JoinSet<()>,
+    /// Jobs that begin once what they are about to do is on disk.
+    queued: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Ended runs whose end is to be on disk before their own note of it goes.
+    ended: Vec<String>,
     happened: mpsc::Sender<Happened>,
     status: Value,
     published: Bytes,
@@ -136,6 +146,8 @@ pub(crate) fn spawn(node: Arc<Node>, wanted: Wanted, record: Option<Record>) -> 
         live: HashMap::new(),
         tokens: Arc::default(),
         jobs: JoinSet::new(),
+        queued: Vec::new(),
+        ended: Vec::new(),
         happened,
         status: before["status"].clone(),
         published: Bytes::new(),
@@ -161,18 +173,23 @@ impl Worker {
         self.observed.started.get_or_insert_with(Timestamp::now);
         let mut refresh = tokio::time::interval(REFRESH);
         loop {
+            if self.ending {
+                self.observed.ending.get_or_insert_with(Timestamp::now);
+            }
             let plan = plan(
                 Desired { pod: &self.desired.view, ending: self.ending },
                 &self.observed,
                 Timestamp::now(),
             );
-            // Written before anything is done: a run that begins must be found again.
-            let acts = !plan.actions.is_empty();
+            self.unsaved |= !plan.actions.is_empty();
             for action in plan.actions {
                 self.perform(action);
             }
-            self.unsaved |= acts;
             self.save();
+            // Begun only now that it is written: a run that exists must be found again.
+            for job in self.queued.drain(..) {
+                self.jobs.spawn(job);
+            }
             self.tell();
             if self.observed.sandbox == Sandbox::Gone {
                 return self.rest(wanted).await;
@@ -213,6 +230,11 @@ impl Worker {
     /// Nothing is left; the loop only stays so that nobody starts the Pod again.
     async fn rest(self, mut wanted: watch::Receiver<Wanted>) {
         while wanted.changed().await.is_ok() {}
+    }
+
+    /// Takes a job that an action consists of; it begins when the record says so.
+    fn queue(&mut self, job: impl Future<Output = ()> + Send + 'static) {
+        self.queued.push(Box::pin(job));
     }
 
     fn perform(&mut self, action: Action) {
@@ -277,17 +299,16 @@ impl Worker {
                 state.image = ImageState::Ready;
                 state.image_id = image.digest.clone().unwrap_or_else(|| image.id.clone());
                 state.waiting = None;
-                if state.phase == Phase::Waiting {
-                    state.pause_s = 0;
-                }
                 self.images.insert(name.to_owned(), image);
             }
             Err(cause) => {
-                let before_s = state.pause_s;
+                let before_s = match state.image {
+                    ImageState::Pulling { after_s } => after_s,
+                    _ => 0,
+                };
                 let pause_s = next_pause(before_s);
                 let again = Timestamp::now() + SignedDuration::from_secs(pause_s.into());
                 state.image = ImageState::Failed { again, pause_s };
-                state.pause_s = pause_s;
                 let reason = match before_s {
                     _ if cause.contains("pull policy of Never") => "ErrImageNeverPull",
                     0 => "ErrImagePull",
@@ -326,6 +347,10 @@ impl Worker {
                     if matches!(state.phase, Phase::Ended(_)) {
                         state.restarts = state.restarts.saturating_sub(1);
                     }
+                    if error.is_of_the_node() {
+                        // The image may have been removed since it was found.
+                        state.image = ImageState::Unknown;
+                    }
                     state.again = Some(Timestamp::now() + CONFIG_PAUSE);
                     state.waiting = Some((reason.to_owned(), error.to_string()));
                     self.event(&field, EventType::Warning, "Failed", format!("Error: {error}"));
@@ -352,18 +377,16 @@ impl Worker {
             live.probes.abort();
             live.over.send_replace(true);
         }
-        let policy = self.desired.view.spec.restart_policy.clone();
+        let spec = &self.desired.view.spec;
+        let sidecar = spec.init_containers.iter().any(|c| c.name == name && is_sidecar(c));
+        let policy = if sidecar { "Always".to_owned() } else { spec.restart_policy.clone() };
         let ending = self.ending;
+        self.ended.push(ended.id.clone());
         let (field, pod) = (self.field_path(name), self.pod.clone());
         let Some(state) = self.observed.containers.get_mut(name) else { return };
         let code = ended.code;
         state.ended(ended);
-        let again = match policy.as_str() {
-            "Never" => false,
-            "OnFailure" => code != 0,
-            _ => true,
-        };
-        if again && state.pause_s > 0 && !ending {
+        if restarts(&policy, code) && state.pause_s > 0 && !ending {
             let text = format!(
                 "back-off {}s restarting failed container={name} pod={}_{}({})",
                 state.pause_s, pod.name, pod.namespace, pod.uid
@@ -380,7 +403,8 @@ impl Worker {
     fn note_probed(&mut self, name: &str, id: &str, verdict: &Verdict) {
         let field = self.field_path(name);
         let Some(state) = self.observed.containers.get_mut(name) else { return };
-        if state.live_id() != Some(id) {
+        let stops = state.stopping.is_some() && verdict.kind != Kind::Readiness;
+        if state.live_id() != Some(id) || stops {
             return;
         }
         let passed = verdict.complaint.is_empty();
@@ -435,7 +459,12 @@ impl Worker {
             record::write(&self.place.record(), &self.node.boot_id, &self.desired, &self.observed, shim)
         });
         match written {
-            Ok(()) => self.unsaved = false,
+            Ok(()) => {
+                self.unsaved = false;
+                for id in self.ended.drain(..) {
+                    record::forget_end(&self.place, &id);
+                }
+            }
             Err(error) => {
                 tracing::warn!(pod = %self.pod, %error, "record is not written: a restart would lose the pod");
             }

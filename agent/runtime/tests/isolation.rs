@@ -6,8 +6,8 @@ mod support;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Bench, account, container, exec, image_archive_with, shell};
-use weft_runtime::{ContainerRef, ExecRequest};
+use support::{Bench, Entry, account, container, exec, image_archive_with, shell};
+use weft_runtime::{ContainerRef, ExecRequest, Subject};
 
 /// A Pod of two containers, `a` and `b`, that sleep.
 fn two() -> Value {
@@ -38,9 +38,9 @@ async fn a_pod_finds_its_token_whatever_its_image_looks_like() {
     let mut bench = Bench::new("account").await;
     let images = [
         ("bare", vec![]),
-        ("linked", vec![("run", ""), ("var", ""), ("var/run", "/run")]),
-        ("relative", vec![("run", ""), ("var", ""), ("var/run", "../run")]),
-        ("dangling", vec![("var", ""), ("var/run", "/run")]),
+        ("linked", vec![Entry::Dir("run"), Entry::Dir("var"), Entry::Link("var/run", "/run")]),
+        ("relative", vec![Entry::Dir("run"), Entry::Dir("var"), Entry::Link("var/run", "../run")]),
+        ("dangling", vec![Entry::Dir("var"), Entry::Link("var/run", "/run")]),
     ];
     let line = "cd /var/run/secrets/kubernetes.io/serviceaccount && cat token && echo && cat namespace && echo && cat ca.crt";
     for (name, further) in images {
@@ -174,7 +174,7 @@ async fn what_cannot_be_enforced_is_refused_and_said() {
     spec["securityContext"] = json!({ "sysctls": [{ "name": "kernel.core_pattern", "value": "evil" }] });
     bench.run("sysctl", spec);
     let event = bench.event("FailedCreatePodSandBox", "sysctl kernel.core_pattern").await;
-    assert_eq!(event.pod.name, "sysctl");
+    assert!(matches!(&event.subject, Subject::Pod(pod) if pod.name == "sysctl"));
     let mut spec = shell("sleep 1000");
     spec["containers"][0]["securityContext"] = json!({ "appArmorProfile": { "type": "RuntimeDefault" } });
     bench.run("armor", spec);

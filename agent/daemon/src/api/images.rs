@@ -26,7 +26,9 @@ pub(crate) fn list(runtime: &Runtime) -> Vec<Row> {
         .into_iter()
         .flat_map(|image| {
             let (id, bytes) = (image.id, image.size_bytes);
-            image.names.into_iter().map(move |name| Row { name, digest: id.clone(), bytes })
+            // Its last name went to another; it stays while a container runs from it.
+            let nameless = image.names.is_empty().then(|| "<none>".to_owned());
+            image.names.into_iter().chain(nameless).map(move |name| Row { name, digest: id.clone(), bytes })
         })
         .collect();
     rows.sort_by(|a, b| a.name.cmp(&b.name));

@@ -32,6 +32,7 @@ pub(crate) struct PodRow {
 pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
     let dataplane = agent.dataplane.status().await.map_err(|error| Refusal::failed(&error))?;
     let (flows, overwritten) = agent.flows.fill();
+    let images = agent.runtime.images();
     answer::json(&json!({
         "node": agent.config.node_name,
         "version": env!("CARGO_PKG_VERSION"),
@@ -43,7 +44,11 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         },
         "dataplane": dataplane,
         "flows": { "kept": flows, "overwritten": overwritten },
-        "images": agent.runtime.images().len(),
+        "images": {
+            "count": images.len(),
+            "bytes": images.iter().map(|image| image.size_bytes).sum::<u64>(),
+            "removed": agent.runtime.images_removed(),
+        },
         "pods": agent.knowledge.view().objects("Pod").count(),
     }))
 }

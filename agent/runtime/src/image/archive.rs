@@ -168,6 +168,7 @@ fn load_image(
         return Err(ArchiveError::NoName);
     }
     let diff_ids = store.layers_of(config)?;
+    let _pins = store.pin(&diff_ids);
     for (index, diff_id) in diff_ids.iter().enumerate() {
         if !store.has_layer(diff_id) {
             let name = layers.get(index).ok_or_else(|| ArchiveError::Missing(format!("layer {diff_id}")))?;

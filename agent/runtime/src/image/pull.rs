@@ -123,6 +123,7 @@ impl Puller {
                 diff_ids: diff_ids.len(),
             });
         }
+        let _pins = self.store.pin(&diff_ids);
         for (layer, diff_id) in manifest.layers.iter().zip(&diff_ids) {
             if self.store.has_layer(diff_id) {
                 continue;

@@ -1,12 +1,15 @@
 //! The images on disk: configurations by digest, layers unpacked once by the digest of their plain tar, names in an index.
 //!
-//! Compressed blobs are not kept. Nothing is removed yet: the store is bounded by what is pulled and loaded.
+//! Compressed blobs are not kept. What may be removed is said by [`super::collect`]; a layer that another image has, or one
+//! that is just being put together, stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -45,8 +48,38 @@ pub(crate) enum StoreError {
 #[derive(Debug)]
 pub(crate) struct ImageStore {
     root: PathBuf,
-    index: Mutex<Index>,
+    state: Mutex<State>,
     bytes_max: u64,
+    removed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    index: Index,
+    /// Layers of images that are being put together, with how many those are.
+    pinned: BTreeMap<String, usize>,
+    /// The index could not be read: what it does not name may yet be mounted somewhere.
+    index_lost: bool,
+}
+
+/// Layers that stay while an image is put together from them.
+pub(super) struct Pins<'a> {
+    store: &'a ImageStore,
+    layers: Vec<String>,
+}
+
+impl Drop for Pins<'_> {
+    fn drop(&mut self) {
+        let mut state = self.store.lock();
+        for layer in &self.layers {
+            if let Some(count) = state.pinned.get_mut(layer) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pinned.remove(layer);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,15 +109,93 @@ impl ImageStore {
         }
         fs::create_dir(&spool).map_err(made(spool.clone()))?;
         let file = root.join("index.json");
-        let index = match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(%error, "image index is not readable: images must be pulled or loaded again");
-                Index::default()
-            }),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Index::default(),
+        let mut state = State::default();
+        match fs::read(&file) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(index) => state.index = index,
+                Err(error) => {
+                    tracing::warn!(%error, "image index is not readable: images must be pulled or loaded again");
+                    state.index_lost = true;
+                }
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(made(file)(e)),
+        }
+        Ok(Self { root: root.into(), state: Mutex::new(state), bytes_max, removed: AtomicU64::new(0) })
+    }
+
+    /// Its directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Images that were removed, since the start.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the layers until the answer is dropped.
+    pub(super) fn pin(&self, layers: &[String]) -> Pins<'_> {
+        let mut state = self.lock();
+        for layer in layers {
+            *state.pinned.entry(layer.clone()).or_default() += 1;
+        }
+        Pins { store: self, layers: layers.to_vec() }
+    }
+
+    /// Removes an image and the layers that no other has; answers its names. The caller knows that nobody uses it.
+    pub(crate) fn remove(&self, id: &str) -> Result<Vec<String>, StoreError> {
+        let mut state = self.lock();
+        let Some(record) = state.index.images.remove(id) else { return Ok(Vec::new()) };
+        if let Err(error) = self.write_index(&state.index) {
+            state.index.images.insert(id.to_owned(), record);
+            return Err(error);
+        }
+        self.removed.fetch_add(1, Ordering::Relaxed);
+        let _ = fs::remove_file(self.config_path(id));
+        let kept = state.kept_layers();
+        let unwanted = record.layers.iter().map(|l| layer_name(l)).filter(|name| !kept.contains(name));
+        let aside = self.put_aside(unwanted);
+        drop(state);
+        aside.iter().for_each(remove_tree);
+        Ok(record.names.into_iter().collect())
+    }
+
+    /// Removes layers that belong to no image and are older than `age_min`: an agent that was killed leaves them.
+    pub(crate) fn sweep(&self, age_min: Duration) {
+        let state = self.lock();
+        if state.index_lost {
+            return;
+        }
+        let kept = state.kept_layers();
+        let old = |name: &String| {
+            let noted = fs::metadata(self.root.join("layers").join(name).with_extension("bytes"));
+            let age = noted.ok().and_then(|m| m.modified().ok()).and_then(|at| at.elapsed().ok());
+            age.is_none_or(|age| age >= age_min)
         };
-        Ok(Self { root: root.into(), index: Mutex::new(index), bytes_max })
+        let all = fs::read_dir(self.root.join("layers")).into_iter().flatten().flatten();
+        let directories = all.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+        let names = directories.filter_map(|e| e.file_name().into_string().ok());
+        let aside = self.put_aside(names.filter(|name| !kept.contains(name) && old(name)));
+        drop(state);
+        aside.iter().for_each(remove_tree);
+    }
+
+    /// Takes layers out of the store at once; removing them may then take its time.
+    fn put_aside(&self, names: impl Iterator<Item = String>) -> Vec<PathBuf> {
+        let take = |name: String| {
+            let layer = self.root.join("layers").join(&name);
+            let _ = fs::remove_file(layer.with_extension("bytes"));
+            let aside = self.spool().join(format!("removed-{}", uuid_like()));
+            fs::rename(layer, &aside).is_ok().then_some(aside)
+        };
+        names.filter_map(take).collect()
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let text = serde_json::to_vec_pretty(index).map_err(StoreError::Config)?;
+        let file = self.root.join("index.json");
+        write_atomic(&file, &text).map_err(|source| StoreError::Io { path: file, source })
     }
 
     /// Largest archive or layer, bytes unpacked.
@@ -104,10 +215,10 @@ impl ImageStore {
 
     /// The image of a full name, of a digest, or of an id.
     pub(crate) fn find(&self, name: &str) -> Option<Image> {
-        let index = self.lock();
+        let state = self.lock();
         let holds =
             |id: &String, r: &Record| id == name || r.names.contains(name) || r.digests.contains(name);
-        let (id, record) = index.images.iter().find(|(id, r)| holds(id, r))?;
+        let (id, record) = state.index.images.iter().find(|(id, r)| holds(id, r))?;
         let config = fs::read(self.config_path(id)).ok()?;
         let config: ConfigBlob = serde_json::from_slice(&config).ok()?;
         let layers: Vec<_> = record.layers.iter().map(|d| self.layer_path(d)).collect();
@@ -124,14 +235,14 @@ impl ImageStore {
 
     /// What there is.
     pub(crate) fn list(&self) -> Vec<ImageInfo> {
-        let index = self.lock();
+        let state = self.lock();
         let info = |(id, r): (&String, &Record)| ImageInfo {
             id: id.clone(),
             names: r.names.iter().cloned().collect(),
             digests: r.digests.iter().cloned().collect(),
             size_bytes: r.size_bytes,
         };
-        index.images.iter().map(info).collect()
+        state.index.images.iter().map(info).collect()
     }
 
     /// Whether the layer is unpacked already.
@@ -182,7 +293,8 @@ impl ImageStore {
             noted.ok().and_then(|t| t.parse().ok()).unwrap_or(0)
         };
         let size_bytes = blob.rootfs.diff_ids.iter().map(size).sum();
-        let mut index = self.lock();
+        let mut state = self.lock();
+        let index = &mut state.index;
         for record in index.images.values_mut() {
             record.names.retain(|n| !names.contains(n));
         }
@@ -191,10 +303,8 @@ impl ImageStore {
         record.digests.extend(digest);
         record.layers = blob.rootfs.diff_ids;
         record.size_bytes = size_bytes;
-        index.images.retain(|i, r| *i == id || !(r.names.is_empty() && r.digests.is_empty()));
-        let text = serde_json::to_vec_pretty(&*index).map_err(StoreError::Config)?;
-        let file = self.root.join("index.json");
-        write_atomic(&file, &text).map_err(|source| StoreError::Io { path: file, source })?;
+        // An image that lost its last name stays in the index: a container may run from it.
+        self.write_index(index)?;
         Ok(id)
     }
 
@@ -210,16 +320,35 @@ impl ImageStore {
     }
 
     fn layer_path(&self, diff_id: &str) -> PathBuf {
-        let digits = diff_id.trim_start_matches("sha256:");
-        self.root.join("layers").join(&digits[..LAYER_NAME_DIGITS.min(digits.len())])
+        self.root.join("layers").join(layer_name(diff_id))
     }
 
     fn config_path(&self, id: &str) -> PathBuf {
         self.root.join("configs").join(id.trim_start_matches("sha256:"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Names of the layers that some image has or will have.
+    fn kept_layers(&self) -> BTreeSet<String> {
+        let of_images = self.index.images.values().flat_map(|r| &r.layers);
+        of_images.chain(self.pinned.keys()).map(|l| layer_name(l)).collect()
+    }
+}
+
+/// The directory of a layer.
+fn layer_name(diff_id: &str) -> String {
+    diff_id.trim_start_matches("sha256:").chars().take(LAYER_NAME_DIGITS).collect()
+}
+
+fn remove_tree(path: &PathBuf) {
+    // The spool is emptied at the next start in any case.
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "a removed layer still takes disk space");
     }
 }
 
@@ -237,7 +366,6 @@ fn check_digest(digest: &str) -> Result<(), StoreError> {
 
 /// A name that no other unpacking has.
 pub(super) fn uuid_like() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -177,3 +177,30 @@ fn status_follows_the_containers_and_conditions_keep_their_time() {
     assert_eq!(crashed["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
     assert_eq!(crashed["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
 }
+
+#[test]
+fn sidecars_end_after_the_containers_one_by_one_from_the_last() {
+    let sidecar = |name: &str| json!({ "name": name, "image": "i", "restartPolicy": "Always" });
+    let pod = pod(json!({
+        "initContainers": [sidecar("first"), sidecar("second")],
+        "containers": [{ "name": "c", "image": "i" }],
+        "terminationGracePeriodSeconds": 30,
+    }));
+    let mut observed = Observed { ending: Some(at(0)), ..ready() };
+    for name in ["first", "second", "c"] {
+        observed.containers.entry(name.into()).or_default().running("id".into(), at(0));
+    }
+    let ends =
+        |observed: &Observed, second| plan(Desired { pod: &pod, ending: true }, observed, at(second)).actions;
+    let stop = |container: &str, grace_s| vec![Action::Stop { container: container.into(), grace_s }];
+    assert_eq!(ends(&observed, 0), stop("c", 30));
+    observed.containers.get_mut("c").unwrap().ended(ended(0, 0, 10));
+    assert_eq!(ends(&observed, 10), stop("second", 20));
+    observed.containers.get_mut("second").unwrap().stopping = Some(at(30));
+    assert_eq!(ends(&observed, 11), []);
+    observed.containers.get_mut("second").unwrap().ended(ended(0, 0, 29));
+    // The grace is over; a moment is left to every sidecar.
+    assert_eq!(ends(&observed, 40), stop("first", 2));
+    observed.containers.get_mut("first").unwrap().ended(ended(0, 0, 41));
+    assert_eq!(ends(&observed, 41), [Action::Teardown]);
+}

@@ -33,6 +33,13 @@ pub(super) fn valid(mut config: Config) -> Result<Config, StartError> {
             format!("{} is no path below the root", config.cgroup_parent.display()),
         ));
     }
+    let collection = &config.image_collection;
+    if collection.high_percent > 100 || collection.low_percent > collection.high_percent {
+        return Err(wrong(
+            "image_collection",
+            format!("{} % and {} % are no marks", collection.low_percent, collection.high_percent),
+        ));
+    }
     if !config.logger.binary.is_absolute() || !config.logger.binary.is_file() {
         return Err(wrong("logger", format!("{} is no program", config.logger.binary.display())));
     }

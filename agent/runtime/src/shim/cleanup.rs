@@ -1,4 +1,4 @@
-//! What is to be done for a container whose shim died: the OCI runtime is told to kill and forget it.
+//! What is to be done for a container that its shim does not know (any more): the OCI runtime is told to kill and forget it.
 
 use std::path::Path;
 use std::process::Stdio;

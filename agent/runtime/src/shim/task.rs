@@ -177,6 +177,14 @@ impl Task {
         Ok(Exit { code: answer.exit_status.cast_signed(), at_unix_seconds: at.max(0) })
     }
 
+    /// Kills and removes a container, in whatever state it is; answers whether it was there and is gone.
+    pub(crate) async fn destroy(&self, id: &str) -> bool {
+        // One that has ended, or never began, cannot be killed and need not be. It is removed only once it is dead.
+        let _ = self.kill(id, "", libc::SIGKILL, true).await;
+        let _ = tokio::time::timeout(SHORT, self.wait(id, "")).await;
+        self.delete(id, "").await.is_ok()
+    }
+
     /// Adds a process to a container; `process` is the OCI process, JSON.
     pub(crate) async fn exec(
         &self,

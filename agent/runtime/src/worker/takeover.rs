@@ -3,12 +3,16 @@
 use jiff::Timestamp;
 
 use super::Worker;
-use super::jobs::lost_run;
-use crate::container::clear;
-use crate::pod::Phase;
-use crate::record::Record;
+use super::exit::lost_run;
+use crate::container::{clear, last_words};
+use crate::node::Place;
+use crate::pod::{Ended, Phase};
+use crate::record::{Record, read_end};
 use crate::shim::cleanup;
 use crate::shim::task::{Task, TaskError, TaskStatus};
+
+/// How often a shim that does not answer in time is asked again.
+const LOOKS_MAX: usize = 6;
 
 impl Worker {
     /// Asks the Pod's shim about every run in the record. State and Wait are the truth; the record says whom to ask.
@@ -24,7 +28,7 @@ impl Worker {
             let (Some(id), phase) = (state.live_id().map(str::to_owned), state.phase.clone()) else {
                 continue;
             };
-            match self.look(task.as_ref(), &id).await {
+            match look(task.as_ref(), &self.place, &id, &phase).await {
                 Found::Alive => {
                     tracing::info!(pod = %self.pod, container = name, "container goes on");
                     if let Some(state) = self.observed.containers.get_mut(&name) {
@@ -37,6 +41,8 @@ impl Worker {
                     self.watch(&name, id);
                 }
                 Found::NeverStarted => {
+                    // The OCI runtime may know of it though the shim does not: it was cut off within the creation.
+                    cleanup::delete(&self.node.shim, &id, &self.place.bundle(&id)).await;
                     clear(&self.place, &id);
                     if let Some(state) = self.observed.containers.get_mut(&name) {
                         state.phase = match state.last.take() {
@@ -52,38 +58,20 @@ impl Worker {
                     if !record.rebooted {
                         cleanup::delete(&self.node.shim, &id, &self.place.bundle(&id)).await;
                     }
+                    let ended = self.noted_end(&name, &id).unwrap_or_else(|| lost_run(&id, &phase));
                     clear(&self.place, &id);
-                    if let Some(state) = self.observed.containers.get_mut(&name) {
-                        state.ended(lost_run(&id, &phase));
-                    }
+                    self.note_exited(&name, ended);
                 }
             }
         }
     }
 
-    async fn look(&self, task: Option<&Task>, id: &str) -> Found {
-        let Some(task) = task else { return Found::Lost };
-        match task.state(id).await {
-            // One that stopped is waited for like the others: `Wait` answers at once, with how it ended.
-            Ok(state) if matches!(state.status, TaskStatus::Running | TaskStatus::Stopped) => Found::Alive,
-            Ok(_) => {
-                let _ = task.kill(id, "", libc::SIGKILL, true).await;
-                let _ = task.delete(id, "").await;
-                Found::NeverStarted
-            }
-            Err(TaskError::NotFound(_)) => {
-                let starting = self
-                    .observed
-                    .containers
-                    .values()
-                    .any(|s| matches!(&s.phase, Phase::Starting { id: starting } if starting == id));
-                if starting { Found::NeverStarted } else { Found::Lost }
-            }
-            Err(error) => {
-                tracing::warn!(container = id, %error, "shim does not answer for its container");
-                Found::Lost
-            }
-        }
+    /// How a run ended whose end the agent before noted and then had no time to record.
+    fn noted_end(&self, name: &str, id: &str) -> Option<Ended> {
+        let mut ended = read_end(&self.place, id)?;
+        let attempt = self.observed.containers.get(name)?.restarts;
+        ended.message = last_words(&self.place, self.container(name)?, id, attempt, ended.code != 0);
+        Some(ended)
     }
 }
 
@@ -91,4 +79,33 @@ enum Found {
     Alive,
     NeverStarted,
     Lost,
+}
+
+/// Asks a shim about a run.
+async fn look(task: Option<&Task>, place: &Place, id: &str, phase: &Phase) -> Found {
+    let Some(task) = task else { return Found::Lost };
+    let mut state = task.state(id).await;
+    // A busy machine is no reason to give up what runs.
+    for _ in 1..LOOKS_MAX {
+        if !matches!(state, Err(TaskError::Late { .. })) {
+            break;
+        }
+        state = task.state(id).await;
+    }
+    match state {
+        // One that stopped is waited for like the others: `Wait` answers at once, with how it ended.
+        Ok(state) if matches!(state.status, TaskStatus::Running | TaskStatus::Stopped) => Found::Alive,
+        Ok(_) => {
+            task.destroy(id).await;
+            Found::NeverStarted
+        }
+        Err(TaskError::NotFound(_)) => {
+            let starting = matches!(phase, Phase::Starting { .. });
+            if starting && read_end(place, id).is_none() { Found::NeverStarted } else { Found::Lost }
+        }
+        Err(error) => {
+            tracing::warn!(container = id, %error, "shim does not answer for its container");
+            Found::Lost
+        }
+    }
 }

@@ -69,10 +69,6 @@ impl Inputs for Objects {
         self.get("secret", name)
     }
 
-    fn service_account(&self, _: &str, name: &str) -> Lookup {
-        self.get("serviceaccount", name)
-    }
-
     fn token<'a>(&'a self, request: TokenRequest<'a>) -> Answer<'a, Result<Token, Refusal>> {
         Box::pin(async move {
             let text = format!("token-of-{}-{}", request.service_account, request.pod.name);
@@ -105,28 +101,44 @@ pub struct Bench {
     pub events: Arc<Mutex<Vec<RuntimeEvent>>>,
     statuses: Arc<Mutex<HashMap<String, (Value, bool)>>>,
     dir: tempfile::TempDir,
+    change: fn(&mut Config),
     pods: Vec<Arc<DesiredPod>>,
     reader: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Bench {
     pub async fn new(name: &str) -> Self {
+        let mut bench = Self::bare(name, |_| {});
+        bench.start().await;
+        let archive = image_archive(&["weft.test/box:1", "weft.test/other:1"]);
+        let names = bench.runtime().load_image(&archive[..]).await.unwrap();
+        assert_eq!(names, ["weft.test/box:1", "weft.test/other:1"]);
+        bench
+    }
+
+    /// One that is not started yet and has no image; `change` is made to its settings.
+    pub fn bare(name: &str, change: fn(&mut Config)) -> Self {
         let name = format!("t{}-{name}", std::process::id());
-        let mut bench = Self {
+        Self {
             name,
             objects: Arc::default(),
             runtime: None,
             events: Arc::default(),
             statuses: Arc::default(),
             dir: tempfile::tempdir().unwrap(),
+            change,
             pods: Vec::new(),
             reader: None,
-        };
-        bench.start().await;
-        let archive = image_archive(&["weft.test/box:1", "weft.test/other:1"]);
-        let names = bench.runtime().load_image(&archive[..]).await.unwrap();
-        assert_eq!(names, ["weft.test/box:1", "weft.test/other:1"]);
-        bench
+        }
+    }
+
+    /// Puts everything on disk on a small file system of its own.
+    pub fn small_disk(&self, mebibytes: u32) {
+        std::fs::create_dir_all(self.data()).unwrap();
+        let size = format!("size={mebibytes}m");
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(self.data()).status();
+        assert!(status.unwrap().success());
     }
 
     pub fn data(&self) -> PathBuf {
@@ -169,6 +181,7 @@ impl Bench {
             Config::new(&self.name, self.dir.path().join("data"), self.dir.path().join("run"), logger);
         config.cgroup_parent = PathBuf::from("/weft-test").join(&self.name);
         config.host_ips = vec!["192.0.2.7".parse().unwrap()];
+        (self.change)(&mut config);
         let runtime = Runtime::start(config, Arc::new(Loopback), self.objects.clone()).await.unwrap();
         let (reports, events, statuses) = (runtime.reports(), self.events.clone(), self.statuses.clone());
         self.reader = Some(tokio::spawn(async move {
@@ -205,6 +218,11 @@ impl Bench {
     pub fn remove(&mut self, name: &str) {
         self.pods.retain(|p| p.view.metadata.name != name);
         self.runtime().set_pods(self.pods.clone(), true);
+    }
+
+    /// Nothing more is expected of a Pod that was removed.
+    pub fn forget(&self, name: &str) {
+        self.statuses.lock().unwrap().remove(name);
     }
 
     pub async fn until<T>(&self, what: &str, seconds: u64, mut test: impl FnMut(&Self) -> Option<T>) -> T {
@@ -260,7 +278,8 @@ impl Bench {
         }
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
         let dir = self.dir.path().to_str().unwrap().to_owned();
-        assert!(!mounts.contains(&dir), "{mounts}");
+        let mine = |line: &&str| line.contains(&dir) && !line.contains(&format!("{dir}/data "));
+        assert_eq!(mounts.lines().find(mine), None);
         let ps = Command::new("ps").args(["-eo", "args"]).output().unwrap();
         let ps = String::from_utf8_lossy(&ps.stdout).into_owned();
         assert!(!ps.contains(&format!("-namespace weft-{} ", self.name)), "{ps}");
@@ -310,8 +329,16 @@ pub fn image_archive(names: &[&str]) -> Vec<u8> {
     image_archive_with(names, &[])
 }
 
-/// [`image_archive`] with further directories, and links where a target is given.
-pub fn image_archive_with(names: &[&str], further: &[(&str, &str)]) -> Vec<u8> {
+/// What else is in an image.
+pub enum Entry {
+    Dir(&'static str),
+    Link(&'static str, &'static str),
+    /// A file of so many bytes that are those of no other.
+    Random(&'static str, usize),
+}
+
+/// [`image_archive`] with more in it.
+pub fn image_archive_with(names: &[&str], further: &[Entry]) -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     let mut add = |name: &str, kind: tar::EntryType, mode: u32, content: &[u8], link: &str| {
         let mut header = tar::Header::new_gnu();
@@ -335,9 +362,17 @@ pub fn image_archive_with(names: &[&str], further: &[(&str, &str)]) -> Vec<u8> {
     ] {
         add(&format!("bin/{tool}"), tar::EntryType::Symlink, 0o777, b"", "busybox");
     }
-    for (name, target) in further {
-        let kind = if target.is_empty() { tar::EntryType::Directory } else { tar::EntryType::Symlink };
-        add(name, kind, 0o755, b"", target);
+    for entry in further {
+        match entry {
+            Entry::Dir(name) => add(name, tar::EntryType::Directory, 0o755, b"", ""),
+            Entry::Link(name, target) => add(name, tar::EntryType::Symlink, 0o777, b"", target),
+            Entry::Random(name, bytes) => {
+                let mut content = vec![0; *bytes];
+                let mut random = std::fs::File::open("/dev/urandom").unwrap();
+                std::io::Read::read_exact(&mut random, &mut content).unwrap();
+                add(name, tar::EntryType::Regular, 0o644, &content, "");
+            }
+        }
     }
     let layer = layer.into_inner().unwrap();
     let digest: String = Sha256::digest(&layer).iter().map(|b| format!("{b:02x}")).collect();

@@ -1,0 +1,101 @@
+//! Attaching to containers that run, through the real shim. Needs root.
+
+#[path = "support/bench.rs"]
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::{Bench, container, shell};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use weft_runtime::{AttachRequest, ExecSession, SessionError, TerminalSize};
+
+async fn attach(bench: &Bench, stdin: bool) -> Result<ExecSession, SessionError> {
+    bench.runtime().attach(AttachRequest { container: container("p"), stdin }).await
+}
+
+/// Reads until the text has come.
+async fn wait_for(stream: &mut (impl AsyncRead + Unpin), text: &str) -> String {
+    let mut seen = Vec::new();
+    let read = async {
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+        }
+    };
+    let timely = tokio::time::timeout(Duration::from_secs(10), read).await.is_ok();
+    assert!(timely, "no {text:?} in {:?}", String::from_utf8_lossy(&seen));
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_attached_left_and_attached_again() {
+    let mut bench = Bench::new("attach-tty").await;
+    let mut spec = shell("exec /bin/sh");
+    spec["containers"][0]["tty"] = json!(true);
+    spec["containers"][0]["stdin"] = json!(true);
+    spec["restartPolicy"] = json!("Never");
+    bench.run("p", spec);
+    bench.phase("p", "Running").await;
+    let session = attach(&bench, true).await.unwrap();
+    session.resize.send(TerminalSize { width: 101, height: 23 }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    stdin.write_all(b"stty size; X=kept; echo one-$((1 + 1))\n").await.unwrap();
+    let seen = wait_for(&mut stdout, "one-2").await;
+    assert!(seen.contains("23 101"), "{seen}");
+    // Leaving ends neither the shell nor its input.
+    stdin.shutdown().await.unwrap();
+    drop((stdin, stdout, session.exit));
+    let session = attach(&bench, true).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    stdin.write_all(b"echo two-$X; exit 7\n").await.unwrap();
+    let mut rest = String::new();
+    let (read, exit) = tokio::join!(stdout.read_to_string(&mut rest), session.exit);
+    read.unwrap();
+    assert!(rest.contains("two-kept"), "{rest}");
+    assert_eq!(exit.unwrap(), 7);
+    bench.phase("p", "Failed").await;
+    assert!(matches!(attach(&bench, false).await, Err(SessionError::NotRunning { .. })));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_attached_across_the_agents_restart() {
+    let mut bench = Bench::new("attach-kill").await;
+    let mut spec = shell("exec /bin/sh");
+    spec["containers"][0]["tty"] = json!(true);
+    spec["containers"][0]["stdin"] = json!(true);
+    bench.run("p", spec);
+    bench.phase("p", "Running").await;
+    bench.stop();
+    bench.start().await;
+    bench.again();
+    bench.phase("p", "Running").await;
+    let session = attach(&bench, true).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    stdin.write_all(b"echo still-$((40 + 2))\n").await.unwrap();
+    wait_for(&mut stdout, "still-42").await;
+    drop((stdin, stdout, session.exit));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_followed_from_now_on_and_input_needs_a_container_that_reads() {
+    let mut bench = Bench::new("attach-out").await;
+    bench.run("p", shell("echo before; i=0; while sleep 0.1; do i=$((i + 1)); echo tick-$i; done"));
+    bench.phase("p", "Running").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let error = attach(&bench, true).await.unwrap_err();
+    assert!(matches!(&error, SessionError::Invalid(text) if text.contains("stdin")), "{error}");
+    let session = attach(&bench, false).await.unwrap();
+    let mut stdout = session.stdout.unwrap();
+    let seen = wait_for(&mut stdout, "tick-").await;
+    assert!(!seen.contains("before"), "{seen}");
+    bench.remove("p");
+    let mut rest = String::new();
+    let (read, exit) = tokio::join!(stdout.read_to_string(&mut rest), session.exit);
+    read.unwrap();
+    assert_eq!(exit.unwrap(), 137);
+    bench.gone("p", 20).await;
+    bench.close().await;
+}
