@@ -85,7 +85,7 @@ fn nobody(walk: &mut Walk) -> Step<Verdict> {
     let scratch = &mut *walk.scratch;
     copy(&mut scratch.first.to, &scratch.tuple);
     route::find(walk);
-    match walk.scratch.first.way.kind {
+    match u32::from(walk.scratch.first.way) {
         ROUTE_OUTSIDE => drop(Station::Track, Reason::ErrorAboutNothing),
         ROUTE_TUNNEL if walk.hook == Hook::FromOverlay => drop(Station::Route, Reason::NotHere),
         _ => route::leave(walk),

@@ -26,15 +26,13 @@ pub(crate) fn find(walk: &mut Walk) {
     let flow = walk.flow();
     if let Some(endpoint) = maps::endpoint(&flow.to.destination) {
         let (to, from) = (endpoint.mac, endpoint.gateway_mac);
-        flow.way.kind = ROUTE_POD;
-        flow.way.ifindex = endpoint.ifindex;
-        flow.way.words[0] = u32::from_ne_bytes([to[0], to[1], to[2], to[3]]);
-        flow.way.words[1] = u32::from_ne_bytes([to[4], to[5], from[0], from[1]]);
-        flow.way.words[2] = u32::from_ne_bytes([from[2], from[3], from[4], from[5]]);
-        flow.way.words[3] = 0;
+        flow.way = ROUTE_POD as u8;
+        flow.way_words[0] = u32::from_ne_bytes([to[0], to[1], to[2], to[3]]);
+        flow.way_words[1] = u32::from_ne_bytes([to[4], to[5], from[0], from[1]]);
+        flow.way_words[2] = u32::from_ne_bytes([from[2], from[3], from[4], from[5]]);
+        flow.way_words[3] = endpoint.ifindex;
         return;
     }
-    flow.way.ifindex = 0;
     let key = &mut walk.scratch.route_key;
     key.prefix_bits = 128;
     copy(&mut key.address, &flow.to.destination);
@@ -42,20 +40,20 @@ pub(crate) fn find(walk: &mut Walk) {
     let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<Address>>() };
     match ROUTES.get(key) {
         Some(route) => {
-            flow.way.kind = route.kind;
-            flow.way.words[0] = route.tunnel.words[0].wire();
-            flow.way.words[1] = route.tunnel.words[1].wire();
-            flow.way.words[2] = route.tunnel.words[2].wire();
-            flow.way.words[3] = route.tunnel.words[3].wire();
+            flow.way = route.kind as u8;
+            flow.way_words[0] = route.tunnel.words[0].wire();
+            flow.way_words[1] = route.tunnel.words[1].wire();
+            flow.way_words[2] = route.tunnel.words[2].wire();
+            flow.way_words[3] = route.tunnel.words[3].wire();
         }
-        None => flow.way.kind = ROUTE_OUTSIDE,
+        None => flow.way = ROUTE_OUTSIDE as u8,
     }
 }
 
 /// A route that leads nowhere ends the walk of a new flow, with the reason.
 #[inline(always)]
 pub(crate) fn must_lead_on(walk: &Walk) -> Step<()> {
-    match walk.scratch.first.way.kind {
+    match u32::from(walk.scratch.first.way) {
         ROUTE_SERVICE => drop(Station::Route, Reason::NoService),
         ROUTE_NOWHERE => drop(Station::Route, Reason::NoSuchPod),
         _ => Ok(()),
@@ -66,7 +64,7 @@ pub(crate) fn must_lead_on(walk: &Walk) -> Step<()> {
 #[inline(always)]
 pub(crate) fn must_be_here(walk: &Walk) -> Step<()> {
     must_lead_on(walk)?;
-    match walk.scratch.first.way.kind {
+    match u32::from(walk.scratch.first.way) {
         ROUTE_TUNNEL | ROUTE_OUTSIDE => drop(Station::Route, Reason::NotHere),
         _ => Ok(()),
     }
@@ -88,7 +86,7 @@ pub(crate) fn from_pod_may(walk: &Walk) -> Step<()> {
 #[inline(always)]
 pub(crate) fn from_node_may(walk: &Walk) -> Step<()> {
     must_lead_on(walk)?;
-    match walk.scratch.first.way.kind {
+    match u32::from(walk.scratch.first.way) {
         ROUTE_HOST => drop(Station::Route, Reason::NodeToItself),
         _ => Ok(()),
     }
@@ -98,7 +96,7 @@ pub(crate) fn from_node_may(walk: &Walk) -> Step<()> {
 #[inline(always)]
 pub(crate) fn source_for_pod(walk: &mut Walk) {
     let scratch = &mut *walk.scratch;
-    let kind = scratch.first.way.kind;
+    let kind = u32::from(scratch.first.way);
     if kind == ROUTE_OUTSIDE {
         copy(&mut scratch.first.to.source, &walk.config.node_v4);
         scratch.first.flags |= FLOW_PORT_ALLOCATED;
@@ -112,7 +110,7 @@ pub(crate) fn source_for_pod(walk: &mut Walk) {
 #[inline(always)]
 pub(crate) fn source_for_node(walk: &mut Walk) {
     let first = &mut walk.scratch.first;
-    if first.way.kind == ROUTE_OUTSIDE {
+    if u32::from(first.way) == ROUTE_OUTSIDE {
         copy(&mut first.to.source, &walk.config.node_v4);
         first.flags |= FLOW_PORT_ALLOCATED;
     }
@@ -122,7 +120,7 @@ pub(crate) fn source_for_node(walk: &mut Walk) {
 #[inline(always)]
 pub(crate) fn source_for_client(walk: &mut Walk) {
     let first = &mut walk.scratch.first;
-    match first.way.kind {
+    match u32::from(first.way) {
         ROUTE_TUNNEL => copy(&mut first.to.source, &walk.config.overlay_v4),
         ROUTE_OUTSIDE => copy(&mut first.to.source, &walk.config.node_v4),
         _ => return,
@@ -146,20 +144,21 @@ pub(crate) fn may_be_ours(walk: &Walk, packet: &Packet) -> bool {
 #[inline(always)]
 pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
     let at_egress = matches!(walk.hook, Hook::ToOverlay);
-    let way = &walk.flow().way;
-    match way.kind {
+    let flow = walk.flow();
+    let words = &flow.way_words;
+    match u32::from(flow.way) {
         ROUTE_POD if at_egress => {
-            frame(walk, [way.words[0], way.words[1] & low_half() | WALKED[1] & !low_half(), WALKED[2]])?;
+            frame(walk, [words[0], words[1] & low_half() | WALKED[1] & !low_half(), WALKED[2]])?;
             // SAFETY: only takes note of the device.
-            Ok(Verdict::redirected(unsafe { bpf_redirect(way.ifindex, 0) }))
+            Ok(Verdict::redirected(unsafe { bpf_redirect(words[3], 0) }))
         }
         ROUTE_POD => {
-            frame(walk, [way.words[0], way.words[1], way.words[2]])?;
+            frame(walk, [words[0], words[1], words[2]])?;
             // SAFETY: as above.
-            Ok(Verdict::redirected(unsafe { bpf_redirect_peer(way.ifindex, 0) }))
+            Ok(Verdict::redirected(unsafe { bpf_redirect_peer(words[3], 0) }))
         }
         ROUTE_TUNNEL => {
-            let mut key = TunnelKey { id: OVERLAY_VNI, remote: u32::from_be(way.words[3]) };
+            let mut key = TunnelKey { id: OVERLAY_VNI, remote: u32::from_be(words[3]) };
             // SAFETY: the key is as long as said; the helper reads within it.
             if unsafe { bpf_skb_set_tunnel_key(walk.skb, key.raw(), TUNNEL_KEY_BYTES, 0) } != 0 {
                 return drop(Station::Route, Reason::TunnelKeyFailed);

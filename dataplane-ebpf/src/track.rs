@@ -131,9 +131,7 @@ fn other_row(other: &mut Flow, flow: &Flow, now: u64) {
     set(&mut other.epoch, 0);
     set(&mut other.flags, mirrored(flow.flags));
     set(&mut other.tcp_seen, 0);
-    set(&mut other.reserved, 0);
-    set(&mut other.way.kind, 0);
-    set(&mut other.way.ifindex, 0);
+    set(&mut other.way, 0);
 }
 
 /// A UDP flow leaves a backend that is gone. A connection begins with a SYN, and stays with its backend to its end: a row
@@ -223,9 +221,8 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     first.packets = 1;
     first.bytes = bytes;
     first.origin = walk.origin;
-    first.epoch = if first.way.kind == 0 { 0 } else { walk.epoch };
+    first.epoch = if first.way == 0 { 0 } else { walk.epoch };
     set(&mut first.tcp_seen, seen(packet.tcp_flags));
-    set(&mut first.reserved, 0);
     reverse(&mut scratch.twin.to, tuple);
     other_row(&mut scratch.twin, first, now);
     take_reverse(walk, has_ports, now)?;

@@ -83,7 +83,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     scratch.first.backend_id = 0;
     scratch.first.generation = 0;
     scratch.first.flags = 0;
-    scratch.first.way.kind = 0;
+    scratch.first.way = 0;
     let skb = ctx.skb.skb;
     // SAFETY: the row of settings is always there. Volatile: it must be read now and not later.
     let epoch = unsafe { (&raw const config.epoch).read_volatile() };

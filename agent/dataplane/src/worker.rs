@@ -303,7 +303,7 @@ impl Worker {
             Ok(0) => {}
             Ok(sockets) => tracing::info!(sockets, "aborted UDP sockets connected to backends that are gone"),
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends")
+                tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends");
             }
         };
         // The thread inherits this one's network namespace, the node's.

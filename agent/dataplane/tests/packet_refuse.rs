@@ -45,11 +45,14 @@ fn bench() -> Option<Bench> {
 }
 
 /// A SYN as a client sends it: no payload, sequence number 1.
-fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
+fn syn(from: End, to: End, flags: u8) -> Vec<u8> {
     frame::bare_tcp((from.0, from.1, to.0, to.1), flags)
 }
 
-const SENDERS: [(Hook, (Ipv4Addr, u16), (Ipv4Addr, u16)); 3] = [
+/// Address and port.
+type End = (Ipv4Addr, u16);
+
+const SENDERS: [(Hook, End, End); 3] = [
     (Hook::FromPod, (POD_A, 40_000), (SERVICE, 81)),
     (Hook::FromUplink, (OUTSIDE, 40_000), (NODE, NODE_PORT)),
     (Hook::ToOverlay, (OVERLAY, 40_000), (SERVICE, 81)),

@@ -9,7 +9,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::address::Address;
 use crate::order::Be16;
-use crate::route::Way;
 
 /// The ends of a packet: key of the map `flows` (with the protocol) and the ends a flow's packets leave with.
 /// For ICMP echo the port of the end that asks is the echo identifier, the other is 0. Aligned so that the programs copy
@@ -105,13 +104,16 @@ pub struct Flow {
     pub flags: u16,
     /// `TCP_SEEN_*` of this direction.
     pub tcp_seen: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// Where this direction's packets go.
-    pub way: Way,
+    /// Where this direction's packets go, `ROUTE_*`; 0 before that was looked for.
+    pub way: u8,
+    /// How they get there. To a Pod of this node: the two addresses that its frames begin with, as they stand in memory, and
+    /// the interface of the host's end of its veth. Into the tunnel: the other node's [`Address`].
+    pub way_words: [u32; 4],
 }
 
-const _: () = assert!(size_of::<Flow>() == 112);
+/// With its key and the kernel's own 48 bytes a row is three cache lines: what a new flow costs is mostly the lines it
+/// touches.
+const _: () = assert!(size_of::<Flow>() == 104 && (48 + size_of::<Tuple>() + size_of::<Flow>()) % 64 == 0);
 
 /// The flags of a flow's other row.
 #[inline(always)]

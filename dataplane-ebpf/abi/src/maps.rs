@@ -81,7 +81,7 @@ pub const SLOTS: MapSpec = growing(map::<SlotKey, Slot>("slots", MapKind::Hash, 
 pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
 pub const AFFINITY: MapSpec = map::<AffinityKey, Affinity>("affinity", MapKind::LruHash, 16_384);
-/// [`Tuple`] → [`Flow`]; two rows a flow, about 216 bytes each.
+/// [`Tuple`] → [`Flow`]; two rows a flow, 208 bytes each.
 pub const FLOWS: MapSpec = map::<Tuple, Flow>("flows", MapKind::LruHash, 131_072);
 /// [`Address`] → [`Endpoint`].
 pub const ENDPOINTS: MapSpec = growing(map::<Address, Endpoint>("endpoints", MapKind::Hash, 1_024));

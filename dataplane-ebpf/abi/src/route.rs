@@ -23,23 +23,8 @@ pub const ROUTE_OUTSIDE: u32 = 3;
 pub const ROUTE_SERVICE: u32 = 4;
 /// [`Route::kind`]: the cluster's Pod range; what matched no Pod and no node is dropped with the reason "no such pod".
 pub const ROUTE_NOWHERE: u32 = 5;
-/// [`Way::kind`]: a Pod of this node. No row of `routes` has it: the map `endpoints` knows these.
+/// [`crate::conntrack::Flow::way`]: a Pod of this node. No row of `routes` has it: the map `endpoints` knows these.
 pub const ROUTE_POD: u32 = 6;
-
-/// Where packets go, found once and kept with their flow.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Way {
-    /// `ROUTE_*`; 0 before it was looked for.
-    pub kind: u32,
-    /// Host's end of the Pod's veth, for [`ROUTE_POD`].
-    pub ifindex: u32,
-    /// For [`ROUTE_POD`] the two addresses that the Pod's frames begin with and a word of zero, as they stand in memory;
-    /// for [`ROUTE_TUNNEL`] the other node's [`Address`].
-    pub words: [u32; 4],
-}
-
-const _: () = assert!(size_of::<Way>() == 24);
 
 /// Key of the map `routes` (a longest-prefix trie).
 #[repr(C)]

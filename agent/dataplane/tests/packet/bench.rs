@@ -19,7 +19,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::maps::MAPS;
+use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
     NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
@@ -48,12 +48,15 @@ pub(crate) struct Bench {
     pub(crate) ebpf: Ebpf,
     /// Raised when Pods, routes or nodes change under flows, as the agent does.
     pub(crate) epoch: u32,
+    /// First and last source port for translation.
+    pub(crate) source_ports: (u16, u16),
 }
 
 impl Bench {
     /// All programs in the kernel, with this node's furniture in the tables; `None` where tests are to be skipped.
     pub(crate) fn new() -> Option<Self> {
-        let mut bench = Self { ebpf: load(&crate::object::path()?), epoch: 1 };
+        let mut bench =
+            Self { ebpf: load(&crate::object::path()?), epoch: 1, source_ports: (61_000, 61_007) };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -78,8 +81,8 @@ impl Bench {
             uplink_ifindex: 6,
             node_port_first: 30_000,
             node_port_last: 32_767,
-            source_port_first: 61_000,
-            source_port_last: 61_007,
+            source_port_first: self.source_ports.0,
+            source_port_last: self.source_ports.1,
             overlay_port: 4789,
             epoch: self.epoch,
             ..Config::default()
@@ -260,7 +263,8 @@ pub(crate) fn load_timed(object: &Path, mut tell: impl FnMut(&str, Duration)) ->
     };
     let object = std::fs::read(object).expect("the object");
     let mut loader = EbpfLoader::new();
-    for spec in MAPS.iter().filter(|spec| spec.sized_by_setting) {
+    let rows = |spec: &&MapSpec| spec.sized_by_setting && spec.kind != MapKind::RingBuf;
+    for spec in MAPS.iter().filter(rows) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
     }
     lap("the kernel's types");
