@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::run::{Output, Run, until};
+use crate::run::{Output, Run, Running, until};
 
 /// How long `up` may take, with everything built.
 const UP_MAX: Duration = Duration::from_secs(180);
@@ -17,6 +17,7 @@ pub const COMMAND_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Cluster {
     name: String,
+    manifests: std::cell::Cell<u32>,
 }
 
 impl Cluster {
@@ -25,10 +26,15 @@ impl Cluster {
     /// # Panics
     /// It does not come up: fails the test with what `up` said.
     pub fn up(nodes: usize, flags: &[&str]) -> Self {
-        let cluster = Self { name: format!("t{}", std::process::id()) };
+        let cluster = Self { name: format!("t{}", std::process::id()), manifests: Default::default() };
         let mut up = xtask(&["up", "--no-build", "--nodes", &nodes.to_string(), "--name", &cluster.name]);
         up.args(flags).run(UP_MAX).ok();
         cluster
+    }
+
+    /// What everything of the cluster is named after.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The directory that `up` keeps the cluster in.
@@ -43,8 +49,7 @@ impl Cluster {
 
     /// `kubectl ARGS`.
     pub fn kubectl(&self, args: &[&str]) -> Output {
-        let program = std::env::var("WEFT_KUBECTL").unwrap_or_else(|_| "kubectl".into());
-        self.kubectl_command(&program).args(args).run(COMMAND_MAX)
+        self.kubectl_command(&machine_kubectl()).args(args).run(COMMAND_MAX)
     }
 
     /// A kubectl of another version.
@@ -57,9 +62,16 @@ impl Cluster {
     /// Applies a manifest.
     #[track_caller]
     pub fn apply(&self, manifest: &str) -> Output {
-        let file = self.dir().join(format!("manifest-{}.yaml", manifest.len()));
+        self.kubectl(&["apply", "-f", &self.manifest(manifest)])
+    }
+
+    /// Writes a manifest to a file of its own and gives the path.
+    #[track_caller]
+    pub fn manifest(&self, manifest: &str) -> String {
+        self.manifests.set(self.manifests.get() + 1);
+        let file = self.dir().join(format!("manifest-{}.yaml", self.manifests.get()));
         std::fs::write(&file, manifest).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        self.kubectl(&["apply", "-f", &file.to_string_lossy()])
+        file.to_string_lossy().into_owned()
     }
 
     /// One object as JSON.
@@ -72,6 +84,52 @@ impl Cluster {
     /// Runs a command as a process of a machine: `node-1`, `client`, …
     pub fn exec(&self, machine: &str, command: &[&str]) -> Output {
         xtask(&["exec", "--name", &self.name, machine, "--"]).args(command).run(COMMAND_MAX)
+    }
+
+    /// `agentctl ARGS` on this machine, which has no agent: with `--node` everything goes through the control plane.
+    pub fn agentctl(&self, args: &[&str]) -> Output {
+        let program = Path::new(&given("WEFT_BIN_DIR")).join("agentctl");
+        Command::new(program).arg("--kubeconfig").arg(self.kubeconfig()).args(args).run(COMMAND_MAX)
+    }
+
+    /// Starts a command as a process of a machine; it ends with the value.
+    pub fn spawn(&self, machine: &str, command: &[&str]) -> Running {
+        Running::start(xtask(&["exec", "--name", &self.name, machine, "--"]).args(command))
+    }
+
+    /// Kills the daemon of a machine (`node-1`, `control`), as a crash would.
+    #[track_caller]
+    pub fn kill(&self, machine: &str) {
+        xtask(&["kill", "--name", &self.name, machine]).run(COMMAND_MAX).ok();
+    }
+
+    /// Starts the daemon of a machine again, as `up` had started it.
+    #[track_caller]
+    pub fn start(&self, machine: &str) {
+        xtask(&["start", "--name", &self.name, machine]).run(COMMAND_MAX).ok();
+    }
+
+    /// What the daemon of a machine has logged.
+    pub fn log(&self, machine: &str) -> String {
+        let path = self.dir().join("log").join(format!("{machine}.log"));
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// The directory that a machine's daemon keeps its state in.
+    pub fn data_dir(&self, machine: &str) -> PathBuf {
+        self.dir().join("data").join(machine)
+    }
+
+    /// The first address of a node.
+    #[track_caller]
+    pub fn address(&self, node: &str) -> String {
+        text(&self.get(&["node", node])["status"]["addresses"][0]["address"])
+    }
+
+    /// The cluster address of a Service of the default namespace.
+    #[track_caller]
+    pub fn service_address(&self, service: &str) -> String {
+        text(&self.get(&["service", service])["spec"]["clusterIP"])
     }
 
     /// Runs a command in a Pod of the default namespace.
@@ -99,6 +157,19 @@ impl Cluster {
             (pods.len() == count).then_some(pods)
         })
     }
+}
+
+/// The kubectl that this machine has.
+pub fn machine_kubectl() -> String {
+    std::env::var("WEFT_KUBECTL").unwrap_or_else(|_| "kubectl".into())
+}
+
+/// What `cargo xtask test` tells the tests: `WEFT_DEMO_IMAGE`, `WEFT_KUBECTL_NEWEST`, …
+///
+/// # Panics
+/// The test was not started by it.
+pub fn given(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `cargo xtask test` sets it"))
 }
 
 fn is_ready(pod: &Value) -> bool {

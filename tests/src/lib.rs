@@ -5,4 +5,4 @@ pub mod cluster;
 pub mod run;
 
 pub use cluster::Cluster;
-pub use run::{Output, Run, until};
+pub use run::{Output, Run, Running, until};

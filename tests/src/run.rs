@@ -1,7 +1,8 @@
 //! Running a command with a time limit, and waiting for something to become true.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// What a command left.
@@ -45,17 +46,75 @@ pub trait Run {
 
 impl Run for Command {
     fn run(&mut self, limit: Duration) -> Output {
-        let spawned = self.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child =
-            spawned.unwrap_or_else(|error| panic!("{:?} cannot be started: {error}", self.get_program()));
-        let stdout = drain(child.stdout.take());
-        let stderr = drain(child.stderr.take());
-        let code = wait(&mut child, limit);
-        Output { code, stdout: stdout.join().unwrap_or_default(), stderr: stderr.join().unwrap_or_default() }
+        Running::start(self).end(limit)
     }
 }
 
-fn drain<R: Read + Send + 'static>(stream: Option<R>) -> std::thread::JoinHandle<String> {
+/// A command that runs beside the test; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts it; standard input is closed.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn start(command: &mut Command) -> Self {
+        Self::spawn(command, Stdio::null())
+    }
+
+    /// Starts it with `input` as all of its standard input.
+    ///
+    /// # Panics
+    /// There is no such program.
+    pub fn start_with(command: &mut Command, input: &str) -> Self {
+        let mut running = Self::spawn(command, Stdio::piped());
+        if let Some(mut stdin) = running.child.stdin.take() {
+            // A program that ended before it read everything shows in its exit code.
+            let _broken = stdin.write_all(input.as_bytes());
+        }
+        running
+    }
+
+    fn spawn(command: &mut Command, stdin: Stdio) -> Self {
+        let spawned = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("{:?} cannot be started: {error}", command.get_program()));
+        let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
+        Self { child, stdout: Some(stdout), stderr: Some(stderr) }
+    }
+
+    /// Waits until it ends, at most `limit`; then it is killed.
+    pub fn end(mut self, limit: Duration) -> Output {
+        let code = wait(&mut self.child, limit);
+        self.output(code)
+    }
+
+    /// Kills it now.
+    pub fn kill(mut self) -> Output {
+        let code = wait(&mut self.child, Duration::ZERO);
+        self.output(code)
+    }
+
+    fn output(&mut self, code: i32) -> Output {
+        let said = |thread: Option<JoinHandle<String>>| {
+            thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
+        };
+        Output { code, stdout: said(self.stdout.take()), stderr: said(self.stderr.take()) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _code = wait(&mut self.child, Duration::ZERO);
+    }
+}
+
+fn drain<R: Read + Send + 'static>(stream: Option<R>) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {

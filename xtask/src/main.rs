@@ -5,10 +5,12 @@ mod command;
 mod down;
 mod exec;
 mod image;
+mod kill;
 mod lint;
 mod package;
 mod schema;
 mod setup;
+mod start;
 mod test;
 mod up;
 mod workspace;
@@ -37,6 +39,10 @@ enum Command {
     Down(down::Args),
     /// Run a command as a process of a node, or as the outside client
     Exec(exec::Args),
+    /// End the daemon of a node or the control plane at once, as a crash would
+    Kill(kill::Args),
+    /// Start the daemon of a node or the control plane again
+    Start(start::Args),
     /// Write the demo image as a docker archive
     Image(image::Args),
     /// Run every test, on a fresh machine too
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Command::Up(args) => up::run(&args),
         Command::Down(args) => down::run(&args),
         Command::Exec(args) => exec::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Start(args) => start::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),

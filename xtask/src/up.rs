@@ -6,12 +6,13 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod cleanup;
-mod daemons;
+pub(crate) mod daemons;
 pub(crate) mod machine;
 pub(crate) mod namespace;
 pub(crate) mod process;
 mod ready;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -135,6 +136,7 @@ fn plan(args: &Args, workspace: Workspace, cluster: Cluster) -> Result<Plan> {
         bin_dir,
         demo,
         processes: Vec::new(),
+        commands: BTreeMap::new(),
     };
     Ok(Plan {
         workspace,

@@ -1,7 +1,6 @@
 //! The running agent: its parts, shared by everything that answers for the node.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use weft_dataplane::Dataplane;
 use weft_runtime::Runtime;
@@ -9,6 +8,7 @@ use weft_runtime::Runtime;
 use crate::config::Config;
 use crate::flows::Flows;
 use crate::knowledge::Knowledge;
+use crate::link;
 use crate::outbox::Outbox;
 
 /// All parts of a started agent.
@@ -19,5 +19,5 @@ pub(crate) struct Agent {
     pub(crate) dataplane: Dataplane,
     pub(crate) flows: Arc<Flows>,
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) linked: Arc<AtomicBool>,
+    pub(crate) link: Arc<link::State>,
 }

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::config::Config;
 use crate::flows::Flows;
 use crate::identity::Directory;
 use crate::knowledge::{Knowledge, addresses};
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::network::PodNetworks;
 use crate::node_status::{MachineFacts, Moment, registration, status};
 use crate::outbox::Outbox;
@@ -65,7 +64,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let (knowledge, requests) = Knowledge::new(config.resolv_conf.clone());
     let knowledge = Arc::new(knowledge);
     let outbox = Arc::new(Outbox::default());
-    let linked = Arc::new(AtomicBool::new(false));
+    let state = Arc::new(link::State::default());
     let file = config.data_dir.join("view");
     load_kept(&knowledge, &file);
     let node_addresses = node_addresses(&config, &knowledge).await?;
@@ -84,7 +83,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         changes: sender,
         requests,
         agent: slot.clone(),
-        linked: linked.clone(),
+        state: state.clone(),
     };
     let link = tokio::spawn(link.run());
 
@@ -92,7 +91,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
-    let agent = Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, linked });
+    let agent = Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, link: state });
     let listener = socket::bind(&agent.config.socket)
         .with_context(|| format!("the socket {} cannot be bound", agent.config.socket.display()))?;
     let _first = slot.set(agent.clone());

@@ -1,7 +1,7 @@
 //! The agent's end of the link, for ever: sessions one after the other, state down, reports up, streams served.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,6 +65,39 @@ enum RenewError {
     Files(#[from] IdentityError),
 }
 
+/// How the link is, for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    connected: AtomicBool,
+    problem: Mutex<Option<String>>,
+}
+
+impl State {
+    /// Whether a session is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    /// Why the last session ended or did not begin; nothing while one is open.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn linked(&self) {
+        *self.lock() = None;
+        self.connected.store(true, Ordering::Release);
+    }
+
+    fn broke(&self, why: &str) {
+        self.connected.store(false, Ordering::Release);
+        *self.lock() = Some(why.to_owned());
+    }
+}
+
 /// Everything a session needs.
 pub(crate) struct Link {
     pub(crate) config: Config,
@@ -76,7 +109,7 @@ pub(crate) struct Link {
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) requests: mpsc::Receiver<Asked>,
     pub(crate) agent: Arc<OnceLock<Arc<Agent>>>,
-    pub(crate) linked: Arc<AtomicBool>,
+    pub(crate) state: Arc<State>,
     pub(crate) node_json: Bytes,
 }
 
@@ -88,12 +121,12 @@ impl Link {
         loop {
             let began = Instant::now();
             let ended = self.session().await;
-            self.linked.store(false, Ordering::Release);
             let Err(error) = ended;
             if matches!(error, SessionError::Stopped) {
                 return;
             }
             let text = api::answer::chain(&error);
+            self.state.broke(&text);
             // One line per reason, not one per try.
             if text != last {
                 tracing::warn!(control = self.config.control, "no link to the control plane: {text}");
@@ -129,7 +162,7 @@ impl Link {
         let cluster = session.welcome.cluster.clone().unwrap_or_default();
         let heartbeat_ms = u64::from(cluster.heartbeat_ms.clamp(500, 60_000));
         self.knowledge.set_cluster(cluster);
-        self.linked.store(true, Ordering::Release);
+        self.state.linked();
         tracing::info!(control = self.config.control, resumed = session.welcome.resumed, "linked");
         self.outbox.tell_all();
         let ended = self.carry(&mut session, heartbeat_ms).await;

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::command::{output, wait_for};
-use crate::up::machine::{Cluster, Machine};
+use crate::up::machine::{Cluster, Machine, Record};
 use crate::up::process::{self, Process};
 use crate::up::{Plan, STEP_MAX, namespace};
 
@@ -36,7 +36,7 @@ pub(crate) fn start_control(plan: &mut Plan) -> Result<()> {
     command.args(&plan.control_args);
     let process = process::start(cluster, machine, &command, Some(OwnedFd::from(listener)))
         .map_err(|error| with_log(error, cluster, machine))?;
-    plan.record.processes.push(process.clone());
+    plan.record.note(machine, &command, process.clone());
     plan.cluster.write_record(&plan.record)?;
     let token = wait_while_alive("weft-control to answer", &process, || token(plan).map(Some))
         .map_err(|error| with_log(error, &plan.cluster, machine))?;
@@ -44,6 +44,24 @@ pub(crate) fn start_control(plan: &mut Plan) -> Result<()> {
     let kubeconfig = data_dir.join("admin.kubeconfig");
     let text = fs::read(&kubeconfig).with_context(|| format!("{} cannot be read", kubeconfig.display()))?;
     write_private(&plan.cluster.kubeconfig(), &text)
+}
+
+/// Starts the daemon of a machine with the command line that `up` gave it; the API keeps its port.
+pub(crate) fn start_again(cluster: &Cluster, record: &Record, machine: Machine) -> Result<Process> {
+    let line = record.commands.get(&machine.to_string()).map(Vec::as_slice).unwrap_or_default();
+    let [program, args @ ..] = line else { bail!("how {machine} was started is not written down") };
+    let mut command = Command::new(program);
+    command.args(args);
+    let listener = match machine {
+        Machine::Control => {
+            let address = ("127.0.0.1", record.api_port);
+            let listener = TcpListener::bind(address)
+                .with_context(|| format!("{}:{} cannot be listened on", address.0, address.1))?;
+            Some(OwnedFd::from(listener))
+        }
+        _ => None,
+    };
+    process::start(cluster, machine, &command, listener)
 }
 
 /// A listener on 127.0.0.1, on the usual port or the next that is free.
@@ -78,7 +96,7 @@ pub(crate) fn start_agents(plan: &mut Plan) -> Result<()> {
         let command = agent_command(plan, machine, &control)?;
         let process = process::start(&plan.cluster, machine, &command, None)
             .map_err(|error| with_log(error, &plan.cluster, machine))?;
-        plan.record.processes.push(process);
+        plan.record.note(machine, &command, process);
         plan.cluster.write_record(&plan.record)?;
     }
     for process in plan.record.processes.iter().filter(|process| process.what != Machine::Control.to_string())

@@ -2,11 +2,12 @@
 //!
 //! Every name begins with the cluster's, so that two clusters live side by side and leftovers are found without a record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,20 @@ impl Cluster {
         serde_json::from_slice(&fs::read(self.record_path()).ok()?).ok()
     }
 
+    /// The machine of that name, which must be one with a daemon, and the record of the cluster, which must be up.
+    pub(crate) fn daemon_of(&self, name: &str) -> Result<(Machine, Record)> {
+        let Some(record) = self.record() else {
+            bail!("there is no cluster {}: `cargo xtask up{}` starts it", self.name, self.flag());
+        };
+        match Machine::named(name).filter(|machine| record.commands.contains_key(&machine.to_string())) {
+            Some(machine) => Ok((machine, record)),
+            None => {
+                let daemons: Vec<&str> = record.commands.keys().map(String::as_str).collect();
+                bail!("there is no daemon on {name:?}: say {}", daemons.join(" or "))
+            }
+        }
+    }
+
     /// Writes the record in one step.
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
         let path = self.record_path();
@@ -172,9 +187,20 @@ pub(crate) struct Record {
     pub(crate) demo: PathBuf,
     /// The daemons, with what tells them from a later process of the same number.
     pub(crate) processes: Vec<Process>,
+    /// The daemons' command lines by machine, to start them again.
+    #[serde(default)]
+    pub(crate) commands: BTreeMap<String, Vec<String>>,
 }
 
 impl Record {
+    /// Writes down a daemon that was started.
+    pub(crate) fn note(&mut self, machine: Machine, command: &Command, process: Process) {
+        let line = std::iter::once(command.get_program()).chain(command.get_args());
+        self.commands
+            .insert(machine.to_string(), line.map(|word| word.to_string_lossy().into_owned()).collect());
+        self.processes.push(process);
+    }
+
     /// All machines that have an uplink.
     pub(crate) fn machines(&self) -> Vec<Machine> {
         let mut machines = vec![Machine::Control, Machine::Client];

@@ -1,7 +1,5 @@
 //! The node itself: status, Services, Pods, settings.
 
-use std::sync::atomic::Ordering;
-
 use http::Response;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -31,6 +29,7 @@ pub(crate) struct PodRow {
 /// What an operator asks first.
 pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
     let dataplane = agent.dataplane.status().await.map_err(|error| Refusal::failed(&error))?;
+    let counters = agent.dataplane.counters().await.map_err(|error| Refusal::failed(&error))?;
     let (flows, overwritten) = agent.flows.fill();
     let images = agent.runtime.images();
     answer::json(&json!({
@@ -38,11 +37,13 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         "version": env!("CARGO_PKG_VERSION"),
         "link": {
             "control": agent.config.control,
-            "connected": agent.linked.load(Ordering::Acquire),
+            "connected": agent.link.is_connected(),
+            "problem": agent.link.problem(),
             "viewComplete": agent.knowledge.is_complete(),
             "eventsLost": agent.outbox.events_lost(),
         },
         "dataplane": dataplane,
+        "counters": counters,
         "flows": { "kept": flows, "overwritten": overwritten },
         "images": {
             "count": images.len(),

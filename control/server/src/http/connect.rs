@@ -201,7 +201,7 @@ async fn exec(api: &Arc<Api>, call: Call, pod: &Pod, verb: &str) -> Result<Respo
     request.headers_mut().insert(UPGRADE, HeaderValue::from_static(websocket::AGENT_PROTOCOL));
     let response = send(api, node, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
+        return websocket::refuse(call.request, protocol, &refusal(response).await);
     }
     websocket::carry(call.request, response, protocol, api.stopping.clone())
 }

@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -77,27 +78,49 @@ pub(super) fn carry(
     protocol: Protocol,
     stopping: watch::Receiver<bool>,
 ) -> Result<Response<Body>, Status> {
+    let response = switching(&client, protocol)?;
+    let client = hyper::upgrade::on(&mut client);
+    let agent = hyper::upgrade::on(&mut agent);
+    tokio::spawn(async move {
+        match tokio::try_join!(client, agent) {
+            Ok((client, agent)) => between(server(client).await, TokioIo::new(agent), stopping).await,
+            Err(error) => tracing::debug!(%error, "a stream was not switched over"),
+        }
+    });
+    Ok(response)
+}
+
+/// Switches the client and tells it on the status channel why there is no stream. An answer without a switch would do for
+/// what is wrong with the request; but clients take it for a server that has no WebSockets, and ask again by SPDY.
+///
+/// # Errors
+/// 400 for a broken handshake.
+pub(super) fn refuse(
+    mut client: Request<Incoming>,
+    protocol: Protocol,
+    why: &Status,
+) -> Result<Response<Body>, Status> {
+    let response = switching(&client, protocol)?;
+    let mut message = vec![STATUS];
+    message.extend_from_slice(why.to_json().to_string().as_bytes());
+    let client = hyper::upgrade::on(&mut client);
+    tokio::spawn(async move {
+        match client.await {
+            Ok(client) => end(&mut server(client).await, message).await,
+            Err(error) => tracing::debug!(%error, "a stream was not switched over"),
+        }
+    });
+    Ok(response)
+}
+
+/// The answer that switches a client to WebSocket.
+fn switching(client: &Request<Incoming>, protocol: Protocol) -> Result<Response<Body>, Status> {
     let key = client
         .headers()
         .get(SEC_WEBSOCKET_KEY)
         .map(|k| derive_accept_key(k.as_bytes()))
         .and_then(|k| HeaderValue::from_str(&k).ok())
         .ok_or_else(|| Status::bad_request("the WebSocket key is not readable"))?;
-    let client = hyper::upgrade::on(&mut client);
-    let agent = hyper::upgrade::on(&mut agent);
-    tokio::spawn(async move {
-        match tokio::try_join!(client, agent) {
-            Ok((client, agent)) => {
-                let config = WebSocketConfig::default()
-                    .max_message_size(Some(FRAME_BYTES_MAX))
-                    .max_frame_size(Some(FRAME_BYTES_MAX));
-                let client =
-                    WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await;
-                between(client, TokioIo::new(agent), stopping).await;
-            }
-            Err(error) => tracing::debug!(%error, "a stream was not switched over"),
-        }
-    });
     let mut response = Response::new(answer::full(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -106,6 +129,27 @@ pub(super) fn carry(
     headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.0));
     Ok(response)
+}
+
+/// The server's end on a switched connection.
+async fn server(client: Upgraded) -> WebSocketStream<TokioIo<Upgraded>> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX));
+    WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await
+}
+
+/// Sends the last message and closes. A client that has gone needs neither.
+async fn end<S>(client: &mut S, message: Vec<u8>)
+where
+    S: futures_util::Sink<Message> + Unpin,
+{
+    // A close without a code is an error to clients: they take only 1000 for the end of the status.
+    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    if client.send(Message::Binary(message.into())).await.is_ok() {
+        let _gone = client.send(Message::Close(Some(normal))).await;
+        let _gone = client.close().await;
+    }
 }
 
 async fn between<C, A>(client: WebSocketStream<C>, agent: A, mut stopping: watch::Receiver<bool>)
@@ -134,14 +178,11 @@ where
                 let mut message = Vec::with_capacity(payload.len() + 1);
                 message.push(channel);
                 message.extend_from_slice(&payload);
-                to_client.send(Message::Binary(message.into())).await.ok()?;
                 if channel == STATUS {
-                    // A close without a code is an error to clients: they take only 1000 for the end of the status.
-                    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
-                    let _ = to_client.send(Message::Close(Some(normal))).await;
-                    let _ = to_client.close().await;
+                    end(&mut to_client, message).await;
                     return None;
                 }
+                to_client.send(Message::Binary(message.into())).await.ok()?;
             }
             tokio::select! {
                 read = from_agent.read_buf(&mut buffer) => if read.ok()? == 0 { return None },
