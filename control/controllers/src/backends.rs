@@ -1,10 +1,12 @@
 //! Which Pods stand behind a Service, shared by EndpointSlices and the older Endpoints. No loop of its own.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::Value;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
+use weft_api::meta::ObjectMeta;
 use weft_api::selector::Selector;
 use weft_api::view::network::EndpointPort;
 use weft_api::view::{Pod, Service};
@@ -154,6 +156,14 @@ fn pod_matters(change: &Applied) -> bool {
 /// The key of a Service by namespace and name.
 pub(crate) fn service_key(namespace: &str, name: &str) -> LoopKey {
     LoopKey::new(&kind::SERVICE, ObjectKey::namespaced(namespace, name))
+}
+
+/// A merge patch that puts these labels in place of the ones an object has: what a Service's labels no longer say, its
+/// endpoints' do not either.
+pub(crate) fn instead(meta: &ObjectMeta, labels: &BTreeMap<String, String>) -> Value {
+    let gone = meta.labels.keys().filter(|key| !labels.contains_key(*key));
+    let gone = gone.map(|key| (key.clone(), Value::Null));
+    gone.chain(labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())))).collect()
 }
 
 /// The selector in words, for messages.

@@ -9,7 +9,7 @@ use weft_api::view::network::{EndpointConditions, EndpointPort, ObjectReference}
 use weft_api::view::{Endpoint, EndpointSlice, Service};
 
 use crate::action::{Action, Event, controller_reference};
-use crate::backends::{self, Backend};
+use crate::backends::{self, Backend, instead};
 use crate::pod_facts::{is_controlled_by, mix, suffix, time_of};
 use crate::table::{Context, Loop, LoopKey, Plan, no_start};
 use crate::world::{Applied, SERVICE_NAME_LABEL, World};
@@ -157,10 +157,8 @@ fn fill<'a>(
         }
         used.insert(slice.metadata.name.as_str());
         let labels = labels(service);
-        if slice.endpoints != endpoints
-            || !labels.iter().all(|(k, v)| slice.metadata.labels.get(k) == Some(v))
-        {
-            let patch = json!({ "metadata": { "labels": labels }, "endpoints": endpoints });
+        if slice.endpoints != endpoints || slice.metadata.labels != labels {
+            let patch = json!({ "metadata": { "labels": instead(&slice.metadata, &labels) }, "endpoints": endpoints });
             actions.push(Action::patch(&kind::ENDPOINT_SLICE, &slice.metadata, patch));
         }
     }

@@ -9,7 +9,7 @@ use weft_api::kind;
 use weft_api::view::Service;
 
 use crate::action::Action;
-use crate::backends::{self, Backend};
+use crate::backends::{self, Backend, instead};
 use crate::table::{Context, Loop, LoopKey, Plan, no_start};
 use crate::world::{Applied, World};
 
@@ -65,13 +65,13 @@ fn plan(key: &LoopKey, world: &World, _: &Context) -> Plan {
         }]);
     };
     let old: Subsets = existing.view().unwrap_or_default();
-    let same_labels = labels.iter().all(|(key, value)| existing.meta.labels.get(key) == Some(value));
+    let same_labels = labels == existing.meta.labels;
     let same_subsets = old.subsets == subsets || (old.subsets.is_null() && subsets == json!([]));
     if same_labels && same_subsets && existing.meta.annotations.contains_key(OVER_CAPACITY) == over {
         return Plan::none();
     }
     let patch = json!({
-        "metadata": { "labels": labels, "annotations": { OVER_CAPACITY: annotation } },
+        "metadata": { "labels": instead(&existing.meta, &labels), "annotations": { OVER_CAPACITY: annotation } },
         "subsets": subsets,
     });
     Plan::actions(vec![Action::patch(&kind::ENDPOINTS, &existing.meta, patch)])

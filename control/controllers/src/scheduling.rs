@@ -64,7 +64,7 @@ fn node_matters(change: &Applied) -> bool {
 /// Whether the Pod waits for this scheduler.
 fn is_mine(pod: &Pod) -> bool {
     let named = matches!(pod.spec.scheduler_name.as_str(), "" | "default-scheduler");
-    named && pod.spec.node_name.is_empty() && is_active(pod)
+    named && pod.spec.node_name.is_empty() && pod.spec.scheduling_gates.is_empty() && is_active(pod)
 }
 
 fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
@@ -194,6 +194,17 @@ mod tests {
         let applied = world.apply(Change::put(object(beat), 51));
         assert!(keys(&applied, &world).is_empty(), "a heartbeat is none");
         assert!(matches!(&run(&world, "p", 9).actions[0], Action::Bind { node, .. } if node == "b"));
+    }
+
+    #[test]
+    fn a_gated_pod_waits_until_its_last_gate_is_gone() {
+        let mut value: Value = serde_json::from_slice(&pod("p", "1").json).unwrap();
+        value["spec"]["schedulingGates"] = json!([{ "name": "example.com/ready" }]);
+        let mut world = world(&[node("a", "2"), object(value)]);
+        assert_eq!(run(&world, "p", 0), Plan::none());
+        let opened = world.apply(Change::put(pod("p", "1"), 9));
+        assert_eq!(keys(&opened, &world).len(), 1);
+        assert!(matches!(&run(&world, "p", 1).actions[0], Action::Bind { .. }));
     }
 
     #[test]

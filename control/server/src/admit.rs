@@ -25,6 +25,11 @@ pub(crate) async fn on_create(
         if object["status"]["phase"].is_null() {
             object["status"]["phase"] = "Pending".into();
         }
+        if object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+            let gated = json!({ "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates" });
+            object["status"]["conditions"] = json!([gated]);
+        }
     }
     if *kind == kind::NAMESPACE {
         if object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty) {

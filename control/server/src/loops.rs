@@ -20,9 +20,9 @@ use weft_controllers::table::{Context, LOOPS, Loop, LoopKey, Plan};
 use weft_controllers::world::{Applied, World};
 
 use crate::clock;
-use crate::http::watch::stopped;
 use crate::objects::Objects;
 use crate::perform::{self, Outcome};
+use crate::stop::stopped;
 use queue::{Done, Queue};
 use snapshot::Positions;
 

@@ -14,6 +14,7 @@ mod objects;
 mod perform;
 mod pki;
 mod renew;
+mod stop;
 mod token;
 
 use std::process::ExitCode;

@@ -23,10 +23,10 @@ use weft_link::session::{
 
 use crate::authn::account::Accounts;
 use crate::config::Config;
-use crate::http::watch::stopped;
 use crate::loops::Snapshot;
 use crate::objects::Objects;
 use crate::pki::Pki;
+use crate::stop::stopped;
 use report::Reports;
 use views::Views;
 

@@ -5,6 +5,7 @@
 //! wrote reads its own write.
 
 pub(crate) mod allocate;
+mod bind;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod encoding;
@@ -184,6 +185,17 @@ impl Objects {
             cached.object.json = bytes;
         }
         Ok(Arc::new(cached))
+    }
+}
+
+/// A value as the object it must be.
+///
+/// # Errors
+/// 400 when it is none.
+pub(crate) fn into_map(value: Value) -> Result<Map<String, Value>, Status> {
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(Status::bad_request("the object is no JSON object")),
     }
 }
 

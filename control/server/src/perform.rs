@@ -1,18 +1,17 @@
 //! Carries out what the loops ask for: one match over `Action`, through the write path of everybody else.
 
 use serde_json::{Map, Value};
-use weft_api::kind::{self, Kind, Subresource};
+use weft_api::kind::Kind;
 use weft_api::patch::{self, PatchType};
 use weft_api::status::Status;
 use weft_controllers::action::{Action, Event};
 use weft_controllers::record;
 
 use crate::clock;
-use crate::http::subresource::bind_pod;
 use crate::loops::Snapshot;
 use crate::objects::delete::{DeleteOptions, Propagation};
 use crate::objects::update::Target;
-use crate::objects::{Objects, Preconditions, WriteOptions};
+use crate::objects::{Objects, Preconditions, WriteOptions, into_map};
 
 /// What became of a plan's actions.
 pub(crate) enum Outcome {
@@ -66,7 +65,7 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
     match action {
         Action::Create { kind, object } => {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-            objects.create(kind, namespace, map(object.clone())?, &options).await.map(|_| ())
+            objects.create(kind, namespace, into_map(object.clone())?, &options).await.map(|_| ())
         }
         Action::Patch { kind, key, uid, resource_version, subresource, patch } => {
             let preconditions = exactly(uid, resource_version.as_ref());
@@ -83,7 +82,7 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
             };
             objects.delete(kind, key, &delete).await.map(|_| ())
         }
-        Action::Bind { pod, uid, node } => bind_pod(objects, pod, exactly(uid, None), node, &options).await,
+        Action::Bind { pod, uid, node } => objects.bind(pod, exactly(uid, None), node, &options).await,
         // Resolved to a create or a patch before it comes here.
         Action::Record(_) => Ok(()),
     }
@@ -94,55 +93,5 @@ fn merge(
     current: &Map<String, Value>,
     patch: &[u8],
 ) -> Result<Map<String, Value>, Status> {
-    map(patch::apply(PatchType::Merge, kind, &Value::Object(current.clone()), patch)?)
-}
-
-fn map(value: Value) -> Result<Map<String, Value>, Status> {
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Err(Status::bad_request("the object is no JSON object")),
-    }
-}
-
-/// Marks a Pod whose node says that nothing of it is left: it may go now.
-///
-/// # Errors
-/// 409 when it is another Pod by now.
-pub(crate) async fn pod_is_gone(
-    objects: &Objects,
-    key: &weft_api::key::ObjectKey,
-    uid: &str,
-) -> Result<(), Status> {
-    let options = DeleteOptions {
-        grace_seconds: Some(0),
-        preconditions: Preconditions { uid: Some(uid.to_owned()), resource_version: None },
-        ..DeleteOptions::default()
-    };
-    objects.delete(&kind::POD, key, &options).await.map(|_| ())
-}
-
-/// Writes a status as somebody reported it, whole, in place of the old one.
-///
-/// # Errors
-/// 404, 409, 422.
-pub(crate) async fn replace_status(
-    objects: &Objects,
-    kind: &'static Kind,
-    key: &weft_api::key::ObjectKey,
-    uid: Option<String>,
-    change: impl Fn(&Value) -> Value + Send + Sync,
-) -> Result<(), Status> {
-    let target = Target {
-        kind,
-        key,
-        subresource: Some(Subresource::Status),
-        preconditions: Preconditions { uid, resource_version: None },
-    };
-    let change = |current: &Map<String, Value>| {
-        let mut new = current.clone();
-        let old = current.get("status").cloned().unwrap_or(Value::Null);
-        new.insert("status".into(), change(&old));
-        Ok(new)
-    };
-    objects.update(&target, &WriteOptions::default(), change).await.map(|_| ())
+    into_map(patch::apply(PatchType::Merge, kind, &Value::Object(current.clone()), patch)?)
 }

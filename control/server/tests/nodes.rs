@@ -336,8 +336,15 @@ async fn logs_exec_and_the_agents_own_api_go_through_the_link() {
         let server = &server;
         async move { server.admin().await.open(Method::GET, &path, &headers, Vec::new()).await }
     };
+    // Clients take a refusal without a switch for a server without WebSockets.
     let refused = upgrade(format!("{POD}/exec?command=nothing&stdout=true")).await;
-    assert_eq!(refused.status(), 400);
+    assert_eq!(refused.status(), 101);
+    let stream = TokioIo::new(hyper::upgrade::on(refused).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let why = socket.next().await.unwrap().unwrap().into_data();
+    assert_eq!(why[0], 3);
+    assert!(String::from_utf8_lossy(&why).contains("no such command"), "{why:?}");
+    assert!(socket.next().await.unwrap().unwrap().is_close());
     let response = upgrade(format!("{POD}/exec?command=cat&stdin=true&stdout=true")).await;
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");

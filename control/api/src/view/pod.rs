@@ -98,6 +98,9 @@ pub struct PodSpec {
     pub image_pull_secrets: Vec<LocalReference>,
     /// Who schedules it; empty: `default-scheduler`.
     pub scheduler_name: String,
+    /// What must be taken away before it is scheduled, by name.
+    #[serde(deserialize_with = "null_default")]
+    pub scheduling_gates: Vec<LocalReference>,
     /// Priority.
     pub priority: Option<i32>,
 }

@@ -161,3 +161,13 @@ fn only_what_an_endpoint_shows_causes_a_run() {
     let applied = world.apply(Change::put(pod(1, json!({ "status": { "conditions": [] } })), 10));
     assert_eq!(keys(&applied, &world).len(), 1);
 }
+
+#[test]
+fn labels_that_the_service_has_no_more_go() {
+    let mut world = world(&[service(json!({})), pod(1, json!({}))]);
+    settle(&mut world);
+    assert_eq!(slices(&world)[0].metadata.labels["team"], "a");
+    let _ = world.apply(Change::put(service(json!({ "metadata": { "labels": null } })), 90));
+    assert_eq!(settle(&mut world), 1);
+    assert!(!slices(&world)[0].metadata.labels.contains_key("team"));
+}

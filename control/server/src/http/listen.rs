@@ -19,9 +19,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Api;
 use super::patience::Patience;
-use super::watch::stopped;
 use crate::authn;
 use crate::pki::{Leaf, Pki, PkiError};
+use crate::stop::stopped;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use weft_api::kind::{self, Subresource};
 use weft_api::selector::Selector;
 use weft_api::status::{FieldError, Status};
@@ -17,8 +17,8 @@ use super::{Api, Call, connect, read, write};
 use crate::authn::account::{LIFE_SECONDS_MIN, Wanted};
 use crate::cache::Cached;
 use crate::clock;
+use crate::objects::Preconditions;
 use crate::objects::update::Target;
-use crate::objects::{Objects, Preconditions, WriteOptions};
 
 /// Seconds a token lasts when nobody says.
 const TOKEN_LIFE_SECONDS: u64 = 3_600;
@@ -122,64 +122,12 @@ async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Res
         return Err(Status::invalid_type("", "Binding", &route.key.name, &[error]));
     }
     let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty()).map(ToOwned::to_owned);
-    bind(&api.objects, route, uid, node, &options).await?;
+    let preconditions = Preconditions { uid, resource_version: None };
+    api.objects.bind(&route.key, preconditions, node, &options).await?;
     Ok(answer::json(
         StatusCode::CREATED,
         &json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": 201 }),
     ))
-}
-
-async fn bind(
-    objects: &Objects,
-    route: &ResourceRoute,
-    uid: Option<String>,
-    node: &str,
-    options: &WriteOptions,
-) -> Result<(), Status> {
-    let preconditions = Preconditions { uid, resource_version: None };
-    bind_pod(objects, &route.key, preconditions, node, options).await
-}
-
-/// Binds a Pod to a node, unless it is bound or on its way out.
-///
-/// # Errors
-/// 404, 409.
-pub(crate) async fn bind_pod(
-    objects: &Objects,
-    key: &weft_api::key::ObjectKey,
-    preconditions: Preconditions,
-    node: &str,
-    options: &WriteOptions,
-) -> Result<(), Status> {
-    let target = Target { kind: &kind::POD, key, subresource: Some(Subresource::Binding), preconditions };
-    let change = |current: &Map<String, Value>| {
-        let mut new = Value::Object(current.clone());
-        if let Some(bound) = new["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
-            let why = format!("pod {} is already assigned to node \"{bound}\"", key.name);
-            return Err(Status::conflict_because(&kind::POD, &key.name, &why));
-        }
-        if new["metadata"]["deletionTimestamp"].is_string() {
-            let why = format!("pod {} is being deleted, cannot be assigned to a host", key.name);
-            return Err(Status::conflict_because(&kind::POD, &key.name, &why));
-        }
-        new["spec"]["nodeName"] = node.into();
-        let scheduled = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null,
-            "lastTransitionTime": clock::seconds(clock::now()) });
-        match new["status"]["conditions"].as_array_mut() {
-            Some(conditions) => {
-                conditions.retain(|c| c["type"] != "PodScheduled");
-                conditions.push(scheduled);
-            }
-            None => new["status"]["conditions"] = json!([scheduled]),
-        }
-        if new["metadata"]["deletionTimestamp"].is_null()
-            && let Some(metadata) = new["metadata"].as_object_mut()
-        {
-            metadata.remove("deletionTimestamp");
-        }
-        write::into_map(new)
-    };
-    objects.update(&target, options, change).await.map(|_| ())
 }
 
 async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {

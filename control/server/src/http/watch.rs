@@ -21,6 +21,7 @@ use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, table};
 use crate::cache::{Cached, Change, ChangeType};
+use crate::stop::stopped;
 
 /// Changes encoded at once.
 const BATCH_CHANGES_MAX: usize = 128;
@@ -270,11 +271,6 @@ impl Running {
         };
         self.ready.push_back(line("BOOKMARK", object.to_string().as_bytes()));
     }
-}
-
-/// Waits until the server is to stop.
-pub(crate) async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// `{"type":…,"object":…}` and a line feed.

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use weft_api::status::Status;
 
 use super::answer::{self, Body};
-use super::watch::stopped;
+use crate::stop::stopped;
 
 /// What the agent calls its channel stream.
 pub(super) const AGENT_PROTOCOL: &str = "weft-channel/1";

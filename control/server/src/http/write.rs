@@ -22,7 +22,7 @@ use crate::cache::Cached;
 use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
 use crate::objects::update::Target;
-use crate::objects::{Preconditions, WriteOptions};
+use crate::objects::{Preconditions, WriteOptions, into_map};
 
 /// Longest request body, bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
@@ -68,13 +68,6 @@ pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), St
         None => call.header(USER_AGENT).and_then(|a| a.split('/').next()).unwrap_or("unknown").to_owned(),
     };
     Ok((WriteOptions { dry_run: call.query.dry_run()?, manager, applies: false }, validation))
-}
-
-pub(crate) fn into_map(value: Value) -> Result<Map<String, Value>, Status> {
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Err(Status::bad_request("the object is no JSON object")),
-    }
 }
 
 /// A whole object as a client sends it, and how it wants it written and shown.

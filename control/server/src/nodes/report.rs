@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use weft_api::decode::FieldValidation;
 use weft_api::key::ObjectKey;
-use weft_api::kind::{self, KINDS, Kind};
+use weft_api::kind::{self, KINDS, Kind, Subresource};
 use weft_api::status::Status;
 use weft_api::view::{Node, Pod};
 use weft_controllers::action::Event;
@@ -19,6 +19,7 @@ use weft_link::message::{NodeEvent, PodStatus, StatusFrame, status_frame::Frame}
 use super::allowance::Allowance;
 use crate::clock;
 use crate::loops::Snapshot;
+use crate::objects::delete::DeleteOptions;
 use crate::objects::update::Target;
 use crate::objects::{Objects, Preconditions, WriteOptions};
 use crate::perform;
@@ -118,8 +119,7 @@ impl Reports {
         let status = typed_status(&kind::NODE, bytes)?;
         let key = ObjectKey::cluster(&self.node);
         let now = clock::seconds(clock::now());
-        perform::replace_status(&self.objects, &kind::NODE, &key, None, |old| merged(old, &status, &now))
-            .await
+        self.replace_status(&kind::NODE, &key, None, |old| merged(old, &status, &now)).await
     }
 
     async fn pod_status(&self, report: PodStatus) -> Result<(), Status> {
@@ -138,14 +138,40 @@ impl Reports {
             let now = clock::seconds(clock::now());
             let uid = Some(report.uid.clone());
             let merge = |old: &Value| merged(old, &status, &now);
-            perform::replace_status(&self.objects, &kind::POD, &key, uid, merge)
-                .await
-                .or_else(already_gone)?;
+            self.replace_status(&kind::POD, &key, uid, merge).await.or_else(already_gone)?;
         }
         if report.gone && cached.object.meta.is_terminating() {
-            perform::pod_is_gone(&self.objects, &key, &report.uid).await.or_else(already_gone)?;
+            self.pod_is_gone(&key, report.uid).await.or_else(already_gone)?;
         }
         Ok(())
+    }
+
+    /// Writes a status as the node reported it, whole, in place of the old one.
+    async fn replace_status(
+        &self,
+        kind: &'static Kind,
+        key: &ObjectKey,
+        uid: Option<String>,
+        change: impl Fn(&Value) -> Value + Send + Sync,
+    ) -> Result<(), Status> {
+        let preconditions = Preconditions { uid, resource_version: None };
+        let target = Target { kind, key, subresource: Some(Subresource::Status), preconditions };
+        let change = |current: &Map<String, Value>| {
+            let mut new = current.clone();
+            new.insert("status".into(), change(current.get("status").unwrap_or(&Value::Null)));
+            Ok(new)
+        };
+        self.objects.update(&target, &WriteOptions::default(), change).await.map(|_| ())
+    }
+
+    /// Nothing of a terminating Pod is left on its node: it may go now.
+    async fn pod_is_gone(&self, key: &ObjectKey, uid: String) -> Result<(), Status> {
+        let options = DeleteOptions {
+            grace_seconds: Some(0),
+            preconditions: Preconditions { uid: Some(uid), resource_version: None },
+            ..DeleteOptions::default()
+        };
+        self.objects.delete(&kind::POD, key, &options).await.map(|_| ())
     }
 
     /// Takes out addresses that are not of the node's own Pod ranges: by them it would get what is sent to other Pods.

@@ -16,8 +16,8 @@ use weft_controllers::world::Applied;
 use weft_link::message::Position;
 use weft_link::{Item, Part, Sender, Start, StoreIdentity};
 
-use crate::http::watch::stopped;
 use crate::loops::Snapshot;
+use crate::stop::stopped;
 
 /// Deltas that may wait for one node.
 const QUEUE_DELTAS_MAX: usize = 1_024;

@@ -10,7 +10,7 @@ use weft_api::status::Status;
 use weft_store::store::{Check, Revision, Transaction, Write};
 
 use super::allocate::Allocated;
-use super::{Objects, Preconditions, Refused, TRIES_MAX, WriteOptions, layout, metadata, value_of};
+use super::{Objects, Preconditions, Refused, TRIES_MAX, WriteOptions, into_map, layout, metadata, value_of};
 use crate::admit;
 use crate::cache::Cached;
 use crate::clock;
@@ -96,10 +96,7 @@ impl Objects {
         if !errors.is_empty() {
             return Err(Status::invalid(kind, &target.key.name, &errors));
         }
-        match value {
-            Value::Object(map) => Ok((map, allocated)),
-            _ => Err(Status::bad_request("the object is no JSON object")),
-        }
+        Ok((into_map(value)?, allocated))
     }
 
     /// Removes an object from the store, with everything that was allocated to it.
