@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -11,6 +12,9 @@ use weft_dataplane_abi::maps::MAPS;
 
 use crate::config::Capacities;
 use crate::pin::Pins;
+
+/// Threads that load programs at once, at most.
+const LOADERS_MAX: usize = 4;
 
 /// Why the programs are not in the kernel.
 #[derive(Debug, Error)]
@@ -33,6 +37,9 @@ pub enum LoadError {
         #[source]
         source: Box<EbpfError>,
     },
+    /// A thread that loads programs panicked.
+    #[error("loading the programs failed from within")]
+    Panicked,
     /// The object is another build's.
     #[error("the eBPF object has no program {0}")]
     NoProgram(&'static str),
@@ -64,15 +71,36 @@ pub(crate) fn load(object: &Path, pins: &Pins, capacities: &Capacities) -> Resul
     let mut ebpf = loader
         .load(&bytes)
         .map_err(|source| LoadError::Load { path: object.to_owned(), source: Box::new(source) })?;
-    for hook in Hook::ALL {
-        let name = hook.text();
-        let program = ebpf.program_mut(name).ok_or(LoadError::NoProgram(name))?;
-        let loaded = match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
-            _ => return Err(LoadError::NoProgram(name)),
-        };
-        loaded.map_err(|source| LoadError::Refused { hook: name, source: Box::new(source) })?;
-    }
+    verify(&mut ebpf)?;
     Ok(ebpf)
+}
+
+/// Hands every program to the verifier, several at a time: that is most of what a start takes.
+fn verify(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for hook in Hook::ALL {
+        ebpf.program(hook.text()).ok_or(LoadError::NoProgram(hook.text()))?;
+    }
+    let waiting = Mutex::new(ebpf.programs_mut().collect::<Vec<_>>());
+    let next = || waiting.lock().map_or(None, |mut programs| programs.pop());
+    let work = || {
+        while let Some((name, program)) = next() {
+            let hook = Hook::ALL.iter().map(|hook| hook.text()).find(|text| *text == name);
+            // A program of no hook is another build's, and of no use.
+            let Some(hook) = hook else { continue };
+            let loaded = match program {
+                Program::CgroupSockAddr(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => return Err(LoadError::NoProgram(hook)),
+            };
+            loaded.map_err(|source| LoadError::Refused { hook, source: Box::new(source) })?;
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let all = others.into_iter().map(|thread| thread.join().unwrap_or(Err(LoadError::Panicked)));
+        all.fold(own, Result::and)
+    })
 }

@@ -1,6 +1,8 @@
 //! What is installed, who owns it, and the writes a change needs: ids are given here, stably and bounded. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod ids;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -12,6 +14,7 @@ use weft_dataplane_abi::service::{Service as ServiceValue, ServiceKey};
 use crate::config::Capacities;
 use crate::desired::{Change, Desired, Peer, Service, ServiceName};
 use crate::diff::{Write, diff};
+use crate::plan::ids::Ids;
 use crate::rows::{self, BackendKey, Place, Rows, ServiceRow, Wanted};
 
 /// How many rows of one table a set has.
@@ -72,28 +75,6 @@ struct HeldBackend {
     row: Backend,
 }
 
-/// Ids of rows of an array: 1 to `max`, the longest unused first.
-#[derive(Debug)]
-struct Ids {
-    next: u32,
-    max: u32,
-    free: VecDeque<u32>,
-}
-
-impl Ids {
-    fn take(&mut self) -> Option<u32> {
-        if self.next <= self.max {
-            self.next += 1;
-            return Some(self.next - 1);
-        }
-        self.free.pop_front()
-    }
-
-    fn left(&self) -> usize {
-        (self.max + 1).saturating_sub(self.next) as usize + self.free.len()
-    }
-}
-
 /// The mirror of the kernel's rows and their owners.
 #[derive(Debug)]
 pub struct Planner {
@@ -128,11 +109,7 @@ impl Planner {
             ports: HashMap::new(),
             backends: HashMap::new(),
             backend_keys: HashMap::new(),
-            backend_ids: Ids {
-                next: 1,
-                max: capacities.backends_max.saturating_sub(1),
-                free: VecDeque::new(),
-            },
+            backend_ids: Ids::up_to(capacities.backends_max.saturating_sub(1)),
             generations,
             service_id_next: 1,
             slots: 0,
@@ -150,9 +127,8 @@ impl Planner {
                 }
             }
         }
-        let next = planner.backend_keys.keys().max().map_or(1, |id| id + 1);
-        planner.backend_ids.next = next;
-        planner.backend_ids.free = (1..next).filter(|id| !planner.backend_keys.contains_key(id)).collect();
+        let max = capacities.backends_max.saturating_sub(1);
+        planner.backend_ids = Ids::in_use(max, &planner.backend_keys);
         planner.adopted = kernel;
         planner
     }
@@ -378,7 +354,7 @@ impl Planner {
         self.generations.insert(id, row.generation.wrapping_add(1));
         self.backends.remove(key);
         self.backend_keys.remove(&id);
-        self.backend_ids.free.push_back(id);
+        self.backend_ids.put(id);
     }
 
     fn room_for(&self, name: &ServiceName, wanted: &[Wanted]) -> Result<(), PlanError> {

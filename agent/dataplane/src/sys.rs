@@ -7,9 +7,14 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+/// Rows of a table asked for at once.
+const BATCH_ROWS: u32 = 4_096;
 /// `BPF_LINK_TYPE_CGROUP`.
 pub(crate) const LINK_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_TCX`.
@@ -33,6 +38,20 @@ struct InfoGet {
     fd: u32,
     length: u32,
     info: u64,
+}
+
+/// Argument of `BPF_MAP_LOOKUP_BATCH`.
+#[repr(C)]
+#[derive(Default)]
+struct BatchGet {
+    after: u64,
+    last: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
 /// Argument of `BPF_LINK_UPDATE`.
@@ -109,4 +128,36 @@ pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         ..LinkUpdate::default()
     };
     bpf(BPF_LINK_UPDATE, &mut argument).map(|_| ())
+}
+
+/// All rows of an array table of so many rows, in the order of their index: a system call for thousands of them.
+pub(crate) fn array_rows<T: FromBytes + IntoBytes + FromZeros + Clone>(
+    table: BorrowedFd<'_>,
+    rows: u32,
+) -> io::Result<Vec<T>> {
+    let mut all: Vec<T> = vec![T::new_zeroed(); rows as usize];
+    let mut keys = vec![0_u32; BATCH_ROWS as usize];
+    let (mut read, mut last) = (0_u32, 0_u32);
+    while read < rows {
+        let after = last;
+        let mut argument = BatchGet {
+            after: if read == 0 { 0 } else { (&raw const after) as u64 },
+            last: (&raw mut last) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: all[read as usize..].as_mut_ptr() as u64,
+            count: BATCH_ROWS.min(rows - read),
+            map_fd: table.as_raw_fd().cast_unsigned(),
+            ..BatchGet::default()
+        };
+        match bpf(BPF_MAP_LOOKUP_BATCH, &mut argument) {
+            // The last batch ends with "no more".
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && argument.count > 0 => {}
+            other => drop(other?),
+        }
+        if argument.count == 0 {
+            break;
+        }
+        read += argument.count;
+    }
+    Ok(all)
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -19,6 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::diff::Write;
 use crate::rows::{Rows, ServiceRow};
+use crate::sys;
 
 /// Why the kernel's tables could not be opened, read or written.
 #[derive(Debug, Error)]
@@ -40,6 +42,15 @@ pub enum TableError {
         /// What the kernel said.
         #[source]
         source: Box<MapError>,
+    },
+    /// Rows could not be read, many at once.
+    #[error("cannot read all of table {name}")]
+    Batch {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
     },
     /// Rows could not be read.
     #[error("cannot read table {name}")]
@@ -69,6 +80,8 @@ pub(crate) struct Tables {
     services: Hash<ServiceKey, Service>,
     slots: Hash<SlotKey, Slot>,
     backends: Array<MapData, Row<Backend>>,
+    /// The same table again: what reads many rows at once needs its descriptor.
+    backends_data: MapData,
     endpoints: Hash<Address, Endpoint>,
     routes: LpmTrie<MapData, Row<Address>, Row<Route>>,
     nodes: Hash<Address, Node>,
@@ -77,13 +90,18 @@ pub(crate) struct Tables {
     counters: PerCpuArray<MapData, u64>,
 }
 
+fn open_data(directory: &Path, spec: &maps::MapSpec) -> Result<MapData, TableError> {
+    MapData::from_pin(directory.join(spec.name))
+        .map_err(|source| TableError::Open { name: spec.name, source: Box::new(source) })
+}
+
 /// Opens one table and gives it its type.
 pub(crate) fn open<T: TryFrom<Map, Error = MapError>>(
     directory: &Path,
     spec: &maps::MapSpec,
 ) -> Result<T, TableError> {
     let failed = |source| TableError::Open { name: spec.name, source: Box::new(source) };
-    let data = MapData::from_pin(directory.join(spec.name)).map_err(failed)?;
+    let data = open_data(directory, spec)?;
     T::try_from(Map::from_map_data(data).map_err(failed)?).map_err(failed)
 }
 
@@ -112,6 +130,7 @@ impl Tables {
             services: open(directory, &maps::SERVICES)?,
             slots: open(directory, &maps::SLOTS)?,
             backends: open(directory, &maps::BACKENDS)?,
+            backends_data: open_data(directory, &maps::BACKENDS)?,
             endpoints: open(directory, &maps::ENDPOINTS)?,
             routes: open(directory, &maps::ROUTES)?,
             nodes: open(directory, &maps::NODES)?,
@@ -166,8 +185,10 @@ impl Tables {
     pub(crate) fn read(&self) -> Result<(Rows, HashMap<u32, u32>), TableError> {
         let mut rows = Rows::default();
         let mut generations = HashMap::new();
-        for (id, row) in (0..self.backends.len()).zip(self.backends.iter()) {
-            let row = row.map_err(reading("backends"))?.0;
+        let failed = |source| TableError::Batch { name: "backends", source };
+        let backends: Vec<Backend> =
+            sys::array_rows(self.backends_data.fd().as_fd(), self.backends.len()).map_err(failed)?;
+        for (id, row) in (0..).zip(backends) {
             if row.generation != 0 {
                 generations.insert(id, row.generation);
             }

@@ -6,6 +6,8 @@ mod bench;
 #[path = "packet/object.rs"]
 mod object;
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use aya::maps::Map;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{MAPS, MapKind};
@@ -43,4 +45,41 @@ fn the_object_has_the_maps_of_the_table_in_their_shape() {
         let info = data.info().expect("what the kernel knows of the map");
         assert_eq!((info.key_size(), info.value_size()), (spec.key_bytes, spec.value_bytes), "{}", spec.name);
     }
+}
+
+/// Map memory as the kernel accounts for it, with the capacities a node has by default.
+#[test]
+fn default_capacities_take_little_memory() {
+    let Some(object) = object::path() else { return };
+    let mut loader = aya::EbpfLoader::new();
+    for spec in MAPS {
+        loader.map_max_entries(spec.name, spec.capacity);
+    }
+    let object = std::fs::read(object).expect("the object");
+    let ebpf = loader.load(&object).expect("the object loads");
+    let mut all = 0;
+    for spec in MAPS {
+        let Some(
+            Map::HashMap(data)
+            | Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
+            | Map::RingBuf(data),
+        ) = ebpf.map(spec.name)
+        else {
+            panic!("no map {}", spec.name)
+        };
+        let bytes = memory_bytes(data.fd().as_fd().as_raw_fd());
+        println!("{:>14} {:>6} KiB", spec.name, bytes >> 10);
+        all += bytes;
+    }
+    println!("{:>14} {:>6} KiB", "all", all >> 10);
+    assert!(all < 48 << 20, "{all} bytes");
+}
+
+fn memory_bytes(fd: std::os::fd::RawFd) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("what the kernel says");
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:")).expect("a line");
+    line.trim().parse().expect("bytes")
 }
