@@ -2,13 +2,16 @@
 
 mod account;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use weft_api::kind::{self, Kind, Subresource};
 use weft_api::status::Status;
 
 use crate::objects::Objects;
 
-/// Changes a new object as the cluster wants it.
+/// Changes a new object as the cluster wants it. Of what is about to be made by a loop, clients wait for some `patience`;
+/// a loop has none: it comes again, and others wait behind it.
 ///
 /// # Errors
 /// 403 with the reason.
@@ -16,9 +19,10 @@ pub(crate) async fn on_create(
     objects: &Objects,
     kind: &'static Kind,
     object: &mut Value,
+    patience: Duration,
 ) -> Result<(), Status> {
     if *kind == kind::POD {
-        account::admit(objects, object).await?;
+        account::admit(objects, object, patience).await?;
         if object["status"].is_null() {
             object["status"] = json!({});
         }

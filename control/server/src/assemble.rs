@@ -69,6 +69,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     );
     let bound = listeners[0].local_addr().context("the API's address is not known")?;
     let settings = Arc::new(settings(&config, &pki, bound.port()));
+    if settings.api_addresses.is_empty() {
+        tracing::warn!("Pods cannot reach the API: say by --advertise at which address they would");
+    }
     let objects = Arc::new(Objects::new(store.clone(), cache, settings.clone()));
     first_objects(&objects).await?;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::store::{
-    Batch, Check, CommitError, Entry, Event, ListRequest, ReadError, Revision, Store, Transaction, Watch,
-    WatchEnd, Write,
+    Batch, Check, CommitError, Entry, Event, ListRequest, REMAINING_MAX, ReadError, Revision, Store,
+    Transaction, Watch, WatchEnd, Write,
 };
 use crate::watch::WATCH_QUEUE_MAX;
 
@@ -25,6 +25,7 @@ pub async fn keeps_contract<S: Store>(open: impl AsyncFn() -> S) {
     removing_nothing_changes_nothing(&open().await).await;
     entries_remember_creation(&open().await).await;
     lists_are_paged(&open().await).await;
+    what_is_behind_a_page_is_counted_to_a_bound(&open().await).await;
     the_past_can_be_read(&open().await).await;
     compaction_forgets_only_the_past(&open().await).await;
     watches_miss_nothing(&open().await).await;
@@ -166,6 +167,18 @@ async fn lists_are_paged(store: &impl Store) {
     assert_eq!(page(store, "", None, 0, None).await.0.len(), 6);
     let last = ListRequest { prefix: Bytes::from_static(b"\xff"), ..ListRequest::default() };
     assert_eq!(store.list(last).await.unwrap().entries.len(), 1, "a prefix without a successor");
+}
+
+async fn what_is_behind_a_page_is_counted_to_a_bound(store: &impl Store) {
+    let many = usize::try_from(REMAINING_MAX).unwrap() + 10;
+    let then = write(store, (0..many).map(|n| put(&format!("k/{n:05}"), "v")).collect()).await;
+    write(store, vec![put("k/00000", "w")]).await;
+    for at in [None, Some(then.0)] {
+        let (entries, remaining) = page(store, "k/", None, 3, at).await;
+        assert_eq!((entries.len(), remaining), (3, REMAINING_MAX));
+        let (entries, remaining) = page(store, "k/", None, 11, at).await;
+        assert_eq!((entries.len(), remaining), (11, REMAINING_MAX - 1), "below the bound it is exact");
+    }
 }
 
 async fn the_past_can_be_read(store: &impl Store) {

@@ -83,6 +83,9 @@ pub struct ListRequest {
     pub at: Option<Revision>,
 }
 
+/// What is behind a page is counted up to here, so that a page costs what it holds and not what the list does.
+pub const REMAINING_MAX: u64 = 1_000;
+
 /// One page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -90,7 +93,7 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// The revision the page is a state of.
     pub revision: Revision,
-    /// How many keys of the prefix are behind the last entry.
+    /// How many keys of the prefix are behind the last entry; [`REMAINING_MAX`]: so many or more.
     pub remaining: u64,
 }
 

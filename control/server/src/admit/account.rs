@@ -15,12 +15,11 @@ use crate::objects::metadata::generate_name;
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds; a little more than an hour, as Kubernetes has it, so that renewals do not fall together.
 const TOKEN_LIFE_SECONDS: u64 = 3607;
-/// How long a Pod waits for the `default` ServiceAccount of a namespace that was just made.
-const ACCOUNT_WAIT: Duration = Duration::from_secs(5);
-
+/// A namespace that was just made has its `default` ServiceAccount a moment later: a Pod waits for it with `patience`.
+///
 /// # Errors
 /// 403 when the ServiceAccount is not there.
-pub(super) async fn admit(objects: &Objects, pod: &mut Value) -> Result<(), Status> {
+pub(super) async fn admit(objects: &Objects, pod: &mut Value, patience: Duration) -> Result<(), Status> {
     let spec = &mut pod["spec"];
     let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(ToOwned::to_owned);
     let name = text(&spec["serviceAccountName"])
@@ -29,7 +28,7 @@ pub(super) async fn admit(objects: &Objects, pod: &mut Value) -> Result<(), Stat
     spec["serviceAccountName"] = name.clone().into();
     spec["serviceAccount"] = name.clone().into();
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
-    let account = find(objects, &namespace, &name).await.ok_or_else(|| {
+    let account = find(objects, &namespace, &name, patience).await.ok_or_else(|| {
         let pod_name = pod["metadata"]["name"].as_str().unwrap_or("");
         let why = format!(
             "error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found"
@@ -47,7 +46,7 @@ pub(super) async fn admit(objects: &Objects, pod: &mut Value) -> Result<(), Stat
     Ok(())
 }
 
-async fn find(objects: &Objects, namespace: &str, name: &str) -> Option<ServiceAccount> {
+async fn find(objects: &Objects, namespace: &str, name: &str, patience: Duration) -> Option<ServiceAccount> {
     let key = ObjectKey::namespaced(namespace, name);
     let get = || objects.cache.get(&kind::SERVICE_ACCOUNT, &key);
     if name == "default" && get().is_none() {
@@ -59,7 +58,7 @@ async fn find(objects: &Objects, namespace: &str, name: &str) -> Option<ServiceA
                 }
             }
         };
-        let _ = tokio::time::timeout(ACCOUNT_WAIT, wait).await;
+        let _ = tokio::time::timeout(patience, wait).await;
     }
     get()?.object.view().ok()
 }

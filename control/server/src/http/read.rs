@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use weft_api::status::Status;
-use weft_store::store::ReadError;
+use weft_store::store::{REMAINING_MAX, ReadError};
 
 use super::answer::{self, Body};
 use super::route::ResourceRoute;
@@ -214,7 +214,8 @@ async fn page_at(
             Some(last) if left > 0 && objects.len() < limit => after = last,
             Some(last) if left > 0 => {
                 let token = Continue { rv: revision, after: String::from_utf8_lossy(&last).into_owned() };
-                let remaining = selection.is_everything().then_some(left);
+                let is_counted = selection.is_everything() && left < REMAINING_MAX;
+                let remaining = is_counted.then_some(left);
                 return Ok(Listed { objects, revision, next: Some(token.encode()), remaining });
             }
             _ => return Ok(Listed { objects, revision, next: None, remaining: None }),

@@ -1,6 +1,7 @@
 //! Creating an object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use weft_api::key::ObjectKey;
@@ -13,6 +14,9 @@ use super::{Objects, Refused, TRIES_MAX, WriteOptions, layout, metadata};
 use crate::admit;
 use crate::cache::Cached;
 use crate::clock;
+
+/// How long a client's create waits for what a loop is about to make.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Objects {
     /// Creates an object in `namespace` (empty for cluster-scoped kinds); `metadata.generateName` may stand for a name.
@@ -41,7 +45,9 @@ impl Objects {
             let key = ObjectKey::namespaced(namespace, metadata::text(&object, "name"));
             let checks = self.check_namespace(kind, &key)?;
             let mut complete = object.clone();
-            let allocated = self.complete_new(kind, &key, &mut complete).await?;
+            // The server itself comes again.
+            let patience = if options.manager.is_empty() { Duration::ZERO } else { PATIENCE };
+            let allocated = self.complete_new(kind, &key, &mut complete, patience).await?;
             metadata::track(kind, None, None, &mut complete, options, clock::now());
             if self.cache.get(kind, &key).is_some() {
                 if generated {
@@ -72,10 +78,11 @@ impl Objects {
         kind: &'static Kind,
         key: &ObjectKey,
         object: &mut Map<String, Value>,
+        patience: Duration,
     ) -> Result<Allocated, Status> {
         let mut value = Value::Object(std::mem::take(object));
         weft_api::default::apply(kind, &mut value);
-        admit::on_create(self, kind, &mut value).await?;
+        admit::on_create(self, kind, &mut value, patience).await?;
         let errors = weft_api::validate::create(kind, &value, &self.limits());
         if !errors.is_empty() {
             return Err(Status::invalid(kind, &key.name, &errors));

@@ -9,7 +9,7 @@ use redb::{ReadOnlyTable, ReadTransaction};
 use super::table::{
     CURRENT, Fault, HISTORY, LOG, Meta, current_mod_revision, decode_current, decode_version, meta_at,
 };
-use crate::store::{Batch, Entry, Event, ListRequest, Page, ReadError, Revision};
+use crate::store::{Batch, Entry, Event, ListRequest, Page, REMAINING_MAX, ReadError, Revision};
 
 /// How many commits one step through the history takes at most.
 pub(super) const HISTORY_STEP_COMMITS_MAX: usize = 256;
@@ -97,8 +97,11 @@ impl Snapshot {
             let (key, row) = row?;
             if page.entries.len() < keep {
                 page.entries.push(decode_current(key.value(), row.value())?);
-            } else {
-                page.remaining += 1;
+                continue;
+            }
+            page.remaining += 1;
+            if page.remaining == REMAINING_MAX {
+                break;
             }
         }
         Ok(())
@@ -139,8 +142,11 @@ impl Snapshot {
             if let Some(entry) = self.version(&key, at)? {
                 if page.entries.len() < keep {
                     page.entries.push(entry);
-                } else {
-                    page.remaining += 1;
+                    continue;
+                }
+                page.remaining += 1;
+                if page.remaining == REMAINING_MAX {
+                    return Ok(());
                 }
             }
         }
