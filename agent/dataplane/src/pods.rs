@@ -238,10 +238,14 @@ async fn outside(
     netlink.up(device).await.map_err(refused)?;
     for ip in &pod.ips {
         netlink.put_neighbour(device, *ip, inner).await.map_err(refused)?;
-        netlink
-            .put_route(IpNet::from(*ip), device, None, config.overlay_address(ip.is_ipv6()))
-            .await
-            .map_err(refused)?;
+        // The node meets its own Pods with its own address: what one of its processes answers by a socket that is bound to
+        // no address must come from the address that was asked, which is that one for a Service's backend here.
+        let (own, overlay) = (config.node_address(ip.is_ipv6()), config.overlay_address(ip.is_ipv6()));
+        let route = IpNet::from(*ip);
+        if own.is_none() || netlink.put_route(route, device, None, own).await.is_err() {
+            // An address that is on none of the node's devices is no source.
+            netlink.put_route(route, device, None, overlay).await.map_err(refused)?;
+        }
     }
     Ok(())
 }

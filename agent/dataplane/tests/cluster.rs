@@ -4,6 +4,8 @@
 mod bed;
 #[path = "packet/object.rs"]
 mod object;
+#[path = "cluster/paths.rs"]
+mod paths;
 #[path = "cluster/process.rs"]
 mod process;
 #[path = "cluster/restart.rs"]

@@ -466,3 +466,37 @@ fn nothing_is_done_before_the_settings_are_there() {
     let packet = tcp((OUTSIDE, 1, SERVICE, 80), SYN);
     assert_eq!(bench.send(Hook::FromPod, &packet), (NEXT, packet));
 }
+
+#[test]
+fn a_datagram_without_a_checksum_gets_none() {
+    let Some(mut bench) = bench() else { return };
+    bench.service(cluster(80, UDP), 7, &[(POD_B, 8080)]);
+    let mut packet = udp((POD_A, 40_000, SERVICE, 80));
+    packet[frame::L4 + 6..frame::L4 + 8].fill(0);
+    let (verdict, after) = bench.send(Hook::FromPod, &packet);
+    assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_000, POD_B, 8080)));
+    assert_eq!(after[frame::L4 + 6..frame::L4 + 8], [0, 0], "zero means none (RFC 768)");
+}
+
+#[test]
+fn events_that_find_the_ring_full_are_counted() {
+    let Some(mut bench) = bench() else { return };
+    let foreign = tcp((OUTSIDE, 1, POD_B, 80), SYN);
+    let ((verdict, _), _) = bench.send_often(Hook::FromPod, &foreign, 10_000);
+    let told = bench.events().len() as u64;
+    assert_eq!((verdict, told + bench.counter(Counter::EventsLost)), (DROP, 10_000));
+    assert!(told > 5_000, "{told}");
+}
+
+#[test]
+fn headers_that_lie_about_themselves_are_malformed() {
+    let Some(mut bench) = bench() else { return };
+    for (name, first) in [("another version", 0x65), ("too short", 0x44), ("longer than the packet", 0x4f)] {
+        let mut packet = tcp((POD_A, 1, POD_B, 80), SYN);
+        packet[frame::L3] = first;
+        packet.truncate(frame::L4 + 20);
+        let (verdict, _) = bench.send(Hook::FromPod, &packet);
+        let reason = bench.events().pop().map(|event| event.reason);
+        assert_eq!((verdict, reason), (DROP, Some(Reason::Malformed as u8)), "{name}");
+    }
+}

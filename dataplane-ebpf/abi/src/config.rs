@@ -24,7 +24,7 @@ pub struct Config {
     pub node_v4: Address,
     /// The same for IPv6; zero for none.
     pub node_v6: Address,
-    /// This node's address in its own Pod range, IPv4: source of what the node itself sends to Pods, of node port
+    /// This node's address in its own Pod range, IPv4: source of what the node itself sends to other nodes' Pods, of node port
     /// flows to backends on other nodes, and of hairpins. The node must have it (on its VXLAN device).
     pub overlay_v4: Address,
     /// The same for IPv6; zero for none.

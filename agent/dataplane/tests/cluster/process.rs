@@ -106,6 +106,18 @@ pub(crate) fn role() {
                 connected = Some(socket);
                 "connected".to_owned()
             }),
+            ["bind"] => UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+                socket.set_read_timeout(Some(PATIENCE))?;
+                connected = Some(socket);
+                Ok("bound".to_owned())
+            }),
+            ["send", to] => {
+                let sent = connected
+                    .as_ref()
+                    .map(|socket| socket.send_to(b"hello", to).and_then(|_| listen(socket)));
+                sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+            }
+            ["large", to, bytes] => large(to, bytes.parse().expect("a number")),
             ["say"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), say),
             ["wait"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), listen),
             ["fetch", to, bytes] => fetch(to, bytes.parse().expect("a number")),
@@ -118,14 +130,19 @@ pub(crate) fn role() {
     }
 }
 
-/// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer).
+/// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer; the whole
+/// of what is larger than that).
 fn serve(name: String) {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).expect("listening");
     let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("bound");
     let udp_name = name.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 9000];
-        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+        while let Ok((bytes, peer)) = socket.recv_from(&mut buffer) {
+            if bytes > 1_000 {
+                drop(socket.send_to(&buffer[..bytes], peer));
+                continue;
+            }
             drop(socket.send_to(format!("{udp_name}={peer}").as_bytes(), peer));
         }
     });
@@ -187,6 +204,18 @@ fn over_udp(to: &str) -> io::Result<String> {
         return Err(io::Error::other(format!("the answer came from {from}")));
     }
     Ok(String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+}
+
+fn large(to: &str, bytes: usize) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(&pattern(bytes), to)?;
+    let mut buffer = [0; 9000];
+    let (got, from) = socket.recv_from(&mut buffer)?;
+    if from.to_string() != to || buffer[..got] != pattern(bytes) {
+        return Err(io::Error::other(format!("{got} bytes, or others, from {from}")));
+    }
+    Ok(format!("{got} bytes"))
 }
 
 fn connect(to: &str) -> io::Result<UdpSocket> {

@@ -146,3 +146,43 @@ fn a_restart_gives_the_pods_the_mtu_of_the_uplink() {
     let inside = netns::within(&link.netns, || bed::mtu_bytes("eth0")).expect("namespace");
     assert_eq!((outside, inside), (1_350, 1_350));
 }
+
+#[test]
+fn whatever_a_killed_agent_had_pinned_the_next_one_starts() {
+    let Some(mut bed) = single() else { return };
+    let pins = bed.machines[0].config.bpffs_dir.clone();
+    let names = |directory: &str| -> Vec<std::path::PathBuf> {
+        let entries = fs::read_dir(pins.join(directory)).expect("pins");
+        let mut paths: Vec<_> = entries.map(|entry| entry.expect("a pin").path()).collect();
+        paths.sort();
+        paths
+    };
+    let maps = format!("maps-{LAYOUT}");
+    for (kept, of) in [(0, 2), (1, 2), (0, 1)] {
+        bed.kill(0);
+        // As if it had come so far with its tables, or so far with its hooks: every other pin, or none.
+        for directory in ["links", maps.as_str()] {
+            for (number, path) in names(directory).iter().enumerate() {
+                if number % of == kept {
+                    fs::remove_file(path).expect("unpinned");
+                }
+            }
+        }
+        bed.start(0);
+        bed.tell();
+        serves(&bed);
+    }
+}
+
+#[test]
+fn tables_of_another_layout_go_when_nobody_reads_them_any_more() {
+    let Some(mut bed) = single() else { return };
+    bed.kill(0);
+    let pins = bed.machines[0].config.bpffs_dir.clone();
+    let other = pins.join(format!("maps-{}", LAYOUT - 1));
+    fs::rename(pins.join(format!("maps-{LAYOUT}")), &other).expect("another layout's");
+    bed.start(0);
+    assert!(!other.exists());
+    bed.tell();
+    serves(&bed);
+}
