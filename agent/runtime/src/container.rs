@@ -12,6 +12,7 @@ use weft_api::view::pod::Container;
 
 use crate::image::Image;
 use crate::log::files;
+use crate::log::piped::{Keepers, Pipes};
 use crate::node::{Node, Place};
 use crate::outside::PodRef;
 use crate::runtime::DesiredPod;
@@ -98,8 +99,12 @@ impl Run<'_> {
                 return Err(error);
             }
         }
-        let streams = match self.streams(&place) {
-            Ok(streams) => streams,
+        let opened = match self.streams(&place) {
+            Ok(streams) => self.logger(&place).await.map(|keepers| (streams, keepers)),
+            Err(error) => Err(error),
+        };
+        let (streams, keepers) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 clear(&place, self.id);
                 return Err(error);
@@ -107,6 +112,7 @@ impl Run<'_> {
         };
         let runtime = &self.node.oci_runtime;
         let created = task.create(self.id, &bundle.to_string_lossy(), &streams, runtime).await;
+        drop(keepers);
         if let Err(error) = created {
             // What half exists must not stand in the way of the next try.
             task.destroy(self.id).await;
@@ -181,7 +187,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Output goes to the logger; input comes from a FIFO, which only terminals have.
+    /// The logger of a container that reads without a terminal; the shim starts the others'.
+    async fn logger(&self, place: &Place) -> Result<Option<Keepers>, StartError> {
+        if !self.container.stdin || self.container.tty {
+            return Ok(None);
+        }
+        let log = place.log(&self.container.name, self.attempt);
+        let fail = |source| StartError::Io { path: log.clone(), source };
+        let groups = self.node.hierarchies.make_pod(&place.cgroup).map_err(fail)?;
+        let pipes = Pipes::of(&place.bundle(self.id));
+        pipes.start(&self.node.config.logger, &log, &groups).await.map(Some).map_err(fail)
+    }
+
+    /// Output goes to the logger; input comes from a FIFO.
     fn streams(&self, place: &Place) -> Result<Streams, StartError> {
         let log = place.log(&self.container.name, self.attempt);
         let fail = |path: PathBuf| move |source| StartError::Io { path, source };
@@ -207,7 +225,12 @@ impl Run<'_> {
         if self.container.tty {
             streams.stderr = String::new();
         }
-        if self.container.tty && self.container.stdin {
+        if self.container.stdin && !self.container.tty {
+            let pipes = Pipes::of(&place.bundle(self.id));
+            streams.stdout = pipes.stdout.to_string_lossy().into_owned();
+            streams.stderr = pipes.stderr.to_string_lossy().into_owned();
+        }
+        if self.container.stdin {
             let stdin = stdin_path(place, self.id);
             Fifos::make_one(&stdin).map_err(fail(stdin.clone()))?;
             streams.stdin = stdin.to_string_lossy().into_owned();
@@ -216,7 +239,7 @@ impl Run<'_> {
     }
 }
 
-/// The FIFO that a container with a terminal reads.
+/// The FIFO that a container reads.
 pub(crate) fn stdin_path(place: &Place, id: &str) -> PathBuf {
     place.bundle(id).join("stdin")
 }

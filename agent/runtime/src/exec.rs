@@ -213,20 +213,40 @@ impl Drop for Guard {
     }
 }
 
-/// Follows a running container: its output as the log gets it, its input by the terminal's FIFO.
+/// Whether a session writes to its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    None,
+    /// The session's end is not the input's.
+    Kept,
+    /// The session's end is the input's (`stdinOnce`).
+    Once,
+}
+
+/// Follows a running container: its output as the log gets it, its input by the container's FIFO.
 pub(crate) async fn attach(
     target: &Target<'_>,
     log: std::path::PathBuf,
-    stdin: bool,
+    input: Input,
     mut ended: watch::Receiver<Option<i32>>,
 ) -> Result<ExecSession, SessionError> {
     let Target { task, place, id } = target;
-    let input: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>> = if stdin {
+    let pipe = || {
         let mut options = tokio::net::unix::pipe::OpenOptions::new();
-        let pipe = options.read_write(true).open_sender(stdin_path(place, id))?;
-        Some(Box::new(pipe))
-    } else {
-        None
+        options.read_write(true).open_sender(stdin_path(place, id))
+    };
+    let input: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>> = match input {
+        Input::None => None,
+        Input::Kept => Some(Box::new(pipe()?)),
+        Input::Once => {
+            let (task, id) = ((*task).clone(), (*id).to_owned());
+            Some(Box::new(Stdin::new(pipe()?, move || {
+                tokio::spawn(async move {
+                    // A container that has ended needs no end of its input.
+                    let _ = task.close_stdin(&id, "").await;
+                });
+            })))
+        }
     };
     let filter = Filter { tail_lines: Some(0), ..Filter::default() };
     let follower = LogFollower::open(log, filter).await?;

@@ -3,8 +3,7 @@
 //! The daemon gives the wanted Pods ([`Runtime::set_pods`]), a [`Network`] and the [`Inputs`] they refer to, and reads
 //! what became of them ([`Runtime::reports`]). Nothing here knows the link, the dataplane or the control plane.
 //!
-//! What a Pod may ask for and this node does not give is in `refusal.rs`. A Pod that has finished keeps its shim and address
-//! until it is deleted.
+//! What a Pod may ask for and this node does not give is in `refusal.rs`.
 
 mod beneath;
 pub mod cgroup;

@@ -4,6 +4,7 @@
 
 mod follow;
 mod line;
+pub(crate) mod piped;
 mod writer;
 
 pub(crate) use follow::{Filter, LogFollower};

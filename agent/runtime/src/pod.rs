@@ -35,6 +35,9 @@ pub(crate) struct Observed {
     pub(crate) ips: Vec<IpAddr>,
     /// When this node took the Pod on.
     pub(crate) started: Option<Timestamp>,
+    /// It has run for the last time and gave back all but its logs.
+    #[serde(default)]
+    pub(crate) released: bool,
     /// When it was asked to end.
     #[serde(default)]
     pub(crate) ending: Option<Timestamp>,
@@ -52,6 +55,8 @@ pub(crate) enum Sandbox {
         pause_s: u32,
         message: String,
     },
+    /// It is given back; record and logs stay.
+    Releasing,
     Removing,
     /// Something of it could not be removed; tried again then.
     Stuck {
@@ -146,9 +151,18 @@ pub(crate) struct Desired<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     PrepareSandbox,
-    Pull { container: String },
-    Start { container: String },
-    Stop { container: String, grace_s: i64 },
+    Pull {
+        container: String,
+    },
+    Start {
+        container: String,
+    },
+    Stop {
+        container: String,
+        grace_s: i64,
+    },
+    /// Gives back what a Pod needs only while it runs.
+    Release,
     Teardown,
 }
 
@@ -173,12 +187,20 @@ pub(crate) fn plan(desired: Desired<'_>, observed: &Observed, now: Timestamp) ->
         end(desired.pod, observed, now, &mut plan);
         return plan;
     }
+    if is_finished(desired.pod, observed) {
+        finish(desired.pod, observed, now, &mut plan);
+        return plan;
+    }
     match &observed.sandbox {
         Sandbox::Absent => plan.actions.push(Action::PrepareSandbox),
         Sandbox::Failed { again, .. } if *again <= now => plan.actions.push(Action::PrepareSandbox),
         Sandbox::Failed { again, .. } => plan.wake_at(*again),
         Sandbox::Ready => run(desired.pod, observed, now, &mut plan),
-        Sandbox::Preparing | Sandbox::Removing | Sandbox::Stuck { .. } | Sandbox::Gone => {}
+        Sandbox::Preparing
+        | Sandbox::Releasing
+        | Sandbox::Removing
+        | Sandbox::Stuck { .. }
+        | Sandbox::Gone => {}
     }
     plan
 }
@@ -204,13 +226,26 @@ fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
         let grace = left.clamp(GRACE_SIDECAR_S.min(grace), grace);
         stop(&sidecar.name, &observed.containers[&sidecar.name], grace, now, plan);
     }
-    let busy = matches!(observed.sandbox, Sandbox::Preparing | Sandbox::Removing | Sandbox::Gone);
-    if let Sandbox::Stuck { again } = observed.sandbox
-        && again > now
-    {
-        plan.wake_at(again);
-    } else if live.is_empty() && !busy {
-        plan.actions.push(Action::Teardown);
+    if live.is_empty() {
+        give_back(observed, Action::Teardown, now, plan);
+    }
+}
+
+/// A Pod that has run for the last time: its sidecars end, and what it needs no more is given back.
+fn finish(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+    if let Some(sidecar) = last_sidecar(pod, observed) {
+        stop(&sidecar.name, &observed.containers[&sidecar.name], grace_s(pod), now, plan);
+    } else if !observed.released && observed.containers.values().all(|s| s.live_id().is_none()) {
+        give_back(observed, Action::Release, now, plan);
+    }
+}
+
+/// Removes, once nothing is under way and the pause after a try that failed is over.
+fn give_back(observed: &Observed, action: Action, now: Timestamp, plan: &mut Plan) {
+    match observed.sandbox {
+        Sandbox::Preparing | Sandbox::Releasing | Sandbox::Removing | Sandbox::Gone => {}
+        Sandbox::Stuck { again } if again > now => plan.wake_at(again),
+        _ => plan.actions.push(action),
     }
 }
 
@@ -246,18 +281,10 @@ fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
             Phase::Ended(_)
                 if sidecar && pod.spec.containers.iter().any(|c| state_of(c).phase != Phase::Waiting) =>
             {
-                if !all_ended(pod, observed) {
-                    advance(container, state, now, plan);
-                }
+                advance(container, state, now, plan);
             }
             Phase::Waiting | Phase::Ended(_) => return advance(container, state, now, plan),
         }
-    }
-    if all_ended(pod, observed) {
-        if let Some(sidecar) = last_sidecar(pod, observed) {
-            stop(&sidecar.name, state_of(sidecar), grace_s(pod), now, plan);
-        }
-        return;
     }
     for container in &pod.spec.containers {
         let state = state_of(container);
@@ -268,6 +295,20 @@ fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
             Phase::Ended(_) | Phase::Starting { .. } | Phase::Running { .. } => {}
         }
     }
+}
+
+/// Whether the Pod has run for the last time.
+fn is_finished(pod: &Pod, observed: &Observed) -> bool {
+    init_failed(pod, observed) || all_ended(pod, observed)
+}
+
+/// Whether an init container failed that is not tried again.
+pub(crate) fn init_failed(pod: &Pod, observed: &Observed) -> bool {
+    pod.spec.init_containers.iter().filter(|c| !is_sidecar(c)).any(|c| {
+        let state = observed.containers.get(&c.name);
+        let failed = matches!(state.map(|s| &s.phase), Some(Phase::Ended(e)) if e.code != 0);
+        failed && pod.spec.restart_policy == "Never"
+    })
 }
 
 /// Whether all containers have run for the last time.

@@ -43,6 +43,14 @@ pub enum DesiredPodError {
     /// No UID, or one that is no file name.
     #[error("pod {0} has no usable uid")]
     Uid(String),
+    /// A container or volume whose name is no file name.
+    #[error("pod {pod} has a container or volume with the unusable name {name:?}")]
+    Name {
+        /// The Pod.
+        pod: String,
+        /// The container or volume.
+        name: String,
+    },
 }
 
 /// Why a runtime does not start.
@@ -117,13 +125,24 @@ impl DesiredPod {
     /// Reads a Pod's JSON.
     ///
     /// # Errors
-    /// No JSON, not a Pod, or without UID.
+    /// No JSON, not a Pod, without UID, or with names that could not be a directory's.
     pub fn read(raw: Bytes) -> Result<Self, DesiredPodError> {
         let view: Pod = serde_json::from_slice(&raw)?;
-        let uid = &view.metadata.uid;
-        let usable =
-            !uid.is_empty() && uid.len() <= 63 && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if usable { Ok(Self { raw, view }) } else { Err(DesiredPodError::Uid(view.metadata.name)) }
+        // The API has checked this; these become directories, so nobody else is trusted with it.
+        let usable = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 63
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if !usable(&view.metadata.uid) {
+            return Err(DesiredPodError::Uid(view.metadata.name));
+        }
+        let spec = &view.spec;
+        let containers = spec.init_containers.iter().chain(&spec.containers).map(|c| &c.name);
+        if let Some(name) = containers.chain(spec.volumes.iter().map(|v| &v.name)).find(|n| !usable(n)) {
+            return Err(DesiredPodError::Name { name: name.clone(), pod: view.metadata.name });
+        }
+        Ok(Self { raw, view })
     }
 
     /// Its name and UID.
@@ -266,7 +285,8 @@ impl Runtime {
             // It ended in an earlier life of this machine, and must not run again.
             return;
         }
-        if pods.len() >= node.config.pods_max && !ending {
+        let running = pods.values().filter(|h| !h.snapshot.borrow().observed.released).count();
+        if running >= node.config.pods_max && !ending {
             let message = format!("Node did not have enough resource: pods, limit: {}", node.config.pods_max);
             node.event(&pod, "", EventType::Warning, "OutOfpods", message.clone());
             let status = json!({ "phase": "Failed", "reason": "OutOfpods", "message": message });
@@ -354,5 +374,25 @@ impl Runtime {
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
         self.inner.pods()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_become_directories_are_checked() {
+        let read = |uid: &str, container: &str, volume: &str| {
+            let pod = json!({ "metadata": { "name": "p", "uid": uid }, "spec": {
+                "containers": [{ "name": container }], "volumes": [{ "name": volume }] } });
+            DesiredPod::read(Bytes::from(pod.to_string())).map(drop).map_err(|e| e.to_string())
+        };
+        assert_eq!(read("u-1", "c", "v"), Ok(()));
+        for bad in ["", "..", "../../etc", "a/b", "."] {
+            assert!(read(bad, "c", "v").unwrap_err().contains("uid"), "{bad}");
+            assert!(read("u", bad, "v").unwrap_err().contains("unusable name"), "{bad}");
+            assert!(read("u", "c", bad).unwrap_err().contains("unusable name"), "{bad}");
+        }
     }
 }

@@ -181,6 +181,19 @@ pub(crate) async fn remove(
     pod_ref: &PodRef,
     shim: Option<(Task, String)>,
 ) -> Result<(), SandboxError> {
+    release(node, pod_ref, shim).await?;
+    let data = node.place(&pod_ref.uid).data;
+    let at = data.clone();
+    let removed = tokio::task::spawn_blocking(move || remove_dir(&at));
+    removed.await.map_err(|e| SandboxError::Io { path: data, source: io::Error::other(e) })?
+}
+
+/// Gives back all that a Pod needs only while it runs; its record and its logs stay.
+pub(crate) async fn release(
+    node: &Node,
+    pod_ref: &PodRef,
+    shim: Option<(Task, String)>,
+) -> Result<(), SandboxError> {
     let place = node.place(&pod_ref.uid);
     pause::remove(node, shim.as_ref().map(|(task, _)| task), &place, &pod_ref.uid).await;
     if let Some((task, address)) = shim {
@@ -206,17 +219,18 @@ pub(crate) async fn remove(
         cgroup.map_err(|source| SandboxError::Cgroup { path: at.cgroup.clone(), source })?;
         // Mounted where `/run` is a disk.
         let _ = umount2(&at.run, MntFlags::MNT_DETACH);
-        for dir in [&at.run, &at.data] {
-            match fs::remove_dir_all(dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(SandboxError::Io { path: dir.clone(), source: e });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_dir(&at.run)
     });
-    removed.await.map_err(|e| SandboxError::Io { path: place.data, source: io::Error::other(e) })?
+    removed.await.map_err(|e| SandboxError::Io { path: place.run, source: io::Error::other(e) })?
+}
+
+fn remove_dir(dir: &Path) -> Result<(), SandboxError> {
+    match fs::remove_dir_all(dir) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SandboxError::Io { path: dir.into(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The Pod's host name, at most 63 bytes.

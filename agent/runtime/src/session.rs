@@ -63,7 +63,7 @@ pub struct ExecRequest {
 pub struct AttachRequest {
     /// Which.
     pub container: ContainerRef,
-    /// Whether to write to it; the container must have been made with `stdin` and `tty`.
+    /// Whether to write to it; a container that was not made with `stdin` takes nothing.
     pub stdin: bool,
 }
 

@@ -83,6 +83,7 @@ enum Happened {
     ShimGone(String),
     PauseGone,
     Probed { container: String, id: String, verdict: Verdict },
+    Released(Result<(), String>),
     TornDown(Result<(), String>),
 }
 
@@ -243,6 +244,7 @@ impl Worker {
             Action::Pull { container } => self.pull(container),
             Action::Start { container } => self.start(container),
             Action::Stop { container, grace_s } => self.stop(&container, grace_s),
+            Action::Release => self.release(),
             Action::Teardown => self.tear_down(),
         }
     }
@@ -257,6 +259,7 @@ impl Worker {
             Happened::ShimGone(cause) => self.note_shim_gone(&cause),
             Happened::PauseGone => self.note_pause_gone(),
             Happened::Probed { container, id, verdict } => self.note_probed(&container, &id, &verdict),
+            Happened::Released(result) => self.note_released(result),
             Happened::TornDown(result) => self.note_torn_down(result),
         }
     }
@@ -440,14 +443,27 @@ impl Worker {
     fn note_torn_down(&mut self, result: Result<(), String>) {
         match result {
             Ok(()) => self.observed.sandbox = Sandbox::Gone,
-            Err(message) => {
-                self.event("", EventType::Warning, "FailedKillPod", message);
-                // Whatever is left is tried again; the containers are over in any case.
-                self.shim = None;
-                let again = Timestamp::now() + SignedDuration::from_secs(2);
-                self.observed.sandbox = Sandbox::Stuck { again };
-            }
+            Err(message) => self.note_stuck(message),
         }
+    }
+
+    fn note_released(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                self.shim = None;
+                self.observed.sandbox = Sandbox::Absent;
+                self.observed.released = true;
+            }
+            Err(message) => self.note_stuck(message),
+        }
+    }
+
+    /// Whatever is left is tried again; the containers are over in any case.
+    fn note_stuck(&mut self, message: String) {
+        self.event("", EventType::Warning, "FailedKillPod", message);
+        self.shim = None;
+        let again = Timestamp::now() + SignedDuration::from_secs(2);
+        self.observed.sandbox = Sandbox::Stuck { again };
     }
 
     fn save(&mut self) {

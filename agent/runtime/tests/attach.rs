@@ -80,14 +80,13 @@ async fn a_terminal_is_attached_across_the_agents_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn output_is_followed_from_now_on_and_input_needs_a_container_that_reads() {
+async fn output_is_followed_from_now_on_and_who_takes_no_input_gets_none() {
     let mut bench = Bench::new("attach-out").await;
     bench.run("p", shell("echo before; i=0; while sleep 0.1; do i=$((i + 1)); echo tick-$i; done"));
     bench.phase("p", "Running").await;
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let error = attach(&bench, true).await.unwrap_err();
-    assert!(matches!(&error, SessionError::Invalid(text) if text.contains("stdin")), "{error}");
-    let session = attach(&bench, false).await.unwrap();
+    let session = attach(&bench, true).await.unwrap();
+    assert!(session.stdin.is_none());
     let mut stdout = session.stdout.unwrap();
     let seen = wait_for(&mut stdout, "tick-").await;
     assert!(!seen.contains("before"), "{seen}");
@@ -97,5 +96,38 @@ async fn output_is_followed_from_now_on_and_input_needs_a_container_that_reads()
     read.unwrap();
     assert_eq!(exit.unwrap(), 137);
     bench.gone("p", 20).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_reads_without_a_terminal_until_its_input_ends() {
+    let mut bench = Bench::new("attach-in").await;
+    let mut spec = shell("echo begin; /bin/cat; echo end >&2; exit 4");
+    spec["containers"][0]["stdin"] = json!(true);
+    spec["containers"][0]["stdinOnce"] = json!(true);
+    spec["restartPolicy"] = json!("Never");
+    bench.run("p", spec);
+    bench.phase("p", "Running").await;
+    // The agent's death is none of the container's business.
+    bench.stop();
+    bench.start().await;
+    bench.again();
+    bench.phase("p", "Running").await;
+    let session = attach(&bench, true).await.unwrap();
+    let (mut stdin, mut stdout) = (session.stdin.unwrap(), session.stdout.unwrap());
+    let line = "0123456789".repeat(10) + "\n";
+    let write = async {
+        for _ in 0..2000 {
+            stdin.write_all(line.as_bytes()).await.unwrap();
+        }
+        stdin.shutdown().await.unwrap();
+    };
+    let mut seen = String::new();
+    let ((), read, exit) = tokio::join!(write, stdout.read_to_string(&mut seen), session.exit);
+    read.unwrap();
+    assert_eq!(exit.unwrap(), 4);
+    assert_eq!(seen.lines().filter(|l| *l == line.trim_end()).count(), 2000);
+    assert!(seen.ends_with("end\n"), "{:?}", &seen[seen.len() - 20..]);
+    assert!(support::log(&bench, "p").await.starts_with("begin\n0123"));
     bench.close().await;
 }

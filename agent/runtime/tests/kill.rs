@@ -86,5 +86,14 @@ async fn how_a_run_ended_is_known_though_the_shim_has_forgotten_it() {
     let status = bench.phase("p", "Failed").await;
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
     assert_eq!((ended["exitCode"].as_i64(), ended["message"].as_str()), (Some(5), Some("last words")));
+    // It is over for the agents that come, too.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    bench.stop();
+    bench.start().await;
+    bench.again();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bench.phase("p", "Failed").await["containerStatuses"][0]["restartCount"], 0);
+    let left = bench.pids("").into_iter().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")));
+    assert_eq!(left.map(Result::unwrap_or_default).collect::<Vec<_>>(), [""; 0]);
     bench.close().await;
 }

@@ -95,7 +95,7 @@ async fn input_ends_when_it_is_shut() {
 async fn restarts_follow_the_policy() {
     let mut bench = Bench::new("restart").await;
     bench.run("again", shell("echo run; exit 3"));
-    let mut never = shell("echo bye > /dev/termination-log; exit 4");
+    let mut never = shell("echo out; echo bye > /dev/termination-log; exit 4");
     never["restartPolicy"] = json!("Never");
     bench.run("never", never);
     let mut good = shell("exit 0");
@@ -105,6 +105,19 @@ async fn restarts_follow_the_policy() {
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
     assert_eq!((ended["exitCode"].as_i64(), ended["message"].as_str()), (Some(4), Some("bye\n")));
     bench.phase("good", "Succeeded").await;
+    // What has run for the last time keeps its log, and neither a process nor a mount.
+    let shim = format!("-id {}-never ", bench.name);
+    bench
+        .until("the release of never", 10, |b| {
+            let ps = std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap();
+            let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+            let held = String::from_utf8_lossy(&ps.stdout).contains(&shim)
+                || mounts.contains(&format!("{}-never", b.name));
+            (!held).then_some(())
+        })
+        .await;
+    assert_eq!(bench.status("never")["phase"], "Failed");
+    assert_eq!(log(&bench, "never").await, "out\n");
     bench.event("BackOff", "Back-off restarting failed container").await;
     bench
         .until("CrashLoopBackOff", 10, |b| {

@@ -15,6 +15,8 @@ use tar::{Archive, Entry, EntryType};
 
 /// Prefix of a name that hides the same name below.
 const WHITEOUT: &str = ".wh.";
+/// Entries of a layer.
+const ENTRIES_MAX: usize = 1 << 22;
 /// Hides everything below its directory.
 const OPAQUE: &str = ".wh..wh..opq";
 
@@ -31,6 +33,8 @@ pub(crate) enum UnpackError {
     },
     #[error("layer is not a readable tar: {0}")]
     Tar(#[source] io::Error),
+    #[error("layer has more than {ENTRIES_MAX} entries")]
+    TooMany,
     #[error("layer is larger than {bytes_max} bytes unpacked")]
     TooLarge { bytes_max: u64 },
 }
@@ -91,7 +95,10 @@ impl<R: Read> Read for Counted<R> {
 
 fn unpack_entries(plain: &mut impl Read, dir: &Path) -> Result<(), UnpackError> {
     let mut archive = Archive::new(plain);
-    for entry in archive.entries().map_err(UnpackError::Tar)? {
+    for (count, entry) in archive.entries().map_err(UnpackError::Tar)?.enumerate() {
+        if count == ENTRIES_MAX {
+            return Err(UnpackError::TooMany);
+        }
         let mut entry = entry.map_err(UnpackError::Tar)?;
         let path = entry.path().map_err(UnpackError::Tar)?.into_owned();
         let relative = inside(&path)?;

@@ -27,7 +27,8 @@ const PARTIAL_MS: u16 = 150;
 
 /// The whole life of a logger process that a shim started: `args` is what follows [`crate::Logger::argument`].
 ///
-/// Reads the container's output from file descriptors 3 and 4 until both end. Call it first thing in `main`, before any
+/// Reads the container's output from file descriptors 3 and 4 until both end, or from two FIFOs that follow the log's path, and
+/// then says on its standard output when it has opened them. Call it first thing in `main`, before any
 /// async runtime. Ignores SIGTERM: the shim sends it when the container has ended, and what is in the pipes still counts.
 #[must_use]
 pub fn log_writer_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -35,7 +36,8 @@ pub fn log_writer_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("log-writer: the path of the log file is missing");
         return ExitCode::from(64);
     };
-    match run(path) {
+    let pipes = args.next().map(PathBuf::from).zip(args.next().map(PathBuf::from));
+    match run(path, pipes) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("log-writer: {error}");
@@ -44,17 +46,20 @@ pub fn log_writer_main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(path: PathBuf) -> io::Result<()> {
+fn run(path: PathBuf, pipes: Option<(PathBuf, PathBuf)>) -> io::Result<()> {
     for ignored in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         // SAFETY: ignoring a signal installs no handler.
         unsafe { signal(ignored, SigHandler::SigIgn) }?;
     }
-    // SAFETY: the shim's protocol gives this process the three descriptors, and nothing else here owns them.
-    let (stdout, stderr, ready) = unsafe {
-        (OwnedFd::from_raw_fd(STDOUT_FD), OwnedFd::from_raw_fd(STDERR_FD), OwnedFd::from_raw_fd(READY_FD))
-    };
     let mut log = Log::open(path)?;
-    drop(ready);
+    let (stdout, stderr) = match pipes {
+        Some((stdout, stderr)) => {
+            let opened = (File::open(stdout)?.into(), File::open(stderr)?.into());
+            io::stdout().write_all(b"\n")?;
+            opened
+        }
+        None => shims_pipes(),
+    };
     let mut sources = vec![Source::new(stdout, false), Source::new(stderr, true)];
     let mut buffer = vec![0; 64 << 10];
     while !sources.is_empty() {
@@ -81,6 +86,16 @@ fn run(path: PathBuf) -> io::Result<()> {
         sources.retain(|s| !s.ended);
     }
     Ok(())
+}
+
+/// Standard output and error, as the shim gives them; it learns that they are read.
+fn shims_pipes() -> (OwnedFd, OwnedFd) {
+    // SAFETY: the shim's protocol gives this process the three descriptors, and nothing else here owns them.
+    let (stdout, stderr, ready) = unsafe {
+        (OwnedFd::from_raw_fd(STDOUT_FD), OwnedFd::from_raw_fd(STDERR_FD), OwnedFd::from_raw_fd(READY_FD))
+    };
+    drop(ready);
+    (stdout, stderr)
 }
 
 /// One of the container's streams.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use weft_api::view::{Container, Pod};
 
-use super::{ContainerState, Ended, Observed, Phase, Sandbox, all_ended, is_sidecar};
+use super::{ContainerState, Ended, Observed, Phase, Sandbox, all_ended, init_failed, is_sidecar};
 
 /// What a status says beside the Pod and its state.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +70,7 @@ pub(crate) fn qos(pod: &Pod) -> &'static str {
 
 fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let state = |c: &Container| observed.containers.get(&c.name);
-    let init_failed = pod.spec.init_containers.iter().any(|c| {
-        let ended = matches!(state(c).map(|s| &s.phase), Some(Phase::Ended(e)) if e.code != 0);
-        ended && !is_sidecar(c) && pod.spec.restart_policy == "Never"
-    });
-    if init_failed {
+    if init_failed(pod, observed) {
         return "Failed";
     }
     let removed = matches!(observed.sandbox, Sandbox::Gone | Sandbox::Removing);

@@ -82,7 +82,10 @@ fn policy_decides_about_restarts() {
         let pod = one(policy);
         let mut observed = ready();
         observed.containers.entry("c".into()).or_default().ended(ended(code, 0, 1));
-        assert_eq!(!next(&pod, &observed, 1000).actions.is_empty(), again, "{policy} {code}");
+        let wanted = if again { pull("c") } else { Action::Release };
+        assert_eq!(next(&pod, &observed, 1000).actions, [wanted], "{policy} {code}");
+        observed.released = !again;
+        assert_eq!(next(&pod, &observed, 1000).actions.is_empty(), !again, "{policy} {code}");
     }
 }
 
@@ -104,7 +107,9 @@ fn init_containers_go_one_by_one_and_a_sidecar_stays() {
     observed.containers.entry("c".into()).or_default().ended(ended(0, 1, 2));
     assert_eq!(next(&pod, &observed, 2).actions, [Action::Stop { container: "s".into(), grace_s: 30 }]);
     observed.containers.get_mut("a").unwrap().ended(ended(3, 0, 1));
-    assert_eq!(next(&pod, &observed, 2).actions, []);
+    assert_eq!(next(&pod, &observed, 2).actions, [Action::Stop { container: "s".into(), grace_s: 30 }]);
+    observed.containers.get_mut("s").unwrap().ended(ended(0, 0, 3));
+    assert_eq!(next(&pod, &observed, 3).actions, [Action::Release]);
     assert_eq!(status(&pod, &observed, context(&Value::Null))["phase"], "Failed");
 }
 

@@ -100,24 +100,25 @@ impl Runtime {
         exec::start(&target, &request.command, wanted).await
     }
 
-    /// Follows a running container: its output from now on, and its input if it was made with `stdin` and `tty`.
+    /// Follows a running container: its output from now on, and its input if it was made with `stdin`. One that was not takes
+    /// none, and the session has none, as with the kubelet.
     ///
     /// # Errors
-    /// No such container, it is not running, or it has no input.
+    /// No such container, or it is not running.
     pub async fn attach(&self, request: AttachRequest) -> Result<ExecSession, SessionError> {
         let found = self.find(&request.container)?;
         let (task, id) = found.running()?;
         let spec = &found.snapshot.desired.view.spec;
         let container =
             spec.init_containers.iter().chain(&spec.containers).find(|c| c.name == found.container);
-        let has_input = container.is_some_and(|c| c.stdin && c.tty);
-        if request.stdin && !has_input {
-            let text = format!("container {} takes no input: that needs both stdin and tty", found.container);
-            return Err(SessionError::Invalid(text));
-        }
+        let input = match container.filter(|c| c.stdin && request.stdin) {
+            Some(c) if c.stdin_once && !c.tty => exec::Input::Once,
+            Some(_) => exec::Input::Kept,
+            None => exec::Input::None,
+        };
         let target = Target { task: &task, place: &found.place, id: &id };
         let log = found.place.log(&found.container, found.state.restarts);
-        exec::attach(&target, log, request.stdin, found.end_of(id.clone())).await
+        exec::attach(&target, log, input, found.end_of(id.clone())).await
     }
 
     /// Connects to a TCP port inside the Pod's network namespace, at its loopback address.

@@ -106,7 +106,7 @@ fn address(answer: &str) -> Result<String, ShimStartError> {
 }
 
 /// Makes the child leave the agent's session and cgroups before it becomes another program.
-fn place(command: &mut Command, cgroup_procs: &[PathBuf]) {
+pub(crate) fn place(command: &mut Command, cgroup_procs: &[PathBuf]) {
     let files: Vec<CString> =
         cgroup_procs.iter().filter_map(|p| CString::new(p.as_os_str().as_bytes()).ok()).collect();
     let enter = move || {

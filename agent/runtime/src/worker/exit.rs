@@ -8,6 +8,7 @@ use weft_api::view::pod::Container;
 
 use super::{Happened, Live, Worker};
 use crate::container::{clear, last_words};
+use crate::log::piped::Pipes;
 use crate::node::{Node, Place};
 use crate::pod::{Ended, Phase};
 use crate::record;
@@ -73,6 +74,9 @@ impl Waiter {
             && !matches!(error, TaskError::NotFound(_))
         {
             tracing::warn!(container = self.id, %error, "ended container is not removed from its shim");
+        }
+        if self.container.stdin && !self.container.tty {
+            Pipes::of(&self.place.bundle(&self.id)).ended().await;
         }
         ended.message = last_words(&self.place, &self.container, &self.id, self.attempt, exit.code != 0);
         let (place, id) = (self.place, self.id);

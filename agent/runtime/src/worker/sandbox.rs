@@ -84,6 +84,16 @@ impl Worker {
         });
     }
 
+    pub(super) fn release(&mut self) {
+        self.observed.sandbox = Sandbox::Releasing;
+        let (node, pod, sender) = (self.node.clone(), self.pod.clone(), self.happened.clone());
+        let shim = self.shim.clone();
+        self.queue(async move {
+            let released = sandbox::release(&node, &pod, shim).await.map_err(|e| e.to_string());
+            let _ = sender.send(Happened::Released(released)).await;
+        });
+    }
+
     pub(super) fn tear_down(&mut self) {
         self.observed.sandbox = Sandbox::Removing;
         let (node, pod, sender) = (self.node.clone(), self.pod.clone(), self.happened.clone());

@@ -157,7 +157,8 @@ impl Bench {
             std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().into_string().ok());
         let mine = |pid: &String| {
             let of = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            String::from_utf8_lossy(&of("cgroup")).contains(&group)
+            !of("cmdline").is_empty()
+                && String::from_utf8_lossy(&of("cgroup")).contains(&group)
                 && of("cmdline").starts_with(command.as_bytes())
         };
         all.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).filter(mine).collect()
