@@ -19,6 +19,16 @@ use crate::rows::{self, BackendKey, Place, Rows, ServiceRow, Wanted};
 
 /// How many rows of one table a set has.
 type Count = fn(&Rows) -> usize;
+/// What room a table has.
+type Room = fn(&Capacities) -> u32;
+
+/// The tables that others than Services have rows in.
+const HELD: [(&str, Room, Count); 4] = [
+    ("routes", |room| room.routes_max, |rows| rows.routes.len()),
+    ("nodes", |room| room.nodes_max, |rows| rows.nodes.len()),
+    ("endpoints", |room| room.endpoints_max, |rows| rows.endpoints.len()),
+    ("netns", |room| room.namespaces_max, |rows| rows.netns.len()),
+];
 
 /// Why a change could not be taken in; nothing of the thing it names was written.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -90,7 +100,11 @@ pub struct Planner {
     service_id_next: u32,
     slots: usize,
     node_indexes: HashMap<String, u32>,
+    node_indexes_used: HashSet<u32>,
+    node_index_next: u32,
     holders: HashMap<Holder, Rows>,
+    /// Rows of all holders together, in the order of [`HELD`].
+    held: [usize; HELD.len()],
     /// Services that could not be taken in, or not all of their rows, and why. They are tried again after every change.
     refused: BTreeMap<ServiceName, (Service, Vec<PlanError>)>,
     adopted: Rows,
@@ -114,7 +128,10 @@ impl Planner {
             service_id_next: 1,
             slots: 0,
             node_indexes: HashMap::new(),
+            node_indexes_used: HashSet::new(),
+            node_index_next: kernel.nodes.values().map(|row| row.index).max().unwrap_or(0) + 1,
             holders: HashMap::new(),
+            held: [0; HELD.len()],
             refused: BTreeMap::new(),
             adopted: Rows::default(),
         };
@@ -390,15 +407,15 @@ impl Planner {
         if let Some(index) = self.node_indexes.get(name) {
             return *index;
         }
-        let used: HashSet<u32> = self.node_indexes.values().copied().collect();
         let kept = address
             .and_then(|address| self.adopted.nodes.get(&address))
             .map(|row| row.index)
-            .filter(|index| !used.contains(index));
+            .filter(|index| !self.node_indexes_used.contains(index));
         let index = kept.unwrap_or_else(|| {
-            let adopted = self.adopted.nodes.values().map(|row| row.index);
-            used.iter().copied().chain(adopted).max().unwrap_or(0) + 1
+            self.node_index_next += 1;
+            self.node_index_next - 1
         });
+        self.node_indexes_used.insert(index);
         self.node_indexes.insert(name.to_owned(), index);
         index
     }
@@ -417,25 +434,43 @@ impl Planner {
     /// A table has no room; nothing changes then.
     pub fn put(&mut self, holder: Holder, rows: Rows) -> Result<Vec<Write>, PlanError> {
         self.room_for_rows(&holder, &rows)?;
-        let mut old = self.holders.remove(&holder).unwrap_or_default();
+        let mut old = self.let_go(&holder);
         take_over(&mut self.adopted.routes, &rows.routes, &mut old.routes);
         take_over(&mut self.adopted.nodes, &rows.nodes, &mut old.nodes);
         take_over(&mut self.adopted.endpoints, &rows.endpoints, &mut old.endpoints);
         take_over(&mut self.adopted.netns, &rows.netns, &mut old.netns);
         self.spare_shared(&mut old, &rows);
         let writes = diff(&old, &rows);
+        for (held, (_, _, count)) in self.held.iter_mut().zip(HELD) {
+            *held += count(&rows);
+        }
         self.holders.insert(holder, rows);
         Ok(writes)
     }
 
     /// Removes a holder's rows, those excepted that another one has too.
     pub fn remove(&mut self, holder: &Holder) -> Vec<Write> {
-        let mut old = self.holders.remove(holder).unwrap_or_default();
+        let mut old = self.let_go(holder);
         self.spare_shared(&mut old, &Rows::default());
         diff(&old, &Rows::default())
     }
 
+    fn let_go(&mut self, holder: &Holder) -> Rows {
+        let old = self.holders.remove(holder).unwrap_or_default();
+        for (held, (_, _, count)) in self.held.iter_mut().zip(HELD) {
+            *held -= count(&old);
+        }
+        old
+    }
+
     fn spare_shared(&self, old: &mut Rows, new: &Rows) {
+        let stays = old.routes.keys().all(|key| new.routes.contains_key(key))
+            && old.nodes.keys().all(|key| new.nodes.contains_key(key))
+            && old.endpoints.keys().all(|key| new.endpoints.contains_key(key))
+            && old.netns.keys().all(|key| new.netns.contains_key(key));
+        if stays {
+            return;
+        }
         for other in self.holders.values() {
             old.routes.retain(|key, _| new.routes.contains_key(key) || !other.routes.contains_key(key));
             old.nodes.retain(|key, _| new.nodes.contains_key(key) || !other.nodes.contains_key(key));
@@ -446,17 +481,10 @@ impl Planner {
     }
 
     fn room_for_rows(&self, holder: &Holder, rows: &Rows) -> Result<(), PlanError> {
-        let others = |count: Count| -> usize {
-            self.holders.iter().filter(|(other, _)| *other != holder).map(|(_, rows)| count(rows)).sum()
-        };
-        let checks: [(&'static str, u32, Count); 4] = [
-            ("routes", self.capacities.routes_max, |rows| rows.routes.len()),
-            ("nodes", self.capacities.nodes_max, |rows| rows.nodes.len()),
-            ("endpoints", self.capacities.endpoints_max, |rows| rows.endpoints.len()),
-            ("netns", self.capacities.namespaces_max, |rows| rows.netns.len()),
-        ];
-        for (map, capacity, count) in checks {
-            if count(rows) > 0 && others(count) + count(rows) > capacity as usize {
+        let own = self.holders.get(holder);
+        for (held, (map, room, count)) in self.held.iter().zip(HELD) {
+            let (capacity, wanted) = (room(&self.capacities), count(rows));
+            if wanted > 0 && held - own.map_or(0, count) + wanted > capacity as usize {
                 return Err(PlanError::Full { what: format!("{holder:?}"), map, capacity });
             }
         }

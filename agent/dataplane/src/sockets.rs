@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use aya::maps::{HashMap as KernelHash, MapData};
 use nix::sys::socket::{
@@ -20,6 +21,7 @@ use weft_dataplane_abi::socket::{SOCKET_REVERSE, SocketFlow, SocketKey};
 use crate::diff::Write;
 use crate::netns::{self, NamespaceError};
 use crate::tables::{self, Row, TableError};
+use crate::worker::chain;
 
 const UDP: u8 = 17;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -68,6 +70,51 @@ struct Connected {
     port: u16,
 }
 
+/// Orders that wait for the thread; more than that are given up, and said.
+const ORDERS_MAX: usize = 64;
+
+/// Backends that are gone, and namespaces in which sockets may be connected to them.
+type Order = (HashSet<u32>, Vec<PathBuf>);
+
+/// The thread that aborts sockets: it asks every Pod's namespace, which takes its time. It ends when this is dropped.
+pub(crate) struct Undertaker {
+    orders: SyncSender<Order>,
+}
+
+impl Undertaker {
+    /// Starts the thread in the calling one's network namespace, the node's; `directory` holds the tables.
+    pub(crate) fn start(directory: PathBuf) -> io::Result<Self> {
+        let (orders, taken) = sync_channel::<Order>(ORDERS_MAX);
+        let work = move || {
+            while let Ok((mut backends, mut namespaces)) = taken.recv() {
+                // What came meanwhile is done in one go, where there are Pods now.
+                while let Ok((more, newer)) = taken.try_recv() {
+                    backends.extend(more);
+                    namespaces = newer;
+                }
+                match abort(&directory, &backends, &namespaces) {
+                    Ok(0) => {}
+                    Ok(sockets) => {
+                        tracing::info!(sockets, "aborted UDP sockets connected to backends that are gone");
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends");
+                    }
+                }
+            }
+        };
+        std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(work)?;
+        Ok(Self { orders })
+    }
+
+    /// Has the sockets aborted that were given one of these backends. Does not wait for it.
+    pub(crate) fn order(&self, backends: HashSet<u32>, namespaces: Vec<PathBuf>) {
+        if self.orders.try_send((backends, namespaces)).is_err() {
+            tracing::warn!("too many backends go at once: UDP sockets may be left with dead ones");
+        }
+    }
+}
+
 /// Ids of the UDP backends that these writes retire.
 pub(crate) fn retired(writes: &[Write]) -> HashSet<u32> {
     let gone = writes.iter().filter_map(|write| match write {
@@ -79,11 +126,7 @@ pub(crate) fn retired(writes: &[Write]) -> HashSet<u32> {
 
 /// Aborts the UDP sockets that were connected to these backends, in the calling thread's namespace and in others; says
 /// how many. A namespace that went meanwhile took its sockets along.
-pub(crate) fn abort(
-    directory: &Path,
-    backends: &HashSet<u32>,
-    namespaces: &[PathBuf],
-) -> Result<usize, SocketError> {
+fn abort(directory: &Path, backends: &HashSet<u32>, namespaces: &[PathBuf]) -> Result<usize, SocketError> {
     let wanted = given(directory, backends)?;
     if wanted.is_empty() {
         return Ok(0);

@@ -25,7 +25,7 @@ use crate::plan::{Holder, PlanError, Planner};
 use crate::pods::{self, ALIAS, PodError, PodFiles, PodLink, PodNetwork};
 use crate::probe::{Abilities, probe};
 use crate::rows::{self, Rows};
-use crate::sockets;
+use crate::sockets::{self, Undertaker};
 use crate::sys::{self, LinkTarget};
 use crate::tables::{TableError, Tables};
 
@@ -55,6 +55,7 @@ pub(crate) struct Worker {
     netlink: Netlink,
     links: NodeLinks,
     tables: Tables,
+    undertaker: Undertaker,
     capacities: Capacities,
     planner: Planner,
     /// The row of settings as it was written last; none before that.
@@ -88,6 +89,7 @@ impl Worker {
         let netlink = Netlink::open().map_err(links::LinkError::from)?;
         let links = links::prepare(&netlink, &config).await?;
         let tables = Tables::open(&pins.maps())?;
+        let undertaker = Undertaker::start(pins.maps()).map_err(StartError::Thread)?;
         let capacities = pins.capacities(config.capacities)?;
         // Reading costs a system call a row; tables just made have none.
         let (rows, generations) =
@@ -103,6 +105,7 @@ impl Worker {
             netlink,
             links,
             tables,
+            undertaker,
             capacities,
             planner,
             row: None,
@@ -287,29 +290,11 @@ impl Worker {
         let turned = if writes.iter().any(Write::turns_ways) { self.turn_epoch() } else { Ok(()) };
         let result = written.and(turned);
         self.stale |= result.is_err();
-        self.abort_sockets(writes);
+        let gone = sockets::retired(writes);
+        if !gone.is_empty() {
+            self.undertaker.order(gone, self.pods.values().map(|pod| pod.netns.clone()).collect());
+        }
         result
-    }
-
-    /// Aborts sockets that are connected to backends now gone; aside, since it asks every Pod's namespace.
-    fn abort_sockets(&self, writes: &[Write]) {
-        let backends = sockets::retired(writes);
-        if backends.is_empty() {
-            return;
-        }
-        let tables = self.pins.maps();
-        let namespaces: Vec<_> = self.pods.values().map(|pod| pod.netns.clone()).collect();
-        let deed = move || match sockets::abort(&tables, &backends, &namespaces) {
-            Ok(0) => {}
-            Ok(sockets) => tracing::info!(sockets, "aborted UDP sockets connected to backends that are gone"),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends");
-            }
-        };
-        // The thread inherits this one's network namespace, the node's.
-        if let Err(error) = std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(deed) {
-            tracing::warn!(%error, "UDP sockets may be left with dead backends");
-        }
     }
 
     fn turn_epoch(&mut self) -> Result<(), TableError> {

@@ -225,3 +225,25 @@ fn a_renamed_node_keeps_its_row() {
     kernel.apply(planner.change(&Change::RemovePeer("old".into())).0);
     assert_eq!((kernel.rows.nodes.len(), kernel.rows.routes.len()), (1, 1));
 }
+
+#[test]
+fn five_thousand_nodes_are_taken_in_at_once() {
+    let mut planner = fresh();
+    let mut desired = Desired::default();
+    for number in 0..5_000_u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        let peer = Peer {
+            name: format!("node-{number}"),
+            addresses: vec![IpAddr::from([10, 1, high, low])],
+            pod_cidrs: vec![format!("10.{}.{}.0/24", 64 + high, low).parse().expect("a range")],
+        };
+        desired.peers.insert(peer.name.clone(), peer);
+    }
+    let began = std::time::Instant::now();
+    let all = Change::ReplaceAll(Box::new(desired));
+    let (writes, errors) = planner.change(&all);
+    assert_eq!((writes.len(), errors.len()), (10_000, 0));
+    assert!(planner.change(&all).0.is_empty());
+    // Square in the number of nodes, it would take minutes.
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
