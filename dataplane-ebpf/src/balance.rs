@@ -10,7 +10,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_NODE, SERVICE_LOCAL, Service, ServiceKey,
+    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, Service, ServiceKey,
 };
 use weft_dataplane_abi::station::Station;
 
@@ -35,6 +35,16 @@ pub(crate) fn service(key: &ServiceKey) -> Option<&'static Service> {
 #[inline(always)]
 pub(crate) const fn is_local(service: &Service) -> bool {
     service.flags & SERVICE_LOCAL != 0
+}
+
+/// What traffic from inside gets of the Service under a key: its policy may be for the outside only.
+#[inline(always)]
+pub(crate) fn inside(found: &'static Service, key: &mut ServiceKey) -> &'static Service {
+    if !is_local(found) {
+        return found;
+    }
+    key.scope |= SCOPE_INSIDE;
+    service(key).unwrap_or(found)
 }
 
 /// Whether a port is one of the node ports.
@@ -107,10 +117,13 @@ pub(crate) fn from_pod(walk: &mut Walk, packet: &Packet) -> Step<()> {
         return Ok(());
     }
     let found = match of_cluster(walk) {
-        Some(service) => Some(service),
+        Some(service) => Some(inside(service, &mut walk.scratch.service_key)),
         None => match maps::node(&walk.scratch.tuple.destination) {
+            Some(node) if node.flags & NODE_SELF != 0 => {
+                of_node(walk).map(|service| inside(service, &mut walk.scratch.service_key))
+            }
             // Only that node knows which of its own backends are ready.
-            Some(node) => of_node(walk).filter(|service| node.flags & NODE_SELF != 0 || !is_local(service)),
+            Some(_) => of_node(walk).filter(|service| !is_local(service)),
             None => None,
         },
     };
@@ -127,7 +140,10 @@ pub(crate) fn from_node(walk: &mut Walk, packet: &Packet) -> Step<()> {
         return Ok(());
     }
     match of_cluster(walk) {
-        Some(service) => give(walk, packet, service, Counter::BalancedPacket),
+        Some(service) => {
+            let service = inside(service, &mut walk.scratch.service_key);
+            give(walk, packet, service, Counter::BalancedPacket)
+        }
         None => Ok(()),
     }
 }

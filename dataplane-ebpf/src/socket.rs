@@ -113,7 +113,7 @@ fn service(config: &Config, asked: &End, from_node: bool) -> Option<&'static Ser
         scope: SCOPE_CLUSTER,
     };
     if let Some(service) = choice::service(&key) {
-        return Some(service);
+        return Some(choice::inside(service, &mut key));
     }
     if !choice::is_node_port(config, asked.port) {
         return None;
@@ -125,8 +125,12 @@ fn service(config: &Config, asked: &End, from_node: bool) -> Option<&'static Ser
     };
     copy(&mut key.address, &Address::ZERO);
     key.scope = SCOPE_NODE;
+    let service = choice::service(&key)?;
+    if here {
+        return Some(choice::inside(service, &mut key));
+    }
     // Only that node knows which of its own backends are ready.
-    choice::service(&key).filter(|service| here || !choice::is_local(service))
+    (!choice::is_local(service)).then_some(service)
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_SOURCE, FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::service::SCOPE_NODE;
+use weft_dataplane_abi::service::{SCOPE_INSIDE, SCOPE_NODE};
 
 use crate::plan::Planner;
 use crate::tables::{TableError, Tables};
@@ -72,6 +72,8 @@ pub struct Fill {
 pub(crate) fn services(planner: &Planner) -> Vec<ServiceEntry> {
     let mut entries: Vec<ServiceEntry> = planner
         .service_rows()
+        // What those inside get is the Service's other row again.
+        .filter(|(_, key, _)| key.scope & SCOPE_INSIDE == 0)
         .map(|(name, key, row)| {
             let backends = row.backends.iter().filter_map(|id| planner.backend(*id));
             ServiceEntry {

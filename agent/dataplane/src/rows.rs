@@ -12,7 +12,7 @@ use weft_dataplane_abi::route::{
     NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::service::{
-    SCOPE_CLUSTER, SCOPE_NODE, SERVICE_LOCAL, Service as ServiceValue, ServiceKey,
+    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, Service as ServiceValue, ServiceKey,
 };
 
 use crate::config::Config;
@@ -84,21 +84,28 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
         return rows;
     };
     for port in &service.ports {
-        let row = |address: Option<IpAddr>, number: u16, only_local: bool| {
+        let row = |address: Option<IpAddr>, number: u16, inside: u8, only_local: bool| {
             let v6 = address.unwrap_or(*first).is_ipv6();
             let scope = if address.is_some() { SCOPE_CLUSTER } else { SCOPE_NODE };
             Wanted {
-                key: service_key(address, number, port.protocol.number(), scope),
+                key: service_key(address, number, port.protocol.number(), scope | inside),
                 // Where nobody serves on any node, the policy is not what is in the way.
                 flags: if only_local && !serving(port, v6, None).is_empty() { SERVICE_LOCAL } else { 0 },
                 affinity_seconds: service.affinity_seconds,
                 backends: serving(port, v6, only_local.then_some(local)),
             }
         };
-        rows.extend(service.cluster_ips.iter().map(|ip| row(Some(*ip), port.port, service.internal_local)));
-        rows.extend(service.external_ips.iter().map(|ip| row(Some(*ip), port.port, service.external_local)));
-        if port.node_port != 0 {
-            rows.push(row(None, port.node_port, service.external_local));
+        rows.extend(
+            service.cluster_ips.iter().map(|ip| row(Some(*ip), port.port, 0, service.internal_local)),
+        );
+        let node_port = (port.node_port != 0).then_some((None, port.node_port));
+        for (address, number) in service.external_ips.iter().map(|ip| (Some(*ip), port.port)).chain(node_port)
+        {
+            rows.push(row(address, number, 0, service.external_local));
+            if service.external_local {
+                // The policy is for the outside: Pods and nodes reach every backend there, as kube-proxy has it.
+                rows.push(row(address, number, SCOPE_INSIDE, false));
+            }
         }
     }
     rows
@@ -216,9 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn a_node_port_service_wants_two_rows_and_local_means_local() {
+    fn a_node_port_service_wants_two_rows_and_local_means_local_for_the_outside() {
         let rows = wanted(&service(), "node-1");
-        assert_eq!(rows.len(), 2);
+        assert_eq!(rows.len(), 3);
+        assert_eq!((rows[2].key.scope, rows[2].flags), (SCOPE_NODE | SCOPE_INSIDE, 0));
+        assert_eq!(rows[2].backends.len(), 2, "all of them, for those inside");
         assert_eq!(rows[0].key.scope, SCOPE_CLUSTER);
         assert_eq!(rows[0].backends.len(), 2, "sorted, single, without the terminating one");
         assert_eq!(rows[1].key.scope, SCOPE_NODE);

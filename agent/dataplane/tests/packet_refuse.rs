@@ -20,7 +20,7 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_RETURN_MAC};
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, ServiceKey};
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, ServiceKey};
 
 const NODE_PORT: u16 = 30_080;
 
@@ -138,4 +138,9 @@ fn a_local_policy_without_a_backend_here_says_so() {
     // A Pod that names another node means that node's backends.
     let (verdict, after) = bench.send(Hook::FromPod, &syn((POD_A, 40_000), (PEER, NODE_PORT), SYN));
     assert_eq!((verdict, ends(&after).0, ends(&after).2, ends(&after).3), (REDIRECT, NODE, PEER, NODE_PORT));
+    // At its own node it gets all of them: the policy is for the outside.
+    let inside = ServiceKey { scope: SCOPE_NODE | SCOPE_INSIDE, ..key(None, NODE_PORT, TCP) };
+    bench.service(inside, 5, &[(POD_FAR, 8080)]);
+    let (verdict, after) = bench.send(Hook::FromPod, &syn((POD_A, 40_001), (NODE, NODE_PORT), SYN));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_001, POD_FAR, 8080)));
 }

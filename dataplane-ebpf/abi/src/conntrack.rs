@@ -113,7 +113,8 @@ pub struct Flow {
 
 /// With its key and the kernel's own 48 bytes a row is three cache lines: what a new flow costs is mostly the lines it
 /// touches.
-const _: () = assert!(size_of::<Flow>() == 104 && (48 + size_of::<Tuple>() + size_of::<Flow>()).is_multiple_of(64));
+const _: () =
+    assert!(size_of::<Flow>() == 104 && (48 + size_of::<Tuple>() + size_of::<Flow>()).is_multiple_of(64));
 
 /// The flags of a flow's other row.
 #[inline(always)]

@@ -236,6 +236,13 @@ impl Bed {
         self.tell();
     }
 
+    /// Gives a Service the external traffic policy `Local`, and tells everybody.
+    pub(crate) fn external_local(&mut self, name: &str) {
+        let service = self.desired.services.get_mut(&ServiceName::new("default", name));
+        service.expect("a Service").external_local = true;
+        self.tell();
+    }
+
     /// Balances at connect, or not, on every machine.
     pub(crate) fn socket_lb(&self, on: bool) {
         for machine in &self.machines {

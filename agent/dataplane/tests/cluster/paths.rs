@@ -106,3 +106,34 @@ fn a_backend_that_stays_behind_another_service_leaves_the_first() {
         assert!(answer.starts_with("b2="), "{answer}, socket_lb {socket_lb}");
     }
 }
+
+#[test]
+fn a_local_policy_is_for_the_outside() {
+    let Some((mut bed, _)) = furnished() else { return };
+    bed.external_local("web");
+    let addresses: Vec<String> = bed.machines.iter().map(|machine| format!("{}:30080", machine.ip)).collect();
+    for socket_lb in [true, false] {
+        bed.socket_lb(socket_lb);
+        for protocol in ["tcp", "udp"] {
+            let pod = bed.pods.get_mut("a2").expect("a Pod");
+            let answers = pod.reach(protocol, &addresses[0], 60);
+            assert_eq!(
+                names(&answers),
+                BTreeSet::from(["a1", "b1", "b2"]),
+                "its own node, {protocol}, {socket_lb}"
+            );
+            let answers = pod.reach(protocol, &addresses[1], 40);
+            assert_eq!(
+                names(&answers),
+                BTreeSet::from(["b1", "b2"]),
+                "another node, {protocol}, {socket_lb}"
+            );
+        }
+    }
+    let mut client = bed.client();
+    let answers = client.reach("tcp", &addresses[0], 20);
+    assert_eq!(names(&answers), BTreeSet::from(["a1"]));
+    assert!(answers.iter().all(|(_, peer)| peer.starts_with(crate::bed::CLIENT)), "the client's own address");
+    let answer = client.ask(&format!("tcp {} 1", addresses[2]));
+    assert!(answer.starts_with("failed: TimedOut"), "nobody is there: {answer}");
+}
