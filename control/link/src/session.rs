@@ -8,6 +8,7 @@
 mod bytes;
 mod connect;
 mod framed;
+mod guests;
 mod listen;
 mod serve;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use self::connect::{
     connect, join,
 };
 pub use self::framed::{FrameReader, FrameWriter, StreamError};
+pub use self::guests::{Guests, Place};
 pub use self::listen::{Accepted, BindError, JoinAttempt, LinkAttempt, Listener, WelcomeError};
 pub use self::serve::{OpenError, Opener, Responder, ServerSession};
 pub use self::tls::{KeyAndCsr, KeyError, NodeIdentity, ServerIdentity, TlsError, key_and_csr};

@@ -17,6 +17,7 @@ use weft_store::{Embedded, Revision, Store};
 use crate::authn::account::Accounts;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::http::listen::Connections;
 use crate::http::{Api, Counters, listen};
 use crate::loops::{self, Snapshot};
 use crate::nodes::Nodes;
@@ -90,7 +91,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         places: Semaphore::new(config.requests_max),
         stopping: stopping.clone(),
     });
-    let connections = Arc::new(Semaphore::new(config.connections_max));
+    let connections = Connections::new(config.connections_max);
     let mut serving = Vec::new();
     for listener in listeners.into_iter().chain(inherited) {
         let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -132,7 +133,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         while link.tasks.join_next().await.is_some() {}
         // Every connection has given its permit back once it is drained.
         let all = u32::try_from(config.connections_max).unwrap_or(u32::MAX);
-        let _ = connections.acquire_many(all).await;
+        let _ = connections.all.acquire_many(all).await;
     })
     .await;
     follow.abort();

@@ -101,7 +101,7 @@ pub(crate) struct RawConfig {
     /// How long certificates of server, admin and nodes last; the first two are renewed when a sixth is left [default: 365d]
     #[arg(long, env = "WEFT_CERTIFICATE_LIFE")]
     pub(crate) certificate_life: Option<String>,
-    /// Most connections to the API at once [default: 4096]
+    /// Most connections to the API at once; one address may hold a quarter of them [default: 4096]
     #[arg(long, env = "WEFT_CONNECTIONS_MAX")]
     pub(crate) connections_max: Option<usize>,
     /// Most requests to the API that are worked on at once, watches and streams aside [default: 512]

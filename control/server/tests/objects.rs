@@ -300,6 +300,23 @@ async fn bad_bodies_are_refused_in_words() {
 }
 
 #[tokio::test]
+async fn one_address_does_not_hold_every_connection() {
+    use tokio::io::AsyncReadExt;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_with(dir.path(), &["--connections-max", "8"]);
+    let first = server.admin().await;
+    let _second = server.admin().await;
+    let mut third = tokio::net::TcpStream::connect(server.api).await.unwrap();
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(5), third.read_u8()).await;
+    assert!(closed.expect("closed at once").is_err());
+    drop(first);
+    let free =
+        async { while tokio::net::TcpStream::connect(server.api).await.unwrap().read_u8().await.is_err() {} };
+    // A connection that is let in says nothing until it is spoken to.
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(2), free).await.is_err());
+}
+
+#[tokio::test]
 async fn too_many_requests_at_once_are_told_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_with(dir.path(), &["--requests-max", "1"]);

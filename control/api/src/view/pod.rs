@@ -49,6 +49,11 @@ pub struct PodSpec {
     pub restart_policy: String,
     /// Seconds between SIGTERM and SIGKILL; unset means 30.
     pub termination_grace_period_seconds: Option<i64>,
+    /// Seconds it may be active on its node.
+    pub active_deadline_seconds: Option<i64>,
+    /// Conditions that others set and that must be true too before it is Ready.
+    #[serde(deserialize_with = "null_default")]
+    pub readiness_gates: Vec<ReadinessGate>,
     /// `ClusterFirst` (default), `ClusterFirstWithHostNet`, `Default`, `None`.
     pub dns_policy: String,
     /// Additions to resolv.conf.
@@ -103,6 +108,14 @@ pub struct PodSpec {
     pub scheduling_gates: Vec<LocalReference>,
     /// Priority.
     pub priority: Option<i32>,
+}
+
+/// A condition that counts for readiness.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ReadinessGate {
+    /// Its type.
+    pub condition_type: String,
 }
 
 /// A container of a Pod.

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::framed::{FrameReader, FrameWriter, StreamError};
+use super::guests::Guests;
 use super::serve::ServerSession;
 use super::tls::{ServerIdentity, TlsError, certified_node, server_config};
 use super::{CloseCode, HANDSHAKE_TIMEOUT, LINGER, close};
@@ -20,10 +21,14 @@ use crate::message::{ALPN, ALPN_JOIN, Hello, JoinRequest, JoinResponse, Request,
 
 /// How many handshakes may go on at once; what comes then is told to come again.
 const HANDSHAKES_MAX: usize = 256;
+/// How many of them from one address.
+const HANDSHAKES_EACH_MAX: usize = 64;
 /// How many connections may wait to be taken by [`Listener::accept`].
 const ACCEPTED_MAX: usize = 64;
 /// How many connections there may be.
 const CONNECTIONS_MAX: usize = 16_384;
+/// With fewer places for handshakes left than this, who comes must show that its address is its own (RFC 9000, 8.1.2).
+const PLACES_FOR_ANYONE: usize = HANDSHAKES_MAX / 2;
 
 /// Why the control plane cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +122,7 @@ fn endpoint_config(identity: &ServerIdentity) -> quinn::EndpointConfig {
 /// Takes connections until the endpoint is closed or nobody wants them.
 async fn take(endpoint: quinn::Endpoint, hand_on: mpsc::Sender<Accepted>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let guests = Guests::new(HANDSHAKES_EACH_MAX);
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -127,7 +133,13 @@ async fn take(endpoint: quinn::Endpoint, hand_on: mpsc::Sender<Accepted>) {
             incoming.refuse();
             continue;
         }
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+        if handshakes.available_permits() < PLACES_FOR_ANYONE && !incoming.remote_address_validated() {
+            // It may be asked again once, so an error says only that it was.
+            let _ = incoming.retry();
+            continue;
+        }
+        let place = guests.enter(incoming.remote_address().ip());
+        let (Ok(permit), Some(place)) = (handshakes.clone().try_acquire_owned(), place) else {
             incoming.refuse();
             continue;
         };
@@ -145,7 +157,7 @@ async fn take(endpoint: quinn::Endpoint, hand_on: mpsc::Sender<Accepted>) {
                     return;
                 }
             };
-            drop(permit);
+            drop((permit, place));
             let _ = hand_on.send(accepted).await;
         });
     }

@@ -1,5 +1,6 @@
 //! Sockets: TCP, TLS and HTTP/1.1 or HTTP/2 on them, with their limits.
 
+use std::net::IpAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +15,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use weft_link::session::{Guests, Place};
 
 use super::Api;
 use super::patience::Patience;
@@ -125,19 +127,34 @@ pub(crate) fn inherited(
     Ok(listeners)
 }
 
+/// Places for connections, shared by all listeners: so many in all, and a part of them for each address, so that nobody
+/// holds them all before it has said who it is.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    pub(crate) all: Arc<Semaphore>,
+    guests: Guests,
+}
+
+impl Connections {
+    /// One address may hold a quarter.
+    pub(crate) fn new(connections_max: usize) -> Self {
+        let guests = Guests::new(connections_max.div_ceil(4));
+        Self { all: Arc::new(Semaphore::new(connections_max)), guests }
+    }
+
+    fn enter(&self, address: IpAddr) -> Option<(OwnedSemaphorePermit, Place)> {
+        Some((self.all.clone().try_acquire_owned().ok()?, self.guests.enter(address)?))
+    }
+}
+
 /// Accepts connections until the server stops.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    api: Arc<Api>,
-    connections: Arc<Semaphore>,
-) {
+pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>, connections: Connections) {
     let mut stopping = api.stopping.clone();
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stopped(&mut stopping) => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
                     // Out of descriptors, or the peer was gone already: neither ends the listener.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -146,10 +163,11 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
+        let Some(place) = connections.enter(address) else {
             if api.counters.connections_refused.fetch_add(1, Ordering::Relaxed).is_multiple_of(1_000) {
                 tracing::warn!(
-                    "too many connections to the API (--connections-max); further ones are closed"
+                    %address,
+                    "too many connections to the API, in all or from one address (--connections-max): closed"
                 );
             }
             continue;
@@ -159,7 +177,7 @@ pub(crate) async fn serve(
             api.counters.connections.fetch_add(1, Ordering::Relaxed);
             connection(stream, tls, api.clone()).await;
             api.counters.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(permit);
+            drop(place);
         });
     }
 }
