@@ -37,6 +37,18 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
             }
         }
         Value::String(text) => rows.push((name.to_owned(), text.clone())),
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for item in items {
+                let mut fields = item.as_object().cloned().unwrap_or_default();
+                // The first field that is text names the item.
+                let label = fields
+                    .iter()
+                    .find_map(|(field, value)| Some((field.clone(), value.as_str()?.to_owned())));
+                let (field, label) = label.unwrap_or_default();
+                fields.remove(&field);
+                flatten(&format!("{name}.{label}"), &Value::Object(fields), rows);
+            }
+        }
         Value::Array(items) => {
             let items: Vec<String> = items
                 .iter()
@@ -57,5 +69,16 @@ mod tests {
         super::flatten("", &serde_json::json!({"link": {"connected": true}, "cidrs": ["a", "b"]}), &mut rows);
         rows.sort();
         assert_eq!(rows, [("cidrs".into(), "a, b".into()), ("link.connected".into(), "true".into())]);
+    }
+
+    #[test]
+    fn items_of_a_list_are_named_by_their_text() {
+        let mut rows = Vec::new();
+        let tables = serde_json::json!({ "tables": [{ "table": "services", "rows": 7 }, { "table": "nodes", "rows": 2 }] });
+        super::flatten("", &tables, &mut rows);
+        assert_eq!(
+            rows,
+            [("tables.services.rows".into(), "7".into()), ("tables.nodes.rows".into(), "2".into())]
+        );
     }
 }

@@ -38,7 +38,10 @@ pub(crate) struct Observed {
     /// It has run for the last time and gave back all but its logs.
     #[serde(default)]
     pub(crate) released: bool,
-    /// When it was asked to end.
+    /// It was active for longer than it may be.
+    #[serde(default)]
+    pub(crate) overdue: bool,
+    /// When it was asked to end, or had to.
     #[serde(default)]
     pub(crate) ending: Option<Timestamp>,
 }
@@ -184,12 +187,21 @@ impl Plan {
 pub(crate) fn plan(desired: Desired<'_>, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if desired.ending {
-        end(desired.pod, observed, now, &mut plan);
+        end(desired.pod, observed, Action::Teardown, now, &mut plan);
+        return plan;
+    }
+    if observed.overdue {
+        if !observed.released {
+            end(desired.pod, observed, Action::Release, now, &mut plan);
+        }
         return plan;
     }
     if is_finished(desired.pod, observed) {
         finish(desired.pod, observed, now, &mut plan);
         return plan;
+    }
+    if let Some(deadline) = deadline(desired.pod, observed) {
+        plan.wake_at(deadline);
     }
     match &observed.sandbox {
         Sandbox::Absent => plan.actions.push(Action::PrepareSandbox),
@@ -212,7 +224,7 @@ pub(crate) fn grace_s(pod: &Pod) -> i64 {
 }
 
 /// Ends what runs: first the containers, then the sidecars they lean on, one by one from the last.
-fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+fn end(pod: &Pod, observed: &Observed, last: Action, now: Timestamp, plan: &mut Plan) {
     let grace = grace_s(pod);
     let live: Vec<_> = observed.containers.iter().filter(|(_, s)| s.live_id().is_some()).collect();
     let is_sidecar = |name: &str| pod.spec.init_containers.iter().any(|c| c.name == name && is_sidecar(c));
@@ -227,7 +239,7 @@ fn end(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
         stop(&sidecar.name, &observed.containers[&sidecar.name], grace, now, plan);
     }
     if live.is_empty() {
-        give_back(observed, Action::Teardown, now, plan);
+        give_back(observed, last, now, plan);
     }
 }
 
@@ -295,6 +307,17 @@ fn run(pod: &Pod, observed: &Observed, now: Timestamp, plan: &mut Plan) {
             Phase::Ended(_) | Phase::Starting { .. } | Phase::Running { .. } => {}
         }
     }
+}
+
+/// When the Pod has been active for as long as it may be.
+fn deadline(pod: &Pod, observed: &Observed) -> Option<Timestamp> {
+    let seconds = pod.spec.active_deadline_seconds?;
+    observed.started?.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+/// Whether the Pod is active beyond its deadline.
+pub(crate) fn is_overdue(pod: &Pod, observed: &Observed, now: Timestamp) -> bool {
+    !is_finished(pod, observed) && deadline(pod, observed).is_some_and(|deadline| deadline <= now)
 }
 
 /// Whether the Pod has run for the last time.

@@ -24,10 +24,10 @@ use crate::container::{StartError, run_id};
 use crate::image::Image;
 use crate::node::{Node, Place};
 use crate::outside::PodRef;
-use crate::pod::status::{Context, status};
+use crate::pod::status::{Context, OVERDUE, status};
 use crate::pod::{
-    Action, ContainerState, Desired, Ended, ImageState, Observed, Phase, Sandbox, is_sidecar, next_pause,
-    plan, restarts,
+    Action, ContainerState, Desired, Ended, ImageState, Observed, Phase, Sandbox, is_overdue, is_sidecar,
+    next_pause, plan, restarts,
 };
 use crate::probe::{Kind, Verdict};
 use crate::record::{self, Record};
@@ -174,7 +174,12 @@ impl Worker {
         self.observed.started.get_or_insert_with(Timestamp::now);
         let mut refresh = tokio::time::interval(REFRESH);
         loop {
-            if self.ending {
+            if !self.observed.overdue && is_overdue(&self.desired.view, &self.observed, Timestamp::now()) {
+                self.event("", EventType::Warning, "DeadlineExceeded", OVERDUE.to_owned());
+                self.observed.overdue = true;
+                self.unsaved = true;
+            }
+            if self.ending || self.observed.overdue {
                 self.observed.ending.get_or_insert_with(Timestamp::now);
             }
             let plan = plan(

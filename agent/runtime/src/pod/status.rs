@@ -8,6 +8,9 @@ use weft_api::view::{Container, Pod};
 
 use super::{ContainerState, Ended, Observed, Phase, Sandbox, all_ended, init_failed, is_sidecar};
 
+/// What is said of a Pod that was active beyond its deadline.
+pub(crate) const OVERDUE: &str = "Pod was active on the node longer than the specified deadline";
+
 /// What a status says beside the Pod and its state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
@@ -26,6 +29,10 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, context: Context<'_>) -> Va
         |cs: &[Container]| -> Vec<Value> { cs.iter().map(|c| container(c, observed, context)).collect() };
     let mut status = Map::new();
     status.insert("phase".into(), json!(phase));
+    if observed.overdue {
+        status.insert("reason".into(), json!("DeadlineExceeded"));
+        status.insert("message".into(), json!(OVERDUE));
+    }
     status.insert("conditions".into(), conditions(pod, observed, finished, phase, context));
     let text =
         |ips: &[IpAddr]| -> Vec<Value> { ips.iter().map(|ip| json!({ "ip": ip.to_string() })).collect() };
@@ -70,7 +77,7 @@ pub(crate) fn qos(pod: &Pod) -> &'static str {
 
 fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let state = |c: &Container| observed.containers.get(&c.name);
-    if init_failed(pod, observed) {
+    if init_failed(pod, observed) || observed.overdue {
         return "Failed";
     }
     let removed = matches!(observed.sandbox, Sandbox::Gone | Sandbox::Removing);
@@ -118,11 +125,19 @@ fn conditions(pod: &Pod, observed: &Observed, finished: bool, phase: &str, conte
     } else {
         (false, "ContainersNotReady".into(), format!("containers with unready status: [{}]", list(&unready)))
     };
+    let missing = pod.spec.readiness_gates.iter().find(|gate| !pod.status.has(&gate.condition_type));
+    let gated = match missing {
+        Some(gate) if ready.0 => {
+            let text = format!("the condition \"{}\" of a readiness gate is not true", gate.condition_type);
+            (false, "ReadinessGatesNotReady".into(), text)
+        }
+        _ => ready.clone(),
+    };
     let sandbox = (matches!(observed.sandbox, Sandbox::Ready) && !finished, String::new(), String::new());
     let ours = [
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", if finished { (true, String::new(), String::new()) } else { initialized }),
-        ("Ready", ready.clone()),
+        ("Ready", gated),
         ("ContainersReady", ready),
         ("PodScheduled", (true, String::new(), String::new())),
     ];

@@ -209,3 +209,47 @@ fn sidecars_end_after_the_containers_one_by_one_from_the_last() {
     observed.containers.get_mut("first").unwrap().ended(ended(0, 0, 41));
     assert_eq!(ends(&observed, 41), [Action::Teardown]);
 }
+
+#[test]
+fn a_pod_beyond_its_deadline_ends_and_is_not_started_again() {
+    let pod = pod(
+        json!({ "containers": [{ "name": "c" }], "activeDeadlineSeconds": 60, "restartPolicy": "Always" }),
+    );
+    let mut observed = Observed { started: Some(at(0)), ..ready() };
+    observed.containers.entry("c".into()).or_default().running("id".into(), at(1));
+    assert_eq!(next(&pod, &observed, 59), Plan { actions: vec![], wake: Some(at(60)) });
+    assert!(!is_overdue(&pod, &observed, at(59)) && is_overdue(&pod, &observed, at(60)));
+    observed.overdue = true;
+    assert_eq!(next(&pod, &observed, 60).actions, [Action::Stop { container: "c".into(), grace_s: 30 }]);
+    observed.containers.get_mut("c").unwrap().ended(ended(143, 1, 61));
+    assert_eq!(next(&pod, &observed, 61).actions, [Action::Release]);
+    observed.released = true;
+    assert_eq!(next(&pod, &observed, 999).actions, []);
+    let status = status(&pod, &observed, context(&Value::Null));
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("DeadlineExceeded")));
+}
+
+#[test]
+fn readiness_waits_for_the_gates_of_others() {
+    let gated = |conditions: Value| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "p" },
+            "spec": { "containers": [{ "name": "c" }], "readinessGates": [{ "conditionType": "example.org/in" }] },
+            "status": { "conditions": conditions },
+        }))
+        .unwrap()
+    };
+    let mut observed = ready();
+    let state = observed.containers.entry("c".into()).or_default();
+    state.running("id".into(), at(1));
+    state.ready = true;
+    let said = |pod: &Pod, type_: &str| {
+        let status = status(pod, &observed, context(&Value::Null));
+        let all = status["conditions"].as_array().unwrap();
+        all.iter().find(|c| c["type"] == type_).map(|c| c["status"].clone()).unwrap()
+    };
+    let waiting = gated(json!([]));
+    assert_eq!((said(&waiting, "ContainersReady"), said(&waiting, "Ready")), (json!("True"), json!("False")));
+    let open = gated(json!([{ "type": "example.org/in", "status": "True" }]));
+    assert_eq!(said(&open, "Ready"), json!("True"));
+}
