@@ -220,7 +220,7 @@ pub(crate) fn nftables(netns: &str, services: usize, server: Ipv4Addr) {
                  \x20 chain service-{number}-{port} {{\n    ip daddr {address} tcp dport {port} ip saddr != 10.244.0.0/16 jump mark-for-masquerade\n    \
                  numgen random mod 1 vmap {{ 0 : goto endpoint-{number}-{port} }}\n  }}\n",
             );
-            let _ = write!(elements, "{address} . tcp . {port} : goto service-{number}-{port},\n");
+            let _ = writeln!(elements, "{address} . tcp . {port} : goto service-{number}-{port},");
         }
     }
     let text = format!(

@@ -47,7 +47,7 @@ fn options() -> Result<Options, String> {
             "--milliseconds" => options.time = Duration::from_millis(number(value()?)? as u64),
             "--services" => {
                 options.services =
-                    value()?.split(',').map(|n| number(n.to_owned())).collect::<Result<_, _>>()?
+                    value()?.split(',').map(|n| number(n.to_owned())).collect::<Result<_, _>>()?;
             }
             other => return Err(format!("no option {other:?}")),
         }

@@ -122,7 +122,7 @@ impl Bed {
             Some(started.expect("namespace").unwrap_or_else(|error| panic!("{}", chain(&error))));
         let dataplane = machine.dataplane.clone().expect("started");
         let status = self.runtime.block_on(dataplane.status()).expect("a status");
-        println!("{} started in {} ms", self.machines[number].name, status.start_ms);
+        eprintln!("{} started in {} ms", self.machines[number].name, status.start_ms);
     }
 
     /// Ends a machine's dataplane as a killed agent would: without a word.
