@@ -98,7 +98,7 @@ pub(crate) struct RawConfig {
     /// How often a node reports that it lives, milliseconds [default: 5000]
     #[arg(long, env = "WEFT_HEARTBEAT_MS")]
     pub(crate) heartbeat_ms: Option<u32>,
-    /// How long certificates of server, admin and nodes last; the first two are renewed when a sixth is left [default: 365d]
+    /// How long certificates of server and admin (renewed when a sixth is left) and of nodes (a day at least) last [default: 365d]
     #[arg(long, env = "WEFT_CERTIFICATE_LIFE")]
     pub(crate) certificate_life: Option<String>,
     /// Most connections to the API at once; one address may hold a quarter of them [default: 4096]

@@ -20,6 +20,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
+/// A node's certificate lasts at least so long: agents look after theirs once in a while only.
+const NODE_LIFE_MIN: Duration = Duration::from_secs(86_400);
 /// A certificate is made anew when less than this part of its life is left.
 const RENEW_PART: u32 = 6;
 /// Certificates begin this long ago, for clocks that run behind.
@@ -180,7 +182,7 @@ impl Pki {
             addresses: Vec::new(),
             usage: ExtendedKeyUsagePurpose::ClientAuth,
         };
-        request.params = parameters(&profile, self.terms.life, now)?;
+        request.params = parameters(&profile, self.terms.life.max(NODE_LIFE_MIN), now)?;
         let certificate = request
             .signed_by(&issuer(&self.ca_pem, &self.ca_key_pem)?)
             .map_err(|source| PkiError::Make { what: profile.what, source })?;

@@ -2,7 +2,7 @@
 //!
 //! The agent speaks HTTP/1.1 on a stream of the link; what it answers goes to the client as it comes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 use weft_api::kind::{self, Subresource};
 use weft_api::status::Status;
 use weft_api::view::Pod;
@@ -21,7 +22,7 @@ use super::route::ResourceRoute;
 use super::{Api, Call, websocket};
 use crate::nodes::DialError;
 
-/// How long an agent may take to begin its answer.
+/// How long an agent may take to begin its answer, from when the request's last bytes went to it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// Longest refusal of an agent that is read, bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
@@ -110,7 +111,7 @@ async fn log(api: &Api, call: &Call, pod: &Pod) -> Result<Response<Body>, Status
     let path =
         format!("/containerLogs/{}/{}/{container}?{}", meta.namespace, meta.name, parameters.join("&"));
     let request = agent_request(Method::GET, &path, Full::default())?;
-    let response = send(api, node, request).await?;
+    let response = send(api, node, request, &Progress::new()).await?;
     if !response.status().is_success() {
         return Err(refusal(response).await);
     }
@@ -134,7 +135,12 @@ fn dial_status(error: &DialError) -> Status {
 }
 
 /// Sends a request to a node's agent, on a stream of its own.
-async fn send<B>(api: &Api, node: &str, request: Request<B>) -> Result<Response<Incoming>, Status>
+async fn send<B>(
+    api: &Api,
+    node: &str,
+    request: Request<B>,
+    progress: &Progress,
+) -> Result<Response<Incoming>, Status>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -149,9 +155,39 @@ where
             tracing::debug!(%error, "a stream to an agent ended");
         }
     });
-    match tokio::time::timeout(ANSWER_TIME_MAX, sender.send_request(request)).await {
-        Ok(response) => response.map_err(broken),
-        Err(_) => Err(Status::timeout(format!("node {node:?} does not answer"), 1)),
+    match progress.within(ANSWER_TIME_MAX, sender.send_request(request)).await {
+        Some(response) => response.map_err(broken),
+        None => Err(Status::timeout(format!("node {node:?} does not answer"), 1)),
+    }
+}
+
+/// When a request last moved: a large one takes its time, and only a standstill is an end.
+#[derive(Clone)]
+struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn moved(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes of `future`; none when nothing has moved for so long.
+    async fn within<T>(&self, standstill_max: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let ends = self.last() + standstill_max;
+            tokio::select! {
+                result = &mut future => return Some(result),
+                () = tokio::time::sleep_until(ends) => if self.last() + standstill_max == ends { return None },
+            }
+        }
     }
 }
 
@@ -199,7 +235,7 @@ async fn exec(api: &Arc<Api>, call: Call, pod: &Pod, verb: &str) -> Result<Respo
     let mut request = agent_request(Method::POST, &path, Full::<Bytes>::default())?;
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     request.headers_mut().insert(UPGRADE, HeaderValue::from_static(websocket::AGENT_PROTOCOL));
-    let response = send(api, node, request).await?;
+    let response = send(api, node, request, &Progress::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return websocket::refuse(call.request, protocol, &refusal(response).await);
     }
@@ -236,12 +272,19 @@ async fn node_proxy(api: &Api, call: Call, route: &ResourceRoute) -> Result<Resp
     let query = call.request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
     let path = format!("/{}{query}", route.rest);
     let (head, body) = call.request.into_parts();
-    let body: Outgoing = body.boxed_unsync();
+    let progress = Progress::new();
+    let noted = progress.clone();
+    let body: Outgoing = body
+        .map_frame(move |frame| {
+            noted.moved();
+            frame
+        })
+        .boxed_unsync();
     let mut request = agent_request(head.method.clone(), &path, body)?;
     for (name, value) in head.headers.iter().filter(|(n, _)| !is_hop(n)) {
         request.headers_mut().append(name.clone(), value.clone());
     }
-    let response = send(api, &route.key.name, request).await?;
+    let response = send(api, &route.key.name, request, &progress).await?;
     let (head, body) = response.into_parts();
     let mut answered = Response::new(carried(body));
     *answered.status_mut() = head.status;
@@ -252,4 +295,27 @@ async fn node_proxy(api: &Api, call: Call, route: &ResourceRoute) -> Result<Resp
         answered.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     }
     Ok(answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_has_time_and_what_stands_still_has_not() {
+        let progress = Progress::new();
+        let uploading = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                progress.moved();
+            }
+            "answered"
+        };
+        assert_eq!(progress.within(LIMIT, uploading).await, Some("answered"));
+        let began = Instant::now();
+        assert_eq!(progress.within(LIMIT, std::future::pending::<()>()).await, None);
+        assert_eq!(began.elapsed().as_secs(), 60);
+    }
 }

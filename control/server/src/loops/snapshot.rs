@@ -45,6 +45,13 @@ impl Snapshot {
         })
     }
 
+    /// Takes in one object without a word in the news, as a reader that lags sees it.
+    #[cfg(test)]
+    pub(crate) fn put(&self, object: weft_api::object::Object, revision: u64) {
+        let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+        let _ = world.apply(Change::put(object, revision));
+    }
+
     /// Reads the snapshot; no await while the guard lives.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(PoisonError::into_inner)

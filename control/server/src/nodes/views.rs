@@ -228,3 +228,62 @@ impl Deltas {
         part.change(revision, self.0.into_values().flatten(), removes.iter().map(String::as_str))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use weft_api::object::Object;
+    use weft_link::frame::Decoder;
+    use weft_link::message::{StateFrame, state_frame::Frame};
+
+    fn object(kind: &'static weft_api::kind::Kind, mut value: Value) -> Object {
+        value["apiVersion"] = kind.api_version().into();
+        value["kind"] = kind.kind.into();
+        Object::read(kind, value.to_string().into()).unwrap()
+    }
+
+    /// `+name`, `-name`, `@revision`, in the order of their names.
+    fn told(frames: &[Bytes]) -> Vec<String> {
+        let mut decoder = Decoder::new();
+        frames.iter().for_each(|frame| decoder.push(frame));
+        let mut told = Vec::new();
+        while let Some(frame) = decoder.take::<StateFrame>().unwrap() {
+            match frame.frame.unwrap() {
+                Frame::Begin(_) => told.push("begin".to_owned()),
+                Frame::Put(resource) => told.push(format!("+{}", resource.name)),
+                Frame::Remove(name) => told.push(format!("-{name}")),
+                Frame::Commit(position) => told.push(format!("@{}", position.revision)),
+            }
+        }
+        told.sort();
+        told
+    }
+
+    /// More changed at once than the news hold, as after every start of a large cluster.
+    #[test]
+    fn views_that_are_made_anew_tell_what_changed_and_resume() {
+        let snapshot = Snapshot::new();
+        let node = json!({ "metadata": { "name": "n1" }, "spec": { "podCIDRs": ["10.244.0.0/24"] } });
+        snapshot.put(object(&kind::NODE, node), 1);
+        let views = Views::new(snapshot.clone(), StoreIdentity { id: [1; 16], epoch: 1 });
+        views.rebuild(1);
+        let mut session = views.begin("n1", None).unwrap();
+        assert_eq!(told(&session.frames), ["+object/Node//n1", "+peer/n1", "@1", "begin"]);
+
+        let service = json!({ "metadata": { "name": "s", "namespace": "default" },
+            "spec": { "clusterIP": "10.96.0.7", "ports": [{ "port": 80 }] } });
+        snapshot.put(object(&kind::SERVICE, service), 2);
+        let pod =
+            json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": { "nodeName": "n1" } });
+        snapshot.put(object(&kind::POD, pod), 3);
+        views.rebuild(3);
+        let changed = ["+object/Pod/default/p", "+service/default/s", "@3"];
+        assert_eq!(told(&session.deltas.try_recv().unwrap()), changed);
+        let resumed = views.begin("n1", Some(&session.position)).unwrap();
+        assert!(resumed.resumed);
+        assert_eq!(told(&resumed.frames), changed);
+        assert!(session.deltas.try_recv().is_err(), "the earlier session has ended");
+        assert!(matches!(views.begin("n1", Some(&views.store.at(9))), Err(BeginError::Behind(9))));
+    }
+}
