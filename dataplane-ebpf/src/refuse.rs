@@ -4,8 +4,8 @@
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_adj_room_mode};
 use aya_ebpf::helpers::{
-    bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_change_tail,
-    bpf_skb_pull_data,
+    bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
@@ -30,19 +30,38 @@ const PORT_UNREACHABLE: u16 = u16::from_ne_bytes([3, 3]);
 /// How many words of 16 bits a TCP header without options has.
 const TCP_WORDS: usize = 10;
 
+/// Errors that one CPU sends in a second, at most (RFC 1812, section 4.3.2.8; the kernel's own limit is the same). Resets
+/// are no larger than what they answer and are not counted.
+const ERRORS_PER_SECOND_MAX: u32 = 1_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// Answers, where the protocol has an answer and the packet is a plain one; the others end without a word.
 #[inline(always)]
-pub(crate) fn at_once(walk: &Walk, packet: &Packet, reason: Reason) -> Verdict {
+pub(crate) fn at_once(walk: &mut Walk, packet: &Packet, reason: Reason) -> Verdict {
     let plain = packet.piece == Piece::Whole && packet.l4 == L4;
     let answer = match packet.protocol {
         TCP if plain => reset(walk, packet),
-        UDP if plain => unreachable(walk),
+        UDP if plain && may_send_error(walk) => unreachable(walk),
         _ => None,
     };
     match answer.and_then(|()| back(walk)) {
         Some(()) => Verdict::Refused(Station::Balance, reason),
         None => Verdict::Drop(Station::Balance, reason),
     }
+}
+
+/// Whether this CPU has errors left to send in this second.
+#[inline(always)]
+fn may_send_error(walk: &mut Walk) -> bool {
+    // SAFETY: reads a clock.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let scratch = &mut *walk.scratch;
+    if now.wrapping_sub(scratch.errors_since_ns) > SECOND_NS {
+        scratch.errors_since_ns = now;
+        scratch.errors_sent = 0;
+    }
+    scratch.errors_sent = scratch.errors_sent.saturating_add(1);
+    scratch.errors_sent <= ERRORS_PER_SECOND_MAX
 }
 
 /// A SYN, or a bare acknowledgement of a connection nobody knows, becomes its reset. Both ends change places, which no

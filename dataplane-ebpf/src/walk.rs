@@ -32,6 +32,9 @@ pub(crate) struct Scratch {
     pub(crate) service_key: ServiceKey,
     pub(crate) socket_key: SocketKey,
     pub(crate) route_key: RouteKey,
+    /// How many datagrams this CPU has answered with an error, and since when. Kept from walk to walk.
+    pub(crate) errors_sent: u32,
+    pub(crate) errors_since_ns: u64,
 }
 
 /// One packet on its walk.

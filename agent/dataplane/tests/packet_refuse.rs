@@ -100,6 +100,21 @@ fn a_datagram_is_told_that_the_port_is_unreachable() {
 }
 
 #[test]
+fn a_flood_of_datagrams_is_not_answered_with_a_flood_of_errors() {
+    let Some(mut bench) = bench() else { return };
+    let packet = udp((OUTSIDE, 40_000, NODE, NODE_PORT));
+    // Each CPU has a thousand a second, and this test may run on any.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let began = std::time::Instant::now();
+    let verdicts: Vec<u32> =
+        (0..1_000 * cpus + 100).map(|_| bench.send(Hook::FromUplink, &packet).0).collect();
+    let answered = verdicts.iter().filter(|verdict| **verdict == REDIRECT).count();
+    let seconds = 1 + began.elapsed().as_secs() as usize;
+    assert!(answered >= 1_000 && answered <= 1_000 * cpus * seconds, "{answered} in {seconds} s");
+    assert!(answered < verdicts.len() || seconds > 1);
+}
+
+#[test]
 fn fragments_and_options_end_without_an_answer() {
     let Some(mut bench) = bench() else { return };
     let whole = udp((POD_A, 40_000, SERVICE, 81));
