@@ -1,5 +1,6 @@
 //! The project's own commands: one file per subcommand, and this list of them.
 
+mod bench;
 mod build_ebpf;
 mod command;
 mod down;
@@ -47,6 +48,8 @@ enum Command {
     Image(image::Args),
     /// Run every test, on a fresh machine too
     Test(test::Args),
+    /// Measure on this machine and write the report to docs/benchmarks
+    Bench(bench::Args),
     /// Check format, clippy, who imports whom, and the house rules a machine can check
     Lint(lint::Args),
     /// Build the .deb packages
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Start(args) => start::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Schema(args) => schema::run(&args),

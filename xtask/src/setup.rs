@@ -164,6 +164,18 @@ const NEEDS: &[Need] = &[
         is_there: |_| which("skopeo").is_some(),
     },
     Need {
+        what: "iptables, to see that there is no rule of it, and to measure against",
+        when: For::Test,
+        source: package("iptables", "iptables-legacy", "iptables"),
+        is_there: |_| which("iptables-save").is_some() && which("iptables-legacy-restore").is_some(),
+    },
+    Need {
+        what: "nft, for the same",
+        when: For::Test,
+        source: package("nftables", "nftables", "nftables"),
+        is_there: |_| which("nft").is_some(),
+    },
+    Need {
         what: "cargo-nextest, which runs the tests",
         when: For::Test,
         source: Source::Cargo { name: "cargo-nextest", version: NEXTEST_VERSION },
