@@ -70,6 +70,10 @@ async fn how_a_run_ended_is_known_though_the_shim_has_forgotten_it() {
         .unwrap()
         .trim_start_matches("containerd://")
         .to_owned();
+    let record = std::fs::read(bench.data().join(format!("pods/{}-p/record.json", bench.name))).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let socket = record["shim"].as_str().unwrap().trim_start_matches("unix://").to_owned();
+    assert!(std::fs::exists(&socket).unwrap());
     bench.stop();
     // As if the agent had been killed after it noted the end and told the shim to forget the run.
     let time = "2026-01-01T00:00:00Z";
@@ -86,6 +90,7 @@ async fn how_a_run_ended_is_known_though_the_shim_has_forgotten_it() {
     let status = bench.phase("p", "Failed").await;
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
     assert_eq!((ended["exitCode"].as_i64(), ended["message"].as_str()), (Some(5), Some("last words")));
+    assert!(!std::fs::exists(&socket).unwrap(), "the dead shim's socket goes too");
     // It is over for the agents that come, too.
     tokio::time::sleep(Duration::from_millis(500)).await;
     bench.stop();

@@ -1,5 +1,8 @@
 //! What is to be done for a container that its shim does not know (any more): the OCI runtime is told to kill and forget it.
 
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +13,15 @@ use super::start::ShimSettings;
 
 /// How long a cleanup may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Removes the socket of a shim that was killed; one behind which a shim listens stays.
+pub(crate) fn remove_dead_socket(address: &str) {
+    let path = address.trim_start_matches("unix://");
+    let dead = UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    if dead && let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path, %error, "socket of a dead shim is not removed");
+    }
+}
 
 /// Kills and removes container `id` without a shim. There may be nothing to remove; what fails is logged.
 pub(crate) async fn delete(settings: &ShimSettings, id: &str, bundle: &Path) {

@@ -21,6 +21,9 @@ impl Worker {
             "" => None,
             address => Task::connect(address).await.ok(),
         };
+        if task.is_none() {
+            cleanup::remove_dead_socket(&record.shim);
+        }
         self.shim = task.clone().map(|task| (task, record.shim.clone()));
         let names: Vec<String> = self.observed.containers.keys().cloned().collect();
         for name in names {
