@@ -11,6 +11,8 @@
 //!
 //! Joining is a connection of its own (ALPN `weft-join/1`, no client certificate): [`JoinRequest`], [`JoinResponse`].
 
+mod discreet;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -181,6 +183,7 @@ pub mod resource {
 
 /// A Kubernetes object.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct ApiObject {
     /// Kind, for example `Pod`.
     #[prost(string, tag = "1")]
@@ -442,6 +445,7 @@ pub struct TokenRequest {
 
 /// The answer to a [`Request`].
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct Response {
     /// The request's.
     #[prost(uint64, tag = "1")]
@@ -493,6 +497,7 @@ pub struct Opened {
 
 /// A machine asks to become a node.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct JoinRequest {
     /// Join token, `weft.<id>.<secret>.<sha256 of the CA certificate's DER, hex>`.
     #[prost(string, tag = "1")]
