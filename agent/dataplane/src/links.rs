@@ -106,7 +106,15 @@ async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device, LinkError>
 
 async fn vxlan(netlink: &Netlink, config: &Config, mtu_bytes: u32) -> Result<Device, LinkError> {
     let name = config.vxlan_device();
-    if netlink.device(&name).await?.is_none() {
+    let there = netlink.device(&name).await?;
+    let other_port = |device: &&Device| {
+        device.mac == Some(OVERLAY_MAC) && device.vxlan_port.is_some_and(|port| port != config.vxlan_port)
+    };
+    if let Some(device) = there.as_ref().filter(other_port) {
+        // The port is given to a device at its birth.
+        netlink.delete(device).await?;
+        netlink.add_vxlan(&name, config.vxlan_port, mtu_bytes, OVERLAY_MAC).await?;
+    } else if there.is_none() {
         netlink.add_vxlan(&name, config.vxlan_port, mtu_bytes, OVERLAY_MAC).await?;
     }
     let device = netlink.existing(&name).await?;

@@ -6,7 +6,9 @@ use std::os::fd::RawFd;
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 use thiserror::Error;
@@ -64,6 +66,8 @@ pub(crate) struct Device {
     pub(crate) up: bool,
     pub(crate) alias: String,
     pub(crate) ethernet: bool,
+    /// UDP port of a VXLAN device.
+    pub(crate) vxlan_port: Option<u16>,
 }
 
 impl Device {
@@ -76,6 +80,7 @@ impl Device {
             up: message.header.flags.contains(LinkFlags::Up),
             alias: String::new(),
             ethernet: message.header.link_layer_type == netlink_packet_route::link::LinkLayerType::Ether,
+            vxlan_port: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -83,11 +88,20 @@ impl Device {
                 LinkAttribute::Mtu(mtu) => device.mtu_bytes = *mtu,
                 LinkAttribute::IfAlias(alias) => device.alias.clone_from(alias),
                 LinkAttribute::Address(bytes) => device.mac = Mac::try_from(bytes.as_slice()).ok(),
+                LinkAttribute::LinkInfo(infos) => device.vxlan_port = infos.iter().find_map(vxlan_port),
                 _ => {}
             }
         }
         device
     }
+}
+
+fn vxlan_port(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vxlan(attributes)) = info else { return None };
+    attributes.iter().find_map(|attribute| match attribute {
+        InfoVxlan::Port(port) => Some(*port),
+        _ => None,
+    })
 }
 
 /// How a veth pair is to be made.

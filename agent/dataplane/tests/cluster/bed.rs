@@ -283,10 +283,16 @@ impl Drop for Bed {
     }
 }
 
+/// What `ip` says of a device of the calling thread's namespace.
+pub(crate) fn link_details(device: &str) -> String {
+    let done =
+        Command::new("ip").args(["-o", "-d", "link", "show", "dev", device]).output().expect("ip runs");
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
 /// MTU of a device of the calling thread's namespace, bytes.
 pub(crate) fn mtu_bytes(device: &str) -> u32 {
-    let done = Command::new("ip").args(["-o", "link", "show", "dev", device]).output().expect("ip runs");
-    let line = String::from_utf8_lossy(&done.stdout).into_owned();
+    let line = link_details(device);
     let mut words = line.split_whitespace().skip_while(|word| *word != "mtu").skip(1);
     words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no MTU in {line}"))
 }

@@ -186,3 +186,20 @@ fn tables_of_another_layout_go_when_nobody_reads_them_any_more() {
     bed.tell();
     serves(&bed);
 }
+
+#[test]
+fn a_tunnel_with_another_port_is_made_anew() {
+    let Some(object) = object::path() else { return };
+    let mut bed = Bed::new(2, &object, |_| {});
+    let far = [bed.pod(0, "a1"), bed.pod(1, "b1")][1];
+    for number in 0..2 {
+        bed.kill(number);
+        bed.machines[number].config.vxlan_port = 14_789;
+        bed.start(number);
+    }
+    bed.tell();
+    let answers = bed.pods.get_mut("a1").expect("a Pod").reach("tcp", &format!("{far}:8080"), 3);
+    assert_eq!(answers.len(), 3);
+    let link = netns::within(&bed.machines[0].netns, || bed::link_details("weft-vxlan")).expect("namespace");
+    assert!(link.contains("dstport 14789"), "{link}");
+}
