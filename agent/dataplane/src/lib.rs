@@ -39,3 +39,4 @@ pub use pods::{PodError, PodLink, PodNetwork};
 pub use probe::{Abilities, TooOld};
 pub use sysctl::SysctlError;
 pub use tables::TableError;
+pub use worker::chain;

@@ -463,8 +463,8 @@ const fn next_epoch(epoch: u32) -> u32 {
     if next == 0 { 1 } else { next }
 }
 
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, on one line; for log lines and answers to people.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

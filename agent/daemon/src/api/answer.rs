@@ -8,6 +8,8 @@ use hyper::body::Frame;
 use serde::Serialize;
 use serde_json::json;
 
+pub(crate) use weft_dataplane::chain;
+
 /// An error of a body on its way.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Any body.
@@ -87,16 +89,4 @@ where
     Response::new(
         StreamBody::new(pieces.map(|piece| piece.map(Frame::data).map_err(Into::into))).boxed_unsync(),
     )
-}
-
-/// An error and all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
