@@ -16,6 +16,14 @@ impl Query {
         Self(pairs.collect())
     }
 
+    /// The same query about the one object of this name.
+    pub(crate) fn about(&self, name: &str) -> Self {
+        let own = format!("metadata.name={name}");
+        let selector = self.get("fieldSelector").map_or(own.clone(), |asked| format!("{asked},{own}"));
+        let others = self.0.iter().filter(|(n, _)| n != "fieldSelector").cloned();
+        Self(others.chain([("fieldSelector".to_owned(), selector)]).collect())
+    }
+
     /// The first value of a parameter; an empty one counts as not there.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.first(name).filter(|v| !v.is_empty())
@@ -114,5 +122,8 @@ mod tests {
         assert!(Query::parse("limit=x").number::<usize>("limit").is_err());
         assert!(Query::parse("dryRun=All").dry_run().unwrap());
         assert_eq!(decode(&encode("a b/ü%"), true), "a b/ü%");
+        let one = Query::parse("labelSelector=a&fieldSelector=spec.nodeName%3Dn").about("p");
+        assert_eq!(one.get("labelSelector"), Some("a"));
+        assert_eq!(one.get("fieldSelector"), Some("spec.nodeName=n,metadata.name=p"));
     }
 }

@@ -73,12 +73,9 @@ pub(crate) async fn serve(
 ) -> Result<Response<Body>, Status> {
     let query = &call.query;
     let form = Form::of(call)?;
-    let mut named = query.clone();
-    if !route.key.name.is_empty() {
-        named =
-            Query::parse(&format!("fieldSelector=metadata.name%3D{}", super::query::encode(&route.key.name)));
-    }
-    let selection = Selection::of(route.kind, &named)?;
+    let name = &route.key.name;
+    let selection =
+        Selection::of(route.kind, &if name.is_empty() { query.clone() } else { query.about(name) })?;
     let asked = query.number::<u64>("resourceVersion")?.unwrap_or(0);
     let initial = initial_events(query, asked)?;
     let changed = api.objects.cache.changed(route.kind);
