@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use weft_dataplane::desired::{
@@ -17,6 +18,9 @@ use crate::process::{PORT, Process};
 
 /// The client's address.
 pub(crate) const CLIENT: &str = "172.31.77.100";
+
+/// Beds of this process so far: tests may run side by side in it.
+static BEDS: AtomicU32 = AtomicU32::new(0);
 
 /// One machine of the cluster.
 pub(crate) struct Machine {
@@ -57,7 +61,7 @@ impl Bed {
     pub(crate) fn new(machines: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let mut bed = Self {
-            id: format!("wt{}", std::process::id()),
+            id: format!("wt{}x{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed)),
             machines: Vec::new(),
             pods: BTreeMap::new(),
             desired: Desired::default(),
@@ -268,7 +272,9 @@ impl Drop for Bed {
             if let Ok(Err(error)) = removed {
                 eprintln!("left behind: {}", chain(&error));
             }
-            drop(fs::remove_dir(&machine.cgroup));
+            for cgroup in [&machine.cgroup, &machine.config.cgroup_path] {
+                drop(fs::remove_dir(cgroup));
+            }
             for entry in
                 fs::read_dir(self.directory.path().join(&machine.name)).into_iter().flatten().flatten()
             {
