@@ -25,10 +25,7 @@ use crate::image::Image;
 use crate::node::{Node, Place};
 use crate::outside::PodRef;
 use crate::pod::status::{Context, OVERDUE, status};
-use crate::pod::{
-    Action, ContainerState, Desired, Ended, ImageState, Observed, Phase, Sandbox, is_overdue, is_sidecar,
-    next_pause, plan, restarts,
-};
+use crate::pod::{Action, ContainerState, Desired, Ended, Observed, Sandbox, is_overdue, plan};
 use crate::probe::{Kind, Verdict};
 use crate::record::{self, Record};
 use crate::report::{EventType, PodUpdate};
@@ -41,8 +38,6 @@ use crate::volume::Tokens;
 const REFRESH: Duration = Duration::from_secs(10);
 /// What happened and was not looked at yet, per Pod.
 const HAPPENED_MAX: usize = 64;
-/// Pause after a start that failed for want of configuration.
-const CONFIG_PAUSE: SignedDuration = SignedDuration::from_secs(3);
 /// First and longest pause after a sandbox that failed, seconds.
 const SANDBOX_PAUSE_S: u32 = 1;
 const SANDBOX_PAUSE_MAX_S: u32 = 30;
@@ -296,116 +291,6 @@ impl Worker {
     fn sandbox_pause(&self) -> u32 {
         let since = self.observed.started.map_or(0, |s| Timestamp::now().duration_since(s).as_secs());
         u32::try_from(since).unwrap_or(SANDBOX_PAUSE_MAX_S).clamp(SANDBOX_PAUSE_S, SANDBOX_PAUSE_MAX_S)
-    }
-
-    fn note_pulled(&mut self, name: &str, result: Result<Image, String>) {
-        let Some(spec) = self.container(name) else { return };
-        let (field, image_name) = (self.field_path(name), spec.image.clone());
-        let state = self.observed.containers.entry(name.to_owned()).or_default();
-        match result {
-            Ok(image) => {
-                state.image = ImageState::Ready;
-                state.image_id = image.digest.clone().unwrap_or_else(|| image.id.clone());
-                state.waiting = None;
-                self.images.insert(name.to_owned(), image);
-            }
-            Err(cause) => {
-                let before_s = match state.image {
-                    ImageState::Pulling { after_s } => after_s,
-                    _ => 0,
-                };
-                let pause_s = next_pause(before_s);
-                let again = Timestamp::now() + SignedDuration::from_secs(pause_s.into());
-                state.image = ImageState::Failed { again, pause_s };
-                let reason = match before_s {
-                    _ if cause.contains("pull policy of Never") => "ErrImageNeverPull",
-                    0 => "ErrImagePull",
-                    _ => "ImagePullBackOff",
-                };
-                state.waiting = Some((reason.to_owned(), cause.clone()));
-                self.event(
-                    &field,
-                    EventType::Warning,
-                    "Failed",
-                    format!("Failed to pull image \"{image_name}\": {cause}"),
-                );
-                self.event(&field, EventType::Warning, "Failed", format!("Error: {reason}"));
-                let text = format!("Back-off pulling image \"{image_name}\": {cause}");
-                self.event(&field, EventType::Normal, "BackOff", text);
-            }
-        }
-    }
-
-    fn note_started(&mut self, name: &str, id: String, result: Result<(), StartError>) {
-        let field = self.field_path(name);
-        let Some(state) = self.observed.containers.get_mut(name) else { return };
-        match result {
-            Ok(()) => {
-                state.running(id.clone(), Timestamp::now());
-                self.event(&field, EventType::Normal, "Started", format!("Started container {name}"));
-                self.watch(name, id);
-            }
-            Err(error) => match error.waiting_reason() {
-                Some(reason) => {
-                    // The run never was: its number is used again.
-                    state.phase = match state.last.take() {
-                        Some(last) => Phase::Ended(last),
-                        None => Phase::Waiting,
-                    };
-                    if matches!(state.phase, Phase::Ended(_)) {
-                        state.restarts = state.restarts.saturating_sub(1);
-                    }
-                    if error.is_of_the_node() {
-                        // The image may have been removed since it was found.
-                        state.image = ImageState::Unknown;
-                    }
-                    state.again = Some(Timestamp::now() + CONFIG_PAUSE);
-                    state.waiting = Some((reason.to_owned(), error.to_string()));
-                    self.event(&field, EventType::Warning, "Failed", format!("Error: {error}"));
-                }
-                None => {
-                    let now = Timestamp::now();
-                    let ended = Ended {
-                        id,
-                        code: 128,
-                        reason: "StartError".to_owned(),
-                        message: error.to_string(),
-                        started: now,
-                        finished: now,
-                    };
-                    self.event(&field, EventType::Warning, "Failed", format!("Error: {error}"));
-                    self.note_exited(name, ended);
-                }
-            },
-        }
-    }
-
-    fn note_exited(&mut self, name: &str, ended: Ended) {
-        if let Some(live) = self.live.remove(name) {
-            live.probes.abort();
-            live.over.send_replace(true);
-        }
-        let spec = &self.desired.view.spec;
-        let sidecar = spec.init_containers.iter().any(|c| c.name == name && is_sidecar(c));
-        let policy = if sidecar { "Always".to_owned() } else { spec.restart_policy.clone() };
-        let ending = self.ending;
-        self.ended.push(ended.id.clone());
-        let (field, pod) = (self.field_path(name), self.pod.clone());
-        let Some(state) = self.observed.containers.get_mut(name) else { return };
-        let code = ended.code;
-        state.ended(ended);
-        if restarts(&policy, code) && state.pause_s > 0 && !ending {
-            let text = format!(
-                "back-off {}s restarting failed container={name} pod={}_{}({})",
-                state.pause_s, pod.name, pod.namespace, pod.uid
-            );
-            state.waiting = Some(("CrashLoopBackOff".to_owned(), text));
-            let message = format!(
-                "Back-off restarting failed container {name} in pod {}_{}({})",
-                pod.name, pod.namespace, pod.uid
-            );
-            self.event(&field, EventType::Warning, "BackOff", message);
-        }
     }
 
     fn note_probed(&mut self, name: &str, id: &str, verdict: &Verdict) {

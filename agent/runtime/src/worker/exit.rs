@@ -10,8 +10,9 @@ use super::{Happened, Live, Worker};
 use crate::container::{clear, last_words};
 use crate::log::piped::Pipes;
 use crate::node::{Node, Place};
-use crate::pod::{Ended, Phase};
+use crate::pod::{Ended, Phase, is_sidecar, restarts};
 use crate::record;
+use crate::report::EventType;
 use crate::shim::task::{Exit, Task, TaskError};
 
 impl Worker {
@@ -41,6 +42,34 @@ impl Worker {
             old.probes.abort();
         }
         self.start_probes(name);
+    }
+
+    pub(super) fn note_exited(&mut self, name: &str, ended: Ended) {
+        if let Some(live) = self.live.remove(name) {
+            live.probes.abort();
+            live.over.send_replace(true);
+        }
+        let spec = &self.desired.view.spec;
+        let sidecar = spec.init_containers.iter().any(|c| c.name == name && is_sidecar(c));
+        let policy = if sidecar { "Always".to_owned() } else { spec.restart_policy.clone() };
+        let ending = self.ending;
+        self.ended.push(ended.id.clone());
+        let (field, pod) = (self.field_path(name), self.pod.clone());
+        let Some(state) = self.observed.containers.get_mut(name) else { return };
+        let code = ended.code;
+        state.ended(ended);
+        if restarts(&policy, code) && state.pause_s > 0 && !ending {
+            let text = format!(
+                "back-off {}s restarting failed container={name} pod={}_{}({})",
+                state.pause_s, pod.name, pod.namespace, pod.uid
+            );
+            state.waiting = Some(("CrashLoopBackOff".to_owned(), text));
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}_{}({})",
+                pod.name, pod.namespace, pod.uid
+            );
+            self.event(&field, EventType::Warning, "BackOff", message);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! A container's image: found here, or pulled by its policy and with the Pod's credentials.
 
+use jiff::{SignedDuration, Timestamp};
 use weft_api::view::pod::Container;
 
 use super::{Happened, Worker};
 use crate::image::{Credentials, Image, normalize};
 use crate::node::Node;
 use crate::outside::{Inputs, Lookup, PodRef};
-use crate::pod::ImageState;
+use crate::pod::{ImageState, next_pause};
 use crate::report::EventType;
 
 impl Worker {
@@ -26,6 +27,44 @@ impl Worker {
             let result = obtain(&node, &pod, &field, &container, &secrets).await;
             let _ = sender.send(Happened::Pulled { container: name, result }).await;
         });
+    }
+
+    pub(super) fn note_pulled(&mut self, name: &str, result: Result<Image, String>) {
+        let Some(spec) = self.container(name) else { return };
+        let (field, image_name) = (self.field_path(name), spec.image.clone());
+        let state = self.observed.containers.entry(name.to_owned()).or_default();
+        match result {
+            Ok(image) => {
+                state.image = ImageState::Ready;
+                state.image_id = image.digest.clone().unwrap_or_else(|| image.id.clone());
+                state.waiting = None;
+                self.images.insert(name.to_owned(), image);
+            }
+            Err(cause) => {
+                let before_s = match state.image {
+                    ImageState::Pulling { after_s } => after_s,
+                    _ => 0,
+                };
+                let pause_s = next_pause(before_s);
+                let again = Timestamp::now() + SignedDuration::from_secs(pause_s.into());
+                state.image = ImageState::Failed { again, pause_s };
+                let reason = match before_s {
+                    _ if cause.contains("pull policy of Never") => "ErrImageNeverPull",
+                    0 => "ErrImagePull",
+                    _ => "ImagePullBackOff",
+                };
+                state.waiting = Some((reason.to_owned(), cause.clone()));
+                self.event(
+                    &field,
+                    EventType::Warning,
+                    "Failed",
+                    format!("Failed to pull image \"{image_name}\": {cause}"),
+                );
+                self.event(&field, EventType::Warning, "Failed", format!("Error: {reason}"));
+                let text = format!("Back-off pulling image \"{image_name}\": {cause}");
+                self.event(&field, EventType::Normal, "BackOff", text);
+            }
+        }
     }
 }
 

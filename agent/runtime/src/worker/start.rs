@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use weft_api::view::pod::LifecycleHandler;
 
 use super::{Happened, Worker};
 use crate::container::{Run, StartError, clear};
 use crate::node::Place;
-use crate::pod::{ImageState, Phase};
+use crate::pod::{Ended, ImageState, Phase};
 use crate::probe::{Action, Kind, Subject, act, watch as watch_probe};
 use crate::report::EventType;
 use crate::sandbox;
 use crate::shim::cleanup;
 use crate::shim::task::Task;
 
+/// Pause after a start that failed for want of configuration.
+const CONFIG_PAUSE: SignedDuration = SignedDuration::from_secs(3);
 /// Time for the hook after a start.
 const POST_START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -121,6 +124,50 @@ impl Worker {
             ips: self.observed.ips.clone(),
             netns,
         })
+    }
+
+    pub(super) fn note_started(&mut self, name: &str, id: String, result: Result<(), StartError>) {
+        let field = self.field_path(name);
+        let Some(state) = self.observed.containers.get_mut(name) else { return };
+        match result {
+            Ok(()) => {
+                state.running(id.clone(), Timestamp::now());
+                self.event(&field, EventType::Normal, "Started", format!("Started container {name}"));
+                self.watch(name, id);
+            }
+            Err(error) => match error.waiting_reason() {
+                Some(reason) => {
+                    // The run never was: its number is used again.
+                    state.phase = match state.last.take() {
+                        Some(last) => Phase::Ended(last),
+                        None => Phase::Waiting,
+                    };
+                    if matches!(state.phase, Phase::Ended(_)) {
+                        state.restarts = state.restarts.saturating_sub(1);
+                    }
+                    if error.is_of_the_node() {
+                        // The image may have been removed since it was found.
+                        state.image = ImageState::Unknown;
+                    }
+                    state.again = Some(Timestamp::now() + CONFIG_PAUSE);
+                    state.waiting = Some((reason.to_owned(), error.to_string()));
+                    self.event(&field, EventType::Warning, "Failed", format!("Error: {error}"));
+                }
+                None => {
+                    let now = Timestamp::now();
+                    let ended = Ended {
+                        id,
+                        code: 128,
+                        reason: "StartError".to_owned(),
+                        message: error.to_string(),
+                        started: now,
+                        finished: now,
+                    };
+                    self.event(&field, EventType::Warning, "Failed", format!("Error: {error}"));
+                    self.note_exited(name, ended);
+                }
+            },
+        }
     }
 }
 
