@@ -176,6 +176,18 @@ const NEEDS: &[Need] = &[
         is_there: |_| which("nft").is_some(),
     },
     Need {
+        what: "systemd-analyze, to check the packages' units",
+        when: For::Test,
+        source: package("systemd", "systemd", "systemd"),
+        is_there: |_| which("systemd-analyze").is_some(),
+    },
+    Need {
+        what: "dpkg-deb, to look into the packages",
+        when: For::Test,
+        source: package("dpkg", "dpkg", "dpkg"),
+        is_there: |_| which("dpkg-deb").is_some(),
+    },
+    Need {
         what: "cargo-nextest, which runs the tests",
         when: For::Test,
         source: Source::Cargo { name: "cargo-nextest", version: NEXTEST_VERSION },

@@ -273,19 +273,14 @@ async fn start_runtime(
     essentials: &Essentials,
     node_addresses: &[IpAddr],
 ) -> anyhow::Result<Runtime> {
-    let logger = Logger {
-        binary: std::env::current_exe().context("this program has no path")?,
-        argument: "log-writer".into(),
-    };
-    let mut settings = weft_runtime::Config::new(
+    let mut settings = runtime_places(
         &config.node_name,
-        config.data_dir.join("runtime"),
-        config.run_dir.join("runtime"),
-        logger,
+        &config.data_dir,
+        &config.run_dir,
+        &config.cgroup_root,
+        logger().context("this program has no path")?,
     );
     settings.host_ips = node_addresses.to_vec();
-    settings.cgroup_parent = Path::new("/").join(&config.cgroup_root).join("weft-pods");
-    settings.namespace = shim_namespace(&config.run_dir);
     settings.shim = config.shim.clone();
     settings.oci_runtime = config.oci_runtime.clone();
     settings.insecure_registries = config.insecure_registries.clone();
@@ -301,6 +296,31 @@ async fn start_runtime(
     )
     .with_context(|| format!("{} cannot be read", leases.display()))?;
     Runtime::start(settings, Arc::new(network), knowledge.clone()).await.context("the runtime does not start")
+}
+
+/// This program, as the writer of containers' logs.
+pub(crate) fn logger() -> std::io::Result<Logger> {
+    Ok(Logger { binary: std::env::current_exe()?, argument: "log-writer".into() })
+}
+
+/// The cgroup of all Pods, below each hierarchy's root.
+pub(crate) fn pods_cgroup(cgroup_root: &Path) -> PathBuf {
+    Path::new("/").join(cgroup_root).join("weft-pods")
+}
+
+/// The runtime's settings as far as they say where everything lies.
+pub(crate) fn runtime_places(
+    node_name: &str,
+    data_dir: &Path,
+    run_dir: &Path,
+    cgroup_root: &Path,
+    logger: Logger,
+) -> weft_runtime::Config {
+    let (data, run) = (data_dir.join("runtime"), run_dir.join("runtime"));
+    let mut settings = weft_runtime::Config::new(node_name, data, run, logger);
+    settings.cgroup_parent = pods_cgroup(cgroup_root);
+    settings.namespace = shim_namespace(run_dir);
+    settings
 }
 
 /// A name for the shims' sockets that no other agent of this machine has: its run directory, in a name's letters.

@@ -18,6 +18,7 @@ mod network;
 mod node_status;
 mod observe;
 mod outbox;
+mod remove;
 mod resolve;
 mod round;
 mod socket;
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// Run the agent; ends at SIGTERM, and leaves Pods and connections as they are
     Run(Box<config::Raw>),
+    /// End the Pods of a node whose agent was stopped, and take its programs and devices out of the kernel
+    Remove(remove::Raw),
     /// Write a container's log; the shim starts this
     #[command(hide = true, trailing_var_arg = true)]
     LogWriter {
@@ -55,6 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::LogWriter { arguments } => weft_runtime::log_writer_main(arguments.into_iter()),
+        Command::Remove(raw) => remove::main(&raw),
         Command::Run(raw) => match configure(*raw) {
             Ok(config) => run(config),
             Err(error) => {

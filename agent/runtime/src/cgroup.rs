@@ -38,6 +38,14 @@ pub fn enter(parent: &Path, leaf: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Kills what is left in `group`, and removes it and all below, in every hierarchy.
+///
+/// # Errors
+/// The hierarchies are not known, or the group stays busy.
+pub fn remove(group: &Path) -> io::Result<()> {
+    Hierarchies::find()?.remove(group)
+}
+
 impl Hierarchies {
     /// Reads what is mounted.
     ///

@@ -99,7 +99,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         serving.push(tokio::spawn(listen::serve(listener, tls.clone(), api.clone(), connections.clone())));
     }
     // Only now: who waits for the file finds a server behind it.
-    let url = config.kubeconfig_server.clone().unwrap_or_else(|| format!("https://{}", reachable(bound)));
+    let url = config
+        .kubeconfig_server
+        .clone()
+        .unwrap_or_else(|| format!("https://{}", reachable(bound, &config.advertise)));
     let kubeconfig = config.data_dir.join("admin.kubeconfig");
     pki.write_kubeconfig(&kubeconfig, &url)?;
     let showing = Showing { api: shown, link: link.certificate(), kubeconfig: (kubeconfig, url) };
@@ -197,14 +200,14 @@ async fn first_objects(objects: &Objects) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address under which this machine reaches the listener.
-fn reachable(bound: SocketAddr) -> SocketAddr {
+/// The address under which the listener is reached: by everybody if one is advertised, else by this machine.
+fn reachable(bound: SocketAddr, advertise: &[IpAddr]) -> SocketAddr {
     if !bound.ip().is_unspecified() {
         return bound;
     }
     let loopback: IpAddr =
         if bound.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-    SocketAddr::new(loopback, bound.port())
+    SocketAddr::new(advertise.first().copied().unwrap_or(loopback), bound.port())
 }
 
 /// Forgets history older than [`HISTORY`].
@@ -227,4 +230,18 @@ async fn terminated() -> anyhow::Result<()> {
     let mut int = signal(SignalKind::interrupt())?;
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admins_kubeconfig_works_from_elsewhere_if_an_address_is_advertised() {
+        let any: SocketAddr = "0.0.0.0:6443".parse().unwrap();
+        assert_eq!(reachable(any, &["192.0.2.10".parse().unwrap()]).to_string(), "192.0.2.10:6443");
+        assert_eq!(reachable(any, &[]).to_string(), "127.0.0.1:6443");
+        let one: SocketAddr = "10.0.0.1:6443".parse().unwrap();
+        assert_eq!(reachable(one, &["192.0.2.10".parse().unwrap()]), one);
+    }
 }

@@ -71,7 +71,7 @@ pub(crate) struct RawConfig {
     /// Addresses at which nodes and Pods reach this server, repeatable [default: the first listen address that is not 0.0.0.0]
     #[arg(long, env = "WEFT_ADVERTISE", value_delimiter = ',')]
     pub(crate) advertise: Vec<String>,
-    /// Server URL in admin.kubeconfig [default: the first listen address]
+    /// Server URL in admin.kubeconfig [default: the first listen address, in place of 0.0.0.0 the first advertised one]
     #[arg(long, env = "WEFT_KUBECONFIG_SERVER")]
     pub(crate) kubeconfig_server: Option<String>,
     /// Service addresses, one range per family [default: 10.96.0.0/16]
