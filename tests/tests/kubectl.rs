@@ -145,6 +145,22 @@ impl Kubectl<'_> {
         assert!(output.clone().refused().contains("/no/such/program"), "{output:?}");
     }
 
+    /// A Pod that is talked to from its first word: by `run -i`, and by `attach` to one that runs.
+    fn attaches(&self) {
+        let image = "--image=weft.local/demo:1";
+        let talk = ["run", "talk", "-i", "--rm", "--quiet", "--restart=Never", "--command", image];
+        let mut run = self.command(&[&talk[..], &["--", "sha256sum"]].concat());
+        let said = Running::start_with(&mut run, "weft\n").end(COMMAND_MAX);
+        let mut sum = Command::new("sha256sum");
+        let wanted = Running::start_with(&mut sum, "weft\n").end(COMMAND_MAX).ok();
+        assert_eq!(said.clone().ok(), wanted, "{said:?}");
+        self.run(&["run", "shell", "-i", "-t", "--attach=false", "--command", image, "--", "sh"]).ok();
+        self.cluster.ready("shell");
+        let said = self.on_a_terminal(&["attach", "-it", "shell"], "echo $((6*7)); exit\n");
+        assert!(said.stdout.contains("42\r\n"), "{said:?}");
+        self.run(&["delete", "pod", "shell", "--now"]).ok();
+    }
+
     fn deletes(&self) {
         let said = self.run(&["delete", "deployment/shop", "service/shop", "--timeout=50s"]).ok();
         assert!(said.contains("deployment.apps \"shop\" deleted"), "{said}");
@@ -171,6 +187,7 @@ fn the_commands_of_every_day_work_with_old_and_new_clients() {
         kubectl.scales();
         kubectl.reads_logs();
         kubectl.executes();
+        kubectl.attaches();
         kubectl.deletes();
     }
 }

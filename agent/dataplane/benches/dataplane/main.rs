@@ -7,62 +7,26 @@
 mod bed;
 mod cases;
 mod kernel;
+mod options;
 mod process;
 mod weft;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use cases::Stage;
+use options::Options;
 
 /// Requests and connections run on one CPU with their server, since what is measured is the path and not the distance of two
 /// CPUs; a stream has one for each end.
 const MEASUREMENTS: [(&str, [usize; 2]); 3] = [("rr", [0, 0]), ("crr", [0, 0]), ("stream", [0, 1])];
 
-struct Options {
-    object: PathBuf,
-    rounds: usize,
-    time: Duration,
-    services: Vec<usize>,
-}
-
-fn options() -> Result<Options, String> {
-    let mut options = Options {
-        object: std::env::var_os("WEFT_EBPF_OBJECT")
-            .map(PathBuf::from)
-            .ok_or("WEFT_EBPF_OBJECT is not set")?,
-        rounds: 9,
-        time: Duration::from_millis(300),
-        services: vec![1, 1_000, 10_000],
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
-        let number = |text: String| text.parse().map_err(|_| format!("{text:?} is no number"));
-        match word.as_str() {
-            "--bench" => {}
-            "--rounds" => options.rounds = number(value()?)?,
-            "--milliseconds" => options.time = Duration::from_millis(number(value()?)? as u64),
-            "--services" => {
-                options.services =
-                    value()?.split(',').map(|n| number(n.to_owned())).collect::<Result<_, _>>()?;
-            }
-            other => return Err(format!("no option {other:?}")),
-        }
-    }
-    if options.rounds == 0 || options.services.is_empty() || options.services.contains(&0) {
-        return Err("at least one round, and at least one Service".to_owned());
-    }
-    Ok(options)
-}
-
 fn main() {
     if process::role() {
         return;
     }
-    let options = match options() {
+    let options = match Options::read() {
         Ok(options) => options,
         Err(error) => {
             eprintln!("bench: {error}");
