@@ -54,13 +54,15 @@ fn run(program: &Path, args: &[&str]) -> Output {
     Command::new(program).args(args).env_clear().run(COMMAND_MAX)
 }
 
-/// The unit with its program at `root`: elsewhere there is nothing to complain of but that it is not installed.
+/// The unit with its programs at `root`, as if they were installed: then there is nothing to complain of.
 fn verify(root: &Path, unit: &str) {
     let dir = root.join("lib/systemd/system");
     let text = std::fs::read_to_string(dir.join(unit)).unwrap();
-    assert!(text.contains("ExecStart=/usr/bin/"), "{text}");
-    let here = format!("ExecStart={}/usr/bin/", root.display());
-    std::fs::write(dir.join(unit), text.replace("ExecStart=/usr/bin/", &here)).unwrap();
+    let here = ["bin", "lib/weft"].iter().fold(text, |text, at| {
+        text.replace(&format!("=/usr/{at}/"), &format!("={}/usr/{at}/", root.display()))
+    });
+    assert!(here.contains(&format!("={}/usr/", root.display())), "{here}");
+    std::fs::write(dir.join(unit), here).unwrap();
     let mut analyze = Command::new("systemd-analyze");
     // The colon at the end: after this directory the usual ones.
     analyze.args(["verify", "--man=no", unit]).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.display()));
@@ -103,6 +105,7 @@ fn the_packages_install_and_their_units_are_sound() {
         }
         verify(&root, &format!("{package}.service"));
     }
+    verify(&packages.dir.join("weft-agent"), "weft-pods.service");
     let fields = packages.dpkg_deb("--field", "weft-agent", &["Depends", "Architecture", "Version"]);
     for needed in ["containerd", "runc", "libc6"] {
         assert!(fields.contains(needed), "{fields}");
@@ -117,17 +120,17 @@ fn the_packages_install_and_their_units_are_sound() {
     for line in ["KillMode=process", "Delegate=yes", "Restart=always", "StartLimitIntervalSec=0"] {
         assert!(unit.lines().any(|own| own == line), "no {line} in {unit}");
     }
+    settings_are_known(&packages);
 }
 
-#[test]
-fn the_installed_programs_find_their_settings_and_say_what_is_wrong() {
-    let packages = Packages::build();
-    let agent = packages.unpack("weft-agent").join("usr/bin/weft-agent");
+/// Settings that are not valid are refused before anything else, and the files name only settings that there are.
+fn settings_are_known(packages: &Packages) {
+    let agent = packages.dir.join("weft-agent/usr/bin/weft-agent");
     let refused = run(&agent, &["run"]);
     // EX_USAGE, after which systemd does not try again.
     assert_eq!(refused.code, 64, "{refused:?}");
     assert!(refused.stderr.contains("--control HOST:PORT is missing"), "{refused:?}");
-    let control = packages.unpack("weft-control").join("usr/bin/weft-control");
+    let control = packages.dir.join("weft-control/usr/bin/weft-control");
     let refused = run(&control, &["serve", "--listen", "nowhere"]);
     assert_eq!(refused.code, 64, "{refused:?}");
     // Every setting of the files is one that the program knows.

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use flate2::Compression;
 
 use crate::build_ebpf;
 use crate::command::run as run_command;
@@ -19,6 +20,8 @@ use crate::workspace::Workspace;
 
 const CONTROL_UNIT: &str = include_str!("../packaging/weft-control.service");
 const AGENT_UNIT: &str = include_str!("../packaging/weft-agent.service");
+const PODS_UNIT: &str = include_str!("../packaging/weft-pods.service");
+const END_PODS: &str = include_str!("../packaging/end-pods");
 const POSTINST: &str = include_str!("../packaging/postinst");
 const PRERM: &str = include_str!("../packaging/prerm");
 const POSTRM: &str = include_str!("../packaging/postrm");
@@ -58,7 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let dir = args.output.clone().unwrap_or_else(|| workspace.target.join("deb"));
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let bin_dir = workspace.bin_dir(!args.debug);
-    for deb in [control(&workspace, &bin_dir)?, agent(&workspace, &bin_dir)?] {
+    for mut deb in [control(&workspace, &bin_dir)?, agent(&workspace, &bin_dir)?] {
+        if args.debug {
+            // They are large and go nowhere: quick counts for more than small.
+            deb.compression = Compression::none();
+        }
         let path = dir.join(deb.file_name());
         fs::write(&path, deb.write()?).with_context(|| format!("{} cannot be written", path.display()))?;
         println!("package: {}", path.display());
@@ -83,7 +90,9 @@ fn agent(workspace: &Workspace, bin_dir: &Path) -> Result<Deb> {
         program(bin_dir, "weft-agent", "usr/bin/weft-agent")?,
         program(bin_dir, "agentctl", "usr/bin/agentctl")?,
         Entry::file("usr/lib/weft/weft-bpf", 0o644, object),
+        Entry::file("usr/lib/weft/end-pods", 0o755, END_PODS),
         Entry::file("lib/systemd/system/weft-agent.service", 0o644, AGENT_UNIT),
+        Entry::file("lib/systemd/system/weft-pods.service", 0o644, PODS_UNIT),
         Entry::configuration("etc/weft/agent.env", 0o600, AGENT_ENVIRONMENT),
         licence(workspace, "LICENSE", "usr/share/doc/weft-agent/copyright")?,
         licence(workspace, "dataplane-ebpf/LICENSE-MIT", "usr/share/doc/weft-agent/copyright.ebpf-mit")?,
@@ -120,5 +129,6 @@ fn deb(workspace: &Workspace, name: &str, depends: &str, summary: &str, entries:
         summary: summary.to_owned(),
         entries,
         scripts: vec![("postinst", script(POSTINST)), ("prerm", script(PRERM)), ("postrm", script(POSTRM))],
+        compression: Compression::default(),
     }
 }

@@ -77,7 +77,7 @@ fn configure(raw: config::Raw) -> Result<config::Config, Box<dyn std::error::Err
 
 #[tokio::main]
 async fn run(config: config::Config) -> ExitCode {
-    log_to_stderr(config.log_json);
+    log_to_stderr(config.log_json, "info");
     match assemble::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,8 +87,8 @@ async fn run(config: config::Config) -> ExitCode {
     }
 }
 
-fn log_to_stderr(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| "info".into());
+fn log_to_stderr(json: bool, default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| default.into());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -43,8 +43,8 @@ pub(crate) struct Raw {
     #[arg(long, env = "WEFT_BPFFS", value_name = "DIR", default_value = "/sys/fs/bpf/weft")]
     bpffs: PathBuf,
     /// As given to `run`
-    #[arg(long, env = "WEFT_CGROUP_ROOT", value_name = "PATH", default_value = "")]
-    cgroup_root: PathBuf,
+    #[arg(long, env = "WEFT_CGROUP_ROOT", value_name = "PATH")]
+    cgroup_root: Option<PathBuf>,
     /// As given to `run` [default: RUN_DIR/agent.sock]
     #[arg(long, env = "WEFT_AGENT_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -54,6 +54,14 @@ pub(crate) struct Raw {
     /// As given to `run`
     #[arg(long, env = "WEFT_OCI_RUNTIME", value_name = "PROGRAM", default_value = "runc")]
     oci_runtime: PathBuf,
+}
+
+impl Raw {
+    /// As `run` has it: relative to each hierarchy's root, empty for the root itself.
+    fn cgroup(&self) -> PathBuf {
+        let path = self.cgroup_root.clone().unwrap_or_default();
+        path.strip_prefix("/").map(Path::to_owned).unwrap_or(path)
+    }
 }
 
 /// Why something of the node is left. What was removed before stays removed; the same command goes on.
@@ -77,7 +85,8 @@ pub(crate) enum RemoveError {
 
 /// [`run`] as a program: says what went wrong.
 pub(crate) fn main(raw: &Raw) -> ExitCode {
-    crate::log_to_stderr(false);
+    // What volumes of Pods that end do not get is no news.
+    crate::log_to_stderr(false, "warn,weft_runtime::volume=error");
     let Err(error) = run(raw) else { return ExitCode::SUCCESS };
     eprintln!("weft-agent: {}", chain(&error));
     ExitCode::FAILURE
@@ -100,7 +109,7 @@ async fn run(raw: &Raw) -> Result<(), RemoveError> {
     places.state_dir = raw.run_dir.join("dataplane");
     Dataplane::remove_everything(&places).await?;
     println!("remove: programs, tables and devices are gone");
-    let group = assemble::pods_cgroup(&raw.cgroup_root);
+    let group = assemble::pods_cgroup(&raw.cgroup());
     weft_runtime::cgroup::remove(&group).map_err(|source| RemoveError::File { path: group, source })?;
     // Whoever has no Pods has no leases.
     remove(&raw.data_dir, &["addresses.json", "addresses.new"])?;
@@ -123,10 +132,11 @@ async fn end_pods(raw: &Raw) -> Result<(), RemoveError> {
     }
     println!("remove: {pods} Pods end");
     let logger = assemble::logger().map_err(|source| RemoveError::File { path: records.clone(), source })?;
-    let mut settings = assemble::runtime_places("", &raw.data_dir, &raw.run_dir, &raw.cgroup_root, logger);
+    let mut settings = assemble::runtime_places("", &raw.data_dir, &raw.run_dir, &raw.cgroup(), logger);
     settings.shim = raw.shim.clone();
     settings.oci_runtime = raw.oci_runtime.clone();
-    let (knowledge, _requests) = Knowledge::new("/etc/resolv.conf".into());
+    // With nobody there to answer, what Pods that end would still ask for is refused at once.
+    let (knowledge, _) = Knowledge::new("/etc/resolv.conf".into());
     let runtime = Runtime::start(settings, Arc::new(Detached), Arc::new(knowledge)).await?;
     let deadline = Instant::now() + Duration::from_secs(raw.wait_s);
     loop {
@@ -192,6 +202,18 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         raw: Raw,
+    }
+
+    #[test]
+    fn without_flags_it_is_the_node_of_an_installed_package() {
+        let raw = Cli::parse_from(["x"]).raw;
+        assert_eq!(assemble::pods_cgroup(&raw.cgroup()), Path::new("/weft-pods"));
+        assert_eq!(
+            (raw.data, raw.data_dir, raw.run_dir),
+            (false, "/var/lib/weft".into(), "/run/weft".into())
+        );
+        let raw = Cli::parse_from(["x", "--cgroup-root", "/a/node-1"]).raw;
+        assert_eq!(assemble::pods_cgroup(&raw.cgroup()), Path::new("/a/node-1/weft-pods"));
     }
 
     #[test]

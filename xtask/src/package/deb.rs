@@ -42,6 +42,8 @@ pub(crate) struct Deb {
     pub(crate) entries: Vec<Entry>,
     /// Maintainer scripts by name.
     pub(crate) scripts: Vec<(&'static str, String)>,
+    /// How hard to try to make it small.
+    pub(crate) compression: Compression,
 }
 
 impl Deb {
@@ -70,7 +72,7 @@ impl Deb {
     }
 
     fn control_archive(&self) -> Result<Vec<u8>> {
-        let mut tar = archive();
+        let mut tar = archive(self.compression);
         append(&mut tar, "control", EntryType::Regular, 0o644, self.control_file().as_bytes())?;
         let conffiles: String = self
             .entries
@@ -87,7 +89,7 @@ impl Deb {
 
     /// The files, each directory before what is in it.
     fn data_archive(&self) -> Result<Vec<u8>> {
-        let mut tar = archive();
+        let mut tar = archive(self.compression);
         let mut made = BTreeSet::new();
         for entry in &self.entries {
             for (at, _) in entry.path.match_indices('/') {
@@ -102,8 +104,8 @@ impl Deb {
     }
 }
 
-fn archive() -> Builder<GzEncoder<Vec<u8>>> {
-    Builder::new(GzEncoder::new(Vec::new(), Compression::default()))
+fn archive(compression: Compression) -> Builder<GzEncoder<Vec<u8>>> {
+    Builder::new(GzEncoder::new(Vec::new(), compression))
 }
 
 /// Adds a member: a header of 60 bytes in decimal text, the content, a newline if its length is odd.
@@ -133,6 +135,7 @@ mod tests {
                 Entry::configuration("etc/weft/sample.env", 0o600, "A=1\n"),
             ],
             scripts: vec![("postinst", "#!/bin/sh\nexit 0\n".into())],
+            compression: Compression::default(),
         }
     }
 
