@@ -91,8 +91,10 @@ fn a_removed_node_leaves_nothing() {
     assert!(!again.contains("Pods end"), "{again}");
 
     cluster.kubectl(&["delete", "node", "node-2"]).ok();
-    let web = cluster.pods("app=web", 4);
-    assert!(web.iter().all(|(_, node)| node == "node-1"), "{web:?}");
+    until("all of web to run on node-1", COMMAND_MAX, || {
+        let web = cluster.pods("app=web", 4);
+        web.iter().all(|(_, node)| node == "node-1").then_some(())
+    });
     let url = format!("http://{}:30080/hostname", cluster.address("node-1"));
     let said = cluster.exec("client", &["weft-demo", "get", &url, "--count", "50", "--summary"]).ok();
     assert!(said.contains("50 answers from 4 places, 0 failures"), "{said}");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use weft_dataplane::{Dataplane, desired};
-use weft_runtime::{Answer, Attach, Network, PodRef, Refusal, Runtime};
+use weft_runtime::{Answer, Attach, Network, PodRef, Refusal, Report, Reports, Runtime};
 
 use crate::api::answer::chain;
 use crate::assemble;
@@ -71,8 +71,8 @@ pub(crate) enum RemoveError {
     AgentRuns(PathBuf),
     #[error("the pods cannot be ended")]
     Runtime(#[from] weft_runtime::StartError),
-    #[error("{pods} pods did not end within {wait_s} s; the same command goes on waiting")]
-    PodsLeft { pods: usize, wait_s: u64 },
+    #[error("{pods} pods did not end within {wait_s} s; the same command goes on waiting{}", .said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default())]
+    PodsLeft { pods: usize, wait_s: u64, said: Option<String> },
     #[error("programs and devices cannot be removed")]
     Dataplane(#[from] weft_dataplane::StartError),
     #[error("{path} cannot be removed")]
@@ -139,19 +139,35 @@ async fn end_pods(raw: &Raw) -> Result<(), RemoveError> {
     let (knowledge, _) = Knowledge::new("/etc/resolv.conf".into());
     let runtime = Runtime::start(settings, Arc::new(Detached), Arc::new(knowledge)).await?;
     let deadline = Instant::now() + Duration::from_secs(raw.wait_s);
+    let reports = runtime.reports();
+    let mut said = None;
     loop {
         // A complete set that is empty: nothing is wanted.
         runtime.set_pods(Vec::new(), true);
         match left(&records) {
             0 => break,
             pods if Instant::now() >= deadline => {
-                return Err(RemoveError::PodsLeft { pods, wait_s: raw.wait_s });
+                return Err(RemoveError::PodsLeft { pods, wait_s: raw.wait_s, said });
             }
-            _ => tokio::time::sleep(LOOK).await,
+            _ => {
+                let complaint = tokio::time::timeout(LOOK, complaint(&reports)).await;
+                said = complaint.ok().or(said);
+            }
         }
     }
     println!("remove: no Pod is left");
     Ok(())
+}
+
+/// The next complaint of a Pod that cannot be ended.
+async fn complaint(reports: &Reports) -> String {
+    loop {
+        if let Report::Event(event) = reports.next().await
+            && event.reason == "FailedKillPod"
+        {
+            return event.message;
+        }
+    }
 }
 
 /// Pods on record.
