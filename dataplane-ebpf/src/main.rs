@@ -8,6 +8,8 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod balance;
+#[cfg(feature = "bench")]
+mod bench;
 mod emit;
 mod fragment;
 mod icmp;

@@ -2,7 +2,10 @@
 
 mod dataplane;
 mod machine;
+mod packet;
 mod plot;
+mod programming;
+mod report;
 mod samples;
 
 use anyhow::Result;
@@ -18,11 +21,17 @@ pub(crate) struct Args {
 enum What {
     /// Requests, connections, throughput and CPU through Weft, plain kernel routing and rule sets of kube-proxy's shape
     Dataplane(dataplane::Args),
+    /// Nanoseconds of one packet in each program and station, by test run and under load
+    Packet(packet::Args),
+    /// Time from an EndpointSlice's write at the API to the row in the last kernel, and of a whole table into an empty one
+    Programming(programming::Args),
 }
 
 /// Runs one of the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Dataplane(args) => dataplane::run(args),
+        What::Packet(args) => packet::run(args),
+        What::Programming(args) => programming::run(args),
     }
 }

@@ -22,6 +22,18 @@ pub(crate) struct Args {
     /// Say which compiler would be used and stop
     #[arg(long)]
     which: bool,
+    /// Build the object with the programs that `bench packet` wants besides, under a name of its own
+    #[arg(long)]
+    bench: bool,
+}
+
+/// Which object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    /// What agents load.
+    Agent,
+    /// The same and the programs of the bench of single packets.
+    Bench,
 }
 
 /// A compiler that can build `core` for the kernel's machine.
@@ -40,13 +52,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}", find_compiler()?.what);
         return Ok(());
     }
-    let object = build(&workspace)?;
+    let object = if args.bench { build_bench(&workspace)? } else { build(&workspace)? };
     println!("eBPF object: {} ({} bytes)", object.display(), object.metadata()?.len());
     Ok(())
 }
 
 /// Builds the object and gives its path.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(workspace, Object::Agent)
+}
+
+/// Builds the object for `bench packet` and gives its path.
+pub(crate) fn build_bench(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(workspace, Object::Bench)
+}
+
+fn build_object(workspace: &Workspace, which_object: Object) -> Result<PathBuf> {
     let compiler = find_compiler()?;
     if which("bpf-linker").is_none() {
         bail!(
@@ -76,9 +97,15 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
+    if which_object == Object::Bench {
+        cargo.args(["--features", "bench"]);
+    }
     run_command(&mut cargo).context("the eBPF programs do not build")?;
     let built = target_dir.join(target).join("release").join(PROGRAM);
-    let object = workspace.ebpf_object();
+    let object = match which_object {
+        Object::Agent => workspace.ebpf_object(),
+        Object::Bench => workspace.ebpf_object().with_file_name("weft-bpf-bench"),
+    };
     install(&built, &object)?;
     Ok(object)
 }

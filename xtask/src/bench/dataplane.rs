@@ -1,14 +1,13 @@
-//! `bench dataplane`: runs the bench of `agent/dataplane` and writes docs/benchmarks/dataplane.md with its plots.
+//! `bench dataplane`: runs the bench of paths and writes its section of the report with its plots.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::bench::machine;
 use crate::bench::plot::{self, Bar};
+use crate::bench::report::{self, Section};
 use crate::bench::samples::Spread;
 use crate::build_ebpf;
 use crate::command::output;
@@ -95,22 +94,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("bench: nothing is written: a report wants {ROUNDS_MIN} rounds");
         return Ok(());
     }
-    write(&workspace.root.join("docs/benchmarks"), &run, &report)
+    report::write(&workspace.root, Section::Paths, &report, &plots(&run)?)
 }
 
-fn write(dir: &Path, run: &Run, report: &str) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+fn plots(run: &Run) -> Result<Vec<(String, String)>> {
+    let mut plots = Vec::new();
     for measure in &MEASURES {
         for crosses in [false, true] {
-            let path = dir.join(plot_name(measure, crosses));
-            fs::write(&path, plot_of(run, measure, crosses)?)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
+            plots.push((plot_name(measure, crosses), plot_of(run, measure, crosses)?));
         }
     }
-    let path = dir.join("dataplane.md");
-    fs::write(&path, report).with_context(|| format!("{} cannot be written", path.display()))?;
-    println!("bench: {}", path.display());
-    Ok(())
+    Ok(plots)
 }
 
 fn plot_name(measure: &Measure, crosses: bool) -> String {
@@ -152,7 +146,7 @@ fn report(run: &Run) -> Result<String> {
         }
     }
     let mut text = format!(
-        "# The dataplane, measured\n\n\
+        "## Paths\n\n\
          Written by `cargo xtask bench dataplane`. Ratios are taken round by round, between paths of the same round; a cell is the \
          median of {} rounds of {} ms, with the quartiles.\n\n{}\n\
          Both ends of a request run on one CPU, so that the path is measured and not the distance of two CPUs; a stream has a CPU \
@@ -166,7 +160,7 @@ fn report(run: &Run) -> Result<String> {
         let title = if crosses { "Across nodes" } else { "On one node" };
         let _ = write!(
             text,
-            "\n## {title}\n\n× {}: {}\n\n| path | requests | connections | throughput | CPU per request |\n\
+            "\n### {title}\n\n× {}: {}\n\n| path | requests | connections | throughput | CPU per request |\n\
              | --- | ---: | ---: | ---: | ---: |\n",
             base.path,
             absolute(base)
@@ -236,7 +230,7 @@ fn wanted(run: &Run) -> Result<String> {
         ));
     }
     let mut text =
-        "\n## What is promised\n\n| ratio | measured | promised |\n| --- | ---: | ---: |\n".to_owned();
+        "\n### What is promised\n\n| ratio | measured | promised |\n| --- | ---: | ---: |\n".to_owned();
     for (name, measured, promised) in rows {
         let measured = measured.map_or_else(|| "–".to_owned(), |spread| spread.to_string());
         let _ = writeln!(text, "| {name} | {measured} | {promised:.2} |");

@@ -15,9 +15,23 @@ pub(crate) struct Bar {
     pub(crate) value: Spread,
 }
 
+/// What bars are to be seen against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    /// Where it stands, in the bars' unit.
+    pub(crate) at: f64,
+    /// Decimals of the numbers beside the bars.
+    pub(crate) decimals: usize,
+}
+
 /// Bars from 0, with a line at 1: what they are ratios to.
 pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.value.high).fold(1.0, f64::max) * 1.05;
+    bars_to(title, bars, Line { at: 1.0, decimals: 2 })
+}
+
+/// Bars from 0, with a line.
+pub(crate) fn bars_to(title: &str, bars: &[Bar], line: Line) -> String {
+    let most = bars.iter().map(|bar| bar.value.high).fold(line.at, f64::max) * 1.05;
     let x = |value: f64| LABEL_PX + value / most * PLOT_PX;
     let height = TOP_PX + ROW_PX * bars.len() as f64 + 12.0;
     let width = LABEL_PX + PLOT_PX + 80.0;
@@ -35,17 +49,18 @@ pub(crate) fn bars(title: &str, bars: &[Bar]) -> String {
             "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
              <rect class=\"bar\" x=\"{LABEL_PX}\" y=\"{y}\" width=\"{:.1}\" height=\"16\"/>\
              <line class=\"line\" x1=\"{low:.1}\" x2=\"{high:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke-width=\"2\"/>\
-             <text x=\"{:.1}\" y=\"{}\">{:.2}</text>",
+             <text x=\"{:.1}\" y=\"{}\">{:.*}</text>",
             LABEL_PX - 8.0,
             y + 13.0,
             escape(&bar.label),
             x(bar.value.median) - LABEL_PX,
             high + 8.0,
             y + 13.0,
+            line.decimals,
             bar.value.median
         );
     }
-    let one = x(1.0);
+    let one = x(line.at);
     let _ = writeln!(
         svg,
         "<line class=\"line\" x1=\"{one:.1}\" x2=\"{one:.1}\" y1=\"{}\" y2=\"{}\" stroke-dasharray=\"4 3\"/>\n</svg>",

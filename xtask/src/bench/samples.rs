@@ -27,6 +27,13 @@ impl Spread {
     }
 }
 
+/// The value that this part of all values does not exceed; nothing of none.
+pub(crate) fn percentile(values: &[f64], part: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, part)
+}
+
 /// Linear between the two nearest ranks.
 fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -50,6 +57,7 @@ mod tests {
         let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.5, low: 1.75, high: 3.25 });
         assert_eq!(Spread::of(&[]), None);
+        assert_eq!(percentile(&[2.0, 1.0, 3.0], 0.99), Some(2.98));
         assert_eq!(Spread::of(&[7.0]).unwrap().to_string(), "7.00 (7.00–7.00)");
     }
 
