@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.no_setup {
         setup::ensure(&workspace, For::Test)?;
     }
-    up::build(&workspace, false)?;
+    up::build_with_tests(&workspace)?;
     println!("test: cargo nextest run");
     let mut nextest = nextest(&workspace)?;
     run_command(nextest.args(&args.nextest)).context("there are tests that do not pass")?;

@@ -114,6 +114,20 @@ pub(crate) fn build(workspace: &Workspace, release: bool) -> Result<()> {
         cargo.args(["--package", package]);
     }
     run_command(&mut cargo).context("the programs do not build")?;
+    build_image(workspace)
+}
+
+/// The same together with all tests. Dependencies get the features that all packages want at once: building the programs by
+/// themselves would compile most of them twice.
+pub(crate) fn build_with_tests(workspace: &Workspace) -> Result<()> {
+    println!("up: building, with the tests");
+    build_ebpf::build(workspace)?;
+    run_command(workspace.cargo().args(["build", "--quiet", "--locked", "--workspace", "--all-targets"]))
+        .context("the workspace does not build")?;
+    build_image(workspace)
+}
+
+fn build_image(workspace: &Workspace) -> Result<()> {
     let demo = image::build_demo(workspace)?;
     image::write(&image::archive_path(workspace), image::NAME, &demo)
 }
