@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,7 +23,8 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     update()?;
     println!("setup: apt-get install {}", names.join(" "));
     let mut apt = quiet("install");
-    apt.args(["--yes", "--no-install-recommends"]).args(&names);
+    // What went wrong comes on the other stream.
+    apt.args(["--yes", "--no-install-recommends"]).args(&names).stdout(Stdio::null());
     run_command(&mut apt).context("apt could not install what is missing")
 }
 
