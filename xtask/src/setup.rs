@@ -275,10 +275,13 @@ fn install(workspace: &Workspace, need: &Need) -> Result<()> {
         Source::Cargo { name, version } => {
             println!("setup: cargo install {name} {version} (takes minutes)");
             let mut cargo = workspace.cargo();
+            let build = workspace.target.join("tools-build");
             cargo
                 .args(["install", "--quiet", "--locked", "--version", version, name])
-                .env("CARGO_TARGET_DIR", workspace.target.join("tools-build"));
-            run_command(&mut cargo).with_context(|| format!("{name} cannot be installed"))
+                .env("CARGO_TARGET_DIR", &build);
+            run_command(&mut cargo).with_context(|| format!("{name} cannot be installed"))?;
+            // Installed it is copied; what it was built from is larger than all the rest.
+            fs::remove_dir_all(&build).with_context(|| format!("{} cannot be removed", build.display()))
         }
         Source::Component(name) => {
             println!("setup: rustup component add {name}");
