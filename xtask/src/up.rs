@@ -122,7 +122,7 @@ pub(crate) fn build(workspace: &Workspace, release: bool) -> Result<()> {
 pub(crate) fn build_with_tests(workspace: &Workspace) -> Result<()> {
     println!("up: building, with the tests");
     build_ebpf::build(workspace)?;
-    run_command(workspace.cargo().args(["build", "--quiet", "--locked", "--workspace", "--all-targets"]))
+    run_command(workspace.cargo().args(["build", "--quiet", "--locked", "--all-targets"]))
         .context("the workspace does not build")?;
     build_image(workspace)
 }
