@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use weft_dataplane::{Dataplane, desired};
 use weft_link::message::Cluster;
 use weft_link::receiver::{Change, Receiver};
@@ -71,7 +71,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
 
     let names: Vec<String> = knowledge.view().resources().map(|resource| resource.name.clone()).collect();
     let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
-    let slot = Arc::new(OnceLock::new());
+    let slot = Arc::new(SetOnce::new());
     let link = Link {
         receiver: Receiver::new(directory.pinned()?, names),
         node_json: first_node(&config, &facts, &node_addresses),

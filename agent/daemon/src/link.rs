@@ -1,11 +1,11 @@
 //! The agent's end of the link, for ever: sessions one after the other, state down, reports up, streams served.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{SetOnce, mpsc};
 use tokio::time::{Instant, interval, sleep};
 use weft_link::message::{Heartbeat, Hello, StatusFrame, open::To, request, status_frame::Frame};
 use weft_link::receiver::{Change, ReceiveError, Receiver};
@@ -30,6 +30,8 @@ const GOOD_SESSION: Duration = Duration::from_secs(30);
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(3600);
 /// How long the control plane may take to renew the certificate.
 const RENEW_MAX: Duration = Duration::from_secs(5);
+/// How long a stream waits for an agent that is still starting.
+const STARTING_MAX: Duration = Duration::from_secs(15);
 /// How long a connection that the control plane asks for may take to be made.
 const DIAL_MAX: Duration = Duration::from_secs(10);
 
@@ -108,7 +110,7 @@ pub(crate) struct Link {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) changes: mpsc::Sender<Change>,
     pub(crate) requests: mpsc::Receiver<Asked>,
-    pub(crate) agent: Arc<OnceLock<Arc<Agent>>>,
+    pub(crate) agent: Arc<SetOnce<Arc<Agent>>>,
     pub(crate) state: Arc<State>,
     pub(crate) node_json: Bytes,
 }
@@ -199,7 +201,7 @@ impl Link {
                 }
                 attempt = session.opens.next() => {
                     let attempt = attempt.ok_or_else(|| SessionError::Ended("no streams any more".into()))?;
-                    tokio::spawn(open(self.agent.get().cloned(), attempt));
+                    tokio::spawn(open(self.agent.clone(), attempt));
                 }
                 _ = certificate.tick() => self.renew_if_old(&session.requester).await,
                 reason = session.link.closed() => return Err(SessionError::Ended(reason)),
@@ -266,10 +268,12 @@ async fn ask(requester: Requester, asked: Asked) {
     let _gone = asked.answer.send(answer);
 }
 
-async fn open(agent: Option<Arc<Agent>>, attempt: OpenAttempt) {
-    let Some(agent) = agent else {
+/// A node is linked, and after a restart Ready, before all of its agent is there: who asks waits for the rest.
+async fn open(agent: Arc<SetOnce<Arc<Agent>>>, attempt: OpenAttempt) {
+    let Ok(agent) = tokio::time::timeout(STARTING_MAX, agent.wait()).await else {
         return attempt.refuse("the agent is starting").await;
     };
+    let agent = agent.clone();
     match attempt.to.clone() {
         Some(To::Agent(_)) => {
             if let Ok(stream) = attempt.accept().await {
