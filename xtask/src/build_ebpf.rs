@@ -134,18 +134,26 @@ pub(crate) fn find_compiler() -> Result<Compiler> {
         Ok(compiler) => return Ok(compiler),
         Err(why) => unfit.push(why),
     }
-    bail!(
+    bail!(no_compiler(&unfit));
+}
+
+/// Why there is none, and what to type.
+fn no_compiler(unfit: &[String]) -> String {
+    format!(
         "no compiler here can build the eBPF programs: {}\ninstall one of the two:\n  \
          apt-get install rustc-web rust-web-src          (Debian 12 with bookworm-security; `cargo xtask setup` does it)\n  \
          rustup toolchain install nightly --component rust-src   (any Linux)",
         unfit.join("; ")
-    );
+    )
 }
 
 fn debian_compiler() -> Result<Compiler, String> {
-    let rustc = PathBuf::from(SYSTEM_RUSTC);
+    debian_compiler_at(PathBuf::from(SYSTEM_RUSTC))
+}
+
+fn debian_compiler_at(rustc: PathBuf) -> Result<Compiler, String> {
     if !rustc.is_file() {
-        return Err(format!("there is no {SYSTEM_RUSTC}"));
+        return Err(format!("there is no {}", rustc.display()));
     }
     if !has_core_source(&rustc) {
         return Err(format!("{SYSTEM_RUSTC} comes without its source (package rust-web-src)"));
@@ -193,6 +201,19 @@ mod tests {
         assert_eq!(minor_of("1.96.0 (ac68faa20 2026-05-25)"), Some(96));
         assert_eq!(minor_of("1.63.0"), Some(63));
         assert_eq!(minor_of("nonsense"), None);
+    }
+
+    #[test]
+    fn without_a_compiler_it_says_why_and_what_to_type() {
+        let why = debian_compiler_at("/no/such/rustc".into()).err().unwrap();
+        let said = no_compiler(&[why, "rustup has no nightly toolchain".into()]);
+        for words in [
+            "there is no /no/such/rustc; rustup has no nightly toolchain",
+            "apt-get install rustc-web rust-web-src",
+            "rustup toolchain install nightly --component rust-src",
+        ] {
+            assert!(said.contains(words), "no {words:?} in {said}");
+        }
     }
 
     #[test]
