@@ -134,7 +134,7 @@ pub(crate) async fn start(
         let _ = fs::remove_dir_all(&dir);
         return Err(start_fault(&error));
     }
-    let ends = fifos.started();
+    let ends = fifos.started().await;
     let _ = fs::remove_dir_all(&dir);
     let ends = ends?;
     let guard = Guard { task: (*task).clone(), id: (*id).to_owned(), exec: exec.clone(), ended: false };

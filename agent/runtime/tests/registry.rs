@@ -108,20 +108,28 @@ async fn an_image_is_pulled_and_run() {
 async fn an_oci_layout_is_loaded() {
     let bench = Bench::new("layout").await;
     let dir = tempfile::tempdir().unwrap();
-    let (archive, layout) = (dir.path().join("docker.tar"), dir.path().join("oci.tar"));
-    std::fs::write(&archive, image_archive(&["weft.test/source:1"])).unwrap();
-    let status = Command::new("skopeo")
-        .args(["--insecure-policy", "copy"])
-        .arg(format!("docker-archive:{}", archive.display()))
-        .arg(format!("oci-archive:{}:weft.test/layout:2", layout.display()))
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let file = tokio::fs::File::open(layout).await.unwrap();
-    let names = bench.runtime().load_image(file).await.unwrap();
-    assert_eq!(names, ["weft.test/layout:2"]);
-    assert!(bench.runtime().images().iter().any(|i| i.names == names));
+    let (archive, layout) = (dir.path().join("docker.tar"), dir.path().join("oci"));
+    // A layout takes one image after the other; an archive of it is a layout with several.
+    for (source, name) in
+        [("weft.test/source:1", "weft.test/layout:2"), ("weft.test/source:2", "weft.test/layout:3")]
+    {
+        std::fs::write(&archive, image_archive(&["weft.test/first:1", source])).unwrap();
+        let status = Command::new("skopeo")
+            .args(["--insecure-policy", "copy"])
+            .arg(format!("docker-archive:{}:{source}", archive.display()))
+            .arg(format!("oci:{}:{name}", layout.display()))
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_dir_all(".", &layout).unwrap();
+    let names = bench.runtime().load_image(&tar.into_inner().unwrap()[..]).await.unwrap();
+    assert_eq!(names, ["weft.test/layout:2", "weft.test/layout:3"]);
+    for name in &names {
+        assert!(bench.runtime().images().iter().any(|image| image.names.contains(name)), "{name}");
+    }
     let error = bench.runtime().load_image(&b"no archive"[..]).await.unwrap_err();
     assert!(error.to_string().starts_with("image archive not loaded"), "{error}");
     bench.close().await;

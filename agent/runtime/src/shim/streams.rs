@@ -1,13 +1,21 @@
 //! FIFOs between the agent and a process behind a shim.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use tokio::io::AsyncWrite;
 use tokio::net::unix::pipe;
+
+/// How long the shim has to open the input of a process that it says runs: it does so in a thread of its own.
+const READER: Duration = Duration::from_secs(2);
+/// How often it is looked whether it did.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The FIFOs of one exec. They are opened for both directions before the shim is told of them: it blocks otherwise.
 #[derive(Debug)]
@@ -57,20 +65,37 @@ impl Fifos {
         if there { self.dir.join(name).to_string_lossy().into_owned() } else { String::new() }
     }
 
-    /// Gives up the agent's own write ends, now that the shim holds some: a reader then sees the end. The files go too.
-    pub(crate) fn started(self) -> io::Result<Ends> {
+    /// Gives up the agent's own other ends, now that the shim holds some: a reader then sees the end, and a writer that
+    /// nobody reads. Returns once the input has its reader.
+    pub(crate) async fn started(self) -> io::Result<Ends> {
         let one_way = pipe::OpenOptions::new();
         let stdout = one_way.open_receiver(self.dir.join("out"))?;
         let stderr = match self.stderr {
             Some(_) => Some(one_way.open_receiver(self.dir.join("err"))?),
             None => None,
         };
-        let stdin = match self.stdin {
+        let stdin = match &self.stdin {
             Some(_) => Some(one_way.open_sender(self.dir.join("in"))?),
             None => None,
         };
-        drop(self.stdout);
+        drop((self.stdin, self.stdout));
+        if let Some(stdin) = &stdin {
+            // Without one by then, the process has ended: whoever writes is told.
+            let _ = tokio::time::timeout(READER, reader(stdin)).await;
+        }
         Ok(Ends { stdin, stdout, stderr })
+    }
+}
+
+/// Until a FIFO has a reader.
+async fn reader(pipe: &pipe::Sender) {
+    let nobody = || {
+        let mut asked = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+        let told = poll(&mut asked, PollTimeout::ZERO);
+        told.is_ok_and(|_| asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
+    };
+    while nobody() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -114,5 +139,29 @@ impl<F: FnOnce() + Unpin> AsyncWrite for Stdin<F> {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.end();
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn input_waits_for_a_reader_that_comes_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifos = Fifos::make(&dir.path().join("x"), true, true).unwrap();
+        // As the shim does it: what to open is fixed at once, the opening takes its time.
+        let path = fifos.path("in");
+        let held = std::fs::OpenOptions::new().read(true).write(true).open(fifos.path("out")).unwrap();
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            std::io::read_to_string(std::fs::File::open(path).unwrap()).unwrap()
+        });
+        let mut stdin = fifos.started().await.unwrap().stdin.unwrap();
+        stdin.write_all(b"here").await.unwrap();
+        drop((stdin, held));
+        assert_eq!(reader.join().unwrap(), "here");
     }
 }
