@@ -14,6 +14,7 @@ use weft_dataplane_abi::service::{
 };
 use weft_dataplane_abi::station::Station;
 
+use crate::before;
 use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
 use crate::parse::{Packet, TCP, UDP};
 use crate::refuse;
@@ -69,7 +70,7 @@ pub(crate) fn draw(service: &Service, client: &Address) -> Option<(u32, &'static
     let key = AffinityKey { client: *client, service_id: service.id };
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if let Some(row) = AFFINITY.get_ptr_mut(&key) {
+    if let Some(row) = before::affinity(&key) {
         // SAFETY: a reused row is another client's choice, checked below as any; no row has pointers.
         let row = unsafe { &mut *row };
         let fresh = now.wrapping_sub(row.seen_ns) < u64::from(service.affinity_seconds) * 1_000_000_000;

@@ -12,7 +12,8 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::socket::SOCKET_REVERSE;
 use weft_dataplane_abi::station::Station;
 
-use crate::maps::{self, EVENTS, SOCKET_FLOWS};
+use crate::before;
+use crate::maps::{self, EVENTS};
 use crate::parse::Packet;
 use crate::walk::Walk;
 use crate::words::{clear, copy};
@@ -59,12 +60,15 @@ pub(crate) fn begun(walk: &mut Walk, packet: &Packet) {
         event.backend_port = first.to.destination_port;
     } else if let Some(row) = at_connect {
         event.flags |= EVENT_SERVICE | EVENT_AT_CONNECT;
-        copy(&mut event.service, &row.address);
-        event.service_port = row.port;
+        // SAFETY: a row reused under us names another Service in this one event; no row has pointers.
+        let (address, port, service_id, backend_id) =
+            unsafe { ((*row).address, (*row).port, (*row).service_id, (*row).backend_id) };
+        copy(&mut event.service, &address);
+        event.service_port = port;
         copy(&mut event.backend, &first.to.destination);
         event.backend_port = first.to.destination_port;
-        event.service_id = row.service_id;
-        event.backend_id = row.backend_id;
+        event.service_id = service_id;
+        event.backend_id = backend_id;
     }
     if first.flags & FLOW_SOURCE != 0 {
         event.flags |= EVENT_SOURCE;
@@ -130,7 +134,7 @@ fn socket_cookie(walk: &Walk) -> u64 {
 fn balanced_at_connect(
     walk: &mut Walk,
     cookie: u64,
-) -> Option<&'static weft_dataplane_abi::socket::SocketFlow> {
+) -> Option<*const weft_dataplane_abi::socket::SocketFlow> {
     let scratch = &mut *walk.scratch;
     let key = &mut scratch.socket_key;
     key.cookie = cookie;
@@ -139,6 +143,5 @@ fn balanced_at_connect(
     key.protocol = scratch.tuple.protocol;
     key.direction = SOCKET_REVERSE;
     key.reserved = 0;
-    // SAFETY: a row reused under us names another Service in this one event; no row has pointers.
-    SOCKET_FLOWS.get_ptr(&scratch.socket_key).map(|row| unsafe { &*row })
+    before::socket_flow(&scratch.socket_key)
 }

@@ -8,6 +8,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod balance;
+mod before;
 #[cfg(feature = "bench")]
 mod bench;
 mod emit;

@@ -15,6 +15,7 @@ use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 use weft_dataplane_abi::{LAYOUT, maps as table};
 
+use crate::before;
 use crate::walk::Scratch;
 
 /// Memory for rows is taken when they are written: by the agent, never by a program.
@@ -102,8 +103,31 @@ fn add(row: u32, several: u64) {
 /// The row under this key, to read and write.
 #[inline(always)]
 pub(crate) fn flow(key: &Tuple) -> Option<&'static mut Flow> {
+    let row = match FLOWS.get_ptr_mut(key) {
+        None if before::bridging() && before::adopt(key) => FLOWS.get_ptr_mut(key),
+        found => found,
+    };
     // SAFETY: rows of an LRU map may be reused under us; then a packet meets another flow's row once. No row has pointers.
-    FLOWS.get_ptr_mut(key).map(|row| unsafe { &mut *row })
+    row.map(|row| unsafe { &mut *row })
+}
+
+/// Writes a flow's row, with the kernel's flags for an insert.
+#[inline(always)]
+pub(crate) fn put_flow(key: &Tuple, row: &Flow, flags: u64) -> Result<(), i32> {
+    FLOWS.insert(key, row, flags)?;
+    if before::bridging() {
+        before::tell(key, row);
+    }
+    Ok(())
+}
+
+/// Removes a flow's row; one that is gone already is what is wanted.
+#[inline(always)]
+pub(crate) fn remove_flow(key: &Tuple) {
+    let _ = FLOWS.remove(key);
+    if before::bridging() {
+        before::forget(key);
+    }
 }
 
 /// The backend of this number, whether ready or not.

@@ -27,7 +27,7 @@ use weft_dataplane_abi::station::Station;
 use crate::maps::{self, NETNS, SOCKET_FLOWS};
 use crate::parse::{TCP, UDP};
 use crate::words::copy;
-use crate::{balance as choice, emit};
+use crate::{balance as choice, before, emit};
 
 /// The call goes on.
 pub(crate) const ALLOW: i32 = 1;
@@ -95,11 +95,11 @@ pub(crate) fn restore<const V6: bool>(ctx: &SockAddrContext, hook: Hook) {
     // SAFETY: the context is valid at these hooks.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) };
     let key = key(cookie, &got, SOCKET_REVERSE);
-    if let Some(row) = SOCKET_FLOWS.get_ptr(&key) {
+    if let Some(row) = before::socket_flow(&key) {
         maps::count_row(seen_by(hook));
         // SAFETY: a row reused under us gives another flow's address in this one answer; no row has pointers.
-        let row = unsafe { &*row };
-        write::<V6>(ctx.sock_addr, row.address, row.port);
+        let (address, port) = unsafe { ((*row).address, (*row).port) };
+        write::<V6>(ctx.sock_addr, address, port);
     }
 }
 
@@ -147,9 +147,10 @@ fn is_loopback(address: &Address) -> bool {
 fn chosen_before(cookie: u64, asked: &End) -> Option<(u32, &'static Backend)> {
     let key = key(cookie, asked, SOCKET_FORWARD);
     // SAFETY: a row reused under us is checked against its backend's generation; no row has pointers.
-    let row = SOCKET_FLOWS.get_ptr(&key).map(|row| unsafe { &*row })?;
-    let backend = maps::backend(row.backend_id)?;
-    (backend.generation == row.generation).then_some((row.backend_id, backend))
+    let (backend_id, generation) =
+        before::socket_flow(&key).map(|row| unsafe { ((*row).backend_id, (*row).generation) })?;
+    let backend = maps::backend(backend_id)?;
+    (backend.generation == generation).then_some((backend_id, backend))
 }
 
 /// Writes both rows of the choice. Without them only names are lost: `getpeername` tells the backend.
@@ -165,6 +166,8 @@ fn remember(cookie: u64, asked: &End, service: &Service, backend_id: u32, backen
         service_id: service.id,
         backend_id,
         generation: backend.generation,
+        #[cfg(feature = "other-layout")]
+        other: 0,
     };
     let got = End { address: backend.address, port: backend.port, protocol: asked.protocol };
     let _ = SOCKET_FLOWS.insert(&key(cookie, &got, SOCKET_REVERSE), &row, 0);

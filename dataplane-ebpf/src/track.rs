@@ -11,12 +11,12 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
-use crate::maps::{self, FLOWS};
+use crate::maps;
 use crate::parse::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
 use crate::words::{copy, reverse, set};
-use crate::{balance, emit};
+use crate::{balance, before, emit};
 
 /// `BPF_NOEXIST`: insert only where nothing is.
 const NOEXIST: u64 = 1;
@@ -46,10 +46,9 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
         return nothing(walk);
     };
     if must_begin_anew(walk, flow, packet) {
-        // Rows that are gone already are what is wanted.
         reverse(&mut walk.scratch.twin_key, &flow.to);
-        let _ = FLOWS.remove(&walk.scratch.twin_key);
-        let _ = FLOWS.remove(&walk.scratch.tuple);
+        maps::remove_flow(&walk.scratch.twin_key);
+        maps::remove_flow(&walk.scratch.tuple);
         return nothing(walk);
     }
     let settled = flow.epoch == walk.epoch && flow.origin == walk.origin;
@@ -113,7 +112,7 @@ fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
     }
     reverse(&mut scratch.twin.to, &scratch.tuple);
     other_row(&mut scratch.twin, flow, now);
-    if FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST).is_ok() {
+    if maps::put_flow(&scratch.twin_key, &scratch.twin, NOEXIST).is_ok() {
         maps::count(Counter::FlowsMended);
     }
 }
@@ -228,8 +227,8 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     take_reverse(walk, has_ports, now)?;
 
     let scratch = &mut *walk.scratch;
-    if FLOWS.insert(&scratch.tuple, &scratch.first, 0).is_err() {
-        let _ = FLOWS.remove(&scratch.twin_key);
+    if maps::put_flow(&scratch.tuple, &scratch.first, 0).is_err() {
+        maps::remove_flow(&scratch.twin_key);
         return drop(Station::Track, Reason::FlowTableFull);
     }
     maps::count(Counter::FlowsBegun);
@@ -276,7 +275,11 @@ fn take_reverse(walk: &mut Walk, has_ports: bool, now: u64) -> Step<()> {
 #[inline(always)]
 fn take(walk: &mut Walk, now: u64) -> Step<bool> {
     let scratch = &mut *walk.scratch;
-    match FLOWS.insert(&scratch.twin_key, &scratch.twin, NOEXIST) {
+    if before::bridging() {
+        // Whoever has the tuple in the other layout has it here, too.
+        let _ = maps::flow(&scratch.twin_key);
+    }
+    match maps::put_flow(&scratch.twin_key, &scratch.twin, NOEXIST) {
         Ok(()) => return Ok(true),
         Err(EEXIST) => {}
         Err(_) => return drop(Station::Track, Reason::FlowTableFull),
@@ -289,9 +292,9 @@ fn take(walk: &mut Walk, now: u64) -> Step<bool> {
             return Ok(false);
         }
         reverse(&mut scratch.other_key, &other.to);
-        let _ = FLOWS.remove(&scratch.other_key);
+        maps::remove_flow(&scratch.other_key);
     }
-    if FLOWS.insert(&scratch.twin_key, &scratch.twin, 0).is_err() {
+    if maps::put_flow(&scratch.twin_key, &scratch.twin, 0).is_err() {
         return drop(Station::Track, Reason::FlowTableFull);
     }
     Ok(true)

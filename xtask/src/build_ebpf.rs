@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Build the object with the programs that `bench packet` wants besides, under a name of its own
     #[arg(long)]
     bench: bool,
+    /// Build the object with another layout of the tables, which the tests upgrade to, under a name of its own
+    #[arg(long, conflicts_with = "bench")]
+    other_layout: bool,
 }
 
 /// Which object.
@@ -34,6 +37,8 @@ enum Object {
     Agent,
     /// The same and the programs of the bench of single packets.
     Bench,
+    /// What the agents of another build would load: longer rows under another layout number.
+    OtherLayout,
 }
 
 /// A compiler that can build `core` for the kernel's machine.
@@ -52,7 +57,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}", find_compiler()?.what);
         return Ok(());
     }
-    let object = if args.bench { build_bench(&workspace)? } else { build(&workspace)? };
+    let object = match args {
+        Args { bench: true, .. } => build_bench(&workspace)?,
+        Args { other_layout: true, .. } => build_other_layout(&workspace)?,
+        _ => build(&workspace)?,
+    };
     println!("eBPF object: {} ({} bytes)", object.display(), object.metadata()?.len());
     Ok(())
 }
@@ -65,6 +74,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
 /// Builds the object for `bench packet` and gives its path.
 pub(crate) fn build_bench(workspace: &Workspace) -> Result<PathBuf> {
     build_object(workspace, Object::Bench)
+}
+
+/// Builds the object that the tests upgrade to and gives its path.
+pub(crate) fn build_other_layout(workspace: &Workspace) -> Result<PathBuf> {
+    build_object(workspace, Object::OtherLayout)
 }
 
 fn build_object(workspace: &Workspace, which_object: Object) -> Result<PathBuf> {
@@ -97,14 +111,21 @@ fn build_object(workspace: &Workspace, which_object: Object) -> Result<PathBuf> 
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
-    if which_object == Object::Bench {
-        cargo.args(["--features", "bench"]);
+    match which_object {
+        Object::Agent => {}
+        Object::Bench => {
+            cargo.args(["--features", "bench"]);
+        }
+        Object::OtherLayout => {
+            cargo.args(["--features", "other-layout"]);
+        }
     }
     run_command(&mut cargo).context("the eBPF programs do not build")?;
     let built = target_dir.join(target).join("release").join(PROGRAM);
     let object = match which_object {
         Object::Agent => workspace.ebpf_object(),
         Object::Bench => workspace.ebpf_object().with_file_name("weft-bpf-bench"),
+        Object::OtherLayout => workspace.ebpf_object().with_file_name("weft-bpf-other"),
     };
     install(&built, &object)?;
     Ok(object)

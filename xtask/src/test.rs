@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::build_ebpf;
 use crate::command::run as run_command;
 use crate::setup::{self, For};
 use crate::up;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         setup::ensure(&workspace, For::Test)?;
     }
     up::build_with_tests(&workspace)?;
+    build_other_layout(&workspace)?;
     println!("test: cargo nextest run");
     let mut nextest = nextest(&workspace);
     run_command(nextest.args(&args.nextest)).context("there are tests that do not pass")?;
@@ -37,6 +39,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .context("there are doc tests that do not pass")?;
     println!("test: all tests pass, in {} s", began.elapsed().as_secs());
     Ok(())
+}
+
+/// What the tests of upgrades upgrade to: programs and an agent whose tables have another layout.
+fn build_other_layout(workspace: &Workspace) -> Result<()> {
+    build_ebpf::build_other_layout(workspace)?;
+    // As nextest builds: of all packages at once, so that what they depend on is the same.
+    let arguments = ["--example", "other-layout", "--features", "weft-dataplane/other-layout"];
+    run_command(workspace.cargo().args(["build", "--quiet", "--locked"]).args(arguments))
+        .context("the agent of another layout does not build")
 }
 
 /// nextest with what the kernel and cluster tests want to know.

@@ -79,13 +79,20 @@ pub(crate) enum Attached {
     Made,
 }
 
-/// Attaches every socket program to a cgroup.
-pub(crate) fn sockets(ebpf: &mut Ebpf, links: &Path, cgroup: &Path) -> Result<Vec<Attached>, AttachError> {
+/// Attaches every socket program to a cgroup. Those that read what was decided come first: they know where programs of
+/// another layout have written it, which do not know where these do.
+pub(crate) fn sockets(
+    ebpf: &mut Ebpf,
+    links: &Path,
+    cgroup: &Path,
+) -> Result<Vec<(Hook, Attached)>, AttachError> {
     let missing = |source| AttachError::Cgroup { path: cgroup.to_owned(), source };
     let directory = fs::File::open(cgroup).map_err(missing)?;
     let id = directory.metadata().map_err(missing)?.ino();
     let mut done = Vec::new();
-    for hook in Hook::ALL.iter().filter(|hook| hook.is_socket()) {
+    let hooks = Hook::ALL.iter().copied().filter(|hook| hook.is_socket());
+    let (writers, readers): (Vec<_>, Vec<_>) = hooks.partition(|hook| hook.decides());
+    for hook in readers.into_iter().chain(writers) {
         let name = hook.text();
         let path = links.join(name);
         let program = program::<CgroupSockAddr>(ebpf, name)?;
@@ -96,13 +103,13 @@ pub(crate) fn sockets(ebpf: &mut Ebpf, links: &Path, cgroup: &Path) -> Result<Ve
         };
         let fd = program.fd().map_err(refused)?;
         if replace(&path, LinkTarget::Cgroup(id), fd.as_fd())? {
-            done.push(Attached::Replaced);
+            done.push((hook, Attached::Replaced));
             continue;
         }
         let made = program.attach(&directory, CgroupAttachMode::Single).map_err(refused)?;
         let link = program.take_link(made).map_err(refused)?;
         pin(&path, FdLink::try_from(link).map_err(|error| unpinnable(&path, error))?)?;
-        done.push(Attached::Made);
+        done.push((hook, Attached::Made));
     }
     Ok(done)
 }

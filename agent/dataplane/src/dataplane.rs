@@ -14,6 +14,7 @@ use crate::events::{Events, EventsError};
 use crate::inspect::{Fill, FlowEntry, ServiceEntry};
 use crate::links::{self, LinkError};
 use crate::load::LoadError;
+use crate::migrate::MigrateError;
 use crate::netlink::Netlink;
 use crate::pin::{self, PinError, Pins};
 use crate::plan::PlanError;
@@ -46,6 +47,9 @@ pub enum StartError {
     /// The tables.
     #[error("dataplane tables")]
     Table(#[from] TableError),
+    /// Rows from before an upgrade.
+    #[error("dataplane tables of another layout")]
+    Migrate(#[from] MigrateError),
     /// The hooks.
     #[error("dataplane hooks")]
     Attach(#[from] AttachError),

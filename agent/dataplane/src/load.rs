@@ -7,10 +7,12 @@ use std::sync::Mutex;
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use thiserror::Error;
+use weft_dataplane_abi::bridge;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::MAPS;
 
 use crate::config::Capacities;
+use crate::migrate::Before;
 use crate::pin::Pins;
 
 /// Threads that load programs at once, at most.
@@ -44,7 +46,7 @@ pub enum LoadError {
     #[error("the eBPF object has no program {0}")]
     NoProgram(&'static str),
     /// The verifier refused a program.
-    #[error("the kernel refused the program {hook}")]
+    #[error("the kernel refused the program {hook}; what was attached before stays in force")]
     Refused {
         /// Which.
         hook: &'static str,
@@ -54,8 +56,14 @@ pub enum LoadError {
     },
 }
 
-/// Loads every program, with tables pinned in (or taken from) the pins' directory.
-pub(crate) fn load(object: &Path, pins: &Pins, capacities: &Capacities) -> Result<Ebpf, LoadError> {
+/// Loads every program, with tables pinned in (or taken from) the pins' directory; and, when there are tables of another
+/// layout, bridging between those and these.
+pub(crate) fn load(
+    object: &Path,
+    pins: &Pins,
+    capacities: &Capacities,
+    before: Option<&Before>,
+) -> Result<Ebpf, LoadError> {
     let bytes =
         std::fs::read(object).map_err(|source| LoadError::Object { path: object.to_owned(), source })?;
     let directory = pins.maps();
@@ -65,7 +73,15 @@ pub(crate) fn load(object: &Path, pins: &Pins, capacities: &Capacities) -> Resul
             loader.map_pin_path(spec.name, directory.join(spec.name));
         }
         if spec.sized_by_setting {
-            loader.map_max_entries(spec.name, capacities.of_map(spec.name, spec.capacity));
+            // A table keeps its capacity: all of its rows are to have room.
+            let there = before.and_then(|before| before.capacities.get(spec.name).copied()).unwrap_or(0);
+            loader.map_max_entries(spec.name, capacities.of_map(spec.name, spec.capacity).max(there));
+        }
+    }
+    if let Some(before) = before {
+        loader.override_global(bridge::BRIDGE, &1_u32, true);
+        for bridge in &bridge::BRIDGES {
+            loader.map_pin_path(bridge.name, before.directory.join(bridge.table.name));
         }
     }
     let mut ebpf = loader

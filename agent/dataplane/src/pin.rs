@@ -14,9 +14,14 @@ use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::maps::{MAPS, MapSpec};
 
 use crate::config::Capacities;
+use crate::migrate::{Before, MigrateError};
 
 /// Where bpffs is mounted when the pins are to lie below it and it is not.
 const BPFFS: &str = "/sys/fs/bpf";
+/// What names of directories with tables begin with; the layout's number follows.
+const HOME: &str = "maps-";
+/// The same while the tables are filled from another layout's.
+const INCOMING: &str = "incoming-";
 
 /// Why pins could not be made ready or removed.
 #[derive(Debug, Error)]
@@ -36,6 +41,9 @@ pub enum PinError {
         #[source]
         source: io::Error,
     },
+    /// Tables of another layout could not be looked at.
+    #[error("tables of another layout")]
+    Before(#[source] MigrateError),
     /// A pinned table could not be looked at.
     #[error("cannot inspect the pinned table {}", path.display())]
     Inspect {
@@ -51,6 +59,8 @@ pub enum PinError {
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
     root: PathBuf,
+    /// The tables are being filled from another layout's, and do not count yet.
+    arriving: bool,
 }
 
 /// What was found of tables from before.
@@ -64,39 +74,104 @@ pub(crate) struct Found {
     pub(crate) other_capacity: Vec<(&'static str, u32, u32)>,
 }
 
+/// Makes a directory of pins, and sees that it is one.
+fn make(directory: &Path) -> Result<(), PinError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed(directory))?;
+    if is_bpffs(directory) { Ok(()) } else { Err(PinError::NotBpffs(directory.to_owned())) }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> PinError + '_ {
     move |source| PinError::File { path: path.to_owned(), source }
 }
 
 impl Pins {
-    /// Makes the directories, mounting bpffs first if the path is below its usual place and nothing is mounted there.
-    pub(crate) fn prepare(root: &Path) -> Result<Self, PinError> {
-        let pins = Self { root: root.to_owned() };
+    /// Makes the directories, mounting bpffs first if the path is below its usual place and nothing is mounted there. Gives
+    /// the tables of another layout when they are to be taken over.
+    pub(crate) fn prepare(root: &Path) -> Result<(Self, Option<Before>), PinError> {
+        let mut pins = Self::at(root);
         if root.starts_with(BPFFS) {
             mount_bpffs().map_err(PinError::Mount)?;
         }
-        for directory in [pins.root.clone(), pins.maps(), pins.links()] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&directory)
-                .map_err(failed(&directory))?;
-            if !is_bpffs(&directory) {
-                return Err(PinError::NotBpffs(directory));
-            }
+        for directory in [pins.root.clone(), pins.links()] {
+            make(&directory)?;
         }
         fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(failed(root))?;
-        Ok(pins)
+        let before = pins.settle()?;
+        pins.arriving = before.is_some();
+        make(&pins.maps())?;
+        Ok((pins, before))
+    }
+
+    /// Ends what a killed agent had begun, and says which tables there are to take over. Tables under `maps-` hold all the
+    /// flows there are; those under `incoming-` do so only when there are no others: until the last moment the programs write
+    /// to the others, too.
+    fn settle(&self) -> Result<Option<Before>, PinError> {
+        if self.numbered(HOME)?.is_empty()
+            && let Some((layout, path)) = self.numbered(INCOMING)?.pop()
+        {
+            let home = self.root.join(format!("{HOME}{layout}"));
+            fs::rename(&path, home).map_err(failed(&path))?;
+        }
+        for (_, path) in self.numbered(INCOMING)? {
+            fs::remove_dir_all(&path).map_err(failed(&path))?;
+        }
+        let homes = self.numbered(HOME)?;
+        if homes.iter().any(|(layout, _)| *layout == LAYOUT) {
+            return Ok(None);
+        }
+        let Some((layout, path)) = homes.last() else { return Ok(None) };
+        let before = Before::inspect(path, *layout).map_err(PinError::Before)?;
+        if before.is_none() {
+            tracing::warn!(layout, "tables of that layout cannot be read: established flows begin anew");
+        }
+        Ok(before)
+    }
+
+    /// Directories of tables by the number of their layout, the highest last.
+    fn numbered(&self, kind: &str) -> Result<Vec<(u32, PathBuf)>, PinError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed(&self.root))? {
+            let path = entry.map_err(failed(&self.root))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(layout) = name.strip_prefix(kind).and_then(|number| number.parse().ok()) {
+                found.push((layout, path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// This layout's tables hold everything now: the others go. Killed in between, the next agent ends it.
+    pub(crate) fn arrive(&mut self, before: &Before) -> Result<(), PinError> {
+        fs::remove_dir_all(&before.directory).map_err(failed(&before.directory))?;
+        let incoming = self.maps();
+        fs::rename(&incoming, self.home()).map_err(failed(&incoming))?;
+        self.arriving = false;
+        Ok(())
+    }
+
+    /// Nothing came of taking over: what was made for it goes.
+    pub(crate) fn give_up(&self) {
+        if self.arriving
+            && let Err(error) = fs::remove_dir_all(self.maps())
+        {
+            tracing::warn!(path = %self.maps().display(), %error, "tables stay that nobody reads");
+        }
     }
 
     /// The pins in a directory that was prepared.
     pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), arriving: false }
     }
 
     /// The directory of this layout's tables.
     pub(crate) fn maps(&self) -> PathBuf {
-        self.root.join(format!("maps-{LAYOUT}"))
+        if self.arriving { self.root.join(format!("{INCOMING}{LAYOUT}")) } else { self.home() }
+    }
+
+    /// The directory of this layout's tables once they hold everything.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.join(format!("{HOME}{LAYOUT}"))
     }
 
     /// The directory of links, the same for every layout: a link is replaced, never made anew.
@@ -155,14 +230,9 @@ impl Pins {
     /// Removes tables of other layouts, once no program reads them any more.
     pub(crate) fn remove_other_layouts(&self) -> Result<Vec<PathBuf>, PinError> {
         let mut removed = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(failed(&self.root))? {
-            let path = entry.map_err(failed(&self.root))?.path();
-            let is_maps =
-                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("maps-"));
-            if is_maps && path != self.maps() {
-                fs::remove_dir_all(&path).map_err(failed(&path))?;
-                removed.push(path);
-            }
+        for (_, path) in self.numbered(HOME)?.into_iter().filter(|(layout, _)| *layout != LAYOUT) {
+            fs::remove_dir_all(&path).map_err(failed(&path))?;
+            removed.push(path);
         }
         Ok(removed)
     }

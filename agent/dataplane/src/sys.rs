@@ -9,12 +9,15 @@ use std::path::Path;
 
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 /// Rows of a table asked for at once.
 const BATCH_ROWS: u32 = 4_096;
+/// Longest key of a table that is read as bytes: where a reader stands is told by a key, or by less.
+const KEY_BYTES_MAX: usize = 64;
 /// `BPF_LINK_TYPE_CGROUP`.
 pub(crate) const LINK_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_TCX`.
@@ -51,6 +54,17 @@ struct BatchGet {
     count: u32,
     map_fd: u32,
     element_flags: u64,
+    flags: u64,
+}
+
+/// Argument of `BPF_MAP_UPDATE_ELEM`.
+#[repr(C)]
+#[derive(Default)]
+struct RowPut {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
     flags: u64,
 }
 
@@ -160,4 +174,56 @@ pub(crate) fn array_rows<T: FromBytes + IntoBytes + FromZeros + Clone>(
         read += argument.count;
     }
     Ok(all)
+}
+
+/// Gives every row of a table, hash, array or trie, as bytes: key, value. Rows that come or go meanwhile are given or not.
+pub(crate) fn each_row(
+    table: BorrowedFd<'_>,
+    key_bytes: usize,
+    value_bytes: usize,
+    mut take: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    if key_bytes == 0 || key_bytes > KEY_BYTES_MAX || value_bytes == 0 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut keys = vec![0_u8; BATCH_ROWS as usize * key_bytes];
+    let mut values = vec![0_u8; BATCH_ROWS as usize * value_bytes];
+    let (mut after, mut last) = ([0_u8; KEY_BYTES_MAX], [0_u8; KEY_BYTES_MAX]);
+    let mut began = false;
+    loop {
+        let mut argument = BatchGet {
+            after: if began { (&raw const after) as u64 } else { 0 },
+            last: (&raw mut last) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH_ROWS,
+            map_fd: table.as_raw_fd().cast_unsigned(),
+            ..BatchGet::default()
+        };
+        let over = match bpf(BPF_MAP_LOOKUP_BATCH, &mut argument) {
+            // The last batch ends with "no more".
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            other => other.map(|_| false)?,
+        };
+        let rows = keys.chunks_exact(key_bytes).zip(values.chunks_exact(value_bytes));
+        for (key, value) in rows.take(argument.count as usize) {
+            take(key, value)?;
+        }
+        if over || argument.count == 0 {
+            return Ok(());
+        }
+        (after, began) = (last, true);
+    }
+}
+
+/// Writes a row as bytes, which must be as long as the table has them.
+pub(crate) fn put_row(table: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    let mut argument = RowPut {
+        map_fd: table.as_raw_fd().cast_unsigned(),
+        pad: 0,
+        key: key.as_ptr() as u64,
+        value: value.as_ptr() as u64,
+        flags,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut argument).map(|_| ())
 }

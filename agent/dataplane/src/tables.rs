@@ -145,7 +145,7 @@ impl Tables {
         match *write {
             Write::PutBackend(id, row) => self.backends.set(id, Row(row), 0).map_err(writing("backends")),
             Write::PutSlot(key, backend_id) => {
-                self.slots.insert(Row(key), Row(Slot { backend_id }), 0).map_err(writing("slots"))
+                self.slots.insert(Row(key), Row(slot(backend_id)), 0).map_err(writing("slots"))
             }
             Write::RemoveSlot(key) => removed(self.slots.remove(&Row(key))).map_err(writing("slots")),
             Write::PutService(key, row) => {
@@ -238,6 +238,14 @@ impl Tables {
     pub(crate) fn counter(&self, row: u32) -> Result<u64, TableError> {
         let values = self.counters.get(&row, 0).map_err(reading("counters"))?;
         Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
+    }
+}
+
+fn slot(backend_id: u32) -> Slot {
+    Slot {
+        backend_id,
+        #[cfg(feature = "other-layout")]
+        other: 0,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::diff::Write;
 use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
 use crate::links::{self, NodeLinks};
 use crate::load;
+use crate::migrate::Before;
 use crate::netlink::Netlink;
 use crate::netns;
 use crate::pin::{Found, Pins};
@@ -83,17 +84,21 @@ impl Worker {
         let began = Instant::now();
         config.check()?;
         let abilities = probe()?;
-        let pins = Pins::prepare(&config.bpffs_dir)?;
+        let (pins, before) = Pins::prepare(&config.bpffs_dir)?;
         let found = pins.sift(&config.capacities)?;
-        let ebpf = load::load(&config.object_path, &pins, &config.capacities)?;
+        let ebpf = load::load(&config.object_path, &pins, &config.capacities, before.as_ref())
+            .inspect_err(|_| pins.give_up())?;
+        if let Some(before) = &before {
+            before.bring_over(&pins.maps())?;
+        }
         let netlink = Netlink::open().map_err(links::LinkError::from)?;
         let links = links::prepare(&netlink, &config).await?;
         let tables = Tables::open(&pins.maps())?;
-        let undertaker = Undertaker::start(pins.maps()).map_err(StartError::Thread)?;
+        let undertaker = Undertaker::start(pins.home()).map_err(StartError::Thread)?;
         let capacities = pins.capacities(config.capacities)?;
         // Reading costs a system call a row; tables just made have none.
         let (rows, generations) =
-            if found.adopted.is_empty() { Default::default() } else { tables.read()? };
+            if found.adopted.is_empty() && before.is_none() { Default::default() } else { tables.read()? };
         let planner = Planner::adopt(&config.node.name, capacities, rows, generations);
         let epoch = tables.epoch()?;
         let files = PodFiles::open(&config.state_dir)?;
@@ -122,9 +127,16 @@ impl Worker {
             config,
         };
         worker.put_node()?;
+        if before.is_some() {
+            // The rows are there already: a program that replaces another is to work at once.
+            worker.write_config(worker.config.socket_lb)?;
+        }
         worker.adopt_pods().await?;
         worker.write_config(worker.config.socket_lb)?;
         worker.attach()?;
+        if let Some(before) = &before {
+            worker.leave(before)?;
+        }
         worker.tidy().await?;
         worker.start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         worker.report_start();
@@ -207,10 +219,22 @@ impl Worker {
             self.hooks.insert(format!("{} on {}", hook.text(), device.name), done);
         }
         let done = attach::sockets(&mut self.ebpf, &self.pins.links(), &self.config.cgroup_path)?;
-        for (hook, done) in Hook::ALL.iter().zip(done) {
+        for (hook, done) in done {
             self.hooks.insert(hook.text().to_owned(), done);
         }
         Ok(())
+    }
+
+    /// All programs bridge: what they have not met goes over now, and programs that know this layout alone replace them.
+    fn leave(&mut self, before: &Before) -> Result<(), StartError> {
+        let rows = before.sweep(&self.pins.maps())?;
+        self.pins.arrive(before)?;
+        tracing::info!(from_layout = before.layout, rows, "tables of another layout taken over");
+        self.ebpf = load::load(&self.config.object_path, &self.pins, &self.config.capacities, None)?;
+        for pod in self.pods.values().cloned().collect::<Vec<_>>() {
+            self.attach_pod(&pod)?;
+        }
+        self.attach()
     }
 
     fn attach_pod(&mut self, pod: &PodLink) -> Result<(), attach::AttachError> {

@@ -12,6 +12,8 @@ mod process;
 mod restart;
 #[path = "cluster/traffic.rs"]
 mod traffic;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
 
 /// Where the processes of a cluster begin; a test with nothing to do otherwise.
 #[test]

@@ -23,8 +23,12 @@ const _: () = assert!(size_of::<SlotKey>() == 8);
 pub struct Slot {
     /// Index into the map `backends`, never 0.
     pub backend_id: u32,
+    /// A field that another build might have added.
+    #[cfg(feature = "other-layout")]
+    pub other: u32,
 }
 
+#[cfg(not(feature = "other-layout"))]
 const _: () = assert!(size_of::<Slot>() == 4);
 
 /// [`Backend::flags`]: the row is in use and takes new flows.

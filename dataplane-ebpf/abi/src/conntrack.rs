@@ -109,10 +109,14 @@ pub struct Flow {
     /// How they get there. To a Pod of this node: the two addresses that its frames begin with, as they stand in memory, and
     /// the interface of the host's end of its veth. Into the tunnel: the other node's [`Address`].
     pub way_words: [u32; 4],
+    /// A field that another build might have added.
+    #[cfg(feature = "other-layout")]
+    pub other: u64,
 }
 
 /// With its key and the kernel's own 48 bytes a row is three cache lines: what a new flow costs is mostly the lines it
 /// touches.
+#[cfg(not(feature = "other-layout"))]
 const _: () =
     assert!(size_of::<Flow>() == 104 && (48 + size_of::<Tuple>() + size_of::<Flow>()).is_multiple_of(64));
 

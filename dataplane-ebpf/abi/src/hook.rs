@@ -37,6 +37,12 @@ numbered! {
 }
 
 impl Hook {
+    /// Whether the program is a socket program that chooses a backend; the others only tell what was chosen.
+    #[must_use]
+    pub const fn decides(self) -> bool {
+        matches!(self, Self::Connect4 | Self::Sendmsg4 | Self::Connect6 | Self::Sendmsg6)
+    }
+
     /// Whether the program is one of the cgroup's socket programs, and not a packet program.
     #[must_use]
     pub const fn is_socket(self) -> bool {

@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod bridge;
 pub mod config;
 pub mod conntrack;
 pub mod counter;
@@ -24,6 +25,6 @@ pub mod station;
 
 mod numbered;
 
-/// Version of the layout of all rows together. Raised by every change to a row that is kept across an upgrade; the
-/// agent refuses pinned maps of another version, or migrates them.
-pub const LAYOUT: u32 = 2;
+/// Version of the layout of all rows together. Raised by every change to a row that is kept across an upgrade. Such changes
+/// keep to the rule in [`bridge`], so that the rows go over from any layout to any other.
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 3 } else { 2 };

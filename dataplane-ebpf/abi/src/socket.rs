@@ -48,6 +48,10 @@ pub struct SocketFlow {
     pub backend_id: u32,
     /// [`crate::backend::Backend::generation`] when it was chosen.
     pub generation: u32,
+    /// A field that another build might have added.
+    #[cfg(feature = "other-layout")]
+    pub other: u64,
 }
 
+#[cfg(not(feature = "other-layout"))]
 const _: () = assert!(size_of::<SocketFlow>() == 40);

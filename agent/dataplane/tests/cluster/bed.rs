@@ -303,7 +303,7 @@ pub(crate) fn mtu_bytes(device: &str) -> u32 {
     words.next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no MTU in {line}"))
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(future)
 }

@@ -131,9 +131,12 @@ pub(crate) fn role() {
 }
 
 /// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer; the whole
-/// of what is larger than that).
+/// of what is larger than that); the first process of a namespace does.
 fn serve(name: String) {
-    let listener = TcpListener::bind(("0.0.0.0", PORT)).expect("listening");
+    let listener = match TcpListener::bind(("0.0.0.0", PORT)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return,
+        other => other.expect("listening"),
+    };
     let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("bound");
     let udp_name = name.clone();
     std::thread::spawn(move || {

@@ -1,0 +1,103 @@
+//! The other layout's tables, while its programs are replaced by these: hook by hook, with packets under way.
+//!
+//! Until the last hook is replaced, programs of both layouts work side by side on the same flows. So these look where the others
+//! have written when they know nothing themselves, and write what they begin where the others look. A constant says whether there
+//! is another layout; where there is none, the verifier takes all of this out.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray};
+use weft_dataplane_abi::bridge::{AFFINITY_BRIDGE, FLOWS_BRIDGE, SOCKETS_BRIDGE, VALUE_BYTES_MAX};
+use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::service::{Affinity, AffinityKey};
+use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
+
+use crate::maps::{AFFINITY, FLOWS, SOCKET_FLOWS};
+
+/// Set by the agent before it loads the programs.
+#[unsafe(no_mangle)]
+static BRIDGE: u32 = 0;
+
+/// A value of any layout; what this one does not know is zero.
+type Value = [u64; VALUE_BYTES_MAX as usize / 8];
+/// Rows of a table that stands for none.
+const NONE: u32 = 16;
+/// Words of a flow's row that all layouts share.
+const FLOW_WORDS: usize = FLOWS_BRIDGE.shared_bytes as usize / 8;
+const _: () = assert!(SOCKETS_BRIDGE.shared_bytes == 40 && AFFINITY_BRIDGE.shared_bytes == 16);
+/// `BPF_NOEXIST`: insert only where nothing is.
+const NOEXIST: u64 = 1;
+
+#[map(name = "flows_before")]
+static FLOWS_BEFORE: LruHashMap<Tuple, Value> = LruHashMap::with_max_entries(NONE, 0);
+#[map(name = "sockets_before")]
+static SOCKETS_BEFORE: LruHashMap<SocketKey, Value> = LruHashMap::with_max_entries(NONE, 0);
+#[map(name = "affinity_before")]
+static AFFINITY_BEFORE: LruHashMap<AffinityKey, Value> = LruHashMap::with_max_entries(NONE, 0);
+/// Room for one row of a flow. Packet programs alone use it, which do not interrupt each other on their CPU.
+#[map(name = "before_room")]
+static ROOM: PerCpuArray<Value> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether there is another layout.
+#[inline(always)]
+pub(crate) fn bridging() -> bool {
+    // SAFETY: a constant; volatile, for the agent sets it after the compiler has looked at it.
+    unsafe { (&raw const BRIDGE).read_volatile() != 0 }
+}
+
+/// Brings over the flow under this key; whether there was one.
+#[inline(never)]
+pub(crate) fn adopt(key: &Tuple) -> bool {
+    let Some(from) = FLOWS_BEFORE.get_ptr(key) else { return false };
+    let Some(room) = room(from.cast()) else { return false };
+    // SAFETY: the room is larger than a row, aligned like one, and zero where the other layout has nothing; any bits are a row.
+    let row = unsafe { &*room.cast::<Flow>() };
+    // It may have been brought over in this instant by another CPU.
+    let _ = FLOWS.insert(key, row, NOEXIST);
+    true
+}
+
+/// Tells the other layout's programs of a row that was written.
+#[inline(never)]
+pub(crate) fn tell(key: &Tuple, row: &Flow) {
+    if let Some(room) = room(core::ptr::from_ref(row).cast()) {
+        // SAFETY: the room is this CPU's own. A row that could not be written is one that the table had no room for.
+        let _ = FLOWS_BEFORE.insert(key, unsafe { &*room }, 0);
+    }
+}
+
+/// Has the other layout's programs forget a row.
+#[inline(always)]
+pub(crate) fn forget(key: &Tuple) {
+    let _ = FLOWS_BEFORE.remove(key);
+}
+
+/// The room with what all layouts share of a row.
+#[inline(always)]
+fn room(from: *const u64) -> Option<*mut Value> {
+    let room = ROOM.get_ptr_mut(0)?;
+    let mut i = 0;
+    while i < FLOW_WORDS {
+        // SAFETY: a row of any layout has so many words, and the room more.
+        unsafe { room.cast::<u64>().add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
+    Some(room)
+}
+
+/// What was decided at connect. Only fields that all layouts share may be read.
+#[inline(always)]
+pub(crate) fn socket_flow(key: &SocketKey) -> Option<*const SocketFlow> {
+    match SOCKET_FLOWS.get_ptr(key) {
+        None if bridging() => SOCKETS_BEFORE.get_ptr(key).map(<*const Value>::cast),
+        found => found,
+    }
+}
+
+/// The backend a client had. Only fields that all layouts share may be read or written.
+#[inline(always)]
+pub(crate) fn affinity(key: &AffinityKey) -> Option<*mut Affinity> {
+    match AFFINITY.get_ptr_mut(key) {
+        None if bridging() => AFFINITY_BEFORE.get_ptr_mut(key).map(<*mut Value>::cast),
+        found => found,
+    }
+}
