@@ -12,6 +12,8 @@ pub mod rows;
 
 mod attach;
 mod dataplane;
+mod departed;
+mod echo;
 mod events;
 mod inspect;
 mod links;
@@ -21,6 +23,7 @@ mod netlink;
 mod pin;
 mod pods;
 mod probe;
+mod sock_diag;
 mod sockets;
 mod sys;
 mod sysctl;

@@ -1,52 +1,41 @@
-//! UDP sockets that were connected to a backend which is gone. No hook sees what they send, so they would speak to nobody
-//! for ever: the kernel is told to abort them, their processes see an error and connect anew.
+//! Sockets that were connected to somebody who is gone. No hook sees what they send, or nobody answers it, so they would wait
+//! for ever, or for their own timeouts: the kernel is told to abort them, and their processes see an error at once.
+//!
+//! UDP sockets go with the backend that balancing at connect had given them, as soon as it takes nothing new. TCP connections
+//! stay with a backend that terminates, and go only when nobody is at its address any more.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use aya::maps::{HashMap as KernelHash, MapData};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use thiserror::Error;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::{FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::socket::{SOCKET_REVERSE, SocketFlow, SocketKey};
+use zerocopy::FromBytes as _;
 
 use crate::diff::Write;
+use crate::echo;
 use crate::netns::{self, NamespaceError};
+use crate::sock_diag::{Connected, Ends, Sockets, TCP, UDP};
+use crate::sys;
 use crate::tables::{self, Row, TableError};
 use crate::worker::chain;
-
-const UDP: u8 = 17;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const SOCK_DESTROY: u16 = 21;
-/// What of `idiag_states` stands for connected sockets (`1 << TCP_ESTABLISHED`).
-const CONNECTED: u32 = 1 << 1;
-/// Length of `struct nlmsghdr`, bytes.
-const HEADER_BYTES: usize = 16;
-/// Length of `struct inet_diag_req_v2`, bytes: eight, and the socket's identity.
-const REQUEST_BYTES: usize = 8 + ID_BYTES;
-/// Length of `struct inet_diag_sockid`, bytes.
-const ID_BYTES: usize = 48;
-/// Where the identity stands in `struct inet_diag_msg`.
-const ID_AT: usize = 4;
-/// Room for one answer of a dump; the kernel fills at most 32 KiB.
-const ANSWER_BYTES: usize = 32 * 1024;
-/// How long the kernel may take for an answer, seconds.
-const PATIENCE_SECONDS: i64 = 2;
 
 /// Why sockets could not be looked at or aborted.
 #[derive(Debug, Error)]
 pub(crate) enum SocketError {
-    /// The table of what was decided at connect.
+    /// The table of what was decided at connect, or of flows.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The rows of flows.
+    #[error("cannot read or remove flows")]
+    Flows(#[source] io::Error),
     /// A Pod's namespace.
     #[error("network namespace {}", path.display())]
     Namespace {
@@ -61,56 +50,99 @@ pub(crate) enum SocketError {
     Kernel(#[source] io::Error),
 }
 
-/// A socket, and the other end it was given at connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Connected {
-    cookie: u64,
-    address: Address,
-    /// Host byte order.
-    port: u16,
-}
-
-/// Orders that wait for the thread; more than that are given up, and said.
+/// Orders that wait for a thread; more than that are given up, and said.
 const ORDERS_MAX: usize = 64;
 
-/// Backends that are gone, and namespaces in which sockets may be connected to them.
-type Order = (HashSet<u32>, Vec<PathBuf>);
+/// Who is gone.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// UDP backends that take nothing new, by id.
+    pub(crate) backends: HashSet<u32>,
+    /// Addresses at which nobody is any more.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+}
 
-/// The thread that aborts sockets: it asks every Pod's namespace, which takes its time. It ends when this is dropped.
+impl Gone {
+    fn is_empty(&self) -> bool {
+        self.backends.is_empty() && self.addresses.is_empty()
+    }
+}
+
+/// Who is gone, and namespaces in which sockets may be connected to them.
+type Order = (Gone, Vec<PathBuf>);
+/// Addresses of Pods by an address of their node, which may have died; and namespaces, as above.
+type Doubt = (BTreeMap<IpAddr, BTreeSet<IpAddr>>, Vec<PathBuf>);
+
+/// The threads that abort sockets and ask after nodes: one looks into every Pod's namespace, the other waits for answers, and
+/// both take their time. They end when this is dropped.
 pub(crate) struct Undertaker {
     orders: SyncSender<Order>,
+    doubts: SyncSender<Doubt>,
 }
 
 impl Undertaker {
-    /// Starts the thread in the calling one's network namespace, the node's; `directory` holds the tables.
+    /// Starts the threads in the calling one's network namespace, the node's; `directory` holds the tables.
     pub(crate) fn start(directory: PathBuf) -> io::Result<Self> {
         let (orders, taken) = sync_channel::<Order>(ORDERS_MAX);
-        let work = move || {
-            while let Ok((mut backends, mut namespaces)) = taken.recv() {
-                // What came meanwhile is done in one go, where there are Pods now.
-                while let Ok((more, newer)) = taken.try_recv() {
-                    backends.extend(more);
-                    namespaces = newer;
-                }
-                match abort(&directory, &backends, &namespaces) {
-                    Ok(0) => {}
-                    Ok(sockets) => {
-                        tracing::info!(sockets, "aborted UDP sockets connected to backends that are gone");
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = %chain(&error), "UDP sockets may be left with dead backends");
-                    }
-                }
-            }
-        };
+        let work = move || bury(&directory, &taken);
         std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(work)?;
-        Ok(Self { orders })
+        let (doubts, doubted) = sync_channel::<Doubt>(ORDERS_MAX);
+        let dead = orders.clone();
+        let work = move || ask_after(&doubted, &dead);
+        std::thread::Builder::new().name("weft-echo".to_owned()).spawn(work)?;
+        Ok(Self { orders, doubts })
     }
 
-    /// Has the sockets aborted that were given one of these backends. Does not wait for it.
-    pub(crate) fn order(&self, backends: HashSet<u32>, namespaces: Vec<PathBuf>) {
-        if self.orders.try_send((backends, namespaces)).is_err() {
-            tracing::warn!("too many backends go at once: UDP sockets may be left with dead ones");
+    /// Has the sockets aborted that are connected to these. Does not wait for it.
+    pub(crate) fn order(&self, gone: Gone, namespaces: Vec<PathBuf>) {
+        if !gone.is_empty() && self.orders.try_send((gone, namespaces)).is_err() {
+            tracing::warn!("too many backends go at once: sockets may be left with dead ones");
+        }
+    }
+
+    /// Has the sockets aborted that are connected to these if their nodes do not answer. Does not wait for it.
+    pub(crate) fn doubt(&self, doubtful: BTreeMap<IpAddr, BTreeSet<IpAddr>>, namespaces: Vec<PathBuf>) {
+        if !doubtful.is_empty() && self.doubts.try_send((doubtful, namespaces)).is_err() {
+            tracing::warn!("too many nodes are in doubt at once: sockets may be left with dead backends");
+        }
+    }
+}
+
+fn bury(directory: &Path, orders: &Receiver<Order>) {
+    while let Ok((mut gone, mut namespaces)) = orders.recv() {
+        // What came meanwhile is done in one go, where there are Pods now.
+        while let Ok((more, newer)) = orders.try_recv() {
+            gone.backends.extend(more.backends);
+            gone.addresses.extend(more.addresses);
+            namespaces = newer;
+        }
+        match abort(directory, &gone, &namespaces) {
+            Ok(0) => {}
+            Ok(sockets) => tracing::info!(sockets, "aborted sockets connected to backends that are gone"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "sockets may be left with dead backends");
+            }
+        }
+    }
+}
+
+fn ask_after(doubts: &Receiver<Doubt>, dead: &SyncSender<Order>) {
+    while let Ok((doubtful, namespaces)) = doubts.recv() {
+        let mut gone = Gone::default();
+        for (node, pods) in doubtful {
+            match echo::answers(node) {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::info!(%node, pods = pods.len(), "a node's backends were withdrawn, and it does not answer");
+                    gone.addresses.extend(pods);
+                }
+                Err(error) => {
+                    tracing::warn!(%node, %error, "cannot ask after a node: sockets may be left with dead backends");
+                }
+            }
+        }
+        if !gone.is_empty() && dead.send((gone, namespaces)).is_err() {
+            return;
         }
     }
 }
@@ -124,16 +156,47 @@ pub(crate) fn retired(writes: &[Write]) -> HashSet<u32> {
     gone.collect()
 }
 
-/// Aborts the UDP sockets that were connected to these backends, in the calling thread's namespace and in others; says
-/// how many. A namespace that went meanwhile took its sockets along.
-fn abort(directory: &Path, backends: &HashSet<u32>, namespaces: &[PathBuf]) -> Result<usize, SocketError> {
-    let wanted = given(directory, backends)?;
-    if wanted.is_empty() {
-        return Ok(0);
+/// A socket, and the other end it was given at connect.
+type Given = (u64, Address, u16);
+
+/// The sockets to abort.
+struct Wanted {
+    /// UDP sockets that were given a backend which takes nothing new.
+    given: HashSet<Given>,
+    /// Sockets whose flow leads to an address that is gone, by the ends they know.
+    led: HashSet<(u8, Ends)>,
+    /// Addresses that are gone.
+    addresses: HashSet<Address>,
+}
+
+impl Wanted {
+    fn holds(&self, protocol: u8, socket: &Connected) -> bool {
+        let ends = &socket.ends;
+        self.addresses.contains(&ends.remote)
+            || self.led.contains(&(protocol, *ends))
+            || (protocol == UDP && self.given.contains(&(socket.cookie, ends.remote, ends.remote_port)))
     }
-    let mut aborted = abort_here(&wanted).map_err(SocketError::Kernel)?;
+}
+
+/// Aborts the sockets that were connected to who is gone, in the calling thread's namespace and in others; says how many. A
+/// namespace that went meanwhile took its sockets along.
+fn abort(directory: &Path, gone: &Gone, namespaces: &[PathBuf]) -> Result<usize, SocketError> {
+    let addresses: HashSet<Address> = gone.addresses.iter().map(|ip| Address::from(*ip)).collect();
+    let wanted = Wanted {
+        given: if gone.backends.is_empty() { HashSet::new() } else { given(directory, &gone.backends)? },
+        led: if addresses.is_empty() { HashSet::new() } else { end_flows(directory, &addresses)? },
+        addresses,
+    };
+    let protocols: &[u8] = if !wanted.addresses.is_empty() {
+        &[TCP, UDP]
+    } else if !wanted.given.is_empty() {
+        &[UDP]
+    } else {
+        return Ok(0);
+    };
+    let mut aborted = abort_here(&wanted, protocols).map_err(SocketError::Kernel)?;
     for path in namespaces.iter().filter(|path| path.exists()) {
-        let inside = netns::within(path, || abort_here(&wanted))
+        let inside = netns::within(path, || abort_here(&wanted, protocols))
             .map_err(|source| SocketError::Namespace { path: path.clone(), source })?;
         aborted += inside.map_err(SocketError::Kernel)?;
     }
@@ -141,7 +204,7 @@ fn abort(directory: &Path, backends: &HashSet<u32>, namespaces: &[PathBuf]) -> R
 }
 
 /// Sockets that were given one of these backends at connect.
-fn given(directory: &Path, backends: &HashSet<u32>) -> Result<HashSet<Connected>, TableError> {
+fn given(directory: &Path, backends: &HashSet<u32>) -> Result<HashSet<Given>, TableError> {
     let table: KernelHash<MapData, Row<SocketKey>, Row<SocketFlow>> =
         tables::open(directory, &maps::SOCKET_FLOWS)?;
     let mut found = HashSet::new();
@@ -149,21 +212,51 @@ fn given(directory: &Path, backends: &HashSet<u32>) -> Result<HashSet<Connected>
     for (key, row) in table.iter().take(maps::SOCKET_FLOWS.capacity as usize * 2).flatten() {
         let (key, row) = (key.0, row.0);
         if key.protocol == UDP && key.direction == SOCKET_REVERSE && backends.contains(&row.backend_id) {
-            found.insert(Connected { cookie: key.cookie, address: key.address, port: key.port.get() });
+            found.insert((key.cookie, key.address, key.port.get()));
         }
     }
     Ok(found)
 }
 
-fn abort_here(wanted: &HashSet<Connected>) -> io::Result<usize> {
-    let netlink =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
-    setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+/// Removes the flows that lead to addresses which are gone, and gives their ends as the one that began them knows them. What
+/// comes from one that is not of this node meets another backend then, which knows nothing of the connection and resets it.
+fn end_flows(directory: &Path, addresses: &HashSet<Address>) -> Result<HashSet<(u8, Ends)>, SocketError> {
+    let data = tables::open_data(directory, &maps::FLOWS)?;
+    let mut found: Vec<(Tuple, Tuple)> = Vec::new();
+    sys::each_row(data.fd().as_fd(), size_of::<Tuple>(), size_of::<Flow>(), |key, row| {
+        if let (Ok(key), Ok(row)) = (Tuple::read_from_bytes(key), Flow::read_from_bytes(row))
+            && row.flags & FLOW_TWIN == 0
+            && addresses.contains(&row.to.destination)
+        {
+            found.push((key, Tuple { protocol: key.protocol, ..row.to }));
+        }
+        Ok(())
+    })
+    .map_err(SocketError::Flows)?;
+    let mut table: KernelHash<MapData, Row<Tuple>, Row<Flow>> = tables::open(directory, &maps::FLOWS)?;
+    for (key, to) in &found {
+        for key in [*key, to.reversed()] {
+            tables::removed(table.remove(&Row(key))).map_err(tables::writing("flows"))?;
+        }
+    }
+    let ends = found.iter().map(|(key, _)| {
+        let ends = Ends {
+            local: key.source,
+            local_port: key.source_port.get(),
+            remote: key.destination,
+            remote_port: key.destination_port.get(),
+        };
+        (key.protocol, ends)
+    });
+    Ok(ends.collect())
+}
+
+fn abort_here(wanted: &Wanted, protocols: &[u8]) -> io::Result<usize> {
+    let sockets = Sockets::open()?;
     let mut aborted = 0;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let family = u8::try_from(family).map_err(io::Error::other)?;
-        for id in list(&netlink, family)? {
-            if wanted.contains(&connected(family, &id)) && destroy(&netlink, family, &id)? {
+    for protocol in protocols {
+        for socket in sockets.connected(*protocol)? {
+            if wanted.holds(*protocol, &socket) && sockets.abort(&socket)? {
                 aborted += 1;
             }
         }
@@ -171,99 +264,9 @@ fn abort_here(wanted: &HashSet<Connected>) -> io::Result<usize> {
     Ok(aborted)
 }
 
-/// Every connected UDP socket of a family, by its identity.
-fn list(netlink: &OwnedFd, family: u8) -> io::Result<Vec<[u8; ID_BYTES]>> {
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    ask(netlink, SOCK_DIAG_BY_FAMILY, flags, family, CONNECTED, &[0; ID_BYTES])?;
-    let mut found = Vec::new();
-    let mut buffer = vec![0; ANSWER_BYTES];
-    loop {
-        let bytes = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let mut rest = &buffer[..bytes];
-        while let Some((kind, body, after)) = message(rest) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                libc::NLMSG_ERROR => return refusal(body).map(|()| found),
-                _ => {
-                    let id = body.get(ID_AT..ID_AT + ID_BYTES);
-                    found.extend(id.and_then(|id| <[u8; ID_BYTES]>::try_from(id).ok()));
-                }
-            }
-            rest = after;
-        }
-    }
-}
-
-/// Aborts one socket; false when it was gone already.
-fn destroy(netlink: &OwnedFd, family: u8, id: &[u8; ID_BYTES]) -> io::Result<bool> {
-    ask(netlink, SOCK_DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK, family, u32::MAX, id)?;
-    let mut buffer = [0; 1024];
-    let bytes = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-    match message(&buffer[..bytes]).map_or(Ok(()), |(_, body, _)| refusal(body)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        other => other.map(|()| true),
-    }
-}
-
-fn ask(
-    netlink: &OwnedFd,
-    kind: u16,
-    flags: libc::c_int,
-    family: u8,
-    states: u32,
-    id: &[u8; ID_BYTES],
-) -> io::Result<()> {
-    let length = (HEADER_BYTES + REQUEST_BYTES) as u32;
-    let flags = u16::try_from(flags).map_err(io::Error::other)?;
-    let mut request = Vec::with_capacity(HEADER_BYTES + REQUEST_BYTES);
-    request.extend(length.to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
-    request.extend(flags.to_ne_bytes());
-    // Sequence number and sender: this socket has one question at a time.
-    request.extend([0; 8]);
-    request.extend([family, UDP, 0, 0]);
-    request.extend(states.to_ne_bytes());
-    request.extend(id);
-    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
-    Ok(())
-}
-
-/// The first message of an answer: its type, its body, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let body = bytes.get(HEADER_BYTES..length)?;
-    let aligned = length.next_multiple_of(4).min(bytes.len());
-    Some((kind, body, &bytes[aligned..]))
-}
-
-/// What an error message says; its number 0 is an acknowledgement.
-fn refusal(body: &[u8]) -> io::Result<()> {
-    let number = body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-number)) }
-}
-
-/// A socket as the kernel identifies it: ports, two addresses of sixteen bytes, interface, cookie in two halves.
-fn connected(family: u8, id: &[u8; ID_BYTES]) -> Connected {
-    let half = |at: usize| u64::from(u32::from_ne_bytes([id[at], id[at + 1], id[at + 2], id[at + 3]]));
-    let address = if i32::from(family) == libc::AF_INET {
-        IpAddr::from(Ipv4Addr::new(id[20], id[21], id[22], id[23]))
-    } else {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&id[20..36]);
-        IpAddr::from(Ipv6Addr::from(bytes))
-    };
-    Connected {
-        cookie: half(40) | half(44) << 32,
-        address: Address::from(address),
-        port: u16::from_be_bytes([id[2], id[3]]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::UdpSocket;
     use weft_dataplane_abi::backend::Backend;
 
     #[test]
@@ -275,32 +278,5 @@ mod tests {
             Write::PutBackend(3, row(1, 17)),
         ];
         assert_eq!(retired(&writes), HashSet::from([2]));
-    }
-
-    #[test]
-    fn broken_answers_are_no_messages() {
-        assert!(message(&[]).is_none());
-        assert!(message(&[255; 20]).is_none());
-        assert!(message(&[3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_none());
-        assert!(refusal(&[1, 2]).is_ok());
-    }
-
-    #[test]
-    fn a_connected_socket_is_listed_with_its_other_end() {
-        let other = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        let port = other.local_addr().expect("an address").port();
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        socket.connect(("127.0.0.1", port)).expect("connected");
-        let netlink = nix::sys::socket::socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        );
-        let family = libc::AF_INET as u8;
-        let listed = list(&netlink.expect("a socket"), family).expect("a list");
-        let ends: Vec<Connected> = listed.iter().map(|id| connected(family, id)).collect();
-        let wanted = Address::v4(Ipv4Addr::LOCALHOST);
-        assert!(ends.iter().any(|end| end.port == port && end.address == wanted), "{ends:?}");
     }
 }

@@ -90,7 +90,8 @@ pub(crate) struct Tables {
     counters: PerCpuArray<MapData, u64>,
 }
 
-fn open_data(directory: &Path, spec: &maps::MapSpec) -> Result<MapData, TableError> {
+/// Opens one table as the kernel has it.
+pub(crate) fn open_data(directory: &Path, spec: &maps::MapSpec) -> Result<MapData, TableError> {
     MapData::from_pin(directory.join(spec.name))
         .map_err(|source| TableError::Open { name: spec.name, source: Box::new(source) })
 }
@@ -105,7 +106,8 @@ pub(crate) fn open<T: TryFrom<Map, Error = MapError>>(
     T::try_from(Map::from_map_data(data).map_err(failed)?).map_err(failed)
 }
 
-fn writing(name: &'static str) -> impl FnOnce(MapError) -> TableError {
+/// Names the table that a write failed for.
+pub(crate) fn writing(name: &'static str) -> impl FnOnce(MapError) -> TableError {
     move |source| TableError::Write { name, source: Box::new(source) }
 }
 
@@ -114,7 +116,7 @@ fn reading(name: &'static str) -> impl FnOnce(MapError) -> TableError {
 }
 
 /// Removing what is not there leaves it as it is wanted.
-fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use aya::Ebpf;
@@ -13,6 +14,7 @@ use weft_dataplane_abi::hook::Hook;
 use crate::attach::{self, Attached, Place};
 use crate::config::{Capacities, Config};
 use crate::dataplane::{Applied, ApplyError, StartError, Status};
+use crate::departed::{Departed, departed};
 use crate::desired::{Change, Desired};
 use crate::diff::Write;
 use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
@@ -26,7 +28,7 @@ use crate::plan::{Holder, PlanError, Planner};
 use crate::pods::{self, ALIAS, PodError, PodFiles, PodLink, PodNetwork};
 use crate::probe::{Abilities, probe};
 use crate::rows::{self, Rows};
-use crate::sockets::{self, Undertaker};
+use crate::sockets::{self, Gone, Undertaker};
 use crate::sys::{self, LinkTarget};
 use crate::tables::{TableError, Tables};
 
@@ -316,9 +318,30 @@ impl Worker {
         self.stale |= result.is_err();
         let gone = sockets::retired(writes);
         if !gone.is_empty() {
-            self.undertaker.order(gone, self.pods.values().map(|pod| pod.netns.clone()).collect());
+            self.undertaker.order(Gone { backends: gone, ..Gone::default() }, self.namespaces());
         }
         result
+    }
+
+    /// The namespaces of all Pods.
+    fn namespaces(&self) -> Vec<PathBuf> {
+        self.pods.values().map(|pod| pod.netns.clone()).collect()
+    }
+
+    /// Sockets that are connected to who left wait for nothing.
+    fn bury(&self, departed: Departed) {
+        if !departed.gone.is_empty() {
+            let gone = Gone { addresses: departed.gone, ..Gone::default() };
+            self.undertaker.order(gone, self.namespaces());
+        }
+        let asked = departed.doubtful.into_iter().filter_map(|(node, pods)| {
+            // Of this node's own it is known when they are gone.
+            Some((*self.desired.peers.get(&node)?.addresses.first()?, pods))
+        });
+        let asked: BTreeMap<_, _> = asked.collect();
+        if !asked.is_empty() {
+            self.undertaker.doubt(asked, self.namespaces());
+        }
     }
 
     fn turn_epoch(&mut self) -> Result<(), TableError> {
@@ -338,11 +361,14 @@ impl Worker {
             self.put_peers().await?;
         }
         for change in changes {
+            let departed = departed(&self.desired, change);
             self.desired.apply(change);
             self.complete |= matches!(change, Change::ReplaceAll(_));
             let (writes, refused) = self.planner.change(change);
             applied.writes += writes.len();
-            self.write(&writes)?;
+            let written = self.write(&writes);
+            self.bury(departed);
+            written?;
             self.remember_refused(&refused);
             applied.refused.extend(refused);
             let routed = match change {

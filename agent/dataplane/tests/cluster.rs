@@ -2,12 +2,18 @@
 
 #[path = "cluster/bed.rs"]
 mod bed;
+#[path = "cluster/chat.rs"]
+mod chat;
+#[path = "cluster/departed.rs"]
+mod departed;
 #[path = "packet/object.rs"]
 mod object;
 #[path = "cluster/paths.rs"]
 mod paths;
 #[path = "cluster/process.rs"]
 mod process;
+#[path = "cluster/replaced.rs"]
+mod replaced;
 #[path = "cluster/restart.rs"]
 mod restart;
 #[path = "cluster/traffic.rs"]

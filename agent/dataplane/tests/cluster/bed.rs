@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use weft_dataplane::desired::{
-    Change, Desired, Endpoint, Node, Protocol, Service, ServiceName, ServicePort, ServiceType,
+    Change, Desired, Endpoint, Node, Owner, Protocol, Service, ServiceName, ServicePort, ServiceType,
 };
 use weft_dataplane::{Config, Dataplane, PodNetwork, netns};
 
@@ -167,6 +167,21 @@ impl Bed {
         ip(&format!("-n {}-{number} link set eth0 mtu {mtu_bytes}", self.id));
     }
 
+    /// Pulls out a machine's cable.
+    pub(crate) fn cut(&self, machine: usize) {
+        let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
+        ip(&format!("-n {}-{number} link set eth0 down", self.id));
+    }
+
+    /// Changes what is known of a Service's endpoint at an address, and tells everybody.
+    pub(crate) fn endpoint(&mut self, service: &str, at: IpAddr, change: impl Fn(&mut Endpoint)) {
+        let service = self.desired.services.get_mut(&ServiceName::new("default", service));
+        let ports = &mut service.expect("a Service").ports;
+        let all = ports.iter_mut().flat_map(|port| &mut port.endpoints);
+        all.filter(|endpoint| endpoint.ip == at).for_each(change);
+        self.tell();
+    }
+
     /// Names of the devices a machine has.
     pub(crate) fn devices(&self, machine: usize) -> Vec<String> {
         let netns = &self.machines[machine].netns;
@@ -197,6 +212,9 @@ impl Bed {
         link.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let process = Process::start(name, &pins.net, Some(&machine.cgroup));
         self.pods.insert(name.to_owned(), process);
+        let owner =
+            Owner::Pod { namespace: "default".to_owned(), name: name.to_owned(), node: machine.name.clone() };
+        self.desired.addresses.insert(address, owner);
         address
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::chat::Chat;
+
 /// Every answer begins with this; the test runner's own lines do not.
 const MARK: &str = "@@";
 /// How long anything may take.
@@ -87,6 +89,7 @@ pub(crate) fn role() {
     println!("{MARK}ready");
     let mut held = None;
     let mut connected = None;
+    let mut chats = Vec::new();
     for line in io::stdin().lines() {
         let line = line.expect("a command");
         let words: Vec<&str> = line.split(' ').collect();
@@ -102,6 +105,12 @@ pub(crate) fn role() {
                 || Err(io::ErrorKind::NotConnected.into()),
                 |stream| stream.peer_addr().map(|peer| peer.to_string()),
             ),
+            ["hear"] => held.as_mut().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), hear),
+            ["chat", how, port, to] => {
+                chats.push(Chat::begin(*how == "connected", port.parse().expect("a port"), to));
+                Ok("begun".to_owned())
+            }
+            ["chats"] => Ok(chats.iter().map(Chat::heard).collect::<Vec<_>>().join(" ")),
             ["connect", to] => connect(to).map(|socket| {
                 connected = Some(socket);
                 "connected".to_owned()
@@ -191,6 +200,15 @@ fn again(stream: &mut TcpStream) -> io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     if line.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line.trim().to_owned()) }
+}
+
+/// Says nothing and waits for what comes; that nothing did takes much longer than everything else.
+fn hear(stream: &mut TcpStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE * 4))?;
+    let mut buffer = [0; 1];
+    let bytes = stream.read(&mut buffer)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    if bytes == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok("something".to_owned()) }
 }
 
 fn over_tcp(to: &str) -> io::Result<String> {
