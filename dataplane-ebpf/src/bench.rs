@@ -132,6 +132,17 @@ pub fn bench_route(ctx: TcContext) -> i32 {
 
 /// To the end of *track* as far as it writes the flow's rows, for a new flow.
 #[classifier]
+pub fn bench_write(ctx: TcContext) -> i32 {
+    walk::run(ctx, Hook::FromPod, |walk| {
+        new_flow(walk, |walk, packet| {
+            routed(walk, packet)?;
+            track::write(walk, packet)
+        })
+    })
+}
+
+/// To the end of *track*, for a new flow.
+#[classifier]
 pub fn bench_track(ctx: TcContext) -> i32 {
     walk::run(ctx, Hook::FromPod, |walk| new_flow(walk, tracked))
 }

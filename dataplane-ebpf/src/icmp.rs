@@ -36,6 +36,7 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     if packet.l4 != L4 {
         return nobody(walk);
     }
+    parse::linear(walk, INNER_L4 + 8)?;
     let inner = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;
     // SAFETY: within the packet, aligned as the type says.
     let inner = unsafe { *inner };

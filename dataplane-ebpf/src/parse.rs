@@ -16,8 +16,10 @@ use crate::words::clear;
 const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
 /// Offset of the network header in bytes.
 pub(crate) const L3: usize = 14;
-/// Bytes that every packet is made linear to, when it is that long: all that any station reads.
-const LINEAR_BYTES: u32 = 128;
+/// IPv4 header without options.
+const IP_BYTES: usize = 20;
+/// What is read of a transport header: TCP's fixed part; others are shorter.
+const TRANSPORT_BYTES: usize = 20;
 
 /// IP protocol numbers.
 pub(crate) const ICMP: u8 = 1;
@@ -106,29 +108,40 @@ pub(crate) struct Ipv4 {
 
 const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
 
+/// Makes a packet's first bytes linear, as many of them as it has. Never more than is to be read: a segment on its way out
+/// shares its payload with the sender's queue, and the kernel copies what is asked for of that.
+#[inline(always)]
+pub(crate) fn linear(walk: &Walk, bytes: usize) -> Step<()> {
+    // SAFETY: the context is valid.
+    let (there, all) = unsafe { ((*walk.skb).data_end - (*walk.skb).data, (*walk.skb).len) };
+    let wanted = if all < bytes as u32 { all } else { bytes as u32 };
+    // SAFETY: the helper checks the length; pointers into the packet are taken after it.
+    if there < wanted && unsafe { bpf_skb_pull_data(walk.skb, wanted) } != 0 {
+        return Err(MALFORMED);
+    }
+    Ok(())
+}
+
 /// Reads the headers into the walk's tuple. What is not IPv4 passes.
 #[inline(always)]
 pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     // SAFETY: the context is valid.
-    let (protocol, bytes) = unsafe { ((*walk.skb).protocol, (*walk.skb).len) };
+    let protocol = unsafe { (*walk.skb).protocol };
     let tuple = &mut walk.scratch.tuple;
     clear(tuple);
     if protocol != ETH_IPV4 {
         return Err(Verdict::Next);
     }
-    let wanted = if bytes < LINEAR_BYTES { bytes } else { LINEAR_BYTES };
-    // SAFETY: as above.
-    let linear = unsafe { (*walk.skb).data_end - (*walk.skb).data };
-    // SAFETY: the helper checks the length; pointers into the packet are taken after it.
-    if linear < wanted && unsafe { bpf_skb_pull_data(walk.skb, wanted) } != 0 {
-        return Err(MALFORMED);
-    }
+    linear(walk, L3 + IP_BYTES + TRANSPORT_BYTES)?;
     let ip: *const Ipv4 = at(walk, L3).ok_or(MALFORMED)?;
     // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
     let ip = unsafe { *ip };
     let header_bytes = usize::from(ip.version_length & 0x0f) * 4;
-    if ip.version_length >> 4 != 4 || header_bytes < 20 {
+    if ip.version_length >> 4 != 4 || header_bytes < IP_BYTES {
         return Err(MALFORMED);
+    }
+    if header_bytes > IP_BYTES {
+        linear(walk, L3 + header_bytes + TRANSPORT_BYTES)?;
     }
     let fragment = u16::from_be(ip.fragment);
     let piece = match (fragment & 0x1fff, fragment & 0x2000) {

@@ -198,9 +198,17 @@ const fn seen(tcp_flags: u8) -> u8 {
     seen
 }
 
-/// Begins a flow from the walk's old ends to its new ones: takes the reverse tuple, then writes both rows and tells it.
+/// Begins a flow from the walk's old ends to its new ones, and tells it.
 #[inline(always)]
 pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
+    write(walk, packet)?;
+    emit::begun(walk, packet);
+    Ok(())
+}
+
+/// Takes the reverse tuple, then writes both rows.
+#[inline(always)]
+pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let bytes = u64::from(walk.packet_bytes());
@@ -235,7 +243,6 @@ pub(crate) fn begin(walk: &mut Walk, packet: &Packet) -> Step<()> {
     if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && scratch.first.to.source == walk.config.node_v4 {
         maps::count(Counter::Masqueraded);
     }
-    emit::begun(walk, packet);
     Ok(())
 }
 

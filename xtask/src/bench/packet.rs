@@ -62,14 +62,15 @@ struct Load {
 /// The walk from a Pod to a Service, and how its cut programs follow each other for a known and for a new flow.
 const KNOWN: &str = "established, to a Service";
 const NEW: &str = "new, to a Service";
-const STATIONS: [(&str, &str); 9] = [
+const STATIONS: [(&str, &str); 10] = [
     ("begin", "settings and counters"),
     ("parse", "parse"),
     ("fragment", "fragment"),
     ("find", "track: the flow's row"),
     ("balance", "balance"),
     ("route", "route: where to"),
-    ("track", "track: two new rows and the event"),
+    ("write", "track: two new rows"),
+    ("track", "track: the event"),
     ("translate", "translate"),
     ("end", "route: the way out"),
 ];

@@ -36,13 +36,14 @@ pub(crate) enum Until {
     Find,
     Balance,
     Route,
-    /// The second half of *track*.
+    /// The second half of *track*, without the event.
+    Write,
     Track,
     Translate,
 }
 
 impl Until {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::End,
         Self::Begin,
         Self::Parse,
@@ -50,6 +51,7 @@ impl Until {
         Self::Find,
         Self::Balance,
         Self::Route,
+        Self::Write,
         Self::Track,
         Self::Translate,
     ];
@@ -64,6 +66,7 @@ impl Until {
             Self::Find => "find",
             Self::Balance => "balance",
             Self::Route => "route",
+            Self::Write => "write",
             Self::Track => "track",
             Self::Translate => "translate",
         }
@@ -79,6 +82,7 @@ impl Until {
             Self::Find => Some("bench_find"),
             Self::Balance => Some("bench_balance"),
             Self::Route => Some("bench_route"),
+            Self::Write => Some("bench_write"),
             Self::Track => Some("bench_track"),
             Self::Translate => Some("bench_translate"),
         }
@@ -275,13 +279,14 @@ fn stations() -> Vec<Case> {
         Until::Find,
         Until::Balance,
         Until::Route,
+        Until::Write,
         Until::Track,
         Until::Translate,
     ];
     let cut = |case: Case, until: Until| Case {
         until,
         verdict: NEXT,
-        begins: case.begins && matches!(until, Until::Track | Until::Translate),
+        begins: case.begins && matches!(until, Until::Write | Until::Track | Until::Translate),
         translated: until == Until::Translate,
         leaves_with: None,
         ..case
