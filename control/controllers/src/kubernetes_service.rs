@@ -9,10 +9,11 @@ use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
 
 use crate::action::Action;
+use crate::endpoint_mirror::SKIP_LABEL;
 use crate::table::{Context, Loop, LoopKey, Plan};
 use crate::world::{Applied, SERVICE_NAME_LABEL, World};
 
-const API: (&str, &str) = ("default", "kubernetes");
+pub(crate) const API: (&str, &str) = ("default", "kubernetes");
 const DNS: (&str, &str) = ("kube-system", "kube-dns");
 /// While the namespace is not there yet, milliseconds.
 const RETRY_MS: u64 = 200;
@@ -174,7 +175,7 @@ fn api_endpoints(port: u16, addresses: &[SocketAddr]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Endpoints",
-        "metadata": { "name": API.1, "namespace": API.0 },
+        "metadata": { "name": API.1, "namespace": API.0, "labels": { SKIP_LABEL: "true" } },
         "subsets": [{ "addresses": ips, "ports": [{ "name": "https", "port": port, "protocol": "TCP" }] }],
     })
 }

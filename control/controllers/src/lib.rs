@@ -9,11 +9,13 @@
 pub mod action;
 mod backends;
 mod deployment;
+mod endpoint_mirror;
 mod endpoint_slice;
 mod endpoints;
 mod event_ttl;
 mod garbage;
 mod kubernetes_service;
+mod load_balancer;
 mod namespace_life;
 mod node_cidr;
 mod node_life;

@@ -17,7 +17,7 @@ use crate::settings::{Settings, nth_address};
 const STATIC_BAND_MAX: u128 = 256;
 
 /// A protocol and a port on every node.
-type NodePort = (String, u16);
+pub type NodePort = (String, u16);
 
 /// What Services hold, and who holds it. Bounded by the Services there are.
 #[derive(Clone, Debug, Default)]
@@ -63,9 +63,11 @@ fn addresses_of(service: &Service) -> impl Iterator<Item = IpAddr> {
     spec.cluster_ips.iter().chain([&spec.cluster_ip]).filter_map(|text| text.parse().ok())
 }
 
-fn node_ports_of(service: &Service) -> impl Iterator<Item = NodePort> {
-    let ports = service.spec.ports.iter().filter(|port| port.node_port != 0);
-    ports.map(|port| (protocol(&port.protocol).to_owned(), port.node_port))
+/// Every port of the nodes that a Service holds: those of its ports, and the TCP port of its health check.
+pub fn node_ports_of(service: &Service) -> impl Iterator<Item = NodePort> {
+    let ports = service.spec.ports.iter().map(|port| (protocol(&port.protocol), port.node_port));
+    let all = ports.chain([("TCP", service.spec.health_check_node_port)]);
+    all.filter(|(_, port)| *port != 0).map(|(protocol, port)| (protocol.to_owned(), port))
 }
 
 /// What one Service is completed from: what the others hold, the settings, a random number.
@@ -77,8 +79,8 @@ struct Source<'a> {
     random: u64,
 }
 
-/// Completes a Service that is about to be stored: `clusterIP`, `clusterIPs`, `ipFamilies`, `ipFamilyPolicy` and
-/// `nodePort`s. `old` is the stored Service of an update: what it holds and the new one does not name is kept.
+/// Completes a Service that is about to be stored: `clusterIP`, `clusterIPs`, `ipFamilies`, `ipFamilyPolicy`,
+/// `nodePort`s and `healthCheckNodePort`. `old` is the stored Service of an update: what it holds and the new one does not name is kept.
 ///
 /// The range is searched from a place that `random` chooses, so that a released address is not reused at once.
 ///
@@ -128,6 +130,25 @@ fn carry_over(service: &mut Value, old: &Service) {
         } else if !has_node_ports && port["nodePort"] == json!(before.node_port) {
             remove(port, "nodePort");
         }
+    }
+    let kept = old.spec.health_check_node_port;
+    if wants_health_check(service) {
+        if kept != 0 && number(&service["spec"]["healthCheckNodePort"]) == 0 {
+            service["spec"]["healthCheckNodePort"] = json!(kept);
+        }
+    } else if service["spec"]["healthCheckNodePort"] == json!(kept) {
+        remove(&mut service["spec"], "healthCheckNodePort");
+    }
+    if old.spec.type_ == "LoadBalancer" && type_ != "LoadBalancer" {
+        // What a client that changes the type alone leaves behind means nothing any more.
+        remove(&mut service["spec"], "allocateLoadBalancerNodePorts");
+        if service["spec"]["loadBalancerClass"] == json!(old.spec.load_balancer_class) {
+            remove(&mut service["spec"], "loadBalancerClass");
+        }
+    }
+    let outward = has_node_ports || service["spec"]["externalIPs"][0].is_string();
+    if !outward && service["spec"]["externalTrafficPolicy"] == json!(old.spec.external_traffic_policy) {
+        remove(&mut service["spec"], "externalTrafficPolicy");
     }
 }
 
@@ -247,8 +268,11 @@ impl Source<'_> {
                 errors.push(FieldError::invalid(path, asked, "provided port is already allocated"));
             }
         }
-        if !wanted || !errors.is_empty() {
+        if !errors.is_empty() {
             return;
+        }
+        if !wanted {
+            return self.complete_health_check(service, &given, errors);
         }
         for (i, port) in ports.iter_mut().enumerate() {
             if number(&port["nodePort"]) != 0 {
@@ -265,6 +289,42 @@ impl Source<'_> {
                     errors.push(FieldError::invalid(path, 0, "failed to allocate a nodePort: range is full"));
                 }
             }
+        }
+        self.complete_health_check(service, &given, errors);
+    }
+
+    /// The port of the health check comes from the node ports' range, beside the Service's own.
+    fn complete_health_check(
+        &self,
+        service: &mut Value,
+        given: &HashSet<NodePort>,
+        errors: &mut Vec<FieldError>,
+    ) {
+        const PATH: &str = "spec.healthCheckNodePort";
+        if !wants_health_check(service) {
+            return;
+        }
+        let asked = number(&service["spec"]["healthCheckNodePort"]);
+        if asked == 0 {
+            match self.free_port("TCP", given, 0) {
+                Some((_, port)) => service["spec"]["healthCheckNodePort"] = json!(port),
+                None => {
+                    errors.push(FieldError::invalid(PATH, 0, "failed to allocate a nodePort: range is full"));
+                }
+            }
+            return;
+        }
+        let range = &self.settings.node_ports;
+        let Some(port) = u16::try_from(asked).ok().filter(|port| range.contains(port)) else {
+            let (first, last) = (range.start(), range.end());
+            let detail = format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            );
+            return errors.push(FieldError::invalid(PATH, asked, detail));
+        };
+        let port = ("TCP".to_owned(), port);
+        if given.contains(&port) || self.taken.has_port(&port, &self.own) {
+            errors.push(FieldError::invalid(PATH, asked, "provided port is already allocated"));
         }
     }
 
@@ -334,6 +394,11 @@ fn type_of(service: &Value) -> String {
         "" => "ClusterIP".to_owned(),
         type_ => type_.to_owned(),
     }
+}
+
+/// Whether load balancers ask each node of the cluster about this Service.
+fn wants_health_check(service: &Value) -> bool {
+    type_of(service) == "LoadBalancer" && text(&service["spec"]["externalTrafficPolicy"]) == "Local"
 }
 
 fn has_node_ports(type_: &str) -> bool {

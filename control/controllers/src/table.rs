@@ -109,6 +109,8 @@ pub static LOOPS: &[Loop] = &[
     crate::scheduling::LOOP,
     crate::endpoint_slice::LOOP,
     crate::endpoints::LOOP,
+    crate::endpoint_mirror::LOOP,
+    crate::load_balancer::LOOP,
     crate::node_life::LOOP,
     crate::pod_life::LOOP,
     crate::garbage::LOOP,

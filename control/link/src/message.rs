@@ -130,6 +130,8 @@ pub struct StateFrame {
 pub mod state_frame {
     /// One of them.
     #[derive(Clone, PartialEq, prost::Oneof)]
+    // Frames live one at a time, on their way.
+    #[allow(clippy::large_enum_variant)]
     pub enum Frame {
         /// A full list begins; what is not put before the commit is gone.
         #[prost(message, tag = "1")]
@@ -235,6 +237,18 @@ pub struct Service {
     /// Session affinity by client address, seconds; 0 for none.
     #[prost(uint32, tag = "11")]
     pub affinity_seconds: u32,
+    /// Addresses outside the cluster that others route to the nodes, network byte order, 4 or 16 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "12")]
+    pub external_ips: Vec<Bytes>,
+    /// Addresses of the load balancer that arrive at a node as they are, network byte order, 4 or 16 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "13")]
+    pub load_balancer_ips: Vec<Bytes>,
+    /// The node that announces `load_balancer_ips` to its network; empty: none of the cluster's.
+    #[prost(string, tag = "14")]
+    pub announcer: String,
+    /// TCP port at which each node tells whether it has ready endpoints; 0 for none.
+    #[prost(uint32, tag = "15")]
+    pub health_check_node_port: u32,
 }
 
 /// One port of a Service.

@@ -177,6 +177,7 @@ fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
         node_prefix_v4_bits: config.node_cidr_mask,
         node_prefix_v6_bits: config.node_cidr_mask_v6,
         node_ports: config.node_ports.clone(),
+        load_balancer_pool: config.load_balancer_pool.clone(),
         api_addresses: config
             .advertise
             .iter()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use serde::Deserialize;
+use weft_controllers::settings::AddressRange;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -89,6 +90,10 @@ pub(crate) struct RawConfig {
     /// First and last NodePort [default: 30000-32767]
     #[arg(long, env = "WEFT_NODE_PORTS")]
     pub(crate) node_ports: Option<String>,
+    /// Addresses for LoadBalancer Services, CIDR or FIRST-LAST, repeatable; the nodes' network must reach them by ARP
+    /// [default: none, such Services stay pending]
+    #[arg(long, env = "WEFT_LOAD_BALANCER_POOL", value_delimiter = ',')]
+    pub(crate) load_balancer_pool: Vec<String>,
     /// DNS domain of the cluster [default: cluster.local]
     #[arg(long, env = "WEFT_DOMAIN")]
     pub(crate) domain: Option<String>,
@@ -128,6 +133,7 @@ pub(crate) struct Config {
     pub(crate) node_cidr_mask: u8,
     pub(crate) node_cidr_mask_v6: u8,
     pub(crate) node_ports: std::ops::RangeInclusive<u16>,
+    pub(crate) load_balancer_pool: Vec<AddressRange>,
     pub(crate) domain: String,
     pub(crate) vxlan_port: u16,
     pub(crate) heartbeat_ms: u32,
@@ -179,6 +185,7 @@ impl RawConfig {
             node_cidr_mask: self.node_cidr_mask.or(file.node_cidr_mask),
             node_cidr_mask_v6: self.node_cidr_mask_v6.or(file.node_cidr_mask_v6),
             node_ports: self.node_ports.or(file.node_ports),
+            load_balancer_pool: list(self.load_balancer_pool, file.load_balancer_pool),
             domain: self.domain.or(file.domain),
             vxlan_port: self.vxlan_port.or(file.vxlan_port),
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
@@ -218,6 +225,8 @@ impl RawConfig {
                 return Err(bad("pod-cidr", pod, format!("overlaps the Service range {service}")));
             }
         }
+        let cluster: Vec<IpNet> = service_cidrs.iter().chain(&pod_cidrs).copied().collect();
+        let load_balancer_pool = pool(&raw.load_balancer_pool, &cluster)?;
         let node_cidr_mask = raw.node_cidr_mask.unwrap_or(24);
         let node_cidr_mask_v6 = raw.node_cidr_mask_v6.unwrap_or(64);
         check_masks(&pod_cidrs, node_cidr_mask, node_cidr_mask_v6)?;
@@ -245,6 +254,7 @@ impl RawConfig {
             node_cidr_mask,
             node_cidr_mask_v6,
             node_ports: node_ports(raw.node_ports.as_deref().unwrap_or("30000-32767"))?,
+            load_balancer_pool,
             domain,
             vxlan_port: raw.vxlan_port.unwrap_or(4789),
             heartbeat_ms,
@@ -342,6 +352,25 @@ fn node_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ConfigError> 
     Ok(first..=last)
 }
 
+/// The ranges for LoadBalancer Services: none of them inside the cluster, none twice.
+fn pool(texts: &[String], cluster: &[IpNet]) -> Result<Vec<AddressRange>, ConfigError> {
+    const FLAG: &str = "load-balancer-pool";
+    let mut ranges: Vec<AddressRange> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let range = AddressRange::parse(text).ok_or_else(|| {
+            bad(FLAG, text, "is neither a range like 192.0.2.16/28 nor one like 192.0.2.16-192.0.2.31")
+        })?;
+        if let Some(net) = cluster.iter().find(|net| AddressRange::from(**net).overlaps(&range)) {
+            return Err(bad(FLAG, text, format!("overlaps the cluster's own range {net}")));
+        }
+        if let Some(other) = ranges.iter().find(|other| other.overlaps(&range)) {
+            return Err(bad(FLAG, text, format!("overlaps {other}")));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
 fn certificate_life(text: &str) -> Result<Duration, ConfigError> {
     const LIFE_MIN: Duration = Duration::from_secs(5);
     const LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
@@ -395,6 +424,10 @@ mod tests {
         assert_eq!(flag_of(RawConfig { pod_cidr: vec!["10.96.1.0/24".into()], ..raw() }), "pod-cidr");
         assert_eq!(flag_of(RawConfig { node_cidr_mask: Some(12), ..raw() }), "node-cidr-mask");
         assert_eq!(flag_of(RawConfig { node_ports: Some("9-3".into()), ..raw() }), "node-ports");
+        for pool in [&["10.96.4.0/24"][..], &["192.0.2.1"], &["192.0.2.0/24", "192.0.2.9-192.0.2.12"]] {
+            let load_balancer_pool = pool.iter().map(ToString::to_string).collect();
+            assert_eq!(flag_of(RawConfig { load_balancer_pool, ..raw() }), "load-balancer-pool", "{pool:?}");
+        }
         assert_eq!(flag_of(RawConfig { domain: Some("a b".into()), ..raw() }), "domain");
         assert_eq!(flag_of(RawConfig { certificate_life: Some("1s".into()), ..raw() }), "certificate-life");
         assert_eq!(flag_of(RawConfig { log_format: Some("xml".into()), ..raw() }), "log-format");

@@ -51,6 +51,7 @@ pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldEr
         let why = format!("must be greater than 0 and less than {AFFINITY_SECONDS_MAX}");
         errors.push(FieldError::invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, why));
     }
+    load_balancer(spec, errors);
     let ranges = items(spec, "loadBalancerSourceRanges");
     if !ranges.is_empty() && type_ != "LoadBalancer" {
         let why = "may only be used when `type` is 'LoadBalancer'";
@@ -62,6 +63,27 @@ pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldEr
             let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             errors.push(FieldError::invalid(path, range.clone(), why));
         }
+    }
+}
+
+fn load_balancer(spec: &Value, errors: &mut Vec<FieldError>) {
+    let type_ = text(spec, "type");
+    let class = text(spec, "loadBalancerClass");
+    if spec.get("loadBalancerClass").is_some_and(Value::is_string) {
+        if type_ != "LoadBalancer" {
+            let why = "may only be used when `type` is 'LoadBalancer'";
+            errors.push(FieldError::forbidden("spec.loadBalancerClass", why));
+        }
+        rules(name::qualified(class), "spec.loadBalancerClass", class, errors);
+    }
+    let asked = text(spec, "loadBalancerIP");
+    if type_ == "LoadBalancer" && !asked.is_empty() {
+        pod::ip(asked, "spec.loadBalancerIP", errors);
+    }
+    let port = spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0);
+    if port != 0 && (type_ != "LoadBalancer" || text(spec, "externalTrafficPolicy") != "Local") {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid("spec.healthCheckNodePort", port, why));
     }
 }
 
@@ -188,6 +210,16 @@ fn external_name(spec: &Value, errors: &mut Vec<FieldError>) {
 pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;
     let (spec, before) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
+    if text(before, "type") == "LoadBalancer" && text(spec, "type") == "LoadBalancer" {
+        if spec.get("loadBalancerClass") != before.get("loadBalancerClass") {
+            let why = "may not change once set";
+            errors.push(FieldError::invalid("spec.loadBalancerClass", text(spec, "loadBalancerClass"), why));
+        }
+        let port = |spec: &Value| spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0);
+        if port(before) != 0 && port(spec) != 0 && port(before) != port(spec) {
+            errors.push(FieldError::invalid("spec.healthCheckNodePort", port(spec), "field is immutable"));
+        }
+    }
     let external = |spec: &Value| text(spec, "type") == "ExternalName";
     if external(spec) || external(before) {
         return;

@@ -209,6 +209,40 @@ fn services() {
 }
 
 #[test]
+fn what_only_load_balancers_have() {
+    let with = |spec: Value| {
+        let mut whole = json!({"type": "LoadBalancer", "ports": [{"port": 80}]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        created(&kind::SERVICE, json!({"spec": whole}))
+    };
+    let local = json!({"externalTrafficPolicy": "Local", "healthCheckNodePort": 30001});
+    for right in [local, json!({"loadBalancerClass": "weft.io/announce", "loadBalancerIP": "192.0.2.1"})] {
+        assert_eq!(with(right), Vec::<String>::new());
+    }
+    for (wrong, field) in [
+        (json!({"healthCheckNodePort": 30001}), "spec.healthCheckNodePort"),
+        (json!({"loadBalancerIP": "ten"}), "spec.loadBalancerIP"),
+        (json!({"loadBalancerClass": "a b"}), "spec.loadBalancerClass"),
+        (json!({"type": "NodePort", "loadBalancerClass": "a"}), "spec.loadBalancerClass"),
+        (json!({"externalIPs": ["127.0.0.1"]}), "spec.externalIPs[0]"),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        ),
+    ] {
+        let said = with(wrong);
+        assert!(said.len() == 1 && said[0].starts_with(field), "{said:?}");
+    }
+    let old = json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": "a", "ports": [{"port": 80}]}});
+    let mut new = old.clone();
+    new["spec"]["loadBalancerClass"] = "b".into();
+    assert_eq!(
+        updated(&kind::SERVICE, &new, &old),
+        ["spec.loadBalancerClass: Invalid value: \"b\": may not change once set"]
+    );
+}
+
+#[test]
 fn a_services_address_stays() {
     let old =
         json!({"spec": {"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80}]}});

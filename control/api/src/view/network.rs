@@ -14,6 +14,41 @@ pub struct Service {
     pub metadata: ObjectMeta,
     /// Desired state.
     pub spec: ServiceSpec,
+    /// Observed state.
+    pub status: ServiceStatus,
+}
+
+/// `status` of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// Where a LoadBalancer Service is reached.
+    #[serde(deserialize_with = "null_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// One entry per address.
+    #[serde(deserialize_with = "null_default")]
+    pub ingress: Vec<LoadBalancerIngress>,
+}
+
+/// One address of a LoadBalancer Service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct LoadBalancerIngress {
+    /// The address; empty where the load balancer is known by name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+    /// The name; empty where it is known by address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// `VIP` (also when empty): packets arrive with this destination; `Proxy`: with a node's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip_mode: String,
 }
 
 /// `spec` of a Service.
@@ -48,6 +83,19 @@ pub struct ServiceSpec {
     pub session_affinity: String,
     /// Whether unready addresses are published too.
     pub publish_not_ready_addresses: bool,
+    /// Addresses outside the cluster that somebody else routes to the nodes.
+    #[serde(rename = "externalIPs", deserialize_with = "null_default")]
+    pub external_ips: Vec<String>,
+    /// The address a LoadBalancer Service asks for; empty: any.
+    #[serde(rename = "loadBalancerIP")]
+    pub load_balancer_ip: String,
+    /// Who is to give a LoadBalancer Service its address; none: the cluster's own.
+    pub load_balancer_class: Option<String>,
+    /// Who may reach a LoadBalancer Service's address; empty: everybody.
+    #[serde(deserialize_with = "null_default")]
+    pub load_balancer_source_ranges: Vec<String>,
+    /// Where load balancers ask each node whether it has endpoints, with `externalTrafficPolicy: Local`; 0 for nowhere.
+    pub health_check_node_port: u16,
 }
 
 /// One port of a Service.

@@ -12,6 +12,7 @@ use weft_api::view::network::EndpointPort;
 use weft_api::view::{EndpointSlice, Node, Pod, Service};
 use weft_link::message::{self, Resource, resource::Body};
 
+use crate::load_balancer::{ANNOUNCED_BY, is_ours};
 use crate::world::{Entry, World};
 
 /// Session affinity without a bound of its own lasts so long, seconds.
@@ -139,8 +140,35 @@ pub(super) fn service(entry: &Entry, world: &World) -> Option<Resource> {
         internal_local: spec.internal_traffic_policy == "Local",
         publish_not_ready: spec.publish_not_ready_addresses,
         affinity_seconds,
+        external_ips: spec.external_ips.iter().filter_map(|ip| octets(ip)).map(Bytes::from).collect(),
+        announcer: announcer(service).to_owned(),
+        load_balancer_ips: virtual_addresses(service),
+        health_check_node_port: health_check_node_port(service).into(),
     };
     Some(Resource { name: service_name(&key), body: Some(Body::Service(body)) })
+}
+
+/// Addresses of the load balancer whose packets arrive with them as destination, whoever gave them.
+fn virtual_addresses(service: &Service) -> Vec<Bytes> {
+    if service.spec.type_ != "LoadBalancer" {
+        return Vec::new();
+    }
+    let ingress = service.status.load_balancer.ingress.iter();
+    let virtual_ = ingress.filter(|entry| matches!(entry.ip_mode.as_str(), "" | "VIP"));
+    virtual_.filter_map(|entry| octets(&entry.ip)).map(Bytes::from).collect()
+}
+
+/// The node that announces the addresses; none for those of another load balancer.
+fn announcer(service: &Service) -> &str {
+    if !is_ours(service) {
+        return "";
+    }
+    service.metadata.annotations.get(ANNOUNCED_BY).map_or("", String::as_str)
+}
+
+fn health_check_node_port(service: &Service) -> u16 {
+    let asked = service.spec.type_ == "LoadBalancer" && service.spec.external_traffic_policy == "Local";
+    if asked { service.spec.health_check_node_port } else { 0 }
 }
 
 fn port(port: &weft_api::view::ServicePort) -> message::Port {

@@ -129,3 +129,56 @@ fn what_a_service_holds_is_free_to_itself_and_given_back_once() {
     taken.remove(&other(&service(spec.clone())));
     run(spec, &taken, 1).unwrap();
 }
+
+#[test]
+fn a_local_load_balancer_has_a_health_check_port_as_long_as_it_is_one() {
+    let local = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "ports": [{ "port": 80, "nodePort": 30080 }] });
+    let with = |spec: &Value, field: &str, value: Value| {
+        let mut spec = spec.clone();
+        spec[field] = value;
+        spec
+    };
+    let free = run(local.clone(), &Taken::default(), 80).unwrap()["healthCheckNodePort"].clone();
+    assert!((30000..=32767).contains(&free.as_i64().unwrap()) && free != 30080, "{free}");
+    let fixed = with(&local, "healthCheckNodePort", json!(31000));
+    assert_eq!(run(fixed.clone(), &Taken::default(), 1).unwrap()["healthCheckNodePort"], 31000);
+    let mut taken = Taken::default();
+    taken.add(&other(&service(fixed.clone())));
+    assert!(
+        run(fixed.clone(), &taken, 1).unwrap_err().contains("spec.healthCheckNodePort"),
+        "another has it"
+    );
+    let own = with(&local, "healthCheckNodePort", json!(30080));
+    assert!(run(own, &Taken::default(), 1).unwrap_err().contains("already allocated"), "its own node port");
+    let without = with(&local, "allocateLoadBalancerNodePorts", json!(false));
+    let without = with(&without, "ports", json!([{ "port": 80 }]));
+    let without = run(without, &Taken::default(), 1).unwrap();
+    assert_eq!(without["ports"][0].get("nodePort"), None);
+    assert!(without["healthCheckNodePort"].is_u64());
+
+    let settings = Settings::default();
+    let old = view(&service(fixed.clone()));
+    let mut silent = service(local.clone());
+    complete(&mut silent, Some(&old), &taken, &settings, 5).unwrap_err();
+    complete(&mut silent, Some(&old), &Taken::default(), &settings, 5).unwrap();
+    assert_eq!(silent["spec"]["healthCheckNodePort"], 31000, "kept");
+    for (field, value) in [("externalTrafficPolicy", json!("Cluster")), ("type", json!("ClusterIP"))] {
+        let mut changed = service(with(&fixed, field, value));
+        complete(&mut changed, Some(&old), &Taken::default(), &settings, 5).unwrap();
+        assert_eq!(changed["spec"].get("healthCheckNodePort"), None, "{field}");
+    }
+}
+
+#[test]
+fn a_type_that_changes_takes_its_own_fields_along() {
+    let balancer = json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "loadBalancerClass": "weft.io/announce",
+        "allocateLoadBalancerNodePorts": true, "ports": [{ "port": 80 }] });
+    let mut plain = service(balancer.clone());
+    plain["spec"]["type"] = json!("ClusterIP");
+    complete(&mut plain, Some(&view(&service(balancer))), &Taken::default(), &Settings::default(), 5)
+        .unwrap();
+    for field in ["externalTrafficPolicy", "loadBalancerClass", "allocateLoadBalancerNodePorts"] {
+        assert_eq!(plain["spec"].get(field), None, "{field}");
+    }
+}

@@ -13,7 +13,7 @@ use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
 use weft_api::status::Status;
 use weft_api::view::Service;
-use weft_controllers::service_address::{self, Taken};
+use weft_controllers::service_address::{self, NodePort, Taken};
 use weft_store::store::{Check, Write};
 
 use super::{Objects, layout};
@@ -71,19 +71,13 @@ pub(super) struct Allocated {
 #[derive(Default, PartialEq)]
 struct Holdings {
     addresses: Vec<IpAddr>,
-    ports: Vec<(String, u16)>,
+    ports: Vec<NodePort>,
 }
 
 impl Holdings {
     fn of(service: &Service) -> Self {
         let addresses = service.spec.cluster_ips.iter().filter_map(|a| a.parse().ok()).collect();
-        let mut ports: Vec<(String, u16)> = service
-            .spec
-            .ports
-            .iter()
-            .filter(|p| p.node_port != 0)
-            .map(|p| (protocol(&p.protocol), p.node_port))
-            .collect();
+        let mut ports: Vec<NodePort> = service_address::node_ports_of(service).collect();
         ports.sort();
         ports.dedup();
         Self { addresses, ports }
@@ -93,10 +87,6 @@ impl Holdings {
         let addresses = self.addresses.iter().map(|a| layout::address_key(*a));
         addresses.chain(self.ports.iter().map(|(protocol, port)| layout::port_key(protocol, *port))).collect()
     }
-}
-
-fn protocol(text: &str) -> String {
-    if text.is_empty() { "TCP".to_owned() } else { text.to_owned() }
 }
 
 fn view(object: &Value) -> Result<Service, Status> {
