@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use weft_dataplane::Dataplane;
 use weft_runtime::Runtime;
 
@@ -20,4 +21,6 @@ pub(crate) struct Agent {
     pub(crate) flows: Arc<Flows>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) link: Arc<link::State>,
+    /// The view has changed, and the kernel's tables hold the change.
+    pub(crate) carried: Notify,
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{SetOnce, mpsc};
+use tokio::sync::{Notify, SetOnce, mpsc};
 use weft_dataplane::{Dataplane, desired};
 use weft_link::message::Cluster;
 use weft_link::receiver::{Change, Receiver};
@@ -27,7 +27,7 @@ use crate::node_status::{MachineFacts, Moment, registration, status};
 use crate::outbox::Outbox;
 use crate::round::{Round, take};
 use crate::view::address_of;
-use crate::{disk, join, machine, observe, socket};
+use crate::{disk, join, machine, observe, outward, socket};
 
 /// Committed changes that wait for their round.
 const CHANGES_MAX: usize = 16;
@@ -91,7 +91,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
-    let agent = Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, link: state });
+    let carried = Notify::new();
+    let agent =
+        Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, link: state, carried });
     let listener = socket::bind(&agent.config.socket)
         .with_context(|| format!("the socket {} cannot be bound", agent.config.socket.display()))?;
     let _first = slot.set(agent.clone());
@@ -99,7 +101,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tokio::spawn(socket::serve(agent.clone(), listener)),
         tokio::spawn(observe::runtime(agent.clone())),
         tokio::spawn(observe::flows(agent.clone())),
-        tokio::spawn(observe::node(agent.clone(), facts, node_addresses)),
+        tokio::spawn(observe::node(agent.clone(), facts, node_addresses.clone())),
+        tokio::spawn(outward::run(agent.clone(), node_addresses)),
     ];
     let records = crate::dns::start(&agent)?;
     tracing::info!(node = agent.config.node_name, "the node runs");

@@ -69,6 +69,7 @@ impl Round {
                 self.agent.runtime.inputs_changed();
             }
         }
+        self.agent.carried.notify_one();
         self.agent.outbox.applied(position);
     }
 

@@ -1,5 +1,6 @@
 //! The link's resources in the words of the dataplane and of DNS. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use weft_dataplane::desired::{self, Change, Desired, Owner, Protocol, ServiceName, ServiceType};
@@ -66,12 +67,19 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
         name: name(message),
         kind,
         cluster_ips,
-        external_ips: Vec::new(),
+        external_ips: outside_addresses(message).collect(),
         ports: message.ports.iter().filter_map(|port| service_port(message, port)).collect(),
         external_local: message.external_local,
         internal_local: message.internal_local,
         affinity_seconds: message.affinity_seconds,
     })
+}
+
+/// The addresses outside the cluster at which a Service is reached, each once.
+pub(crate) fn outside_addresses(message: &Service) -> impl Iterator<Item = IpAddr> {
+    let all: BTreeSet<IpAddr> =
+        message.load_balancer_ips.iter().chain(&message.external_ips).filter_map(address_of).collect();
+    all.into_iter()
 }
 
 fn service_port(message: &Service, port: &weft_link::message::Port) -> Option<desired::ServicePort> {
@@ -160,6 +168,15 @@ mod tests {
         assert!(matches!(put(&resource(web()), &local), Some(Change::RemoveService(_))));
         let external = Service { r#type: "ExternalName".into(), ..web() };
         assert!(matches!(put(&resource(external), &LOCAL), Some(Change::RemoveService(_))));
+    }
+
+    #[test]
+    fn outside_addresses_are_taken_once_whoever_gave_them() {
+        let two = |last: [u8; 2]| last.map(|n| Bytes::copy_from_slice(&[192, 0, 2, n])).to_vec();
+        let message = Service { load_balancer_ips: two([9, 8]), external_ips: two([7, 9]), ..web() };
+        let Some(Change::PutService(service)) = put(&resource(message), &LOCAL) else { panic!("no Service") };
+        let texts: Vec<String> = service.external_ips.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["192.0.2.7", "192.0.2.8", "192.0.2.9"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use weft_link::message::{ApiObject, Peer, Resource, Service, resource::Body};
 use weft_trace::Names;
 
+use crate::translate::outside_addresses;
+
 /// The committed view.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
@@ -70,7 +72,7 @@ impl View {
                 name: service.name.clone(),
                 port: port.name.clone(),
             };
-            for ip in service.cluster_ips.iter().filter_map(address_of) {
+            for ip in addresses(service) {
                 self.frontends.insert((ip, number, protocol), named.clone());
             }
             if let Ok(node_port @ 1..) = u16::try_from(port.node_port) {
@@ -84,7 +86,7 @@ impl View {
             let (Ok(number), Ok(protocol)) = (u16::try_from(port.port), u8::try_from(port.protocol)) else {
                 continue;
             };
-            for ip in service.cluster_ips.iter().filter_map(address_of) {
+            for ip in addresses(service) {
                 self.frontends.remove(&(ip, number, protocol));
             }
             if let Ok(node_port) = u16::try_from(port.node_port) {
@@ -132,7 +134,10 @@ impl View {
 
     /// All Services.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        self.resources.values().filter_map(|resource| match &resource.body {
+        const PREFIX: &str = "service/";
+        let named =
+            self.resources.range(PREFIX.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
+        named.filter_map(|(_, resource)| match &resource.body {
             Some(Body::Service(service)) => Some(service),
             _ => None,
         })
@@ -158,6 +163,11 @@ impl Names for View {
             .then(|| self.node_ports.get(&(destination.port(), protocol)).cloned())
             .flatten()
     }
+}
+
+/// The addresses of a Service, inside and outside.
+fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
+    service.cluster_ips.iter().filter_map(address_of).chain(outside_addresses(service))
 }
 
 /// The name of an object within the view.
@@ -186,6 +196,7 @@ mod tests {
                 name: "web".into(),
                 cluster_ips: vec![Bytes::from_static(&[10, 96, 0, 7])],
                 ports: vec![Port { name: "http".into(), protocol: 6, port: 80, node_port: 30080 }],
+                load_balancer_ips: vec![Bytes::from_static(&[198, 51, 100, 9])],
                 ..Default::default()
             })),
         }
@@ -205,6 +216,7 @@ mod tests {
         });
         let found = |text: &str| Names::service(&view, text.parse().unwrap(), 6).map(|s| s.name);
         assert_eq!(found("10.96.0.7:80").as_deref(), Some("web"));
+        assert_eq!(found("198.51.100.9:80").as_deref(), Some("web"));
         assert_eq!(found("192.0.2.1:30080").as_deref(), Some("web"));
         assert_eq!(found("127.0.0.1:30080").as_deref(), Some("web"));
         assert_eq!(found("198.51.100.1:30080"), None);

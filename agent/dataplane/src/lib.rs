@@ -10,6 +10,7 @@ pub mod netns;
 pub mod plan;
 pub mod rows;
 
+mod announce;
 mod attach;
 mod dataplane;
 mod departed;
@@ -30,6 +31,7 @@ mod sysctl;
 mod tables;
 mod worker;
 
+pub use announce::{AnnounceError, Announced, Announcer};
 pub use attach::AttachError;
 pub use config::{Capacities, Config, ConfigError};
 pub use dataplane::{Applied, ApplyError, AskError, Dataplane, StartError, Status, Stopped};

@@ -123,7 +123,8 @@ pub fn service_key(address: Option<IpAddr>, port: u16, protocol: u8, scope: u8) 
 }
 
 /// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
-/// (as Kubernetes does, KEP-1669). Sorted, without doubles.
+/// (as Kubernetes does, KEP-1669). One that terminates is ready only where its Service publishes all. Sorted, without
+/// doubles.
 fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, String)> {
     let pick = |takes: fn(&Endpoint) -> bool| {
         let mut picked: Vec<_> = port
@@ -137,7 +138,7 @@ fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, S
         picked.dedup_by_key(|(place, _)| *place);
         picked
     };
-    let ready = pick(|endpoint| endpoint.ready && !endpoint.terminating);
+    let ready = pick(|endpoint| endpoint.ready);
     if ready.is_empty() { pick(|endpoint| endpoint.serving && endpoint.terminating) } else { ready }
 }
 
@@ -245,6 +246,31 @@ mod tests {
         let mut service = service();
         service.ports[0].endpoints.retain(|endpoint| endpoint.terminating);
         assert_eq!(wanted(&service, "node-1")[0].backends.len(), 1);
+    }
+
+    #[test]
+    fn outside_addresses_have_rows_as_node_ports_do() {
+        let mut service = Service { external_ips: vec![ip("192.0.2.9")], ..service() };
+        service.ports[0].node_port = 0;
+        let rows = wanted(&service, "node-1");
+        let outside: Vec<_> =
+            rows.iter().filter(|row| row.key.address == Address::from(ip("192.0.2.9"))).collect();
+        assert_eq!((rows.len(), outside.len()), (3, 2), "one for the outside, one for those inside");
+        assert_eq!(
+            (outside[0].key.scope, outside[0].flags, outside[0].backends.len()),
+            (SCOPE_CLUSTER, SERVICE_LOCAL, 1)
+        );
+        assert_eq!((outside[1].key.scope, outside[1].backends.len()), (SCOPE_CLUSTER | SCOPE_INSIDE, 2));
+        assert_eq!(outside[0].key.port.get(), 80);
+    }
+
+    #[test]
+    fn a_terminating_endpoint_that_is_published_takes_connections() {
+        let mut service = service();
+        for endpoint in &mut service.ports[0].endpoints {
+            endpoint.ready = true;
+        }
+        assert_eq!(wanted(&service, "node-1")[0].backends.len(), 3);
     }
 
     #[test]
