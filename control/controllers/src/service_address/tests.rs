@@ -144,7 +144,8 @@ fn a_local_load_balancer_has_a_health_check_port_as_long_as_it_is_one() {
     let fixed = with(&local, "healthCheckNodePort", json!(31000));
     assert_eq!(run(fixed.clone(), &Taken::default(), 1).unwrap()["healthCheckNodePort"], 31000);
     let mut taken = Taken::default();
-    taken.add(&other(&service(fixed.clone())));
+    let theirs = with(&fixed, "ports", json!([{ "port": 80, "nodePort": 30081 }]));
+    taken.add(&other(&service(theirs)));
     assert!(
         run(fixed.clone(), &taken, 1).unwrap_err().contains("spec.healthCheckNodePort"),
         "another has it"
