@@ -10,17 +10,18 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, Service, ServiceKey,
+    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, Service,
+    ServiceKey,
 };
 use weft_dataplane_abi::station::Station;
 
 use crate::before;
 use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
-use crate::parse::{Packet, TCP, UDP};
-use crate::refuse;
+use crate::parse::{Packet, Piece, TCP, UDP};
 use crate::verdict::{Step, Verdict};
 use crate::walk::Walk;
 use crate::words::copy;
+use crate::{fragment, refuse};
 
 /// How often a slot is drawn again when the agent is just taking it away.
 const DRAWS_MAX: u32 = 3;
@@ -149,10 +150,25 @@ pub(crate) fn from_node(walk: &mut Walk, packet: &Packet) -> Step<()> {
     }
 }
 
-/// What comes from outside to a port of this node; false when no Service has the port.
+/// The Service at an address that is not this node's own, when the outside may know it there. This is the one look-up
+/// that a packet pays which is nobody's here; of a fragment nothing is remembered before.
 #[inline(always)]
-pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet) -> Step<bool> {
-    let Some(service) = of_node(walk) else { return Ok(false) };
+pub(crate) fn outward(walk: &mut Walk, packet: &mut Packet) -> Option<&'static Service> {
+    if packet.piece == Piece::Later {
+        fragment::ports(walk, packet).ok()?;
+    }
+    let service = of_cluster(walk).filter(|service| service.flags & SERVICE_OUTWARD != 0)?;
+    if packet.piece == Piece::First {
+        fragment::ports(walk, packet).ok()?;
+    }
+    Some(service)
+}
+
+/// What comes from outside: to a Service's address that was found already, or to a port of this node; false when no
+/// Service has the port.
+#[inline(always)]
+pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, front: Option<&'static Service>) -> Step<bool> {
+    let Some(service) = front.or_else(|| of_node(walk)) else { return Ok(false) };
     walk.scratch.first.flags |= FLOW_NODE_PORT;
     give(walk, packet, service, Counter::BalancedNodePort)?;
     Ok(true)

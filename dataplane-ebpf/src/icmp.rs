@@ -4,6 +4,7 @@
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::{FLOW_NODE_PORT, FLOW_TWIN};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
@@ -17,7 +18,7 @@ use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
 use crate::route;
 use crate::translate::{addresses_into, checksum_after, difference, folded, word};
 use crate::verdict::{Step, Verdict, drop};
-use crate::walk::Walk;
+use crate::walk::{Walk, is_this_node};
 use crate::words::{clear, copy};
 
 const IP_BYTES: usize = 20;
@@ -37,13 +38,13 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         return nobody(walk);
     }
     parse::linear(walk, INNER_L4 + 8)?;
-    let inner = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;
+    let Some(inner) = parse::at::<Ipv4>(walk, INNER_L3) else { return cut_off(walk) };
     // SAFETY: within the packet, aligned as the type says.
     let inner = unsafe { *inner };
     if inner.version_length != NO_OPTIONS {
         return nobody(walk);
     }
-    let ports = parse::at::<[u16; 4]>(walk, INNER_L4).ok_or(MALFORMED)?;
+    let Some(ports) = parse::at::<[u16; 4]>(walk, INNER_L4) else { return cut_off(walk) };
     // SAFETY: within the packet; headers are aligned to two bytes.
     let ports = unsafe { *ports };
     let (source_port, destination_port) = match inner.protocol {
@@ -63,9 +64,21 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     if walk.hook == Hook::FromPod && walk.scratch.twin_key.source != walk.scratch.tuple.source {
         return nobody(walk);
     }
+    // The outside may complain to whom it heard, and of nobody else's packets.
+    let outside = walk.hook == Hook::FromUplink;
+    if outside && walk.scratch.twin_key.destination != walk.scratch.tuple.destination {
+        return nobody(walk);
+    }
     let Some(flow) = maps::flow(&walk.scratch.twin_key) else {
         return nobody(walk);
     };
+    // At other addresses than the node's it heard Services only.
+    if outside
+        && !is_this_node(walk.config, &walk.scratch.tuple.destination)
+        && flow.flags & (FLOW_NODE_PORT | FLOW_TWIN) != FLOW_NODE_PORT
+    {
+        return nobody(walk);
+    }
     copy(&mut walk.scratch.twin.to, &flow.to);
     translate(walk, inner.protocol)?;
     maps::count(Counter::ErrorsTranslated);
@@ -74,6 +87,12 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     }
     route::find(walk);
     route::leave(walk)
+}
+
+/// An error that does not hold what it is about: the host judges what comes from outside.
+#[inline(always)]
+fn cut_off(walk: &Walk) -> Step<Verdict> {
+    if walk.hook == Hook::FromUplink { Ok(Verdict::Next) } else { Err(MALFORMED) }
 }
 
 /// An error about no flow of ours: the host's own from outside and to a Pod, elsewhere on its way like any packet but not

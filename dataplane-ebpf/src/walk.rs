@@ -202,19 +202,26 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
     route::leave(walk)
 }
 
-/// What comes from outside. All that is neither a node port nor an answer to a translated flow is the host's own.
+/// What comes from outside. All that is neither for a node port or an outward address of a Service, nor an answer to a
+/// translated flow, is the host's own.
 #[inline(always)]
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     let mut packet = parse::headers(walk)?;
-    if !is_this_node(walk.config, &walk.scratch.tuple.destination) {
-        return Ok(Verdict::Next);
-    }
     if packet.is_error() {
         return icmp::error(walk, &packet);
     }
-    if fragment::ports(walk, &mut packet).is_err() || !route::may_be_ours(walk, &packet) {
-        return Ok(Verdict::Next);
-    }
+    let front = if is_this_node(walk.config, &walk.scratch.tuple.destination) {
+        if fragment::ports(walk, &mut packet).is_err() || !route::may_be_ours(walk, &packet) {
+            return Ok(Verdict::Next);
+        }
+        None
+    } else {
+        let front = balance::outward(walk, &mut packet);
+        if front.is_none() {
+            return Ok(Verdict::Next);
+        }
+        front
+    };
     match track::find(walk, &packet) {
         Found::Settled => {}
         Found::Unsettled => {
@@ -222,7 +229,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
             track::settle(walk);
         }
         Found::Nothing => {
-            if !balance::from_outside(walk, &packet)? {
+            if !balance::from_outside(walk, &packet, front)? {
                 return Ok(Verdict::Next);
             }
             route::find(walk);
@@ -235,7 +242,8 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     route::leave(walk)
 }
 
-/// What leaves to the outside: answers of node ports that the host's own network serves get the node port back.
+/// What leaves to the outside: answers of Services that the host's own network serves get the address and port back that
+/// the client asked.
 #[inline(always)]
 pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     let packet = parse::headers(walk)?;
@@ -250,6 +258,6 @@ pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
 }
 
 #[inline(always)]
-fn is_this_node(config: &Config, address: &Address) -> bool {
+pub(crate) fn is_this_node(config: &Config, address: &Address) -> bool {
     *address == config.node_v4 || *address == config.node_v6
 }

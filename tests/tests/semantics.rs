@@ -112,8 +112,12 @@ fn announced(cluster: &Cluster, name: &str) -> Option<(String, String)> {
 
 fn addresses_from_outside_reach_every_replica(cluster: &Cluster, replicas: &Replicas) {
     let selector = "  selector: { app: web }";
-    let balancer = service("balancer", &format!("{selector}\n  type: LoadBalancer"));
-    let external = service("external", &format!("{selector}\n  externalIPs: [198.18.90.7]"));
+    let both = "[{ name: tcp, port: 80, targetPort: 8080 }, { name: udp, protocol: UDP, port: 81, targetPort: 8081 }]";
+    let service = |name: &str, spec: &str| {
+        service(name, &format!("{selector}\n{spec}")).replace("[{ port: 80, targetPort: 8080 }]", both)
+    };
+    let balancer = service("balancer", "  type: LoadBalancer");
+    let external = service("external", "  externalIPs: [198.18.90.7]");
     let alias = "
 apiVersion: v1
 kind: Service
@@ -128,6 +132,16 @@ spec: { type: ExternalName, externalName: web.default.svc.cluster.local }
     });
     let all: BTreeSet<String> = replicas.iter().map(|(pod, _)| pod.clone()).collect();
     reachable(cluster, "198.18.90.7", replicas);
+    // A router of the outside sends the external address to a node; the load balancer's is found by ARP.
+    cluster.exec("client", &["ip", "route", "add", "198.18.90.7", "via", &cluster.address("node-2")]).ok();
+    for address in [address.as_str(), "198.18.90.7"] {
+        assert_eq!(answer_node(cluster, "client", address, replicas), all, "from outside to {address}");
+        let udp = ["weft-demo", "udp", &format!("{address}:81"), "--count", "60"];
+        let said = cluster.exec("client", &udp).ok();
+        assert!(all.iter().all(|pod| said.contains(pod.as_str())), "from outside to {address}, UDP: {said}");
+    }
+    let said = cluster.exec(&node, &["agentctl", "trace", "--service", "default/balancer"]).ok();
+    assert!(said.contains("default/balancer"), "{said}");
     for on in [false, true] {
         socket_lb(cluster, on);
         for address in [address.as_str(), "198.18.90.7"] {

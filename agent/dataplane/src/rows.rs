@@ -12,7 +12,8 @@ use weft_dataplane_abi::route::{
     NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::service::{
-    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, Service as ServiceValue, ServiceKey,
+    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, Service as ServiceValue,
+    ServiceKey,
 };
 
 use crate::config::Config;
@@ -101,7 +102,11 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
         let node_port = (port.node_port != 0).then_some((None, port.node_port));
         for (address, number) in service.external_ips.iter().map(|ip| (Some(*ip), port.port)).chain(node_port)
         {
-            rows.push(row(address, number, 0, service.external_local));
+            let mut outer = row(address, number, 0, service.external_local);
+            if address.is_some() {
+                outer.flags |= SERVICE_OUTWARD;
+            }
+            rows.push(outer);
             if service.external_local {
                 // The policy is for the outside: Pods and nodes reach every backend there, as kube-proxy has it.
                 rows.push(row(address, number, SCOPE_INSIDE, false));
@@ -258,7 +263,7 @@ mod tests {
         assert_eq!((rows.len(), outside.len()), (3, 2), "one for the outside, one for those inside");
         assert_eq!(
             (outside[0].key.scope, outside[0].flags, outside[0].backends.len()),
-            (SCOPE_CLUSTER, SERVICE_LOCAL, 1)
+            (SCOPE_CLUSTER, SERVICE_LOCAL | SERVICE_OUTWARD, 1)
         );
         assert_eq!((outside[1].key.scope, outside[1].backends.len()), (SCOPE_CLUSTER | SCOPE_INSIDE, 2));
         assert_eq!(outside[0].key.port.get(), 80);

@@ -56,7 +56,7 @@ pub const FLOW_SOURCE: u16 = 1 << 1;
 pub const FLOW_DESTINATION: u16 = 1 << 2;
 /// [`Flow::flags`]: the source port was allocated from Weft's range.
 pub const FLOW_PORT_ALLOCATED: u16 = 1 << 3;
-/// [`Flow::flags`]: balanced as a node port.
+/// [`Flow::flags`]: came from outside, by a node port or by an address of a Service that the outside knows.
 pub const FLOW_NODE_PORT: u16 = 1 << 4;
 
 /// [`Flow::tcp_seen`]: a SYN passed in this direction.

@@ -16,6 +16,9 @@ pub const SCOPE_INSIDE: u8 = 2;
 /// [`Service::flags`]: only backends of this node are in the slots (`internalTrafficPolicy` or `externalTrafficPolicy`
 /// `Local`), and there are some on other nodes: an empty Service says "no local backend".
 pub const SERVICE_LOCAL: u32 = 1 << 0;
+/// [`Service::flags`], in [`SCOPE_CLUSTER`]: the address is one that the outside knows (LoadBalancer, external): what comes
+/// for it by the uplink is balanced. Cluster addresses are not reached that way.
+pub const SERVICE_OUTWARD: u32 = 1 << 1;
 
 /// Key of the map `services`.
 #[repr(C)]

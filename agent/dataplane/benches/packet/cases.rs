@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, ServiceKey};
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, SERVICE_OUTWARD, ServiceKey};
 
 use crate::bench::{
     Bench, DROP, NEXT, NODE, OUTSIDE, PEER, POD_A, POD_A_IFINDEX, POD_B, POD_FAR, REDIRECT, SERVICE,
@@ -13,6 +13,9 @@ use crate::bench::{
 use crate::frame::{ACK, Ends, SYN, TCP, tcp};
 
 const FAR_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
+/// An address that the outside knows a Service by, and one that is nobody's here.
+const GIVEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
 const NODE_PORT: u16 = 30_080;
 /// Passes of an established flow.
 const PASSES: u32 = 50_000;
@@ -139,6 +142,7 @@ pub(crate) fn furnish(bench: &mut Bench) {
     let node_port =
         ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol: TCP, scope: SCOPE_NODE };
     bench.service(node_port, 3, &[(POD_B, 8080)]);
+    bench.service_with(cluster(GIVEN), 4, SERVICE_OUTWARD, &[(POD_B, 8080)]);
 }
 
 /// A known flow's packet, the same in every pass unless said otherwise.
@@ -241,8 +245,15 @@ fn from_uplink() -> Vec<Case> {
     let known = established("established, to a node port", uplink, client, &[(uplink, client, SYN)]);
     let known = translated(known, (OUTSIDE, CLIENT_PORT, POD_B, 8080));
     let full = new("new, to a node port, table of flows full", uplink, client, true);
+    let given = (OUTSIDE, CLIENT_PORT, GIVEN, 80);
+    let balancer =
+        established("established, to a load balancer's address", uplink, given, &[(uplink, given, SYN)]);
+    let others = (OUTSIDE, CLIENT_PORT, STRANGER, 80);
     vec![
         Case { verdict: NEXT, ..established("passes, the host's own", uplink, host, &[]) },
+        Case { verdict: NEXT, ..established("passes, another machine's", uplink, others, &[]) },
+        translated(balancer, (OUTSIDE, CLIENT_PORT, POD_B, 8080)),
+        new("new, to a load balancer's address", uplink, given, true),
         in_turn("established, to a node port, 1,024 flows in turn", known.clone()),
         known,
         new("new, to a node port", uplink, client, true),

@@ -125,12 +125,23 @@ impl Bench {
 
     /// A Service with these backends; each slot's backend has the number `id * 10 + index`.
     pub(crate) fn service(&mut self, key: ServiceKey, id: u32, backends: &[(Ipv4Addr, u16)]) {
+        self.service_with(key, id, 0, backends);
+    }
+
+    /// The same with `SERVICE_*` flags.
+    pub(crate) fn service_with(
+        &mut self,
+        key: ServiceKey,
+        id: u32,
+        flags: u32,
+        backends: &[(Ipv4Addr, u16)],
+    ) {
         for (index, (address, port)) in (0u32..).zip(backends) {
             self.backend(id * 10 + index, *address, *port, 1);
             let slot = SlotKey { service_id: id, index };
             self.put::<_, _, 8, 4>("slots", &slot, &Slot { backend_id: id * 10 + index });
         }
-        let row = Service { id, backend_count: backends.len() as u32, ..Service::default() };
+        let row = Service { id, backend_count: backends.len() as u32, flags, ..Service::default() };
         self.put::<_, _, 20, 16>("services", &key, &row);
     }
 
