@@ -1,21 +1,20 @@
 //! What is installed, who owns it, and the writes a change needs: ids are given here, stably and bounded. Pure.
 
-mod ids;
+mod backends;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use thiserror::Error;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::backend::{BACKEND_READY, Backend};
-use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::service::{Service as ServiceValue, ServiceKey};
 
 use crate::config::Capacities;
 use crate::desired::{Change, Desired, Peer, Service, ServiceName};
 use crate::diff::{Write, diff};
-use crate::plan::ids::Ids;
-use crate::rows::{self, BackendKey, Place, Rows, ServiceRow, Wanted};
+use crate::plan::backends::Backends;
+use crate::rows::{self, Place, Rows, ServiceRow, Wanted};
 
 /// How many rows of one table a set has.
 type Count = fn(&Rows) -> usize;
@@ -79,24 +78,31 @@ pub enum Holder {
     Pod(String),
 }
 
+/// A part of a change: one thing comes, or goes.
 #[derive(Debug)]
-struct HeldBackend {
-    id: u32,
-    row: Backend,
+pub struct Step<'a>(Kind<'a>);
+
+#[derive(Debug)]
+enum Kind<'a> {
+    Put(&'a Service),
+    Remove(ServiceName),
+    PutPeer(&'a Peer),
+    LetGo(Holder),
+    DropAdopted,
 }
+
+/// The rows of one Service: few, so a list of them is small and fast.
+type ServiceRows = Vec<(ServiceKey, ServiceRow)>;
 
 /// The mirror of the kernel's rows and their owners.
 #[derive(Debug)]
 pub struct Planner {
     node: String,
     capacities: Capacities,
-    services: HashMap<ServiceName, HashMap<ServiceKey, ServiceRow>>,
+    services: HashMap<ServiceName, ServiceRows>,
     owners: HashMap<ServiceKey, ServiceName>,
     ports: HashMap<u32, Arc<PortName>>,
-    backends: HashMap<BackendKey, HeldBackend>,
-    backend_keys: HashMap<u32, BackendKey>,
-    backend_ids: Ids,
-    generations: HashMap<u32, u32>,
+    backends: Backends,
     service_id_next: u32,
     slots: usize,
     node_indexes: HashMap<String, u32>,
@@ -114,113 +120,124 @@ impl Planner {
     /// Begins with what the kernel holds: nothing on a fresh node, everything from before after a restart.
     /// `generations` are those of all backend rows ever used.
     #[must_use]
-    pub fn adopt(node: &str, capacities: Capacities, kernel: Rows, generations: HashMap<u32, u32>) -> Self {
-        let mut planner = Self {
+    pub fn adopt(node: &str, capacities: Capacities, kernel: Rows, generations: &HashMap<u32, u32>) -> Self {
+        let backends =
+            Backends::adopt(capacities.backends_max, &kernel.backends, generations, kernel.services.values());
+        let ids = kernel.services.values().map(|row| row.value.id.wrapping_add(1));
+        Self {
             node: node.to_owned(),
             capacities,
             services: HashMap::new(),
             owners: HashMap::new(),
             ports: HashMap::new(),
-            backends: HashMap::new(),
-            backend_keys: HashMap::new(),
-            backend_ids: Ids::up_to(capacities.backends_max.saturating_sub(1)),
-            generations,
-            service_id_next: 1,
-            slots: 0,
+            backends,
+            service_id_next: ids.max().unwrap_or(1).max(1),
+            slots: kernel.services.values().map(|row| row.backends.len()).sum(),
             node_indexes: HashMap::new(),
             node_indexes_used: HashSet::new(),
             node_index_next: kernel.nodes.values().map(|row| row.index).max().unwrap_or(0) + 1,
             holders: HashMap::new(),
             held: [0; HELD.len()],
             refused: BTreeMap::new(),
-            adopted: Rows::default(),
-        };
-        for (key, row) in &kernel.services {
-            planner.service_id_next = planner.service_id_next.max(row.value.id.wrapping_add(1));
-            planner.slots += row.backends.len();
-            for id in &row.backends {
-                if let Some(backend) = kernel.backends.get(id) {
-                    planner.adopt_backend(*id, *backend, *key);
-                }
-            }
+            adopted: Rows { backends: HashMap::new(), ..kernel },
         }
-        let max = capacities.backends_max.saturating_sub(1);
-        planner.backend_ids = Ids::in_use(max, &planner.backend_keys);
-        planner.adopted = kernel;
-        planner
-    }
-
-    fn adopt_backend(&mut self, id: u32, row: Backend, service: ServiceKey) {
-        let key = BackendKey { service, place: Place { ip: row.address.ip(), port: row.port.get() } };
-        // A row that two Service rows share by mistake stays the first one's; the other takes a new one.
-        if self.backend_keys.contains_key(&id) || self.backends.contains_key(&key) {
-            return;
-        }
-        self.backend_keys.insert(id, key);
-        self.backends.insert(key, HeldBackend { id, row });
     }
 
     /// The writes for a change, and what of it could not be done.
     pub fn change(&mut self, change: &Change) -> (Vec<Write>, Vec<PlanError>) {
-        let (mut writes, mut errors) = match change {
-            Change::ReplaceAll(desired) => self.replace_all(desired),
-            Change::PutService(service) => (self.put_service(service), Vec::new()),
-            Change::RemoveService(name) => (self.remove_service(name), Vec::new()),
-            Change::PutPeer(peer) => self.put_peer(peer),
-            Change::RemovePeer(name) => (self.remove(&Holder::Peer(name.clone())), Vec::new()),
-            // Names of addresses live in user space until policy needs their identities.
-            Change::PutAddress(..) | Change::RemoveAddress(_) => (Vec::new(), Vec::new()),
-        };
-        if !writes.is_empty() {
-            // What one Service gave up may be what another waits for.
-            let waiting: Vec<Service> = self.refused.values().map(|(service, _)| service.clone()).collect();
-            waiting.iter().for_each(|service| writes.extend(self.put_service(service)));
+        let (mut writes, mut errors) = (Vec::new(), Vec::new());
+        for step in self.steps(change) {
+            let (more, failed) = self.step(step);
+            writes.extend(more);
+            errors.extend(failed);
         }
+        if !writes.is_empty() {
+            writes.extend(self.try_refused());
+        }
+        errors.extend(self.refused_of(change));
+        (writes, errors)
+    }
+
+    /// A change as steps to be taken one after the other, each with few writes: a complete view has very many together.
+    /// [`Planner::try_refused`] and [`Planner::refused_of`] are to follow the last.
+    #[must_use]
+    pub fn steps<'a>(&self, change: &'a Change) -> Vec<Step<'a>> {
+        let step = match change {
+            Change::ReplaceAll(desired) => return self.replace_all(desired),
+            Change::PutService(service) => Kind::Put(service),
+            Change::RemoveService(name) => Kind::Remove(name.clone()),
+            Change::PutPeer(peer) => Kind::PutPeer(peer),
+            Change::RemovePeer(name) => Kind::LetGo(Holder::Peer(name.clone())),
+            // Names of addresses live in user space until policy needs their identities.
+            Change::PutAddress(..) | Change::RemoveAddress(_) => return Vec::new(),
+        };
+        vec![Step(step)]
+    }
+
+    /// A complete view as steps: what is not in it goes.
+    #[must_use]
+    pub fn replace_all<'a>(&self, desired: &'a Desired) -> Vec<Step<'a>> {
+        let known = self.services.keys().chain(self.refused.keys());
+        let gone = known.filter(|name| !desired.services.contains_key(*name)).cloned().map(Kind::Remove);
+        let peers_gone = self
+            .holders
+            .keys()
+            .filter(|holder| matches!(holder, Holder::Peer(name) if !desired.peers.contains_key(name)));
+        let peers_gone = peers_gone.cloned().map(Kind::LetGo);
+        let gone = gone.map(Step);
+        let after = peers_gone.chain([Kind::DropAdopted]).map(Step);
+        gone.chain(Self::put_all(desired)).chain(after).collect()
+    }
+
+    /// A view that may lack something, as steps: nothing goes.
+    #[must_use]
+    pub fn put_all(desired: &Desired) -> Vec<Step<'_>> {
+        let peers = desired.peers.values().map(Kind::PutPeer);
+        peers.chain(desired.services.values().map(Kind::Put)).map(Step).collect()
+    }
+
+    /// Takes one step: its writes, and what of it could not be done.
+    pub fn step(&mut self, step: Step<'_>) -> (Vec<Write>, Vec<PlanError>) {
+        let writes = match step.0 {
+            Kind::Put(service) => self.put_service(service),
+            Kind::Remove(name) => self.remove_service(&name),
+            Kind::PutPeer(peer) => return self.put_peer(peer),
+            Kind::LetGo(holder) => self.remove(&holder),
+            Kind::DropAdopted => self.drop_adopted(),
+        };
+        (writes, Vec::new())
+    }
+
+    /// Tries once more what was refused: what one Service gave up may be what another waits for.
+    pub fn try_refused(&mut self) -> Vec<Write> {
+        let waiting: Vec<Service> = self.refused.values().map(|(service, _)| service.clone()).collect();
+        waiting.iter().flat_map(|service| self.put_service(service)).collect()
+    }
+
+    /// What is refused of a change.
+    #[must_use]
+    pub fn refused_of(&self, change: &Change) -> Vec<PlanError> {
         let asked = |name: &ServiceName| match change {
             Change::ReplaceAll(_) => true,
             Change::PutService(service) => service.name == *name,
             _ => false,
         };
         let refused = self.refused.iter().filter(|(name, _)| asked(name));
-        errors.extend(refused.flat_map(|(_, (_, errors))| errors.iter().cloned()));
-        (writes, errors)
+        refused.flat_map(|(_, (_, errors))| errors.iter().cloned()).collect()
     }
 
-    fn replace_all(&mut self, desired: &Desired) -> (Vec<Write>, Vec<PlanError>) {
-        let (mut writes, mut errors) = (Vec::new(), Vec::new());
-        let known = self.services.keys().chain(self.refused.keys());
-        let gone: Vec<ServiceName> =
-            known.filter(|name| !desired.services.contains_key(*name)).cloned().collect();
-        for name in gone {
-            writes.extend(self.remove_service(&name));
-        }
-        for peer in desired.peers.values() {
-            let (more, failed) = self.put_peer(peer);
-            writes.extend(more);
-            errors.extend(failed);
-        }
-        for service in desired.services.values() {
-            writes.extend(self.put_service(service));
-        }
-        let gone: Vec<Holder> = self
-            .holders
-            .keys()
-            .filter(|holder| matches!(holder, Holder::Peer(name) if !desired.peers.contains_key(name)))
-            .cloned()
-            .collect();
-        for holder in gone {
-            writes.extend(self.remove(&holder));
-        }
-        writes.extend(self.drop_adopted_services());
+    /// Drops what was there before a restart and nobody put again.
+    fn drop_adopted(&mut self) -> Vec<Write> {
+        let mut writes = self.drop_adopted_services();
         let adopted = std::mem::take(&mut self.adopted);
         let nodes_and_routes = Rows { nodes: adopted.nodes, routes: adopted.routes, ..Rows::default() };
         writes.extend(diff(&nodes_and_routes, &Rows::default()));
-        (writes, errors)
+        writes
     }
 
     fn drop_adopted_services(&mut self) -> Vec<Write> {
-        let old = std::mem::take(&mut self.adopted.services);
-        self.swap_services(old, HashMap::new())
+        let old = std::mem::take(&mut self.adopted.services).into_iter().collect();
+        self.swap_services(old, Vec::new())
     }
 
     /// Drops Pods' rows from before a restart that nobody put again.
@@ -260,17 +277,16 @@ impl Planner {
         let mut old = self.services.remove(name).unwrap_or_default();
         for row in &wanted {
             if let Some(adopted) = self.adopted.services.remove(&row.key) {
-                old.insert(row.key, adopted);
+                old.push((row.key, adopted));
             }
         }
-        let new: HashMap<ServiceKey, ServiceRow> =
-            wanted.into_iter().map(|row| (row.key, self.row(row, &old))).collect();
+        let new: ServiceRows = wanted.into_iter().map(|row| (row.key, self.row(row, &old))).collect();
         for (key, row) in &new {
             self.owners.insert(*key, name.clone());
             let port = PortName { service: name.clone(), port: key.port.get() };
             self.ports.insert(row.value.id, Arc::new(port));
         }
-        for (key, row) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
+        for (key, row) in old.iter().filter(|(key, _)| of(&new, key).is_none()) {
             self.owners.remove(key);
             self.ports.remove(&row.value.id);
         }
@@ -285,118 +301,89 @@ impl Planner {
             self.owners.remove(key);
             self.ports.remove(&row.value.id);
         }
-        self.swap_services(old, HashMap::new())
+        self.swap_services(old, Vec::new())
     }
 
     /// The row of a wanted one: its id kept where it has one, and those of its backends.
-    fn row(&mut self, wanted: Wanted, old: &HashMap<ServiceKey, ServiceRow>) -> ServiceRow {
-        let id = old.get(&wanted.key).map_or_else(
+    fn row(&mut self, wanted: Wanted, old: &ServiceRows) -> ServiceRow {
+        let old = of(old, &wanted.key);
+        let id = old.map_or_else(
             || {
                 self.service_id_next = self.service_id_next.wrapping_add(1).max(2);
                 self.service_id_next - 1
             },
             |row| row.value.id,
         );
-        let backends: Vec<u32> = wanted
-            .backends
+        let held: HashMap<Place, u32> = old
             .into_iter()
-            .filter_map(|(place, node)| self.hold(wanted.key, place, &node))
+            .flat_map(|row| self.backends.of(row))
+            .map(|(id, row)| (backends::place(&row), id))
             .collect();
+        let mut ids = Vec::with_capacity(wanted.backends.len());
+        for (place, node) in wanted.backends {
+            let known = held.get(&place).copied();
+            ids.extend(known.or_else(|| self.take(id, wanted.key.protocol, place, &node)));
+        }
         let value = ServiceValue {
             id,
-            backend_count: u32::try_from(backends.len()).unwrap_or(u32::MAX),
+            backend_count: u32::try_from(ids.len()).unwrap_or(u32::MAX),
             flags: wanted.flags,
             affinity_seconds: wanted.affinity_seconds,
         };
-        ServiceRow { value, backends }
+        ServiceRow { value, backends: ids }
     }
 
-    fn hold(&mut self, service: ServiceKey, place: Place, node: &str) -> Option<u32> {
-        let key = BackendKey { service, place };
-        if let Some(held) = self.backends.get(&key) {
-            return Some(held.id);
-        }
-        let id = self.backend_ids.take()?;
-        let generation = self.generations.get(&id).map_or(1, |last| last.wrapping_add(1));
-        self.generations.insert(id, generation);
-        let row = Backend {
-            address: Address::from(place.ip),
-            port: Be16::new(place.port),
-            flags: BACKEND_READY,
-            generation,
-            node_index: if node.is_empty() { 0 } else { self.node_index(node, None) },
-            protocol: u32::from(service.protocol),
-        };
-        self.backend_keys.insert(id, key);
-        self.backends.insert(key, HeldBackend { id, row });
-        Some(id)
+    fn take(&mut self, service_id: u32, protocol: u8, place: Place, node: &str) -> Option<u32> {
+        let node_index = if node.is_empty() { 0 } else { self.node_index(node, None) };
+        self.backends.take(service_id, place, protocol, node_index)
     }
 
-    /// The writes from old rows to new ones whose backends are held already; lets go of backends that are in none of
-    /// the new ones.
-    fn swap_services(
-        &mut self,
-        old: HashMap<ServiceKey, ServiceRow>,
-        new: HashMap<ServiceKey, ServiceRow>,
-    ) -> Vec<Write> {
-        let slots =
-            |rows: &HashMap<ServiceKey, ServiceRow>| rows.values().map(|row| row.backends.len()).sum();
+    /// The writes from old rows to new ones whose backends are taken already; gives back those that are in none of the new
+    /// ones.
+    fn swap_services(&mut self, old: ServiceRows, new: ServiceRows) -> Vec<Write> {
+        let slots = |rows: &ServiceRows| rows.iter().map(|(_, row)| row.backends.len()).sum();
         let (slots_old, slots_new): (usize, usize) = (slots(&old), slots(&new));
         self.slots = (self.slots + slots_new).saturating_sub(slots_old);
-        let (held_old, held_new) = (self.held(&old), self.held(&new));
-        for (id, key) in &held_old {
-            if !held_new.contains_key(id) {
-                self.release(*id, key);
-            }
-        }
-        let rows = |held: HashMap<u32, (BackendKey, Backend)>| {
-            held.into_iter().map(|(id, (_, row))| (id, row)).collect()
+        let rows = |rows: &ServiceRows| -> HashMap<u32, Backend> {
+            rows.iter().flat_map(|(_, row)| self.backends.of(row)).collect()
         };
-        let before = Rows { services: old, backends: rows(held_old), ..Rows::default() };
-        let after = Rows { services: new, backends: rows(held_new), ..Rows::default() };
-        diff(&before, &after)
-    }
-
-    /// The backends of rows, as far as they are these rows' own.
-    fn held(&self, rows: &HashMap<ServiceKey, ServiceRow>) -> HashMap<u32, (BackendKey, Backend)> {
-        let ids = rows.iter().flat_map(|(service, row)| row.backends.iter().map(move |id| (service, *id)));
-        let held = ids.filter_map(|(service, id)| {
-            let key = self.backend_keys.get(&id).filter(|key| key.service == *service)?;
-            Some((id, (*key, self.backends.get(key)?.row)))
-        });
-        held.collect()
-    }
-
-    fn release(&mut self, id: u32, (key, row): &(BackendKey, Backend)) {
-        self.generations.insert(id, row.generation.wrapping_add(1));
-        self.backends.remove(key);
-        self.backend_keys.remove(&id);
-        self.backend_ids.put(id);
+        let (held_old, held_new) = (rows(&old), rows(&new));
+        for id in held_old.keys().filter(|id| !held_new.contains_key(id)) {
+            self.backends.release(*id);
+        }
+        let set = |services: ServiceRows, backends| Rows {
+            services: services.into_iter().collect(),
+            backends,
+            ..Rows::default()
+        };
+        diff(&set(old, held_old), &set(new, held_new))
     }
 
     fn room_for(&self, name: &ServiceName, wanted: &[Wanted]) -> Result<(), PlanError> {
         let full = |map, capacity| PlanError::Full { what: format!("Service {name}"), map, capacity };
         let own = self.services.get(name);
-        let rows_own = own.map_or(0, HashMap::len);
+        let rows_own = own.map_or(0, Vec::len);
         let adopted = wanted.iter().filter(|row| self.adopted.services.contains_key(&row.key)).count();
         let rows = (self.owners.len() + self.adopted.services.len() + wanted.len())
             .saturating_sub(rows_own + adopted);
         if rows > self.capacities.services_max as usize {
             return Err(full("services", self.capacities.services_max));
         }
-        let slots_own: usize = own.into_iter().flat_map(HashMap::values).map(|row| row.backends.len()).sum();
+        let slots_own: usize = own.into_iter().flatten().map(|(_, row)| row.backends.len()).sum();
         let slots_wanted: usize = wanted.iter().map(|row| row.backends.len()).sum();
         if (self.slots + slots_wanted).saturating_sub(slots_own) > self.capacities.slots_max as usize {
             return Err(full("slots", self.capacities.slots_max));
         }
-        let new = wanted
-            .iter()
-            .flat_map(|row| {
-                row.backends.iter().map(|(place, _)| BackendKey { service: row.key, place: *place })
-            })
-            .filter(|key| !self.backends.contains_key(key))
-            .count();
-        if new > self.backend_ids.left() {
+        let unknown = |row: &Wanted| {
+            let there = own.and_then(|own| of(own, &row.key)).or_else(|| self.adopted.services.get(&row.key));
+            let held: HashSet<Place> = there
+                .into_iter()
+                .flat_map(|row| self.backends.of(row))
+                .map(|(_, row)| backends::place(&row))
+                .collect();
+            row.backends.iter().filter(|(place, _)| !held.contains(place)).count()
+        };
+        if wanted.iter().map(unknown).sum::<usize>() > self.backends.left() {
             return Err(full("backends", self.capacities.backends_max));
         }
         Ok(())
@@ -500,7 +487,7 @@ impl Planner {
     /// Rows in use: services, slots, backends.
     #[must_use]
     pub fn fill(&self) -> (usize, usize, usize) {
-        (self.owners.len() + self.adopted.services.len(), self.slots, self.backends.len())
+        (self.owners.len() + self.adopted.services.len(), self.slots, self.backends.used())
     }
 
     /// All rows of Services, each with its name and the backends by slot.
@@ -511,8 +498,12 @@ impl Planner {
     /// Address and port of a backend.
     #[must_use]
     pub fn backend(&self, id: u32) -> Option<Place> {
-        self.backend_keys.get(&id).map(|key| key.place)
+        self.backends.place(id)
     }
+}
+
+fn of<'a>(rows: &'a ServiceRows, key: &ServiceKey) -> Option<&'a ServiceRow> {
+    rows.iter().find(|(other, _)| other == key).map(|(_, row)| row)
 }
 
 fn take_over<K: Copy + Eq + std::hash::Hash, V>(

@@ -54,16 +54,6 @@ pub struct Place {
     pub port: u16,
 }
 
-/// What makes a backend one. Every Service row has backends of its own: what leaves one Service has left it, though it
-/// stays behind another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BackendKey {
-    /// The Service row.
-    pub service: ServiceKey,
-    /// The endpoint.
-    pub place: Place,
-}
-
 /// One row a Service wants, before ids are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {

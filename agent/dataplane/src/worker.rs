@@ -101,7 +101,7 @@ impl Worker {
         // Reading costs a system call a row; tables just made have none.
         let (rows, generations) =
             if found.adopted.is_empty() && before.is_none() { Default::default() } else { tables.read()? };
-        let planner = Planner::adopt(&config.node.name, capacities, rows, generations);
+        let planner = Planner::adopt(&config.node.name, capacities, rows, &generations);
         let epoch = tables.epoch()?;
         let files = PodFiles::open(&config.state_dir)?;
         let mut worker = Self {
@@ -364,11 +364,10 @@ impl Worker {
             let departed = departed(&self.desired, change);
             self.desired.apply(change);
             self.complete |= matches!(change, Change::ReplaceAll(_));
-            let (writes, refused) = self.planner.change(change);
-            applied.writes += writes.len();
-            let written = self.write(&writes);
+            let written = self.carry(change);
             self.bury(departed);
-            written?;
+            let (writes, refused) = written?;
+            applied.writes += writes;
             self.remember_refused(&refused);
             applied.refused.extend(refused);
             let routed = match change {
@@ -383,6 +382,24 @@ impl Worker {
             routed?;
         }
         Ok(applied)
+    }
+
+    /// Makes a change's writes, step by step. Says how many, and what was refused.
+    fn carry(&mut self, change: &Change) -> Result<(usize, Vec<PlanError>), TableError> {
+        let (mut count, mut refused) = (0, Vec::new());
+        for step in self.planner.steps(change) {
+            let (writes, errors) = self.planner.step(step);
+            count += writes.len();
+            refused.extend(errors);
+            self.write(&writes)?;
+        }
+        if count > 0 {
+            let writes = self.planner.try_refused();
+            count += writes.len();
+            self.write(&writes)?;
+        }
+        refused.extend(self.planner.refused_of(change));
+        Ok((count, refused))
     }
 
     /// Routes to all other nodes known, and none to others once all are known.
@@ -414,7 +431,7 @@ impl Worker {
     /// After a failed write: what the kernel holds is read back, and everything known is put again.
     fn resync(&mut self) -> Result<(), ApplyError> {
         let (rows, generations) = self.tables.read()?;
-        self.planner = Planner::adopt(&self.config.node.name, self.capacities, rows, generations);
+        self.planner = Planner::adopt(&self.config.node.name, self.capacities, rows, &generations);
         self.put_node().map_err(|error| ApplyError::Resync(Box::new(error)))?;
         for pod in self.pods.values().cloned().collect::<Vec<_>>() {
             let writes = self
@@ -425,18 +442,22 @@ impl Worker {
         }
         let writes = self.planner.drop_adopted_pods();
         self.write(&writes)?;
-        let desired = Box::new(self.desired.clone());
-        let writes = if self.complete {
-            self.planner.change(&Change::ReplaceAll(desired)).0
-        } else {
-            let peers = desired.peers.values().cloned().map(Change::PutPeer);
-            let services = desired.services.values().cloned().map(|s| Change::PutService(Box::new(s)));
-            let changes: Vec<Change> = peers.chain(services).collect();
-            changes.iter().flat_map(|change| self.planner.change(change).0).collect()
-        };
-        self.write(&writes)?;
+        let desired = std::mem::take(&mut self.desired);
+        let put = self.put_again(&desired);
+        self.desired = desired;
+        put?;
         self.stale = false;
         Ok(())
+    }
+
+    fn put_again(&mut self, desired: &Desired) -> Result<(), TableError> {
+        let steps = if self.complete { self.planner.replace_all(desired) } else { Planner::put_all(desired) };
+        for step in steps {
+            let writes = self.planner.step(step).0;
+            self.write(&writes)?;
+        }
+        let writes = self.planner.try_refused();
+        self.write(&writes)
     }
 
     async fn add_pod(&mut self, pod: &PodNetwork) -> Result<PodLink, PodError> {

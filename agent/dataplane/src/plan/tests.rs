@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use weft_dataplane_abi::backend::BACKEND_READY;
 use weft_dataplane_abi::backend::SlotKey;
 
 use super::*;
@@ -99,7 +100,7 @@ fn service(number: u8, ports: &[(u8, bool)]) -> Service {
 }
 
 fn fresh() -> Planner {
-    Planner::adopt("node-1", Capacities::default(), Rows::default(), HashMap::new())
+    Planner::adopt("node-1", Capacities::default(), Rows::default(), &HashMap::new())
 }
 
 fn put(service: Service) -> Change {
@@ -127,7 +128,7 @@ proptest! {
             kernel.apply(planner.change(change).0);
             if step == restart {
                 let (rows, generations) = kernel.read();
-                planner = Planner::adopt("node-1", Capacities::default(), rows, generations);
+                planner = Planner::adopt("node-1", Capacities::default(), rows, &generations);
                 let before = kernel.services.clone();
                 kernel.apply(planner.change(&Change::ReplaceAll(Box::new(desired.clone()))).0);
                 prop_assert_eq!(&before, &kernel.services, "a restart changes no Service row");
@@ -169,7 +170,7 @@ fn a_backend_that_comes_back_has_another_generation() {
 #[test]
 fn full_tables_refuse_the_service_and_keep_the_rest() {
     let small = Capacities { backends_max: 5, ..Capacities::default() };
-    let mut planner = Planner::adopt("node-1", small, Rows::default(), HashMap::new());
+    let mut planner = Planner::adopt("node-1", small, Rows::default(), &HashMap::new());
     assert!(planner.change(&put(service(1, &[(1, true), (2, true)]))).1.is_empty());
     let (writes, errors) = planner.change(&put(service(2, &[(3, true)])));
     assert!(writes.is_empty());
