@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod claims;
+mod neighbour;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,8 +17,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::netlink::{Netlink, NetlinkError};
-use claims::{Claims, FRAME_BYTES, Frame};
+use crate::netlink::{Device, Netlink, NetlinkError};
+use claims::{Claims, FRAME_BYTES, Frame, Mac};
+pub use neighbour::neighbour_answers;
 
 /// `ETH_P_ARP`, as the kernel wants it: in network byte order.
 const PROTOCOL: u16 = (libc::ETH_P_ARP as u16).to_be();
@@ -72,14 +74,7 @@ impl Announcer {
     /// # Errors
     /// There is no such device, it is not Ethernet, or the socket is refused.
     pub async fn start(device: &str) -> Result<Self, AnnounceError> {
-        let found = Netlink::open()?.existing(device).await?;
-        let not_ethernet = || AnnounceError::NotEthernet(device.to_owned());
-        let mac = found.mac.filter(|_| found.ethernet).ok_or_else(not_ethernet)?;
-        let failed = |source| AnnounceError::Socket { device: device.to_owned(), source };
-        let index = i32::try_from(found.index).map_err(|_| not_ethernet())?;
-        let socket = packet_socket(index).map_err(failed)?;
-        // SAFETY: the descriptor is the socket's own, which nobody replaces or closes while it lives in the `AsyncFd`.
-        let socket = unsafe { AsyncFd::register(socket) }.map_err(|error| failed(error.into()))?;
+        let (socket, mac) = open(&Netlink::open()?.existing(device).await?)?;
         let (wanted, receiver) = watch::channel(Announced::default());
         let task = tokio::spawn(run(socket, Claims::new(mac), receiver));
         Ok(Self { wanted, task })
@@ -93,6 +88,18 @@ impl Announcer {
             changed
         });
     }
+}
+
+/// A socket for ARP on a device, and the device's own Ethernet address.
+fn open(device: &Device) -> Result<(AsyncFd<OwnedFd>, Mac), AnnounceError> {
+    let not_ethernet = || AnnounceError::NotEthernet(device.name.clone());
+    let mac = device.mac.filter(|_| device.ethernet).ok_or_else(not_ethernet)?;
+    let failed = |source| AnnounceError::Socket { device: device.name.clone(), source };
+    let index = i32::try_from(device.index).map_err(|_| not_ethernet())?;
+    let socket = packet_socket(index).map_err(failed)?;
+    // SAFETY: the descriptor is the socket's own, which nobody replaces or closes while it lives in the `AsyncFd`.
+    let socket = unsafe { AsyncFd::register(socket) }.map_err(|error| failed(error.into()))?;
+    Ok((socket, mac))
 }
 
 async fn run(socket: AsyncFd<OwnedFd>, mut claims: Claims, mut wanted: watch::Receiver<Announced>) {

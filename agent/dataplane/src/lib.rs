@@ -31,7 +31,7 @@ mod sysctl;
 mod tables;
 mod worker;
 
-pub use announce::{AnnounceError, Announced, Announcer};
+pub use announce::{AnnounceError, Announced, Announcer, neighbour_answers};
 pub use attach::AttachError;
 pub use config::{Capacities, Config, ConfigError};
 pub use dataplane::{Applied, ApplyError, AskError, Dataplane, StartError, Status, Stopped};

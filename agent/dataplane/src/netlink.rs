@@ -255,6 +255,21 @@ impl Netlink {
         }))
     }
 
+    /// The addresses of a device, each with the length of its network's prefix.
+    pub(crate) async fn networks(&self, device: &Device) -> Result<Vec<IpNet>, NetlinkError> {
+        let request = self.handle.address().get().set_link_index_filter(device.index).execute();
+        let messages: Vec<_> =
+            request.try_collect().await.map_err(refused("list addresses of", &device.name))?;
+        let network = |message: &netlink_packet_route::address::AddressMessage| {
+            let address = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            })?;
+            IpNet::new(address, message.header.prefix_len).ok()
+        };
+        Ok(messages.iter().filter(|m| m.header.index == device.index).filter_map(network).collect())
+    }
+
     /// Index of the device of the default route of a family.
     pub(crate) async fn device_of_default_route(&self, v6: bool) -> Result<Option<u32>, NetlinkError> {
         let routes = self.routes(v6).await?;

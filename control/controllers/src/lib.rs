@@ -18,7 +18,7 @@ mod kubernetes_service;
 mod load_balancer;
 mod namespace_life;
 mod node_cidr;
-mod node_life;
+pub mod node_life;
 pub mod node_view;
 mod pod_facts;
 mod pod_life;

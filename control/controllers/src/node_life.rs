@@ -1,5 +1,5 @@
-//! A node's health: a Lease that is not renewed makes it `Unknown`, taints follow its conditions, and Pods that do not
-//! bear the taints leave in time.
+//! A node's health: a Lease that is not renewed makes it `Unknown`, or, long before, the word of its neighbours that it is
+//! dead. Taints follow its conditions, and Pods that do not bear the taints leave in time.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ use crate::pod_facts::{condition, set_condition, time_of};
 use crate::record::seconds;
 use crate::table::{Context, Loop, LoopKey, Plan, no_start};
 use crate::world::{Applied, World};
+
+/// The annotation of a node that is taken for dead, since when (RFC 3339): nothing was heard of it, and neighbours that
+/// could have heard it did not either. Void once its Lease is renewed later.
+pub const LOST_SINCE: &str = "weft.io/lost-since";
 
 const COMPONENT: &str = "node-controller";
 /// Namespace of the nodes' Leases.
@@ -76,6 +80,11 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
         // The taints follow the conditions when these are there.
         return plan;
     }
+    if life != Life::Silent && node.metadata.annotations.contains_key(LOST_SINCE) {
+        let void = json!({ "metadata": { "annotations": { (LOST_SINCE): null } } });
+        plan.actions.push(Action::patch(&kind::NODE, &node.metadata, void));
+        return plan;
+    }
     let wanted = taints(node, context.now);
     if wanted != node.spec.taints {
         plan.actions.push(Action::patch(
@@ -117,6 +126,9 @@ enum Life {
 
 impl Life {
     fn of(node: &Node, world: &World, context: &Context) -> Self {
+        if is_lost(node, world, context) {
+            return Self::Silent;
+        }
         let (now_ms, lasts_ms) = (context.now.as_millisecond(), lasts_ms(context));
         let until_ms = last_word_ms(node, world, context).saturating_add(lasts_ms);
         if until_ms > now_ms {
@@ -155,9 +167,18 @@ fn last_word_ms(node: &Node, world: &World, context: &Context) -> i64 {
     last.unwrap_or(context.now.as_millisecond())
 }
 
-/// Whether another node was heard of well after this one fell silent, and is so for a while: otherwise it is the control
+/// Whether it was found dead after its last word.
+fn is_lost(node: &Node, world: &World, context: &Context) -> bool {
+    let since = time_of(node.metadata.annotations.get(LOST_SINCE).map(String::as_str));
+    since.is_some_and(|since| since.as_millisecond() > last_word_ms(node, world, context))
+}
+
+/// Whether its neighbours say so too; or another node was heard of well after this one fell silent, and is so for a while: otherwise it is the control
 /// plane that is cut off, or was a moment ago, and no Pod would be better off elsewhere.
 fn is_witnessed(node: &Node, world: &World, context: &Context) -> bool {
+    if is_lost(node, world, context) {
+        return true;
+    }
     let lasts_ms = lasts_ms(context);
     let silent_ms = last_word_ms(node, world, context).saturating_add(lasts_ms / 2);
     let settled_ms = context.now.as_millisecond().saturating_sub(lasts_ms);

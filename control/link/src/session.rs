@@ -1,7 +1,7 @@
 //! The link over QUIC: the one place that knows sockets, TLS and tasks.
 //!
 //! [`Listener`] is the control plane's end, [`join()`] and [`connect()`] the agent's. Dead peers are found by QUIC's own
-//! keep-alive (every 2 s) and idle timeout (10 s); every other wait has a bound of its own.
+//! keep-alive (every 800 ms) and idle timeout (10 s); every other wait has a bound of its own.
 //!
 //! Reading the next message may be cancelled at any time. A send that is cancelled goes out with the next send.
 
@@ -32,8 +32,9 @@ pub use self::tls::{KeyAndCsr, KeyError, NodeIdentity, ServerIdentity, TlsError,
 /// The name every control plane's certificate carries (DNS SAN), and every agent asks for.
 pub const SERVER_NAME: &str = "weft-control";
 
-/// How often a quiet connection is kept alive, milliseconds.
-pub const KEEP_ALIVE_MS: u64 = 2000;
+/// How often a quiet connection is kept alive, milliseconds: a peer that is silent for longer has lost packets, or stands
+/// still, or is dead, which the control plane wants to know at once.
+pub const KEEP_ALIVE_MS: u64 = 800;
 /// After how long without a packet the peer is gone, milliseconds.
 pub const IDLE_TIMEOUT_MS: u64 = 10_000;
 /// How long a handshake and the first messages may take, milliseconds.
@@ -109,6 +110,13 @@ impl Link {
     #[must_use]
     pub fn remote_address(&self) -> std::net::SocketAddr {
         self.held.connection.remote_address()
+    }
+
+    /// Datagrams that have come from the peer so far, acknowledgements included. As long as it lives there is a new one after
+    /// [`KEEP_ALIVE_MS`] and a round trip, at the latest.
+    #[must_use]
+    pub fn datagrams_received(&self) -> u64 {
+        self.held.connection.stats().udp_rx.datagrams
     }
 
     /// Round-trip time now.

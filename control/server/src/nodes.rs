@@ -3,6 +3,7 @@
 mod allowance;
 mod report;
 mod request;
+mod silence;
 mod views;
 
 use std::collections::HashMap;
@@ -319,6 +320,7 @@ pub(crate) fn listen(
     let mut tasks = JoinSet::new();
     tasks.spawn(nodes.views.clone().run(news, stopping.clone()));
     tasks.spawn(nodes.clone().accept(listener.clone(), stopping.clone()));
+    tasks.spawn(nodes.clone().listen_for_silence(stopping.clone()));
     Ok(Listening { address, listener, tasks })
 }
 

@@ -1,13 +1,16 @@
 //! The node itself: status, Services, Pods, settings.
 
+use std::net::IpAddr;
+
 use http::Response;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use weft_api::view::Pod;
-use weft_dataplane::ServiceEntry;
 use weft_dataplane::desired::Protocol;
+use weft_dataplane::{ServiceEntry, neighbour_answers};
+use weft_trace::Names as _;
 
 use super::answer::{self, Body, Refusal};
 use crate::agent::Agent;
@@ -52,6 +55,25 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         },
         "pods": agent.knowledge.view().objects("Pod").count(),
     }))
+}
+
+/// Whether another node's machine answers on this node's network, whatever its agent does: what the control plane asks when
+/// it hears nothing of that node. `null`: not to be told from here.
+pub(crate) async fn neighbour(agent: &Agent, address: &str) -> Result<Response<Body>, Refusal> {
+    let asked: IpAddr =
+        address.parse().map_err(|_| Refusal::bad_request(format!("{address:?} is no address")))?;
+    // No tool to look for others with.
+    if agent.knowledge.view().node(asked).is_none() {
+        return Err(Refusal::not_found(format!("{asked} is no node's address")));
+    }
+    let uplink = agent.dataplane.status().await.map_err(|error| Refusal::failed(&error))?.uplink;
+    let answers = match asked {
+        IpAddr::V4(asked) => {
+            neighbour_answers(&uplink, asked).await.map_err(|error| Refusal::failed(&error))?
+        }
+        IpAddr::V6(_) => None,
+    };
+    answer::json(&json!({ "address": asked, "answers": answers }))
 }
 
 /// One Service port of the live maps, as agentctl prints it.

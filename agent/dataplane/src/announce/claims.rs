@@ -146,16 +146,16 @@ impl Claims {
 
 /// An ARP message, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Message {
+pub(super) struct Message {
     operation: u8,
-    sender_mac: Mac,
-    sender: Ipv4Addr,
+    pub(super) sender_mac: Mac,
+    pub(super) sender: Ipv4Addr,
     target: Ipv4Addr,
 }
 
 impl Message {
     /// Reads a frame with its Ethernet header; none when it is no ARP message for Ethernet and IPv4.
-    fn read(frame: &[u8]) -> Option<Self> {
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
         let message = frame.get(14..FRAME_BYTES)?;
         if frame.get(12..14)? != [8, 6] || message.get(..6)? != KIND || message[6] != 0 {
             return None;
@@ -184,6 +184,11 @@ fn frame(to: Mac, mac: Mac, operation: u8, sender: Ipv4Addr, target: (Mac, Ipv4A
 
 fn reply(mac: Mac, address: Ipv4Addr, to: &Message) -> Frame {
     frame(to.sender_mac, mac, REPLY, address, (to.sender_mac, to.sender))
+}
+
+/// Asks who has an address without saying who asks: nobody learns anything by it (RFC 5227's probe).
+pub(super) fn probe(mac: Mac, address: Ipv4Addr) -> Frame {
+    frame(BROADCAST, mac, REQUEST, Ipv4Addr::UNSPECIFIED, ([0; 6], address))
 }
 
 /// Both forms of a gratuitous message: some machines only heed the one, some only the other.

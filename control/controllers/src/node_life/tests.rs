@@ -101,6 +101,37 @@ fn a_lease_that_runs_out_and_comes_back() {
 }
 
 #[test]
+fn a_node_that_its_neighbours_found_dead_is_unknown_until_it_speaks_again() {
+    let dead = |second: i64| {
+        let mut value: Value = serde_json::from_slice(&node().json).unwrap();
+        value["metadata"]["annotations"] = json!({ (LOST_SINCE): now(second).to_string() });
+        object(value)
+    };
+    let mut world = world(&[dead(12), lease(10), pod("p", json!({}))]);
+    settle(&mut world, 13);
+    assert_eq!(ready_status(world.get::<Node>(&ObjectKey::cluster("n1")).unwrap()), "Unknown");
+    assert_eq!(taints_of(&world).len(), 2);
+    assert!(!is_pod_ready(&world), "at once, though no other node bears witness by its Lease");
+
+    let applied = world.apply(Change::put(lease(20), 99));
+    assert_eq!(keys(&applied, &world).len(), 1);
+    settle(&mut world, 21);
+    let node = world.get::<Node>(&ObjectKey::cluster("n1")).unwrap();
+    assert_eq!((ready_status(node), node.metadata.annotations.len()), ("True", 0));
+    assert!(is_pod_ready(&world) && taints_of(&world).is_empty());
+}
+
+#[test]
+fn a_word_that_came_after_makes_the_neighbours_wrong() {
+    let mut value: Value = serde_json::from_slice(&node().json).unwrap();
+    value["metadata"]["annotations"] = json!({ (LOST_SINCE): now(9).to_string() });
+    let mut world = world(&[object(value), lease(10), pod("p", json!({}))]);
+    settle(&mut world, 13);
+    assert_eq!(ready_status(world.get::<Node>(&ObjectKey::cluster("n1")).unwrap()), "True");
+    assert!(is_pod_ready(&world));
+}
+
+#[test]
 fn a_control_plane_that_was_away_gives_every_node_its_time() {
     let world = world(&[node(), lease(10)]);
     let settings = Settings { leading_since: Some(now(1000)), ..Settings::default() };
