@@ -69,7 +69,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
     load_kept(&knowledge, &file);
     let node_addresses = node_addresses(&config, &knowledge).await?;
 
-    let names: Vec<String> = knowledge.view().resources().map(|resource| resource.name.clone()).collect();
+    let names: Vec<String> = knowledge.view().names().cloned().collect();
     let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
     let slot = Arc::new(SetOnce::new());
     let link = Link {

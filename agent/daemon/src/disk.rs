@@ -38,7 +38,7 @@ pub(crate) fn encode(cluster: &Cluster, view: &View) -> Vec<u8> {
     let mut out = BytesMut::from(MAGIC);
     frame(cluster, &mut out);
     for resource in view.resources().filter(|resource| !is_secret(resource)) {
-        frame(resource, &mut out);
+        frame(&resource, &mut out);
     }
     // A torn file must not pass for a shorter one.
     out.put_u32_le(u32::MAX);

@@ -81,7 +81,9 @@ fn checks(view: &View, node: &str) -> BTreeMap<u16, Check> {
         let check = Check {
             namespace: service.namespace.clone(),
             name: service.name.clone(),
-            local_endpoints: local_endpoints(service, node),
+            local_endpoints: view
+                .with_endpoints(&service.namespace, &service.name)
+                .map_or(0, |service| local_endpoints(&service, node)),
         };
         Some((port, check))
     };

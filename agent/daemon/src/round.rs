@@ -42,7 +42,11 @@ impl Round {
             let view = self.agent.knowledge.view();
             let mut records = self.records();
             records.clear();
-            view.services().map(resolve::record).for_each(|service| records.put(service));
+            for resource in view.resources() {
+                if let Some(Body::Service(service)) = &resource.body {
+                    records.put(resolve::record(service));
+                }
+            }
             drop(records);
             let here = self.answered_here();
             translate::whole(view.resources(), &self.local(&here))

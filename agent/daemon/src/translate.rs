@@ -17,9 +17,9 @@ pub(crate) struct Local<'a> {
 }
 
 /// A complete view.
-pub(crate) fn whole<'a>(resources: impl Iterator<Item = &'a Resource>, local: &Local<'_>) -> Desired {
+pub(crate) fn whole(resources: impl Iterator<Item = Resource>, local: &Local<'_>) -> Desired {
     let mut desired = Desired::default();
-    for change in resources.filter_map(|resource| put(resource, local)) {
+    for change in resources.filter_map(|resource| put(&resource, local)) {
         desired.apply(&change);
     }
     desired

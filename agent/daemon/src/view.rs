@@ -1,65 +1,119 @@
 //! What this node knows of the cluster: the link's resources, and who answers for an address. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use weft_link::message::{ApiObject, Peer, Resource, Service, resource::Body};
+use prost::Message as _;
+use weft_link::message::{Address, ApiObject, Peer, Resource, Service, resource::Body};
 use weft_trace::Names;
 
 use crate::translate::outside_addresses;
 
-/// The committed view.
+/// The committed view. Every node holds all of the cluster's Services and addresses: what is many is held small.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    resources: BTreeMap<String, Resource>,
-    pods: HashMap<IpAddr, (String, String)>,
+    services: BTreeMap<String, Held>,
+    peers: BTreeMap<String, Peer>,
+    objects: BTreeMap<String, ApiObject>,
+    addresses: BTreeMap<String, IpAddr>,
+    pods: HashMap<IpAddr, Pod>,
     nodes: HashMap<IpAddr, String>,
-    frontends: HashMap<(IpAddr, u16, u8), weft_trace::Service>,
-    node_ports: HashMap<(u16, u8), weft_trace::Service>,
+    frontends: HashMap<(IpAddr, u16, u8), Arc<weft_trace::Service>>,
+    node_ports: HashMap<(u16, u8), Arc<weft_trace::Service>>,
+    /// Names of nodes that have Pods, each once in memory.
+    node_names: HashSet<Arc<str>>,
+}
+
+/// A Service, its endpoints apart: there are ten times as many, and few ask for them.
+#[derive(Clone, Debug)]
+struct Held {
+    /// Without endpoints.
+    service: Service,
+    /// A `Service` of endpoints only, encoded.
+    endpoints: Box<[u8]>,
+}
+
+impl Held {
+    fn new(mut service: Service) -> Self {
+        let endpoints = Service { endpoints: std::mem::take(&mut service.endpoints), ..Service::default() };
+        Self { service, endpoints: endpoints.encode_to_vec().into() }
+    }
+
+    fn whole(&self) -> Service {
+        let mut service = self.service.clone();
+        // They were encoded here.
+        let read = service.merge(&self.endpoints[..]);
+        debug_assert!(read.is_ok(), "{read:?}");
+        service
+    }
+}
+
+/// Whose an address is.
+#[derive(Clone, Debug)]
+struct Pod {
+    /// Namespace and name.
+    pod: Box<str>,
+    node: Arc<str>,
 }
 
 impl View {
     /// A resource is there, or changed.
     pub(crate) fn put(&mut self, resource: Resource) {
-        self.remove(&resource.name.clone());
-        self.index(&resource);
-        self.resources.insert(resource.name.clone(), resource);
-    }
-
-    /// A resource is gone.
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Resource> {
-        let resource = self.resources.remove(name)?;
-        match &resource.body {
-            Some(Body::Address(address)) => {
-                address_of(&address.address).and_then(|ip| self.pods.remove(&ip));
-            }
-            Some(Body::Peer(peer)) => {
-                peer.addresses.iter().filter_map(address_of).for_each(|ip| {
-                    self.nodes.remove(&ip);
-                });
-            }
-            Some(Body::Service(service)) => self.unindex_service(service),
-            Some(Body::Object(_)) | None => {}
-        }
-        Some(resource)
-    }
-
-    fn index(&mut self, resource: &Resource) {
-        match &resource.body {
+        self.remove(&resource.name);
+        let name = resource.name;
+        match resource.body {
             Some(Body::Address(address)) => {
                 if let Some(ip) = address_of(&address.address) {
-                    self.pods.insert(ip, (address.pod.clone(), address.node.clone()));
+                    let node = self.node_name(&address.node);
+                    self.pods.insert(ip, Pod { pod: address.pod.into(), node });
+                    self.addresses.insert(name, ip);
                 }
             }
             Some(Body::Peer(peer)) => {
                 for ip in peer.addresses.iter().filter_map(address_of) {
                     self.nodes.insert(ip, peer.node.clone());
                 }
+                self.peers.insert(name, peer);
             }
-            Some(Body::Service(service)) => self.index_service(service),
-            Some(Body::Object(_)) | None => {}
+            Some(Body::Service(service)) => {
+                self.index_service(&service);
+                self.services.insert(name, Held::new(service));
+            }
+            Some(Body::Object(object)) => {
+                self.objects.insert(name, object);
+            }
+            None => {}
         }
+    }
+
+    /// A resource is gone. What is answered of a Service is without its endpoints.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Resource> {
+        let body = if let Some(held) = self.services.remove(name) {
+            self.unindex_service(&held.service);
+            Body::Service(held.service)
+        } else if let Some(object) = self.objects.remove(name) {
+            Body::Object(object)
+        } else if let Some(peer) = self.peers.remove(name) {
+            for ip in peer.addresses.iter().filter_map(address_of) {
+                self.nodes.remove(&ip);
+            }
+            Body::Peer(peer)
+        } else {
+            let ip = self.addresses.remove(name)?;
+            Body::Address(address(ip, &self.pods.remove(&ip)?))
+        };
+        Some(Resource { name: name.to_owned(), body: Some(body) })
+    }
+
+    fn node_name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.node_names.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        self.node_names.insert(new.clone());
+        new
     }
 
     fn index_service(&mut self, service: &Service) {
@@ -67,11 +121,11 @@ impl View {
             let (Ok(number), Ok(protocol)) = (u16::try_from(port.port), u8::try_from(port.protocol)) else {
                 continue;
             };
-            let named = weft_trace::Service {
+            let named = Arc::new(weft_trace::Service {
                 namespace: service.namespace.clone(),
                 name: service.name.clone(),
                 port: port.name.clone(),
-            };
+            });
             for ip in addresses(service) {
                 self.frontends.insert((ip, number, protocol), named.clone());
             }
@@ -95,58 +149,72 @@ impl View {
         }
     }
 
-    /// Everything, in the order of the names.
-    pub(crate) fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.resources.values()
+    /// Everything.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = Resource> {
+        let services = self.services.iter().map(|(name, held)| (name, Body::Service(held.whole())));
+        let peers = self.peers.iter().map(|(name, peer)| (name, Body::Peer(peer.clone())));
+        let objects = self.objects.iter().map(|(name, object)| (name, Body::Object(object.clone())));
+        let addresses = self
+            .addresses
+            .iter()
+            .filter_map(|(name, ip)| Some((name, Body::Address(address(*ip, self.pods.get(ip)?)))));
+        let all = services.chain(peers).chain(objects).chain(addresses);
+        all.map(|(name, body)| Resource { name: name.clone(), body: Some(body) })
+    }
+
+    /// The names of everything.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        let names = self.services.keys().chain(self.peers.keys());
+        names.chain(self.objects.keys()).chain(self.addresses.keys())
     }
 
     /// One object of the API.
     pub(crate) fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<&Bytes> {
-        match &self.resources.get(&object_name(kind, namespace, name))?.body {
-            Some(Body::Object(object)) => Some(&object.json),
-            _ => None,
-        }
+        self.objects.get(&object_name(kind, namespace, name)).map(|object| &object.json)
     }
 
     /// All objects of a kind.
     pub(crate) fn objects<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a ApiObject> + 'a {
-        self.resources.values().filter_map(move |resource| match &resource.body {
-            Some(Body::Object(object)) if object.kind == kind => Some(object),
-            _ => None,
-        })
+        self.objects.values().filter(move |object| object.kind == kind)
     }
 
-    /// One Service.
+    /// One Service, without its endpoints.
     pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        match &self.resources.get(&format!("service/{namespace}/{name}"))?.body {
-            Some(Body::Service(service)) => Some(service),
-            _ => None,
-        }
+        self.services.get(&service_name(namespace, name)).map(|held| &held.service)
+    }
+
+    /// A Service as it came.
+    pub(crate) fn with_endpoints(&self, namespace: &str, name: &str) -> Option<Service> {
+        self.services.get(&service_name(namespace, name)).map(Held::whole)
     }
 
     /// A node, as the others see it.
     pub(crate) fn peer(&self, node: &str) -> Option<&Peer> {
-        match &self.resources.get(&format!("peer/{node}"))?.body {
-            Some(Body::Peer(peer)) => Some(peer),
-            _ => None,
-        }
+        self.peers.get(&format!("peer/{node}"))
     }
 
-    /// All Services.
+    /// All Services, without their endpoints.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        const PREFIX: &str = "service/";
-        let named =
-            self.resources.range(PREFIX.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
-        named.filter_map(|(_, resource)| match &resource.body {
-            Some(Body::Service(service)) => Some(service),
-            _ => None,
-        })
+        self.services.values().map(|held| &held.service)
     }
+}
+
+fn address(ip: IpAddr, pod: &Pod) -> Address {
+    let bytes = match ip {
+        IpAddr::V4(v4) => Bytes::copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => Bytes::copy_from_slice(&v6.octets()),
+    };
+    Address { address: bytes, pod: pod.pod.clone().into(), node: (*pod.node).to_owned() }
+}
+
+fn service_name(namespace: &str, name: &str) -> String {
+    format!("service/{namespace}/{name}")
 }
 
 impl Names for View {
     fn pod(&self, address: IpAddr) -> Option<(String, String)> {
-        self.pods.get(&address.to_canonical()).cloned()
+        let found = self.pods.get(&address.to_canonical())?;
+        Some((found.pod.clone().into(), (*found.node).to_owned()))
     }
 
     fn node(&self, address: IpAddr) -> Option<String> {
@@ -156,12 +224,13 @@ impl Names for View {
     fn service(&self, destination: SocketAddr, protocol: u8) -> Option<weft_trace::Service> {
         let ip = destination.ip().to_canonical();
         if let Some(service) = self.frontends.get(&(ip, destination.port(), protocol)) {
-            return Some(service.clone());
+            return Some(weft_trace::Service::clone(service));
         }
         // A NodePort is on every node's addresses, and on loopback of the node itself.
         (ip.is_loopback() || self.nodes.contains_key(&ip))
-            .then(|| self.node_ports.get(&(destination.port(), protocol)).cloned())
+            .then(|| self.node_ports.get(&(destination.port(), protocol)))
             .flatten()
+            .map(|service| weft_trace::Service::clone(service))
     }
 }
 
@@ -186,7 +255,7 @@ pub(crate) fn address_of(bytes: &Bytes) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_link::message::{Address, Port};
+    use weft_link::message::{Endpoint, Port};
 
     fn web() -> Resource {
         Resource {
@@ -240,5 +309,54 @@ mod tests {
         view.remove("service/default/web");
         assert!(view.pod("10.244.0.2".parse().unwrap()).is_none());
         assert!(view.frontends.is_empty() && view.node_ports.is_empty());
+    }
+
+    #[test]
+    fn everything_comes_out_as_it_came_in() {
+        let Some(Body::Service(service)) = web().body else { panic!("no Service") };
+        let endpoint = |last: u8| Endpoint {
+            address: Bytes::copy_from_slice(&[10, 244, 1, last]),
+            ports: [("http".to_owned(), 8080)].into(),
+            node: "node-1".into(),
+            pod: format!("default/web-{last}"),
+            ready: true,
+            ..Default::default()
+        };
+        let service = Service { endpoints: vec![endpoint(1), endpoint(2)], ..service };
+        let object = ApiObject {
+            kind: "Pod".into(),
+            namespace: "default".into(),
+            name: "a".into(),
+            json: Bytes::from_static(b"{}"),
+        };
+        let address = |bytes: &'static [u8]| Address {
+            address: Bytes::from_static(bytes),
+            pod: "default/a".into(),
+            node: "node-1".into(),
+        };
+        let peer = Peer { node: "node-2".into(), ..Default::default() };
+        let mut all: Vec<Resource> = [
+            ("service/default/web", Body::Service(service.clone())),
+            ("peer/node-2", Body::Peer(peer)),
+            ("object/Pod/default/a", Body::Object(object)),
+            ("address/10.244.0.2", Body::Address(address(&[10, 244, 0, 2]))),
+            ("address/fd00::", Body::Address(address(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))),
+        ]
+        .map(|(name, body)| Resource { name: name.into(), body: Some(body) })
+        .into();
+        let mut view = View::default();
+        all.iter().rev().cloned().for_each(|resource| view.put(resource));
+        let mut out: Vec<Resource> = view.resources().collect();
+        let sort = |all: &mut Vec<Resource>| all.sort_by(|a, b| a.name.cmp(&b.name));
+        sort(&mut all);
+        sort(&mut out);
+        assert_eq!(out, all);
+        assert_eq!(view.names().count(), 5);
+        assert_eq!(view.with_endpoints("default", "web"), Some(service));
+        assert!(view.services().all(|service| service.endpoints.is_empty()));
+        for resource in &all {
+            assert_eq!(view.remove(&resource.name).map(|gone| gone.name), Some(resource.name.clone()));
+        }
+        assert!(view.resources().next().is_none() && view.pods.is_empty() && view.frontends.is_empty());
     }
 }

@@ -96,9 +96,16 @@ pub fn undashed(label: &str) -> Option<IpAddr> {
 pub struct Records {
     domain: String,
     services: HashMap<String, BTreeMap<String, Arc<DnsService>>>,
-    /// Names of an address, without the cluster domain: by the Service that gives it, in name order.
-    reverse: HashMap<IpAddr, BTreeMap<(String, String), String>>,
+    /// Names of an address, without the cluster domain, in the order of the Services that give them: mostly one.
+    reverse: HashMap<IpAddr, Vec<Reverse>>,
     serial: u32,
+}
+
+/// A name of an address, and the namespace and name of the Service that gives it.
+#[derive(Clone, Debug)]
+struct Reverse {
+    owner: (String, String),
+    name: String,
 }
 
 impl Records {
@@ -127,7 +134,10 @@ impl Records {
         self.remove(&service.namespace, &service.name);
         let owner = (service.namespace.clone(), service.name.clone());
         for (address, name) in names(&service) {
-            self.reverse.entry(address).or_default().entry(owner.clone()).or_insert(name);
+            let all = self.reverse.entry(address).or_default();
+            if let Err(place) = all.binary_search_by(|other| other.owner.cmp(&owner)) {
+                all.insert(place, Reverse { owner: owner.clone(), name });
+            }
         }
         let namespace = self.services.entry(service.namespace.clone()).or_default();
         namespace.insert(service.name.clone(), Arc::new(service));
@@ -143,9 +153,9 @@ impl Records {
         }
         let owner = (namespace.to_owned(), name.to_owned());
         for (address, _) in removed.iter().flat_map(|service| names(service)) {
-            if let Some(owners) = self.reverse.get_mut(&address) {
-                owners.remove(&owner);
-                if owners.is_empty() {
+            if let Some(all) = self.reverse.get_mut(&address) {
+                all.retain(|other| other.owner != owner);
+                if all.is_empty() {
                     self.reverse.remove(&address);
                 }
             }
@@ -171,7 +181,7 @@ impl Records {
 
     /// The names of an address, without the cluster domain, for example `web.default.svc`.
     pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &str> {
-        self.reverse.get(&address).into_iter().flat_map(BTreeMap::values).map(String::as_str)
+        self.reverse.get(&address).into_iter().flatten().map(|reverse| reverse.name.as_str())
     }
 
     /// How many Services there are.
