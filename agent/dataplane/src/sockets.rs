@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as KernelHash, MapData};
 use thiserror::Error;
@@ -17,7 +18,7 @@ use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::conntrack::{FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::socket::{SOCKET_REVERSE, SocketFlow, SocketKey};
-use zerocopy::FromBytes as _;
+use zerocopy::FromBytes;
 
 use crate::diff::Write;
 use crate::echo;
@@ -33,9 +34,15 @@ pub(crate) enum SocketError {
     /// The table of what was decided at connect, or of flows.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The rows of flows.
-    #[error("cannot read or remove flows")]
-    Flows(#[source] io::Error),
+    /// The rows of a table.
+    #[error("cannot read table {table}")]
+    Rows {
+        /// Which.
+        table: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A Pod's namespace.
     #[error("network namespace {}", path.display())]
     Namespace {
@@ -51,7 +58,11 @@ pub(crate) enum SocketError {
 }
 
 /// Orders that wait for a thread; more than that are given up, and said.
-const ORDERS_MAX: usize = 64;
+const ORDERS_MAX: usize = 1_024;
+/// After its work the thread rests so many times as long as that took, where Pods come and go all the time.
+const RESTS: u32 = 4;
+/// Longest rest: nobody is to wait for long.
+const REST_MAX: Duration = Duration::from_millis(300);
 
 /// Who is gone.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -116,13 +127,17 @@ fn bury(directory: &Path, orders: &Receiver<Order>) {
             gone.addresses.extend(more.addresses);
             namespaces = newer;
         }
-        match abort(directory, &gone, &namespaces) {
+        let began = Instant::now();
+        let aborted = abort(directory, &gone, &namespaces);
+        let rest = (began.elapsed() * RESTS).min(REST_MAX);
+        match aborted {
             Ok(0) => {}
             Ok(sockets) => tracing::info!(sockets, "aborted sockets connected to backends that are gone"),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "sockets may be left with dead backends");
             }
         }
+        std::thread::sleep(rest);
     }
 }
 
@@ -204,35 +219,41 @@ fn abort(directory: &Path, gone: &Gone, namespaces: &[PathBuf]) -> Result<usize,
 }
 
 /// Sockets that were given one of these backends at connect.
-fn given(directory: &Path, backends: &HashSet<u32>) -> Result<HashSet<Given>, TableError> {
-    let table: KernelHash<MapData, Row<SocketKey>, Row<SocketFlow>> =
-        tables::open(directory, &maps::SOCKET_FLOWS)?;
+fn given(directory: &Path, backends: &HashSet<u32>) -> Result<HashSet<Given>, SocketError> {
     let mut found = HashSet::new();
-    // Rows may go while they are read; those that come are of backends that are there.
-    for (key, row) in table.iter().take(maps::SOCKET_FLOWS.capacity as usize * 2).flatten() {
-        let (key, row) = (key.0, row.0);
+    each(directory, &maps::SOCKET_FLOWS, |key: SocketKey, row: SocketFlow| {
         if key.protocol == UDP && key.direction == SOCKET_REVERSE && backends.contains(&row.backend_id) {
             found.insert((key.cookie, key.address, key.port.get()));
         }
-    }
+    })?;
     Ok(found)
+}
+
+/// Shows every row of a table. Rows may go while they are read; those that come are of backends that are there.
+fn each<K: FromBytes, V: FromBytes>(
+    directory: &Path,
+    spec: &maps::MapSpec,
+    mut see: impl FnMut(K, V),
+) -> Result<(), SocketError> {
+    let table = tables::open_data(directory, spec)?;
+    let read = sys::each_row(table.fd().as_fd(), size_of::<K>(), size_of::<V>(), |key, row| {
+        if let (Ok(key), Ok(row)) = (K::read_from_bytes(key), V::read_from_bytes(row)) {
+            see(key, row);
+        }
+        Ok(())
+    });
+    read.map_err(|source| SocketError::Rows { table: spec.name, source })
 }
 
 /// Removes the flows that lead to addresses which are gone, and gives their ends as the one that began them knows them. What
 /// comes from one that is not of this node meets another backend then, which knows nothing of the connection and resets it.
 fn end_flows(directory: &Path, addresses: &HashSet<Address>) -> Result<HashSet<(u8, Ends)>, SocketError> {
-    let data = tables::open_data(directory, &maps::FLOWS)?;
     let mut found: Vec<(Tuple, Tuple)> = Vec::new();
-    sys::each_row(data.fd().as_fd(), size_of::<Tuple>(), size_of::<Flow>(), |key, row| {
-        if let (Ok(key), Ok(row)) = (Tuple::read_from_bytes(key), Flow::read_from_bytes(row))
-            && row.flags & FLOW_TWIN == 0
-            && addresses.contains(&row.to.destination)
-        {
+    each(directory, &maps::FLOWS, |key: Tuple, row: Flow| {
+        if row.flags & FLOW_TWIN == 0 && addresses.contains(&row.to.destination) {
             found.push((key, Tuple { protocol: key.protocol, ..row.to }));
         }
-        Ok(())
-    })
-    .map_err(SocketError::Flows)?;
+    })?;
     let mut table: KernelHash<MapData, Row<Tuple>, Row<Flow>> = tables::open(directory, &maps::FLOWS)?;
     for (key, to) in &found {
         for key in [*key, to.reversed()] {
