@@ -109,6 +109,18 @@ impl Cluster {
         xtask(&["start", "--name", &self.name, machine]).run(COMMAND_MAX).ok();
     }
 
+    /// Ends the daemon of a machine as its service manager would.
+    #[track_caller]
+    pub fn end(&self, machine: &str) {
+        xtask(&["kill", "--term", "--name", &self.name, machine]).run(COMMAND_MAX).ok();
+    }
+
+    /// Starts the agent of a node from the build with another layout of the tables.
+    #[track_caller]
+    pub fn start_other_layout(&self, node: &str) {
+        xtask(&["start", "--other-layout", "--name", &self.name, node]).run(COMMAND_MAX).ok();
+    }
+
     /// What the daemon of a machine has logged.
     pub fn log(&self, machine: &str) -> String {
         let path = self.dir().join("log").join(format!("{machine}.log"));

@@ -1,7 +1,8 @@
 //! Running a command with a time limit, and waiting for something to become true.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,15 @@ impl Run for Command {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+/// What a command says, as far as it has.
+#[derive(Debug)]
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -85,7 +93,7 @@ impl Running {
         let mut child =
             spawned.unwrap_or_else(|error| panic!("{:?} cannot be started: {error}", command.get_program()));
         let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
-        Self { child, stdout: Some(stdout), stderr: Some(stderr) }
+        Self { child, stdout, stderr }
     }
 
     /// Waits until it ends, at most `limit`; then it is killed.
@@ -100,11 +108,25 @@ impl Running {
         self.output(code)
     }
 
+    /// Standard output so far.
+    pub fn said(&self) -> String {
+        self.stdout.text()
+    }
+
     fn output(&mut self, code: i32) -> Output {
-        let said = |thread: Option<JoinHandle<String>>| {
-            thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
-        };
-        Output { code, stdout: said(self.stdout.take()), stderr: said(self.stderr.take()) }
+        Output { code, stdout: self.stdout.end(), stderr: self.stderr.end() }
+    }
+}
+
+impl Stream {
+    fn text(&self) -> String {
+        self.bytes.lock().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Everything, once there is no more to come.
+    fn end(&mut self) -> String {
+        self.thread.take().map(JoinHandle::join);
+        self.text()
     }
 }
 
@@ -114,15 +136,25 @@ impl Drop for Running {
     }
 }
 
-fn drain<R: Read + Send + 'static>(stream: Option<R>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            // What came before a failure is what the test wants to see.
-            let _partial = stream.read_to_end(&mut bytes);
+fn drain<R: Read + Send + 'static>(stream: Option<R>) -> Stream {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&bytes);
+    let read = move || {
+        let Some(mut stream) = stream else { return };
+        let mut piece = [0; 8 << 10];
+        loop {
+            match stream.read(&mut piece) {
+                Ok(length @ 1..) => {
+                    let Ok(mut kept) = kept.lock() else { return };
+                    kept.extend_from_slice(&piece[..length]);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // What came before a failure is what the test wants to see.
+                Ok(0) | Err(_) => return,
+            }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+    };
+    Stream { bytes, thread: Some(std::thread::spawn(read)) }
 }
 
 fn wait(child: &mut Child, limit: Duration) -> i32 {

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     other_layout: bool,
 }
 
+/// Name of the object with another layout of the tables.
+pub(crate) const OTHER_LAYOUT: &str = "weft-bpf-other";
+
 /// Which object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Object {
@@ -125,7 +128,7 @@ fn build_object(workspace: &Workspace, which_object: Object) -> Result<PathBuf> 
     let object = match which_object {
         Object::Agent => workspace.ebpf_object(),
         Object::Bench => workspace.ebpf_object().with_file_name("weft-bpf-bench"),
-        Object::OtherLayout => workspace.ebpf_object().with_file_name("weft-bpf-other"),
+        Object::OtherLayout => workspace.ebpf_object().with_file_name(OTHER_LAYOUT),
     };
     install(&built, &object)?;
     Ok(object)

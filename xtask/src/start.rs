@@ -12,6 +12,9 @@ pub(crate) struct Args {
     /// The cluster's name
     #[arg(long, default_value = DEFAULT_NAME)]
     name: String,
+    /// Start the agent whose tables have another layout (`cargo xtask test` builds it): an upgrade, and without it the way back
+    #[arg(long)]
+    other_layout: bool,
     /// node-1, node-2, … for an agent, control for the control plane
     machine: String,
 }
@@ -25,7 +28,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     {
         bail!("the daemon of {what} runs: process {}", process.pid);
     }
-    let process = daemons::start_again(&cluster, &record, machine)?;
+    let process = if args.other_layout {
+        daemons::start_other_layout(&cluster, &record, machine)?
+    } else {
+        daemons::start_again(&cluster, &record, machine)?
+    };
     println!(
         "start: the daemon of {what} is process {}; its log is {}",
         process.pid,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::build_ebpf;
 use crate::command::run as run_command;
 use crate::setup::{self, For};
-use crate::up;
+use crate::up::{self, daemons};
 use crate::workspace::Workspace;
 
 /// Settings of `test`.
@@ -29,8 +29,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.no_setup {
         setup::ensure(&workspace, For::Test)?;
     }
-    up::build_with_tests(&workspace)?;
     build_other_layout(&workspace)?;
+    up::build_with_tests(&workspace)?;
     println!("test: cargo nextest run");
     let mut nextest = nextest(&workspace);
     run_command(nextest.args(&args.nextest)).context("there are tests that do not pass")?;
@@ -41,13 +41,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// What the tests of upgrades upgrade to: programs and an agent whose tables have another layout.
+/// What the tests of upgrades upgrade to: programs and agents whose tables have another layout.
 fn build_other_layout(workspace: &Workspace) -> Result<()> {
     build_ebpf::build_other_layout(workspace)?;
-    // As nextest builds: of all packages at once, so that what they depend on is the same.
-    let arguments = ["--example", "other-layout", "--features", "weft-dataplane/other-layout"];
+    // As the tests are built: of all packages at once, so that what they depend on is the same.
+    let arguments =
+        ["--example", "other-layout", "--bin", "weft-agent", "--features", "weft-dataplane/other-layout"];
     run_command(workspace.cargo().args(["build", "--quiet", "--locked"]).args(arguments))
-        .context("the agent of another layout does not build")
+        .context("the agents of another layout do not build")?;
+    // It has the place of the agent that is to be tested, which the next build fills again.
+    let bin_dir = workspace.bin_dir(false);
+    let (built, kept) = (bin_dir.join("weft-agent"), bin_dir.join(daemons::OTHER_AGENT));
+    std::fs::rename(&built, &kept).with_context(|| format!("{} cannot be moved", built.display()))
 }
 
 /// nextest with what the kernel and cluster tests want to know.

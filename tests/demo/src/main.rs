@@ -6,6 +6,7 @@ mod http;
 mod options;
 mod resolve;
 mod serve;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ weft-demo udp HOST:PORT [--count N] [--summary] [--source-port P] [--payload TEX
     sends N datagrams and prints the answers
 weft-demo hold HOST:PORT [--seconds S] [--interval-ms MS] [--gap-ms MS]
     keeps one connection to /echo's stream open, a byte each interval, and reports gaps and resets
+weft-demo soak HOST --until FILE [--tcp PORT] [--udp PORT] [--long N] [--per-second N] [--interval-ms MS] [--gap-ms MS]
+    keeps N connections and N UDP flows, and opens N new ones of each a second, until FILE is there; nothing may fail
 weft-demo sha256 URL [--timeout-ms MS]
     downloads, and prints digest and length
 weft-demo resolve NAME [--timeout-ms MS]
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         Ok(Command::Get(options)) => client::get(&options),
         Ok(Command::Udp(options)) => client::udp(&options),
         Ok(Command::Hold(options)) => client::hold(&options),
+        Ok(Command::Soak(options)) => soak::run(&options),
         Ok(Command::Sha256(options)) => client::sha256(&options),
         Ok(Command::Resolve(options)) => client::resolve(&options),
         Err(error) => {

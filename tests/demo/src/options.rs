@@ -9,6 +9,7 @@ pub(crate) enum Command {
     Get(Get),
     Udp(Udp),
     Hold(Hold),
+    Soak(Soak),
     Sha256(Fetch),
     Resolve(Fetch),
 }
@@ -51,6 +52,24 @@ pub(crate) struct Hold {
     pub(crate) gap: Duration,
 }
 
+/// Many long connections, and new ones.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Soak {
+    pub(crate) host: String,
+    pub(crate) tcp_port: u16,
+    pub(crate) udp_port: u16,
+    /// Long connections, and as many UDP flows.
+    pub(crate) long: u32,
+    /// New connections a second, and as many new UDP flows.
+    pub(crate) per_second: u32,
+    /// Between two questions on each of the long ones.
+    pub(crate) interval: Duration,
+    /// Nothing may take longer.
+    pub(crate) gap: Duration,
+    /// The file that ends it.
+    pub(crate) until: String,
+}
+
 /// One download, or one question.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fetch {
@@ -86,6 +105,16 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
             length: Duration::from_secs(flags.number("--seconds", 10)?),
             interval: flags.millis("--interval-ms", 50)?,
             gap: flags.millis("--gap-ms", 1_000)?,
+        }),
+        "soak" => Command::Soak(Soak {
+            host: flags.target("HOST")?,
+            tcp_port: flags.number("--tcp", 80)?,
+            udp_port: flags.number("--udp", 81)?,
+            long: flags.number("--long", 100)?,
+            per_second: flags.number("--per-second", 50)?,
+            interval: flags.millis("--interval-ms", 200)?,
+            gap: flags.millis("--gap-ms", 1_000)?,
+            until: flags.value("--until").ok_or("--until FILE is missing")?,
         }),
         "sha256" => Command::Sha256(Fetch {
             target: flags.target("URL")?,
@@ -196,6 +225,7 @@ mod tests {
             ("serve --http 70000", "--http"),
             ("serve now", "too many"),
             ("hold a:1 --gap-ms 0", "--gap-ms"),
+            ("soak a", "--until"),
         ] {
             let error = parse_line(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

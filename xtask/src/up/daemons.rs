@@ -1,16 +1,18 @@
 //! Starts `weft-control` and the `weft-agent`s of a cluster, each on its machine, and loads the demo image.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::build_ebpf;
 use crate::command::{output, wait_for};
 use crate::up::machine::{Cluster, Machine, Record};
 use crate::up::process::{self, Process};
@@ -18,6 +20,9 @@ use crate::up::{Plan, STEP_MAX, namespace};
 
 const API_PORT: u16 = 6443;
 const LINK_PORT: u16 = 6444;
+const EBPF_OBJECT_FLAG: &str = "--ebpf-object";
+/// The agent whose tables have another layout, below the directory of programs.
+pub(crate) const OTHER_AGENT: &str = "examples/weft-agent-other";
 const PORTS_TRIED_MAX: u16 = 200;
 const LOG_LINES_SHOWN_MAX: usize = 12;
 
@@ -48,8 +53,7 @@ pub(crate) fn start_control(plan: &mut Plan) -> Result<()> {
 
 /// Starts the daemon of a machine with the command line that `up` gave it; the API keeps its port.
 pub(crate) fn start_again(cluster: &Cluster, record: &Record, machine: Machine) -> Result<Process> {
-    let line = record.commands.get(&machine.to_string()).map(Vec::as_slice).unwrap_or_default();
-    let [program, args @ ..] = line else { bail!("how {machine} was started is not written down") };
+    let (program, args) = command_line(record, machine)?;
     let mut command = Command::new(program);
     command.args(args);
     let listener = match machine {
@@ -62,6 +66,23 @@ pub(crate) fn start_again(cluster: &Cluster, record: &Record, machine: Machine) 
         _ => None,
     };
     process::start(cluster, machine, &command, listener)
+}
+
+/// Starts the agent of a node as the build with another layout of the tables would, with that build's programs.
+pub(crate) fn start_other_layout(cluster: &Cluster, record: &Record, machine: Machine) -> Result<Process> {
+    let (_, args) = command_line(record, machine)?;
+    let object = args.iter().position(|arg| arg == EBPF_OBJECT_FLAG).and_then(|at| args.get(at + 1));
+    let object = object.with_context(|| format!("{machine} has no agent"))?;
+    let other = Path::new(object).with_file_name(build_ebpf::OTHER_LAYOUT);
+    let mut command = Command::new(record.bin_dir.join(OTHER_AGENT));
+    command.args(args.iter().map(|arg| if arg == object { other.as_os_str() } else { OsStr::new(arg) }));
+    process::start(cluster, machine, &command, None)
+}
+
+fn command_line(record: &Record, machine: Machine) -> Result<(&String, &[String])> {
+    let line = record.commands.get(&machine.to_string()).map(Vec::as_slice).unwrap_or_default();
+    let [program, args @ ..] = line else { bail!("how {machine} was started is not written down") };
+    Ok((program, args))
 }
 
 /// A listener on 127.0.0.1, on the usual port or the next that is free.
@@ -119,7 +140,7 @@ fn agent_command(plan: &Plan, machine: Machine, control: &str) -> Result<Command
     command.arg("--data-dir").arg(make_private(cluster.data_dir(machine))?);
     command.arg("--run-dir").arg(make_private(cluster.run_dir(machine))?);
     command.arg("--bpffs").arg(cluster.bpffs(machine));
-    command.arg("--ebpf-object").arg(&plan.ebpf_object);
+    command.arg(EBPF_OBJECT_FLAG).arg(&plan.ebpf_object);
     command.arg("--socket").arg(cluster.socket(machine));
     command.args(&plan.agent_args);
     Ok(command)
