@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap as KernelHash, MapData};
@@ -57,8 +58,8 @@ pub(crate) enum SocketError {
     Kernel(#[source] io::Error),
 }
 
-/// Orders that wait for a thread; more than that are given up, and said.
-const ORDERS_MAX: usize = 1_024;
+/// Doubts that wait for a thread; more than that are given up, and said.
+const DOUBTS_MAX: usize = 64;
 /// After its work the thread rests so many times as long as that took, where Pods come and go all the time.
 const RESTS: u32 = 4;
 /// Longest rest: nobody is to wait for long.
@@ -79,36 +80,84 @@ impl Gone {
     }
 }
 
-/// Who is gone, and namespaces in which sockets may be connected to them.
-type Order = (Gone, Vec<PathBuf>);
+/// What waits for the thread that aborts sockets: no more than there are backends and Pods.
+#[derive(Default)]
+struct Waiting {
+    gone: Gone,
+    /// Namespaces in which sockets may be connected to them.
+    namespaces: Vec<PathBuf>,
+    /// Nothing more will come.
+    over: bool,
+}
+
+/// Where orders are left and taken.
+#[derive(Default)]
+struct Desk {
+    waiting: Mutex<Waiting>,
+    bell: Condvar,
+}
+
+impl Desk {
+    /// Who holds the lock cannot panic.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, gone: Gone, namespaces: Vec<PathBuf>) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting();
+        waiting.gone.backends.extend(gone.backends);
+        waiting.gone.addresses.extend(gone.addresses);
+        // Where there are Pods now.
+        waiting.namespaces = namespaces;
+        self.bell.notify_one();
+    }
+
+    /// Waits for orders and takes all of them; `None` when there will be no more.
+    fn take(&self) -> Option<(Gone, Vec<PathBuf>)> {
+        let mut waiting = self.waiting();
+        while waiting.gone.is_empty() && !waiting.over {
+            waiting = self.bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let taken = std::mem::take(&mut waiting.gone);
+        (!taken.is_empty()).then(|| (taken, std::mem::take(&mut waiting.namespaces)))
+    }
+}
+
 /// Addresses of Pods by an address of their node, which may have died; and namespaces, as above.
 type Doubt = (BTreeMap<IpAddr, BTreeSet<IpAddr>>, Vec<PathBuf>);
 
 /// The threads that abort sockets and ask after nodes: one looks into every Pod's namespace, the other waits for answers, and
 /// both take their time. They end when this is dropped.
 pub(crate) struct Undertaker {
-    orders: SyncSender<Order>,
+    desk: Arc<Desk>,
     doubts: SyncSender<Doubt>,
+}
+
+impl Drop for Undertaker {
+    fn drop(&mut self) {
+        self.desk.waiting().over = true;
+        self.desk.bell.notify_one();
+    }
 }
 
 impl Undertaker {
     /// Starts the threads in the calling one's network namespace, the node's; `directory` holds the tables.
     pub(crate) fn start(directory: PathBuf) -> io::Result<Self> {
-        let (orders, taken) = sync_channel::<Order>(ORDERS_MAX);
-        let work = move || bury(&directory, &taken);
-        std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(work)?;
-        let (doubts, doubted) = sync_channel::<Doubt>(ORDERS_MAX);
-        let dead = orders.clone();
-        let work = move || ask_after(&doubted, &dead);
-        std::thread::Builder::new().name("weft-echo".to_owned()).spawn(work)?;
-        Ok(Self { orders, doubts })
+        let (doubts, doubted) = sync_channel::<Doubt>(DOUBTS_MAX);
+        let undertaker = Self { desk: Arc::default(), doubts };
+        let desk = Arc::clone(&undertaker.desk);
+        std::thread::Builder::new().name("weft-sockets".to_owned()).spawn(move || bury(&directory, &desk))?;
+        let desk = Arc::clone(&undertaker.desk);
+        std::thread::Builder::new().name("weft-echo".to_owned()).spawn(move || ask_after(&doubted, &desk))?;
+        Ok(undertaker)
     }
 
     /// Has the sockets aborted that are connected to these. Does not wait for it.
     pub(crate) fn order(&self, gone: Gone, namespaces: Vec<PathBuf>) {
-        if !gone.is_empty() && self.orders.try_send((gone, namespaces)).is_err() {
-            tracing::warn!("too many backends go at once: sockets may be left with dead ones");
-        }
+        self.desk.leave(gone, namespaces);
     }
 
     /// Has the sockets aborted that are connected to these if their nodes do not answer. Does not wait for it.
@@ -119,14 +168,8 @@ impl Undertaker {
     }
 }
 
-fn bury(directory: &Path, orders: &Receiver<Order>) {
-    while let Ok((mut gone, mut namespaces)) = orders.recv() {
-        // What came meanwhile is done in one go, where there are Pods now.
-        while let Ok((more, newer)) = orders.try_recv() {
-            gone.backends.extend(more.backends);
-            gone.addresses.extend(more.addresses);
-            namespaces = newer;
-        }
+fn bury(directory: &Path, desk: &Desk) {
+    while let Some((gone, namespaces)) = desk.take() {
         let began = Instant::now();
         let aborted = abort(directory, &gone, &namespaces);
         let rest = (began.elapsed() * RESTS).min(REST_MAX);
@@ -141,7 +184,7 @@ fn bury(directory: &Path, orders: &Receiver<Order>) {
     }
 }
 
-fn ask_after(doubts: &Receiver<Doubt>, dead: &SyncSender<Order>) {
+fn ask_after(doubts: &Receiver<Doubt>, desk: &Desk) {
     while let Ok((doubtful, namespaces)) = doubts.recv() {
         let mut gone = Gone::default();
         for (node, pods) in doubtful {
@@ -156,9 +199,7 @@ fn ask_after(doubts: &Receiver<Doubt>, dead: &SyncSender<Order>) {
                 }
             }
         }
-        if !gone.is_empty() && dead.send((gone, namespaces)).is_err() {
-            return;
-        }
+        desk.leave(gone, namespaces);
     }
 }
 
@@ -289,6 +330,23 @@ fn abort_here(wanted: &Wanted, protocols: &[u8]) -> io::Result<usize> {
 mod tests {
     use super::*;
     use weft_dataplane_abi::backend::Backend;
+
+    #[test]
+    fn orders_wait_as_one_and_the_last_are_taken_before_the_end() {
+        let desk = Desk::default();
+        let gone = |id: u32, last: u8| Gone {
+            backends: [id].into(),
+            addresses: [IpAddr::from([10, 244, 1, last])].into(),
+        };
+        (0..5_000).for_each(|id| desk.leave(gone(id, 1), vec!["old".into()]));
+        desk.leave(gone(1, 2), vec!["new".into()]);
+        desk.leave(Gone::default(), Vec::new());
+        desk.waiting().over = true;
+        let (gone, namespaces) = desk.take().expect("orders");
+        assert_eq!((gone.backends.len(), gone.addresses.len()), (5_000, 2));
+        assert_eq!(namespaces, [PathBuf::from("new")]);
+        assert_eq!(desk.take(), None);
+    }
 
     #[test]
     fn retired_backends_of_udp_are_found_among_writes() {
