@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use weft_tests::{Cluster, until};
 
-/// Until the node counts as lost (its Lease of 40 s), its Pods are withdrawn and it was asked in vain.
+/// Until the node counts as lost (by its neighbours' word, or else by its Lease of 40 s), its Pods are withdrawn and it was asked
+/// in vain.
 const HEARD_MAX: Duration = Duration::from_secs(75);
 
 /// A server on node-2 with a Service, and a client on node-1 that holds a connection to it.
