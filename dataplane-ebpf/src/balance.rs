@@ -16,6 +16,7 @@ use weft_dataplane_abi::service::{
 use weft_dataplane_abi::station::Station;
 
 use crate::before;
+use crate::dry::dry;
 use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
 use crate::parse::{Packet, Piece, TCP, UDP};
 use crate::verdict::{Step, Verdict};
@@ -62,9 +63,9 @@ pub(crate) fn still_there(backend_id: u32, generation: u32) -> bool {
     maps::backend(backend_id).is_some_and(|backend| backend.generation == generation)
 }
 
-/// Draws a backend for a client; none when the Service has no ready one.
+/// Draws a backend for a client; none when the Service has no ready one. `keep`: the client is to get it again.
 #[inline(always)]
-pub(crate) fn draw(service: &Service, client: &Address) -> Option<(u32, &'static Backend)> {
+pub(crate) fn draw(service: &Service, client: &Address, keep: bool) -> Option<(u32, &'static Backend)> {
     if service.affinity_seconds == 0 {
         return draw_any(service);
     }
@@ -77,15 +78,19 @@ pub(crate) fn draw(service: &Service, client: &Address) -> Option<(u32, &'static
         let fresh = now.wrapping_sub(row.seen_ns) < u64::from(service.affinity_seconds) * 1_000_000_000;
         if fresh && let Some(backend) = maps::backend(row.backend_id) {
             if backend.generation == row.generation && backend.flags & BACKEND_READY != 0 {
-                row.seen_ns = now;
+                if keep {
+                    row.seen_ns = now;
+                }
                 return Some((row.backend_id, backend));
             }
         }
     }
     let (backend_id, backend) = draw_any(service)?;
-    let row = Affinity { seen_ns: now, backend_id, generation: backend.generation };
-    // Without the row the client is drawn for again, as without affinity.
-    let _ = AFFINITY.insert(&key, &row, 0);
+    if keep {
+        let row = Affinity { seen_ns: now, backend_id, generation: backend.generation };
+        // Without the row the client is drawn for again, as without affinity.
+        let _ = AFFINITY.insert(&key, &row, 0);
+    }
     Some((backend_id, backend))
 }
 
@@ -209,7 +214,7 @@ fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
 fn give(walk: &mut Walk, packet: &Packet, service: &Service, counter: Counter) -> Step<()> {
     let scratch = &mut *walk.scratch;
     scratch.first.service_id = service.id;
-    let Some((id, backend)) = draw(service, &scratch.tuple.source) else {
+    let Some((id, backend)) = draw(service, &scratch.tuple.source, !dry()) else {
         return Err(if is_local(service) {
             Verdict::Drop(Station::Balance, Reason::NoLocalBackend)
         } else {

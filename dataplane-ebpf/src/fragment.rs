@@ -5,6 +5,7 @@ use weft_dataplane_abi::fragment::FragmentPorts;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::dry::dry;
 use crate::maps::{self, FRAGMENTS};
 use crate::origin;
 use crate::parse::{self, Packet, Piece};
@@ -32,7 +33,9 @@ pub(crate) fn ports(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
             destination_port: scratch.tuple.destination_port,
         };
         // A failed insert shows as a drop of the fragments that follow, with its own reason.
-        let _ = FRAGMENTS.insert(&*key, &ports, 0);
+        if !dry() {
+            let _ = FRAGMENTS.insert(&*key, &ports, 0);
+        }
         return Ok(());
     }
     let Some(ports) = FRAGMENTS.get_ptr(&*key) else {

@@ -11,6 +11,7 @@ mod balance;
 mod before;
 #[cfg(feature = "bench")]
 mod bench;
+mod dry;
 mod emit;
 mod fragment;
 mod icmp;

@@ -16,8 +16,11 @@ use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 use weft_dataplane_abi::{LAYOUT, maps as table};
 
 use crate::before;
+use crate::dry::dry;
 use crate::walk::Scratch;
 
+/// The kernel's "there is one".
+pub(crate) const EEXIST: i32 = -17;
 /// Memory for rows is taken when they are written: by the agent, never by a program.
 const GROWS: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 
@@ -114,6 +117,9 @@ pub(crate) fn flow(key: &Tuple) -> Option<&'static mut Flow> {
 /// Writes a flow's row, with the kernel's flags for an insert.
 #[inline(always)]
 pub(crate) fn put_flow(key: &Tuple, row: &Flow, flags: u64) -> Result<(), i32> {
+    if dry() {
+        return if flags != 0 && FLOWS.get_ptr(key).is_some() { Err(EEXIST) } else { Ok(()) };
+    }
     FLOWS.insert(key, row, flags)?;
     if before::bridging() {
         before::tell(key, row);
@@ -124,6 +130,9 @@ pub(crate) fn put_flow(key: &Tuple, row: &Flow, flags: u64) -> Result<(), i32> {
 /// Removes a flow's row; one that is gone already is what is wanted.
 #[inline(always)]
 pub(crate) fn remove_flow(key: &Tuple) {
+    if dry() {
+        return;
+    }
     let _ = FLOWS.remove(key);
     if before::bridging() {
         before::forget(key);

@@ -14,6 +14,7 @@ use weft_dataplane_abi::address::{Address, FAMILY_V4, FAMILY_V6};
 use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::config::{BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
+use weft_dataplane_abi::dry::ASKING_ERRNO;
 use weft_dataplane_abi::endpoint::NETNS_NODE;
 use weft_dataplane_abi::event::{EVENT_AT_CONNECT, EVENT_SERVICE, Verdict};
 use weft_dataplane_abi::hook::Hook;
@@ -27,7 +28,7 @@ use weft_dataplane_abi::station::Station;
 use crate::maps::{self, NETNS, SOCKET_FLOWS};
 use crate::parse::{TCP, UDP};
 use crate::words::copy;
-use crate::{balance as choice, before, emit};
+use crate::{balance as choice, before, dry, emit};
 
 /// The call goes on.
 pub(crate) const ALLOW: i32 = 1;
@@ -54,8 +55,13 @@ pub(crate) fn balance<const V6: bool>(ctx: &SockAddrContext, hook: Hook) -> i32 
     // SAFETY: the context is valid at these hooks.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     let Some(netns) = NETNS.get_ptr(&netns_cookie) else { return ALLOW };
-    maps::count_row(seen_by(hook));
-    let asked = read::<V6>(ctx.sock_addr);
+    let mut asked = read::<V6>(ctx.sock_addr);
+    // The agent's own question: everything is done as for others, but nothing is written, counted or told.
+    let question = dry::asked_protocol(ctx.sock_addr);
+    match question {
+        Some(protocol) => asked.protocol = protocol,
+        None => maps::count_row(seen_by(hook)),
+    }
     if !matches!(asked.protocol, TCP | UDP) {
         return ALLOW;
     }
@@ -71,15 +77,23 @@ pub(crate) fn balance<const V6: bool>(ctx: &SockAddrContext, hook: Hook) -> i32 
         write::<V6>(ctx.sock_addr, backend.address, backend.port);
         return ALLOW;
     }
-    let Some((backend_id, backend)) = choice::draw(service, &client(netns_cookie)) else {
+    let Some((backend_id, backend)) = choice::draw(service, &client(netns_cookie), question.is_none()) else {
+        if question.is_some() {
+            // SAFETY: sets the call's result.
+            unsafe { bpf_set_retval(-(ASKING_ERRNO + why(service) as i32)) };
+            return REFUSE;
+        }
         maps::count_row(dropped_by(hook));
         tell(config, hook, netns_cookie, cookie, &asked, service, None);
         // SAFETY: sets the call's result. If it could not, the kernel's own would be `EPERM`.
         unsafe { bpf_set_retval(CONNECTION_REFUSED) };
         return REFUSE;
     };
-    remember(cookie, &asked, service, backend_id, backend);
     write::<V6>(ctx.sock_addr, backend.address, backend.port);
+    if question.is_some() {
+        return ALLOW;
+    }
+    remember(cookie, &asked, service, backend_id, backend);
     maps::count(Counter::BalancedSocket);
     tell(config, hook, netns_cookie, cookie, &asked, service, Some((backend_id, backend)));
     ALLOW
@@ -235,11 +249,16 @@ fn tell(
         }
         None => {
             event.verdict = Verdict::Dropped as u8;
-            let local = choice::is_local(service);
-            event.reason = if local { Reason::NoLocalBackend } else { Reason::NoBackend } as u8;
+            event.reason = why(service) as u8;
         }
     }
     entry.submit(0);
+}
+
+/// Why a Service has no backend to give.
+#[inline(always)]
+const fn why(service: &Service) -> Reason {
+    if choice::is_local(service) { Reason::NoLocalBackend } else { Reason::NoBackend }
 }
 
 /// The context's fields are read and written one by one, as the verifier wants them.

@@ -7,11 +7,13 @@ use weft_dataplane_abi::conntrack::{
     UDP_IDLE_SECONDS, mirrored,
 };
 use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::dry::Known;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
-use crate::maps;
+use crate::dry::{self, dry};
+use crate::maps::{self, EEXIST};
 use crate::parse::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
@@ -20,8 +22,6 @@ use crate::{balance, before, emit};
 
 /// `BPF_NOEXIST`: insert only where nothing is.
 const NOEXIST: u64 = 1;
-/// The kernel's "there is one".
-const EEXIST: i32 = -17;
 /// How many source ports are tried for one flow.
 const SOURCE_PORTS_TRIED_MAX: u32 = 16;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -43,13 +43,13 @@ pub(crate) enum Found {
 #[inline(always)]
 pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
     let Some(flow) = maps::flow(&walk.scratch.tuple) else {
-        return nothing(walk);
+        return nothing(walk, Known::New);
     };
     if must_begin_anew(walk, flow, packet) {
         reverse(&mut walk.scratch.twin_key, &flow.to);
         maps::remove_flow(&walk.scratch.twin_key);
         maps::remove_flow(&walk.scratch.tuple);
-        return nothing(walk);
+        return nothing(walk, Known::Anew);
     }
     let settled = flow.epoch == walk.epoch && flow.origin == walk.origin;
     meet(walk, flow, packet);
@@ -77,7 +77,10 @@ pub(crate) fn settle(walk: &mut Walk) {
 }
 
 #[inline(always)]
-fn nothing(walk: &mut Walk) -> Found {
+fn nothing(walk: &mut Walk, known: Known) -> Found {
+    if dry() {
+        dry::knows(known);
+    }
     let scratch = &mut *walk.scratch;
     copy(&mut scratch.first.to, &scratch.tuple);
     Found::Nothing
@@ -86,6 +89,15 @@ fn nothing(walk: &mut Walk) -> Found {
 /// Puts a row in force and notes that one more packet has passed.
 #[inline(always)]
 fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
+    if dry() {
+        // A copy is in force: what is found out about it is nobody else's.
+        dry::knows(if flow.epoch == walk.epoch && flow.origin == walk.origin {
+            Known::Settled
+        } else {
+            Known::Unsettled
+        });
+        return copy(&mut walk.scratch.first, flow);
+    }
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let silent_ns = now.wrapping_sub(flow.seen_ns);

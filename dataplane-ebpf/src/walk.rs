@@ -12,8 +12,10 @@ use weft_dataplane_abi::route::RouteKey;
 use weft_dataplane_abi::service::ServiceKey;
 use weft_dataplane_abi::socket::SocketKey;
 
+use crate::dry::{self, dry};
 use crate::track::Found;
 use crate::verdict::{Step, Verdict};
+use crate::words::clear;
 use crate::{balance, emit, fragment, icmp, maps, origin, parse, route, track, translate};
 
 /// What the stations of one walk tell each other, kept out of the stack.
@@ -87,6 +89,10 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     scratch.first.generation = 0;
     scratch.first.flags = 0;
     scratch.first.way = 0;
+    if dry() {
+        dry::begin();
+        clear(&raw mut scratch.first);
+    }
     let skb = ctx.skb.skb;
     // SAFETY: the row of settings is always there. Volatile: it must be read now and not later.
     let epoch = unsafe { (&raw const config.epoch).read_volatile() };
@@ -100,6 +106,9 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     if let Verdict::Drop(station, reason) | Verdict::Refused(station, reason) = verdict {
         maps::count_row(dropped_by(hook));
         emit::dropped(&it, station, reason);
+    }
+    if dry() {
+        dry::end(&it, verdict);
     }
     verdict.number()
 }

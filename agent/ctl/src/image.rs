@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
 use crate::connect::Agent;
+use crate::lines::size;
 use crate::{output, table};
 
 #[derive(Subcommand)]
@@ -66,25 +67,5 @@ async fn list(agent: &mut Agent) -> anyhow::Result<()> {
     let rows: Vec<Row> = agent.get("/agent/v1/images").await?;
     let rows: Vec<Vec<String>> =
         rows.into_iter().map(|row| vec![row.name, row.digest, size(row.bytes)]).collect();
-    Ok(table::print(&["IMAGE", "DIGEST", "SIZE"], &rows)?)
-}
-
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(super::size(512), "512 B");
-        assert_eq!(super::size(3 << 20), "3.0 MiB");
-    }
+    Ok(table::print(&["IMAGE", "DIGEST", "SIZE"], rows)?)
 }

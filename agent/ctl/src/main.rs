@@ -1,10 +1,15 @@
 //! `agentctl`: what an operator types on a node or from afar. Parses, connects, runs one subcommand.
 
+mod command;
 mod connect;
+mod conntrack;
 mod image;
 mod kubeconfig;
+mod lines;
+mod map;
 mod output;
 mod pod;
+mod probe;
 mod service;
 mod set;
 mod status;
@@ -15,7 +20,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
 /// Look into a Weft node: what it serves, what it runs, where its packets go and why.
 #[derive(Parser)]
@@ -24,7 +29,7 @@ struct Cli {
     #[command(flatten)]
     target: Target,
     #[command(subcommand)]
-    command: Command,
+    command: command::Command,
 }
 
 /// Which agent is spoken to.
@@ -41,30 +46,10 @@ pub(crate) struct Target {
     kubeconfig: Option<PathBuf>,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Whether the agent, its dataplane and its link are well
-    Status(status::Options),
-    /// Services as this node balances them
-    #[command(subcommand)]
-    Service(service::Command),
-    /// Pods of this node
-    #[command(subcommand)]
-    Pod(pod::Command),
-    /// Images of this node
-    #[command(subcommand)]
-    Image(image::Command),
-    /// Where flows went, and why
-    Trace(trace::Options),
-    /// Change a setting of the running agent
-    #[command(subcommand)]
-    Set(set::Command),
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli).await {
+    match command::run(&cli.target, &cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,17 +57,5 @@ async fn main() -> ExitCode {
             let _unheard = writeln!(std::io::stderr(), "agentctl: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-async fn run(cli: &Cli) -> anyhow::Result<()> {
-    let mut agent = connect::Agent::connect(&cli.target).await?;
-    match &cli.command {
-        Command::Status(options) => status::run(&mut agent, options).await,
-        Command::Service(command) => service::run(&mut agent, command).await,
-        Command::Pod(command) => pod::run(&mut agent, command).await,
-        Command::Image(command) => image::run(&mut agent, command).await,
-        Command::Trace(options) => trace::run(&mut agent, options).await,
-        Command::Set(command) => set::run(&mut agent, command).await,
     }
 }

@@ -29,5 +29,5 @@ pub(crate) async fn run(agent: &mut Agent, command: &Command) -> anyhow::Result<
         .into_iter()
         .map(|row| vec![row.namespace, row.name, row.phase, row.ips.join(","), row.interface, row.uid])
         .collect();
-    Ok(table::print(&["NAMESPACE", "NAME", "PHASE", "IP", "INTERFACE", "UID"], &rows)?)
+    Ok(table::print(&["NAMESPACE", "NAME", "PHASE", "IP", "INTERFACE", "UID"], rows)?)
 }

@@ -1,35 +1,50 @@
-//! `agentctl service`: Services as the node's maps hold them.
+//! `agentctl service`: Services as the node's live tables hold them.
 
 use clap::Subcommand;
-use serde::Deserialize;
+use weft_trace::rows::ServiceRow;
 
 use crate::connect::Agent;
-use crate::table;
+use crate::lines::{self, Amount};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Every Service port of the live maps, with its backends
-    List,
+    /// Every Service port of the live tables, with its backends
+    List {
+        /// Only this Service
+        #[arg(long, value_name = "NAMESPACE/NAME")]
+        service: Option<String>,
+        #[command(flatten)]
+        amount: Amount,
+    },
 }
 
-#[derive(Deserialize)]
-struct Row {
-    service: String,
-    frontend: String,
-    protocol: String,
-    kind: String,
-    backends: Vec<String>,
-}
+const HEADER: [&str; 6] = ["SERVICE", "KIND", "PROTOCOL", "FRONTEND", "POLICY", "BACKENDS"];
 
 pub(crate) async fn run(agent: &mut Agent, command: &Command) -> anyhow::Result<()> {
-    let Command::List = command;
-    let rows: Vec<Row> = agent.get("/agent/v1/services").await?;
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .map(|row| {
-            let backends = if row.backends.is_empty() { "<none>".to_owned() } else { row.backends.join(",") };
-            vec![row.service, row.kind, row.protocol, row.frontend, backends]
-        })
-        .collect();
-    Ok(table::print(&["SERVICE", "KIND", "PROTOCOL", "FRONTEND", "BACKENDS"], &rows)?)
+    let Command::List { service, amount } = command;
+    let path = amount.path("/agent/v1/services", &[("service", service)]);
+    lines::print(agent, &path, amount.output, &HEADER, cells).await
+}
+
+fn cells(row: ServiceRow) -> Vec<String> {
+    let mut policy = Vec::new();
+    if row.local {
+        policy.push("Local".to_owned());
+    }
+    if row.inside {
+        policy.push("from inside".to_owned());
+    }
+    if row.affinity_seconds != 0 {
+        policy.push(format!("affinity {}s", row.affinity_seconds));
+    }
+    let backends: Vec<String> = row.backends.iter().map(ToString::to_string).collect();
+    let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+    vec![
+        or(row.service, "<unknown>"),
+        row.kind,
+        row.protocol,
+        row.frontend,
+        or(policy.join(", "), "-"),
+        or(backends.join(", "), "<none>"),
+    ]
 }

@@ -1,20 +1,11 @@
 //! `agentctl trace`: where flows went, and why.
 
-use clap::{Args, ValueEnum};
-use http_body_util::BodyExt;
+use clap::Args;
 use weft_trace::{Filter, Flow};
 
 use crate::connect::Agent;
+use crate::lines::{self, Output};
 use crate::output::line;
-
-/// Longest line of the stream, bytes.
-const LINE_BYTES_MAX: usize = 64 << 10;
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -36,23 +27,14 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(agent: &mut Agent, options: &Options) -> anyhow::Result<()> {
-    let mut body = agent.stream(&path(options)?).await?;
-    let mut rest = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| agent.broken(source))?;
-        let Some(data) = frame.data_ref() else { continue };
-        rest.extend_from_slice(data);
-        let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
-            anyhow::ensure!(
-                rest.len() <= LINE_BYTES_MAX,
-                "the agent sent a line of more than {LINE_BYTES_MAX} bytes"
-            );
-            continue;
-        };
-        let lines: Vec<u8> = rest.drain(..=end).collect();
-        print(&lines, options.output)?;
-    }
-    Ok(())
+    lines::each(agent, &path(options)?, |flow| {
+        match options.output {
+            Output::Json => line(String::from_utf8_lossy(flow))?,
+            Output::Text => line(serde_json::from_slice::<Flow>(flow)?)?,
+        }
+        Ok(())
+    })
+    .await
 }
 
 fn path(options: &Options) -> anyhow::Result<String> {
@@ -66,15 +48,4 @@ fn path(options: &Options) -> anyhow::Result<String> {
         }
     }
     Ok(format!("/agent/v1/trace?{}", query.join("&")))
-}
-
-/// Prints whole lines.
-fn print(lines: &[u8], output: Output) -> anyhow::Result<()> {
-    for flow in lines.split(|byte| *byte == b'\n').filter(|flow| !flow.is_empty()) {
-        match output {
-            Output::Json => line(String::from_utf8_lossy(flow))?,
-            Output::Text => line(serde_json::from_slice::<Flow>(flow)?)?,
-        }
-    }
-    Ok(())
 }

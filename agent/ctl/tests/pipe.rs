@@ -50,7 +50,10 @@ fn status_ends_quietly() {
 
 #[test]
 fn tables_end_quietly() {
-    run_without_reader("[]", &["service", "list"]);
+    for table in [&["service", "list"][..], &["conntrack"], &["nat"], &["map", "flows"]] {
+        run_without_reader("{\"leftOff\":3}\n", table);
+    }
+    run_without_reader("[]", &["map"]);
     run_without_reader("[]", &["pod", "list"]);
     run_without_reader("[]", &["image", "list"]);
 }

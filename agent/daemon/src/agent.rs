@@ -1,9 +1,10 @@
 //! The running agent: its parts, shared by everything that answers for the node.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, RwLock};
 
 use tokio::sync::Notify;
 use weft_dataplane::Dataplane;
+use weft_dns::records::Records;
 use weft_runtime::Runtime;
 
 use crate::config::Config;
@@ -23,4 +24,6 @@ pub(crate) struct Agent {
     pub(crate) link: Arc<link::State>,
     /// The view has changed, and the kernel's tables hold the change.
     pub(crate) carried: Notify,
+    /// What cluster DNS is answered from, once it is.
+    pub(crate) records: OnceLock<Arc<RwLock<Records>>>,
 }

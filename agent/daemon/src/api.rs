@@ -5,6 +5,7 @@ pub(crate) mod answer;
 mod containers;
 mod images;
 mod node;
+mod tables;
 mod trace;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weft_runtime::ContainerRef;
 
 use crate::agent::Agent;
+use crate::probe::{self, Question};
 
 /// Serves one connection until it ends.
 pub(crate) async fn serve<S>(agent: Arc<Agent>, stream: S)
@@ -48,12 +50,20 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
     let post = request.method() == Method::POST;
     match parts.as_slice() {
         ["agent", "v1", "status"] if get => node::status(agent).await,
-        ["agent", "v1", "services"] if get => node::services(agent).await,
+        ["agent", "v1", "services"] if get => tables::services(agent, &query).await,
         ["agent", "v1", "pods"] if get => node::pods(agent).await,
         ["agent", "v1", "images"] if get => answer::json(&images::list(&agent.runtime)),
         ["agent", "v1", "images"] if post => images::load(&agent.runtime, request.into_body()).await,
         ["agent", "v1", "neighbours", address] if get => node::neighbour(agent, address).await,
         ["agent", "v1", "settings"] if post => node::set(agent, request.into_body()).await,
+        ["agent", "v1", "conntrack"] if get => tables::conntrack(agent, &query).await,
+        ["agent", "v1", "nat"] if get => tables::nat(agent, &query).await,
+        ["agent", "v1", "maps"] if get => tables::list(agent, &query).await,
+        ["agent", "v1", "maps", name] if get => tables::dump(agent, name, &query).await,
+        ["agent", "v1", "probe"] if get => {
+            let question = Question::parse(self::query(&query))?;
+            answer::json(&probe::answer(agent, &question).await?)
+        }
         ["agent", "v1", "trace"] if get => trace::answer(&agent.flows, &query),
         ["containerLogs", rest @ ..] if get => {
             containers::logs(&agent.runtime, container(rest)?, &query).await

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -91,9 +91,17 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
-    let carried = Notify::new();
-    let agent =
-        Arc::new(Agent { config, knowledge, runtime, dataplane, flows, outbox, link: state, carried });
+    let agent = Arc::new(Agent {
+        config,
+        knowledge,
+        runtime,
+        dataplane,
+        flows,
+        outbox,
+        link: state,
+        carried: Notify::new(),
+        records: OnceLock::new(),
+    });
     let listener = socket::bind(&agent.config.socket)
         .with_context(|| format!("the socket {} cannot be bound", agent.config.socket.display()))?;
     let _first = slot.set(agent.clone());
@@ -105,6 +113,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tokio::spawn(outward::run(agent.clone(), node_addresses)),
     ];
     let records = crate::dns::start(&agent)?;
+    let _first = agent.records.set(records.clone());
     tracing::info!(node = agent.config.node_name, "the node runs");
     let round = Round::new(agent, records, file);
     round.whole().await;

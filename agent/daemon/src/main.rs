@@ -14,12 +14,14 @@ mod ipam;
 mod join;
 mod knowledge;
 mod link;
+mod log;
 mod machine;
 mod network;
 mod node_status;
 mod observe;
 mod outbox;
 mod outward;
+mod probe;
 mod remove;
 mod resolve;
 mod round;
@@ -27,7 +29,6 @@ mod socket;
 mod translate;
 mod view;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +50,9 @@ enum Command {
     Run(Box<config::Raw>),
     /// End the Pods of a node whose agent was stopped, and take its programs and devices out of the kernel
     Remove(remove::Raw),
+    /// Ask the socket hooks as a Pod would; `agentctl probe` has the agent start this
+    #[command(hide = true)]
+    AskSocket(probe::AskSocket),
     /// Write a container's log; the shim starts this
     #[command(hide = true, trailing_var_arg = true)]
     LogWriter {
@@ -60,6 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::LogWriter { arguments } => weft_runtime::log_writer_main(arguments.into_iter()),
+        Command::AskSocket(arguments) => probe::ask_socket(&arguments),
         Command::Remove(raw) => remove::main(&raw),
         Command::Run(raw) => match configure(*raw) {
             Ok(config) => run(config),
@@ -79,7 +84,7 @@ fn configure(raw: config::Raw) -> Result<config::Config, Box<dyn std::error::Err
 
 #[tokio::main]
 async fn run(config: config::Config) -> ExitCode {
-    log_to_stderr(config.log_json, "info");
+    log::to_stderr(config.log_json, "info");
     match assemble::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,13 +92,4 @@ async fn run(config: config::Config) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn log_to_stderr(json: bool, default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| default.into());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if json { builder.json().init() } else { builder.init() }
 }

@@ -86,7 +86,7 @@ pub(crate) enum RemoveError {
 /// [`run`] as a program: says what went wrong.
 pub(crate) fn main(raw: &Raw) -> ExitCode {
     // What volumes of Pods that end do not get is no news.
-    crate::log_to_stderr(false, "warn,weft_runtime::volume=error");
+    crate::log::to_stderr(false, "warn,weft_runtime::volume=error");
     let Err(error) = run(raw) else { return ExitCode::SUCCESS };
     eprintln!("weft-agent: {}", chain(&error));
     ExitCode::FAILURE

@@ -188,6 +188,22 @@ impl View {
         self.services.get(&service_name(namespace, name)).map(Held::whole)
     }
 
+    /// The Service at an address and port, as [`Names`] has it.
+    pub(crate) fn service_at(&self, destination: SocketAddr, protocol: u8) -> Option<weft_trace::Service> {
+        Names::service(self, destination, protocol)
+    }
+
+    /// An address of a Pod `NS/NAME`, IPv4 before IPv6, and the node it runs on.
+    pub(crate) fn place_of(&self, pod: &str) -> Option<(IpAddr, String)> {
+        let places = self.pods.iter().filter(|(_, found)| *found.pod == *pod);
+        places.map(|(ip, found)| (*ip, (*found.node).to_owned())).min()
+    }
+
+    /// All addresses of a Pod `NS/NAME`.
+    pub(crate) fn addresses_of(&self, pod: &str) -> Vec<IpAddr> {
+        self.pods.iter().filter(|(_, found)| *found.pod == *pod).map(|(ip, _)| *ip).collect()
+    }
+
     /// A node, as the others see it.
     pub(crate) fn peer(&self, node: &str) -> Option<&Peer> {
         self.peers.get(&format!("peer/{node}"))

@@ -1,7 +1,7 @@
 //! What the agent holds: a handle to the thread that owns the kernel's side. Dropping it detaches nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use thiserror::Error;
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::attach::AttachError;
 use crate::config::{Config, ConfigError};
 use crate::desired::Change;
+use crate::dry::{self, DryError};
 use crate::events::{Events, EventsError};
 use crate::inspect::{Fill, FlowEntry, ServiceEntry};
 use crate::links::{self, LinkError};
@@ -253,6 +254,27 @@ impl Dataplane {
     /// The table cannot be read.
     pub async fn flows(&self, rows_max: usize) -> Result<Vec<FlowEntry>, AskError> {
         Ok(self.ask(|answer| Command::Flows(rows_max, answer)).await??)
+    }
+
+    /// What would become of a packet that a Pod of this node sends, as far as this node knows. Nothing is sent, and nothing
+    /// is left behind. One such question at a time.
+    ///
+    /// # Errors
+    /// There is no such Pod, or the programs cannot be asked.
+    pub async fn probe(
+        &self,
+        namespace: &str,
+        name: &str,
+        packet: dry::Packet,
+    ) -> Result<dry::Answer, DryError> {
+        let pod = (namespace.to_owned(), name.to_owned());
+        self.ask(|answer| Command::Probe(pod, packet, answer)).await.map_err(|Stopped| DryError::Stopped)?
+    }
+
+    /// The directory of the live tables.
+    #[must_use]
+    pub fn maps(&self) -> &Path {
+        &self.maps
     }
 
     /// How the dataplane is.

@@ -6,6 +6,8 @@
 pub mod config;
 pub mod desired;
 pub mod diff;
+pub mod dry;
+pub mod live;
 pub mod netns;
 pub mod plan;
 pub mod rows;

@@ -1,8 +1,12 @@
 //! The thread that owns everything in the kernel: it starts, takes commands one after the other, and leaves all behind pinned.
 
+mod probing;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use aya::Ebpf;
@@ -17,6 +21,7 @@ use crate::dataplane::{Applied, ApplyError, StartError, Status};
 use crate::departed::{Departed, departed};
 use crate::desired::{Change, Desired};
 use crate::diff::Write;
+use crate::dry::{self, DryError, Packet};
 use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
 use crate::links::{self, NodeLinks};
 use crate::load;
@@ -45,6 +50,7 @@ pub(crate) enum Command {
     Counters(oneshot::Sender<Result<BTreeMap<String, u64>, TableError>>),
     Flows(usize, oneshot::Sender<Result<Vec<FlowEntry>, TableError>>),
     Status(oneshot::Sender<Status>),
+    Probe((String, String), Packet, oneshot::Sender<Result<dry::Answer, DryError>>),
     SocketLb(bool, oneshot::Sender<Result<(), TableError>>),
 }
 
@@ -76,6 +82,8 @@ pub(crate) struct Worker {
     start_ms: u64,
     /// A write failed: the planner's picture of the kernel is not to be trusted.
     stale: bool,
+    /// A dry run is under way.
+    probing: Arc<AtomicBool>,
     /// Routes to other nodes could not all be put: they are put again.
     routes_owed: bool,
 }
@@ -125,6 +133,7 @@ impl Worker {
             refused: Vec::new(),
             start_ms: 0,
             stale: false,
+            probing: Arc::default(),
             routes_owed: false,
             config,
         };
@@ -305,6 +314,7 @@ impl Worker {
                 Command::Counters(answer) => drop(answer.send(inspect::counters(&self.tables))),
                 Command::Flows(max, answer) => drop(answer.send(self.flows(max))),
                 Command::Status(answer) => drop(answer.send(self.status())),
+                Command::Probe(pod, packet, answer) => self.probe(&pod, packet, answer),
                 Command::SocketLb(on, answer) => drop(answer.send(self.write_config(on))),
             }
         }

@@ -6,6 +6,8 @@ mod bed;
 mod chat;
 #[path = "cluster/departed.rs"]
 mod departed;
+#[path = "cluster/dry.rs"]
+mod dry;
 #[path = "packet/object.rs"]
 mod object;
 #[path = "cluster/paths.rs"]

@@ -6,4 +6,5 @@ pub mod answer;
 pub mod forward;
 pub mod records;
 pub mod resolv_conf;
+pub mod resolve;
 pub mod server;

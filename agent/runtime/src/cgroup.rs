@@ -38,6 +38,19 @@ pub fn enter(parent: &Path, leaf: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves the calling process to where a Pod's shim is; `pod` is the Pod's group. Nothing is made for a Pod that is gone.
+///
+/// # Errors
+/// The Pod has no such group, or it cannot be entered.
+pub fn join_pod(pod: &Path) -> io::Result<()> {
+    for root in Hierarchies::find()?.roots {
+        let group: PathBuf = names(pod).fold(root.path, |path, name| path.join(name));
+        let file = group.join(SHIM_LEAF).join("cgroup.procs");
+        fs::OpenOptions::new().write(true).open(file)?.write_all(b"0")?;
+    }
+    Ok(())
+}
+
 /// Kills what is left in `group`, and removes it and all below, in every hierarchy.
 ///
 /// # Errors

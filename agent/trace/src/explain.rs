@@ -41,7 +41,8 @@ pub fn explain(event: &Event, node: &str, names: &impl Names) -> Flow {
     }
 }
 
-fn party(address: SocketAddr, names: &impl Names) -> Party {
+/// Who has an address.
+pub fn party(address: SocketAddr, names: &impl Names) -> Party {
     match names.pod(address.ip()) {
         Some((pod, node)) => Party { address, pod: Some(pod), node: Some(node) },
         None => Party { address, pod: None, node: names.node(address.ip()) },
@@ -55,7 +56,9 @@ fn time_text(unix_ns: i64) -> String {
     }
 }
 
-fn protocol_text(protocol: u8) -> String {
+/// A protocol as people call it.
+#[must_use]
+pub fn protocol_text(protocol: u8) -> String {
     match protocol {
         1 => "ICMP".to_owned(),
         6 => "TCP".to_owned(),

@@ -70,7 +70,11 @@ impl Filter {
     }
 }
 
-fn full_name(what: &'static str, text: &str) -> Result<String, FilterError> {
+/// `NAMESPACE/NAME`, as it is given.
+///
+/// # Errors
+/// It is not of that form.
+pub fn full_name(what: &'static str, text: &str) -> Result<String, FilterError> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok(text.to_owned())

@@ -5,9 +5,12 @@
 pub mod explain;
 pub mod filter;
 pub mod flow;
+pub mod probe;
+pub mod rows;
 pub mod store;
 
 pub use explain::{Names, explain};
 pub use filter::{Filter, FilterError};
 pub use flow::{Event, Flow, Party, Path, Service, Verdict};
+pub use probe::{Outcome, Probe, Step};
 pub use store::FlowStore;

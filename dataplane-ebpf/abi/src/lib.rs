@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod config;
 pub mod conntrack;
 pub mod counter;
+pub mod dry;
 pub mod endpoint;
 pub mod event;
 pub mod fragment;

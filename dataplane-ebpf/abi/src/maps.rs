@@ -5,6 +5,7 @@ use crate::backend::{Backend, Slot, SlotKey};
 use crate::config::Config;
 use crate::conntrack::{Flow, Tuple};
 use crate::counter::COUNTERS;
+use crate::dry::Asking;
 use crate::endpoint::{Endpoint, Netns};
 use crate::fragment::{FragmentKey, FragmentPorts};
 use crate::route::{Node, Route, RouteKey};
@@ -101,8 +102,11 @@ pub const EVENTS: MapSpec =
 /// [`crate::counter::Counter`] → `u64` per CPU.
 pub const COUNTERS_MAP: MapSpec = fixed(map::<u32, u64>("counters", MapKind::PerCpuArray, COUNTERS));
 
+/// The one row of [`Asking`].
+pub const ASKING: MapSpec = fixed(map::<u32, Asking>("asking", MapKind::Array, 1));
+
 /// All maps the agent sizes, pins and writes.
-pub const MAPS: [MapSpec; 14] = [
+pub const MAPS: [MapSpec; 15] = [
     CONFIG,
     SERVICES,
     SLOTS,
@@ -117,6 +121,7 @@ pub const MAPS: [MapSpec; 14] = [
     FRAGMENTS,
     EVENTS,
     COUNTERS_MAP,
+    ASKING,
 ];
 
 #[cfg(test)]

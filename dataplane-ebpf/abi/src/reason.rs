@@ -42,6 +42,9 @@ numbered! {
         NodeToItself = 16, "service leads the node to itself; the socket hook is off or elsewhere";
         /// The Service's traffic policy is `Local` and all its ready backends are on other nodes.
         NoLocalBackend = 17, "service has no ready backend on this node";
+        /// The packet may not be cut, and is longer than a device on its way takes. No program drops for this: a device, or
+        /// the sender's own stack, does.
+        TooLarge = 18, "packet larger than the way takes";
     }
 }
 

@@ -8,8 +8,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use weft_api::view::Pod;
-use weft_dataplane::desired::Protocol;
-use weft_dataplane::{ServiceEntry, neighbour_answers};
+use weft_dataplane::neighbour_answers;
 use weft_trace::Names as _;
 
 use super::answer::{self, Body, Refusal};
@@ -74,39 +73,6 @@ pub(crate) async fn neighbour(agent: &Agent, address: &str) -> Result<Response<B
         IpAddr::V6(_) => None,
     };
     answer::json(&json!({ "address": asked, "answers": answers }))
-}
-
-/// One Service port of the live maps, as agentctl prints it.
-#[derive(Serialize)]
-struct ServiceRow {
-    service: String,
-    frontend: String,
-    protocol: String,
-    kind: &'static str,
-    backends: Vec<String>,
-}
-
-/// The live maps' Services.
-pub(crate) async fn services(agent: &Agent) -> Result<Response<Body>, Refusal> {
-    let services = agent.dataplane.services().await.map_err(|error| Refusal::failed(&error))?;
-    let mut rows: Vec<ServiceRow> = services.iter().map(service_row).collect();
-    rows.sort_by(|a, b| (&a.service, &a.frontend, &a.protocol).cmp(&(&b.service, &b.frontend, &b.protocol)));
-    answer::json(&rows)
-}
-
-fn service_row(entry: &ServiceEntry) -> ServiceRow {
-    ServiceRow {
-        service: format!("{}/{}", entry.namespace, entry.name),
-        frontend: if entry.node_port {
-            format!("*:{}", entry.port)
-        } else {
-            std::net::SocketAddr::new(entry.address, entry.port).to_string()
-        },
-        protocol: Protocol::of_number(entry.protocol)
-            .map_or_else(|| entry.protocol.to_string(), |p| p.to_string()),
-        kind: if entry.node_port { "NodePort" } else { "ClusterIP" },
-        backends: entry.backends.iter().map(ToString::to_string).collect(),
-    }
 }
 
 /// The Pods of this node.

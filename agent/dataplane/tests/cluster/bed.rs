@@ -265,6 +265,13 @@ impl Bed {
         self.tell();
     }
 
+    /// Gives a Service the internal traffic policy `Local`, and tells everybody.
+    pub(crate) fn internal_local(&mut self, name: &str) {
+        let service = self.desired.services.get_mut(&ServiceName::new("default", name));
+        service.expect("a Service").internal_local = true;
+        self.tell();
+    }
+
     /// Balances at connect, or not, on every machine.
     pub(crate) fn socket_lb(&self, on: bool) {
         for machine in &self.machines {

@@ -126,6 +126,7 @@ pub(crate) fn role() {
                     .map(|socket| socket.send_to(b"hello", to).and_then(|_| listen(socket)));
                 sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
             }
+            ["ask", maps, netns, to, protocol] => asked(maps, netns, to, protocol),
             ["large", to, bytes] => large(to, bytes.parse().expect("a number")),
             ["say"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), say),
             ["wait"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), listen),
@@ -225,6 +226,14 @@ fn over_udp(to: &str) -> io::Result<String> {
         return Err(io::Error::other(format!("the answer came from {from}")));
     }
     Ok(String::from_utf8_lossy(&buffer[..bytes]).into_owned())
+}
+
+/// Asks the socket hooks what they would do, as this process's cgroup.
+fn asked(maps: &str, netns: &str, to: &str, protocol: &str) -> io::Result<String> {
+    let to = to.parse().expect("an address");
+    let protocol = protocol.parse().expect("a number");
+    let asked = weft_dataplane::dry::ask::connect(Path::new(maps), Path::new(netns), to, protocol);
+    Ok(serde_json::to_string(&asked.map_err(io::Error::other)?)?)
 }
 
 fn large(to: &str, bytes: usize) -> io::Result<String> {

@@ -3,11 +3,12 @@
 //! Nothing is attached and nothing is pinned, so that tests may run side by side and on any machine.
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use weft_dataplane_abi::LAYOUT;
@@ -16,6 +17,7 @@ use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
 use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
 use weft_dataplane_abi::hook::Hook;
@@ -55,8 +57,16 @@ pub(crate) struct Bench {
 impl Bench {
     /// All programs in the kernel, with this node's furniture in the tables; `None` where tests are to be skipped.
     pub(crate) fn new() -> Option<Self> {
-        let mut bench =
-            Self { ebpf: load(&crate::object::path()?), epoch: 1, source_ports: (61_000, 61_007) };
+        Some(Self::furnished(load(&crate::object::path()?)))
+    }
+
+    /// The same, with programs that only look.
+    pub(crate) fn dry() -> Option<Self> {
+        Some(Self::furnished(load_with(&crate::object::path()?, true, |_, _| ())))
+    }
+
+    fn furnished(ebpf: Ebpf) -> Self {
+        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007) };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -67,7 +77,7 @@ impl Bench {
         bench.route(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_TUNNEL, Some(PEER));
         bench.route(Ipv4Addr::new(10, 244, 0, 0), 16, ROUTE_NOWHERE, None);
         bench.route(Ipv4Addr::new(10, 96, 0, 0), 16, ROUTE_SERVICE, None);
-        Some(bench)
+        bench
     }
 
     pub(crate) fn configure(&mut self, flags: u32) {
@@ -216,6 +226,36 @@ impl Bench {
         map.get(&(counter as u32), 0).expect("a counter").iter().sum()
     }
 
+    /// What programs that only look told of the last walk.
+    pub(crate) fn walked(&mut self) -> Walked {
+        let map = self.ebpf.map(WALKED.name).expect("the map walked");
+        let map: Array<&MapData, [u8; size_of::<Walked>()]> = Array::try_from(map).expect("an array");
+        Walked::read_from_bytes(&map.get(&0, 0).expect("the row")).expect("a walk")
+    }
+
+    /// Every byte of every table that programs which only look share with others, by name and key.
+    pub(crate) fn bytes(&self) -> std::collections::BTreeMap<(&'static str, Vec<u8>), Vec<u8>> {
+        let mut all = std::collections::BTreeMap::new();
+        for spec in MAPS.iter().filter(|spec| !OWN.contains(&spec.name)) {
+            let map = self.ebpf.map(spec.name).unwrap_or_else(|| panic!("no map {}", spec.name));
+            let (Map::HashMap(data) | Map::Array(data) | Map::LruHashMap(data) | Map::LpmTrie(data)) = map
+            else {
+                panic!("{} has no rows", spec.name)
+            };
+            weft_dataplane::live::each_row(data.fd().as_fd(), spec, |key, value| {
+                // Most rows of the arrays hold nothing.
+                if value.iter().any(|byte| *byte != 0) {
+                    // Most rows of the arrays hold nothing.
+                    if value.iter().any(|byte| *byte != 0) {
+                        all.insert((spec.name, key.to_vec()), value.to_vec());
+                    }
+                }
+            })
+            .unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+        }
+        all
+    }
+
     /// All events since the last call.
     pub(crate) fn events(&mut self) -> Vec<FlowEvent> {
         let mut ring =
@@ -266,7 +306,12 @@ pub(crate) fn load(object: &Path) -> Ebpf {
 }
 
 /// The same; tells how long each step took.
-pub(crate) fn load_timed(object: &Path, mut tell: impl FnMut(&str, Duration)) -> Ebpf {
+pub(crate) fn load_timed(object: &Path, tell: impl FnMut(&str, Duration)) -> Ebpf {
+    load_with(object, false, tell)
+}
+
+/// The same, for a dry run or not.
+pub(crate) fn load_with(object: &Path, dry: bool, mut tell: impl FnMut(&str, Duration)) -> Ebpf {
     let mut began = Instant::now();
     let mut lap = |what: &str| {
         tell(what, began.elapsed());
@@ -277,6 +322,9 @@ pub(crate) fn load_timed(object: &Path, mut tell: impl FnMut(&str, Duration)) ->
     let rows = |spec: &&MapSpec| spec.sized_by_setting && spec.kind != MapKind::RingBuf;
     for spec in MAPS.iter().filter(rows) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
+    }
+    if dry {
+        loader.override_global(DRY, &1_u32, true);
     }
     lap("the kernel's types");
     let mut ebpf = loader.load(&object).expect("the object loads");
