@@ -1,6 +1,7 @@
 //! Station *balance*: a Service address is given a backend. Used by packets and by sockets.
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
+use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, SlotKey};
 use weft_dataplane_abi::config::{BALANCE_PACKET, Config};
@@ -10,16 +11,16 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, Service,
-    ServiceKey,
+    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD,
+    SERVICE_SOURCES, SOURCE_KEY_BITS, Service, ServiceKey, SourceKey, SourceRange,
 };
 use weft_dataplane_abi::station::Station;
 
 use crate::before;
 use crate::dry::dry;
-use crate::maps::{self, AFFINITY, SERVICES, SLOTS};
+use crate::maps::{self, AFFINITY, SERVICES, SLOTS, SOURCES};
 use crate::parse::{Packet, Piece, TCP, UDP};
-use crate::verdict::{Step, Verdict};
+use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::words::copy;
 use crate::{fragment, refuse};
@@ -174,9 +175,26 @@ pub(crate) fn outward(walk: &mut Walk, packet: &mut Packet) -> Option<&'static S
 #[inline(always)]
 pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, front: Option<&'static Service>) -> Step<bool> {
     let Some(service) = front.or_else(|| of_node(walk)) else { return Ok(false) };
+    if service.flags & SERVICE_SOURCES != 0 && !lets_in(walk, service) {
+        walk.scratch.first.service_id = service.id;
+        return drop(Station::Balance, Reason::SourceNotAllowed);
+    }
     walk.scratch.first.flags |= FLOW_NODE_PORT;
     give(walk, packet, service, Counter::BalancedNodePort)?;
     Ok(true)
+}
+
+/// Whether the packet's source is in one of the Service's ranges.
+#[inline(always)]
+fn lets_in(walk: &mut Walk, service: &Service) -> bool {
+    let scratch = &mut *walk.scratch;
+    let key = &mut scratch.source_key;
+    key.prefix_bits = SOURCE_KEY_BITS + 128;
+    key.range.service_id = service.id;
+    copy(&mut key.range.address, &scratch.tuple.source);
+    // SAFETY: the two are laid out alike; aya's own is packed, which makes it a copy of bytes.
+    let key = unsafe { &*core::ptr::from_ref::<SourceKey>(key).cast::<Key<SourceRange>>() };
+    SOURCES.get(key).is_some()
 }
 
 /// The Service whose own address the packet has.

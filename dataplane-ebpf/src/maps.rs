@@ -11,7 +11,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::fragment::{FragmentKey, FragmentPorts};
 use weft_dataplane_abi::route::{Node, Route};
-use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey};
+use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceRange};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 use weft_dataplane_abi::{LAYOUT, maps as table};
 
@@ -31,6 +31,9 @@ pub(crate) static SERVICES: HashMap<ServiceKey, Service> =
     HashMap::with_max_entries(table::SERVICES.capacity, GROWS);
 #[map(name = "slots")]
 pub(crate) static SLOTS: HashMap<SlotKey, Slot> = HashMap::with_max_entries(table::SLOTS.capacity, GROWS);
+#[map(name = "sources")]
+pub(crate) static SOURCES: LpmTrie<SourceRange, Source> =
+    LpmTrie::with_max_entries(table::SOURCES.capacity, 0);
 #[map(name = "backends")]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACKENDS.capacity, 0);
 #[map(name = "affinity")]

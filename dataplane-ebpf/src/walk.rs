@@ -9,7 +9,7 @@ use weft_dataplane_abi::counter::{dropped_by, seen_by};
 use weft_dataplane_abi::fragment::FragmentKey;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::route::RouteKey;
-use weft_dataplane_abi::service::ServiceKey;
+use weft_dataplane_abi::service::{ServiceKey, SourceKey};
 use weft_dataplane_abi::socket::SocketKey;
 
 use crate::dry::{self, dry};
@@ -32,6 +32,7 @@ pub(crate) struct Scratch {
     pub(crate) other_key: Tuple,
     pub(crate) fragment_key: FragmentKey,
     pub(crate) service_key: ServiceKey,
+    pub(crate) source_key: SourceKey,
     pub(crate) socket_key: SocketKey,
     pub(crate) route_key: RouteKey,
     /// How many datagrams this CPU has answered with an error, and since when. Kept from walk to walk.

@@ -26,6 +26,7 @@ fn every_clause_of_a_service_shows() {
 
     addresses_from_outside_reach_every_replica(&cluster, &replicas);
     an_address_follows_its_only_endpoint(&cluster);
+    only_named_clients_reach_a_guarded_address(&cluster, &replicas);
     a_client_stays_with_its_replica(&cluster, &replicas);
     inside_traffic_stays_on_its_node(&cluster, &replicas);
     unready_pods_are_reached_where_the_service_says_so(&cluster, &replicas);
@@ -223,6 +224,31 @@ fn a_client_stays_with_its_replica(cluster: &Cluster, replicas: &Replicas) {
         let answers = answer_pod(cluster, pod, &address, replicas);
         assert_eq!(answers.len(), 1, "{answers:?}, socket hook {on}");
     }
+}
+
+/// `loadBalancerSourceRanges`: others are dropped with a reason, those inside do not come by the load balancer.
+fn only_named_clients_reach_a_guarded_address(cluster: &Cluster, replicas: &Replicas) {
+    let guarded = |range: &str| {
+        let spec = "  selector: { app: web }\n  type: LoadBalancer\n  loadBalancerIP: 198.18.89.9";
+        service("guarded", &format!("{spec}\n  loadBalancerSourceRanges: ['{range}']"))
+    };
+    cluster.apply(&guarded("203.0.113.0/24")).ok();
+    let (address, node) = until("an address", SOON, || announced(cluster, "guarded"));
+    reachable(cluster, &address, replicas);
+    until("the announcer on the network", SOON, || {
+        (neighbour(cluster, &address)? == mac(cluster, &node)).then_some(())
+    });
+    let url = format!("http://{address}/hostname");
+    let get = ["weft-demo", "get", &url, "--timeout-ms", "1000"];
+    cluster.exec("client", &get).refused();
+    let said = cluster.exec(&node, &["agentctl", "trace", "--service", "default/guarded"]).ok();
+    assert!(said.contains("source address is in none of the service's ranges"), "{said}");
+
+    let said = cluster.exec("client", &["ip", "-j", "route", "get", &cluster.address("node-1")]).ok();
+    let route: Value = serde_json::from_str(&said).unwrap();
+    cluster.apply(&guarded(&format!("{}/32", text(&route[0]["prefsrc"])))).ok();
+    until("the client to be let in", SOON, || (cluster.exec("client", &get).code == 0).then_some(()));
+    cluster.kubectl(&["delete", "service", "guarded"]).ok();
 }
 
 fn inside_traffic_stays_on_its_node(cluster: &Cluster, replicas: &Replicas) {

@@ -63,11 +63,17 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
     if cluster_ips.iter().any(|ip| local.answered_here.contains(ip)) {
         return None;
     }
+    let load_balancer_ips: BTreeSet<IpAddr> =
+        message.load_balancer_ips.iter().filter_map(address_of).collect();
     Some(desired::Service {
         name: name(message),
         kind,
         cluster_ips,
-        external_ips: outside_addresses(message).collect(),
+        external_ips: outside_addresses(message).filter(|ip| !load_balancer_ips.contains(ip)).collect(),
+        load_balancer_ips: load_balancer_ips.into_iter().collect(),
+        // What is not understood lets nobody in.
+        source_ranges: (!message.source_ranges.is_empty())
+            .then(|| message.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect()),
         ports: message.ports.iter().filter_map(|port| service_port(message, port)).collect(),
         external_local: message.external_local,
         internal_local: message.internal_local,
@@ -175,8 +181,24 @@ mod tests {
         let two = |last: [u8; 2]| last.map(|n| Bytes::copy_from_slice(&[192, 0, 2, n])).to_vec();
         let message = Service { load_balancer_ips: two([9, 8]), external_ips: two([7, 9]), ..web() };
         let Some(Change::PutService(service)) = put(&resource(message), &LOCAL) else { panic!("no Service") };
-        let texts: Vec<String> = service.external_ips.iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["192.0.2.7", "192.0.2.8", "192.0.2.9"]);
+        let texts = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&service.external_ips), ["192.0.2.7"]);
+        assert_eq!(texts(&service.load_balancer_ips), ["192.0.2.8", "192.0.2.9"], "its ranges guard these");
+        assert_eq!(service.source_ranges, None);
+    }
+
+    #[test]
+    fn ranges_that_are_not_understood_let_nobody_in() {
+        let ranges = |texts: &[&str]| {
+            let source_ranges = texts.iter().map(ToString::to_string).collect();
+            let message = Service { source_ranges, ..web() };
+            let Some(Change::PutService(service)) = put(&resource(message), &LOCAL) else {
+                panic!("no Service")
+            };
+            service.source_ranges
+        };
+        assert_eq!(ranges(&[" 10.0.0.0/8", "?"]), Some(vec!["10.0.0.0/8".parse().unwrap()]));
+        assert_eq!(ranges(&["?"]), Some(Vec::new()));
     }
 
     #[test]

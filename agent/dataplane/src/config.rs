@@ -151,6 +151,8 @@ pub struct Capacities {
     pub services_max: u32,
     /// Places in the Services' lists of endpoints: full refuses the Service.
     pub slots_max: u32,
+    /// Ranges of sources that Services let in: full refuses the Service.
+    pub sources_max: u32,
     /// Distinct endpoints: full refuses the Service.
     pub backends_max: u32,
     /// Clients with session affinity: full forgets the oldest.
@@ -178,6 +180,7 @@ impl Default for Capacities {
         Self {
             services_max: maps::SERVICES.capacity,
             slots_max: maps::SLOTS.capacity,
+            sources_max: maps::SOURCES.capacity,
             backends_max: maps::BACKENDS.capacity,
             affinity_max: maps::AFFINITY.capacity,
             flows_max: maps::FLOWS.capacity,
@@ -199,6 +202,7 @@ impl Capacities {
         match name {
             "services" => self.services_max,
             "slots" => self.slots_max,
+            "sources" => self.sources_max,
             "backends" => self.backends_max,
             "affinity" => self.affinity_max,
             "flows" => self.flows_max,

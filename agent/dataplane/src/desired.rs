@@ -119,6 +119,10 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Addresses outside of it that are routed to the nodes.
     pub external_ips: Vec<IpAddr>,
+    /// Addresses outside of it that a load balancer brings to the nodes.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Which clients from outside may use those of the load balancer; `None`: all.
+    pub source_ranges: Option<Vec<IpNet>>,
     /// Ports.
     pub ports: Vec<ServicePort>,
     /// Outside traffic only reaches endpoints of the node it came to, and keeps its source address.

@@ -7,9 +7,9 @@ use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{Backend, SlotKey};
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::route::{Node, Route, RouteKey};
-use weft_dataplane_abi::service::{Service, ServiceKey};
+use weft_dataplane_abi::service::{Service, ServiceKey, SourceKey};
 
-use crate::rows::{Rows, ServiceRow};
+use crate::rows::{Rows, ServiceRow, source_key};
 
 /// One write to one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub enum Write {
     PutSlot(SlotKey, u32),
     /// Map `slots`.
     RemoveSlot(SlotKey),
+    /// Map `sources`.
+    PutSource(SourceKey),
+    /// Map `sources`.
+    RemoveSource(SourceKey),
     /// Map `services`.
     PutService(ServiceKey, Service),
     /// Map `services`.
@@ -106,6 +110,10 @@ fn service(key: ServiceKey, old: Option<&ServiceRow>, new: Option<&ServiceRow>, 
                 writes.push(Write::PutSlot(slot(new, index), *id));
             }
         }
+        for range in new.sources.iter().filter(|range| before.is_none_or(|old| !old.sources.contains(*range)))
+        {
+            writes.push(Write::PutSource(source_key(new.value.id, range)));
+        }
         if old.is_none_or(|old| old.value != new.value) {
             writes.push(Write::PutService(key, new.value));
         }
@@ -113,7 +121,11 @@ fn service(key: ServiceKey, old: Option<&ServiceRow>, new: Option<&ServiceRow>, 
         writes.push(Write::RemoveService(key));
     }
     if let Some(old) = old {
-        let kept = new.filter(|new| new.value.id == old.value.id).map_or(0, |new| new.backends.len());
+        let same = new.filter(|new| new.value.id == old.value.id);
+        for range in old.sources.iter().filter(|range| same.is_none_or(|new| !new.sources.contains(*range))) {
+            writes.push(Write::RemoveSource(source_key(old.value.id, range)));
+        }
+        let kept = same.map_or(0, |new| new.backends.len());
         for index in kept..old.backends.len() {
             writes.push(Write::RemoveSlot(slot(old, index)));
         }

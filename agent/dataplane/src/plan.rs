@@ -105,6 +105,7 @@ pub struct Planner {
     backends: Backends,
     service_id_next: u32,
     slots: usize,
+    sources: usize,
     node_indexes: HashMap<String, u32>,
     node_indexes_used: HashSet<u32>,
     node_index_next: u32,
@@ -133,6 +134,7 @@ impl Planner {
             backends,
             service_id_next: ids.max().unwrap_or(1).max(1),
             slots: kernel.services.values().map(|row| row.backends.len()).sum(),
+            sources: kernel.services.values().map(|row| row.sources.len()).sum(),
             node_indexes: HashMap::new(),
             node_indexes_used: HashSet::new(),
             node_index_next: kernel.nodes.values().map(|row| row.index).max().unwrap_or(0) + 1,
@@ -330,7 +332,7 @@ impl Planner {
             flags: wanted.flags,
             affinity_seconds: wanted.affinity_seconds,
         };
-        ServiceRow { value, backends: ids }
+        ServiceRow { value, backends: ids, sources: wanted.sources }
     }
 
     fn take(&mut self, service_id: u32, protocol: u8, place: Place, node: &str) -> Option<u32> {
@@ -344,6 +346,8 @@ impl Planner {
         let slots = |rows: &ServiceRows| rows.iter().map(|(_, row)| row.backends.len()).sum();
         let (slots_old, slots_new): (usize, usize) = (slots(&old), slots(&new));
         self.slots = (self.slots + slots_new).saturating_sub(slots_old);
+        let sources = |rows: &ServiceRows| rows.iter().map(|(_, row)| row.sources.len()).sum::<usize>();
+        self.sources = (self.sources + sources(&new)).saturating_sub(sources(&old));
         let rows = |rows: &ServiceRows| -> HashMap<u32, Backend> {
             rows.iter().flat_map(|(_, row)| self.backends.of(row)).collect()
         };
@@ -373,6 +377,12 @@ impl Planner {
         let slots_wanted: usize = wanted.iter().map(|row| row.backends.len()).sum();
         if (self.slots + slots_wanted).saturating_sub(slots_own) > self.capacities.slots_max as usize {
             return Err(full("slots", self.capacities.slots_max));
+        }
+        let sources_own: usize = own.into_iter().flatten().map(|(_, row)| row.sources.len()).sum();
+        let sources_wanted: usize = wanted.iter().map(|row| row.sources.len()).sum();
+        if (self.sources + sources_wanted).saturating_sub(sources_own) > self.capacities.sources_max as usize
+        {
+            return Err(full("sources", self.capacities.sources_max));
         }
         let unknown = |row: &Wanted| {
             let there = own.and_then(|own| of(own, &row.key)).or_else(|| self.adopted.services.get(&row.key));

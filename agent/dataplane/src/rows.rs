@@ -12,8 +12,8 @@ use weft_dataplane_abi::route::{
     NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::service::{
-    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, Service as ServiceValue,
-    ServiceKey,
+    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
+    SOURCE_KEY_BITS, Service as ServiceValue, ServiceKey, SourceKey, SourceRange,
 };
 
 use crate::config::Config;
@@ -26,6 +26,8 @@ pub struct ServiceRow {
     pub value: ServiceValue,
     /// Ids of backends, by slot.
     pub backends: Vec<u32>,
+    /// Map `sources`: the ranges it lets in, each once.
+    pub sources: Box<[RouteKey]>,
 }
 
 /// A set of rows: all of the kernel's, or those of one thing.
@@ -65,6 +67,8 @@ pub struct Wanted {
     pub affinity_seconds: u32,
     /// Its backends in slot order, each with the name of its node.
     pub backends: Vec<(Place, String)>,
+    /// The ranges it lets in, each once; only with [`SERVICE_SOURCES`].
+    pub sources: Box<[RouteKey]>,
 }
 
 /// The rows a Service wants on the node called `local`. A headless Service wants none.
@@ -84,17 +88,24 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
                 flags: if only_local && !serving(port, v6, None).is_empty() { SERVICE_LOCAL } else { 0 },
                 affinity_seconds: service.affinity_seconds,
                 backends: serving(port, v6, only_local.then_some(local)),
+                sources: Box::default(),
             }
         };
         rows.extend(
             service.cluster_ips.iter().map(|ip| row(Some(*ip), port.port, 0, service.internal_local)),
         );
         let node_port = (port.node_port != 0).then_some((None, port.node_port));
-        for (address, number) in service.external_ips.iter().map(|ip| (Some(*ip), port.port)).chain(node_port)
-        {
+        let outside = service.load_balancer_ips.iter().chain(&service.external_ips);
+        for (address, number) in outside.map(|ip| (Some(*ip), port.port)).chain(node_port) {
             let mut outer = row(address, number, 0, service.external_local);
             if address.is_some() {
                 outer.flags |= SERVICE_OUTWARD;
+            }
+            if let Some(ranges) = &service.source_ranges
+                && address.is_some_and(|ip| service.load_balancer_ips.contains(&ip))
+            {
+                outer.flags |= SERVICE_SOURCES;
+                outer.sources = each_once(ranges);
             }
             rows.push(outer);
             if service.external_local {
@@ -135,6 +146,23 @@ fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, S
     };
     let ready = pick(|endpoint| endpoint.ready);
     if ready.is_empty() { pick(|endpoint| endpoint.serving && endpoint.terminating) } else { ready }
+}
+
+/// Ranges as rows name them, each once.
+fn each_once(ranges: &[IpNet]) -> Box<[RouteKey]> {
+    let mut ranges: Vec<IpNet> = ranges.iter().map(IpNet::trunc).collect();
+    ranges.sort();
+    ranges.dedup();
+    ranges.into_iter().map(route_key).collect()
+}
+
+/// The key of a range in the table of a row's sources.
+#[must_use]
+pub fn source_key(service_id: u32, range: &RouteKey) -> SourceKey {
+    SourceKey {
+        prefix_bits: SOURCE_KEY_BITS + range.prefix_bits,
+        range: SourceRange { service_id, address: range.address },
+    }
 }
 
 /// The key of a range in the routing table.
@@ -257,6 +285,34 @@ mod tests {
         );
         assert_eq!((outside[1].key.scope, outside[1].backends.len()), (SCOPE_CLUSTER | SCOPE_INSIDE, 2));
         assert_eq!(outside[0].key.port.get(), 80);
+    }
+
+    #[test]
+    fn ranges_of_sources_guard_the_load_balancers_addresses_alone() {
+        let range = |text: &str| text.parse::<IpNet>().expect("a range");
+        let service = Service {
+            external_ips: vec![ip("192.0.2.9")],
+            load_balancer_ips: vec![ip("198.51.100.7")],
+            source_ranges: Some(vec![
+                range("203.0.113.9/24"),
+                range("203.0.113.0/24"),
+                range("2001:db8::/32"),
+            ]),
+            ..service()
+        };
+        let guarded: Vec<_> = wanted(&service, "node-1")
+            .into_iter()
+            .filter(|row| row.flags & SERVICE_SOURCES != 0 || !row.sources.is_empty())
+            .collect();
+        assert_eq!(guarded.len(), 1, "neither node ports nor external addresses nor those inside");
+        assert_eq!(guarded[0].key.address, Address::from(ip("198.51.100.7")));
+        assert_eq!(guarded[0].key.scope, SCOPE_CLUSTER);
+        assert_eq!(guarded[0].flags, SERVICE_OUTWARD | SERVICE_SOURCES | SERVICE_LOCAL);
+        let keys: Vec<_> = guarded[0].sources.iter().map(|range| source_key(5, range)).collect();
+        let read: Vec<_> = keys.iter().map(|key| (key.prefix_bits, key.range.address.ip())).collect();
+        assert_eq!(read, [(32 + 96 + 24, ip("203.0.113.0")), (32 + 32, ip("2001:db8::"))]);
+        let nobody = Service { source_ranges: Some(Vec::new()), ..service };
+        assert!(wanted(&nobody, "node-1").iter().any(|row| row.flags & SERVICE_SOURCES != 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::route::{Node, Route, RouteKey};
-use weft_dataplane_abi::service::{Service, ServiceKey};
+use weft_dataplane_abi::service::{SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey, SourceRange};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::diff::Write;
@@ -79,6 +79,7 @@ pub(crate) struct Tables {
     config: Array<MapData, Row<ConfigRow>>,
     services: Hash<ServiceKey, Service>,
     slots: Hash<SlotKey, Slot>,
+    sources: LpmTrie<MapData, Row<SourceRange>, Row<Source>>,
     backends: Array<MapData, Row<Backend>>,
     /// The same table again: what reads many rows at once needs its descriptor.
     backends_data: MapData,
@@ -131,6 +132,7 @@ impl Tables {
             config: open(directory, &maps::CONFIG)?,
             services: open(directory, &maps::SERVICES)?,
             slots: open(directory, &maps::SLOTS)?,
+            sources: open(directory, &maps::SOURCES)?,
             backends: open(directory, &maps::BACKENDS)?,
             backends_data: open_data(directory, &maps::BACKENDS)?,
             endpoints: open(directory, &maps::ENDPOINTS)?,
@@ -150,6 +152,13 @@ impl Tables {
                 self.slots.insert(Row(key), Row(slot(backend_id)), 0).map_err(writing("slots"))
             }
             Write::RemoveSlot(key) => removed(self.slots.remove(&Row(key))).map_err(writing("slots")),
+            Write::PutSource(key) => self
+                .sources
+                .insert(&source_trie_key(key), Row(Source { allowed: 1 }), 0)
+                .map_err(writing("sources")),
+            Write::RemoveSource(key) => {
+                removed(self.sources.remove(&source_trie_key(key))).map_err(writing("sources"))
+            }
             Write::PutService(key, row) => {
                 self.services.insert(Row(key), Row(row), 0).map_err(writing("services"))
             }
@@ -198,6 +207,7 @@ impl Tables {
                 rows.backends.insert(id, row);
             }
         }
+        let mut sources = self.read_sources()?;
         for entry in self.services.iter() {
             let (key, value) = entry.map_err(reading("services"))?;
             let mut backends = Vec::new();
@@ -208,7 +218,8 @@ impl Tables {
                     Err(error) => return Err(reading("slots")(error)),
                 }
             }
-            rows.services.insert(key.0, ServiceRow { value: value.0, backends });
+            let sources = sources.remove(&value.0.id).unwrap_or_default().into();
+            rows.services.insert(key.0, ServiceRow { value: value.0, backends, sources });
         }
         for entry in self.routes.iter() {
             let (key, value) = entry.map_err(reading("routes"))?;
@@ -219,6 +230,21 @@ impl Tables {
         rows.endpoints = local.endpoints;
         rows.netns = local.netns;
         Ok((rows, generations))
+    }
+
+    /// The ranges of sources of each Service row, by its number.
+    fn read_sources(&self) -> Result<HashMap<u32, Vec<RouteKey>>, TableError> {
+        let mut sources: HashMap<u32, Vec<RouteKey>> = HashMap::new();
+        for entry in self.sources.iter() {
+            let (key, _) = entry.map_err(reading("sources"))?;
+            let (bits, range) = (key.prefix_len(), key.data().0);
+            let prefix_bits = bits.saturating_sub(SOURCE_KEY_BITS);
+            sources
+                .entry(range.service_id)
+                .or_default()
+                .push(RouteKey { prefix_bits, address: range.address });
+        }
+        Ok(sources)
     }
 
     /// Rows of nodes, Pods and namespaces only.
@@ -253,6 +279,10 @@ fn slot(backend_id: u32) -> Slot {
 
 fn trie_key(key: RouteKey) -> Key<Row<Address>> {
     Key::new(key.prefix_bits, Row(key.address))
+}
+
+fn source_trie_key(key: SourceKey) -> Key<Row<SourceRange>> {
+    Key::new(key.prefix_bits, Row(key.range))
 }
 
 fn all<K, V>(table: &Hash<K, V>, name: &'static str) -> Result<HashMap<K, V>, TableError>

@@ -20,7 +20,9 @@ use weft_dataplane_abi::event::{EVENT_SERVICE, Verdict};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SERVICE_LOCAL, SERVICE_OUTWARD, ServiceKey};
+use weft_dataplane_abi::service::{
+    SCOPE_CLUSTER, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES, ServiceKey,
+};
 
 /// An address that is no machine's.
 const GIVEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -154,4 +156,29 @@ fn a_given_address_without_backends_refuses_and_a_local_one_is_silent() {
     bench.service_with(key(GIVEN, TCP), 9, SERVICE_OUTWARD | SERVICE_LOCAL, &[]);
     let (verdict, _) = bench.send(Hook::FromUplink, &bare_tcp((OUTSIDE, 5_001, GIVEN, 80), SYN));
     assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::NoLocalBackend as u8));
+}
+
+#[test]
+fn only_clients_of_the_ranges_are_let_in() {
+    let Some(mut bench) = bench(&[(POD_B, 8080)]) else { return };
+    let guarded = SERVICE_OUTWARD | SERVICE_SOURCES;
+    bench.service_with(key(GIVEN, TCP), 7, guarded, &[(POD_B, 8080)]);
+    let ask = |client: Ipv4Addr| tcp((client, 5_000, GIVEN, 80), SYN);
+    let refused = |bench: &mut Bench, client: Ipv4Addr| {
+        let (verdict, _) = bench.send(Hook::FromUplink, &ask(client));
+        let events = bench.events();
+        assert_eq!((verdict, events.len()), (DROP, 1), "{client}");
+        assert_eq!((events[0].reason, events[0].service_id), (Reason::SourceNotAllowed as u8, 7), "{client}");
+    };
+    refused(&mut bench, OUTSIDE);
+    bench.source(8, Ipv4Addr::new(0, 0, 0, 0), 0);
+    refused(&mut bench, OUTSIDE);
+
+    bench.source(7, Ipv4Addr::new(203, 0, 113, 0), 28);
+    assert_eq!(bench.send(Hook::FromUplink, &ask(OUTSIDE)).0, REDIRECT);
+    bench.events();
+    refused(&mut bench, Ipv4Addr::new(203, 0, 113, 16));
+    // Traffic from inside does not come by the load balancer.
+    let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, GIVEN, 80), SYN));
+    assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, 40_000, POD_B, 8080)));
 }

@@ -117,7 +117,6 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
 enum Problem {
     NoPool,
     NoPoolOfFamily(&'static str),
-    SourceRanges,
     NotInPool(String),
     Taken(IpAddr, ObjectKey),
     Exhausted(String),
@@ -135,12 +134,6 @@ impl Problem {
             Self::NoPoolOfFamily(family) => (
                 "NoAddressPool",
                 format!("no range of --load-balancer-pool has {family} addresses, which the Service wants"),
-            ),
-            Self::SourceRanges => (
-                "SourceRangesNotEnforced",
-                "spec.loadBalancerSourceRanges cannot be enforced yet, so the Service gets no address that \
-                 everybody could reach"
-                    .to_owned(),
             ),
             Self::NotInPool(asked) => (
                 "AllocationFailed",
@@ -171,9 +164,6 @@ fn choose(
     let pool = &settings.load_balancer_pool;
     if pool.is_empty() {
         return Err(Problem::NoPool);
-    }
-    if !service.spec.load_balancer_source_ranges.is_empty() {
-        return Err(Problem::SourceRanges);
     }
     let taken = taken(service, world);
     let asked = match service.spec.load_balancer_ip.as_str() {

@@ -249,6 +249,9 @@ pub struct Service {
     /// TCP port at which each node tells whether it has ready endpoints; 0 for none.
     #[prost(uint32, tag = "15")]
     pub health_check_node_port: u32,
+    /// Ranges of clients that may use `load_balancer_ips` from outside, CIDR text; none: everybody.
+    #[prost(string, repeated, tag = "16")]
+    pub source_ranges: Vec<String>,
 }
 
 /// One port of a Service.

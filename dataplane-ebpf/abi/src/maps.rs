@@ -9,7 +9,7 @@ use crate::dry::Asking;
 use crate::endpoint::{Endpoint, Netns};
 use crate::fragment::{FragmentKey, FragmentPorts};
 use crate::route::{Node, Route, RouteKey};
-use crate::service::{Affinity, AffinityKey, Service, ServiceKey};
+use crate::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceKey};
 use crate::socket::{SocketFlow, SocketKey};
 
 /// Kind of a map, by the kernel's own number.
@@ -78,6 +78,8 @@ pub const CONFIG: MapSpec = fixed(map::<u32, Config>("config", MapKind::Array, 1
 pub const SERVICES: MapSpec = growing(map::<ServiceKey, Service>("services", MapKind::Hash, 65_536));
 /// [`SlotKey`] → [`Slot`].
 pub const SLOTS: MapSpec = growing(map::<SlotKey, Slot>("slots", MapKind::Hash, 131_072));
+/// [`SourceKey`] → [`Source`].
+pub const SOURCES: MapSpec = growing(map::<SourceKey, Source>("sources", MapKind::LpmTrie, 16_384));
 /// Index → [`Backend`]; one for every slot, and row 0.
 pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
@@ -106,10 +108,11 @@ pub const COUNTERS_MAP: MapSpec = fixed(map::<u32, u64>("counters", MapKind::Per
 pub const ASKING: MapSpec = fixed(map::<u32, Asking>("asking", MapKind::Array, 1));
 
 /// All maps the agent sizes, pins and writes.
-pub const MAPS: [MapSpec; 15] = [
+pub const MAPS: [MapSpec; 16] = [
     CONFIG,
     SERVICES,
     SLOTS,
+    SOURCES,
     BACKENDS,
     AFFINITY,
     FLOWS,

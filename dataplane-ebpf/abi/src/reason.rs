@@ -45,6 +45,8 @@ numbered! {
         /// The packet may not be cut, and is longer than a device on its way takes. No program drops for this: a device, or
         /// the sender's own stack, does.
         TooLarge = 18, "packet larger than the way takes";
+        /// The client's address is in none of the Service's ranges (`loadBalancerSourceRanges`).
+        SourceNotAllowed = 19, "source address is in none of the service's ranges";
     }
 }
 

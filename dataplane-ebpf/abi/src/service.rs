@@ -20,6 +20,9 @@ pub const SERVICE_LOCAL: u32 = 1 << 0;
 /// for it by the uplink is balanced. Cluster addresses are not reached that way.
 pub const SERVICE_OUTWARD: u32 = 1 << 1;
 
+/// [`Service::flags`]: of the outside only sources in the map `sources` are let in; none are where it has no row.
+pub const SERVICE_SOURCES: u32 = 1 << 2;
+
 /// Key of the map `services`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -52,6 +55,43 @@ pub struct Service {
 }
 
 const _: () = assert!(size_of::<Service>() == 16);
+
+/// Bits of a [`SourceKey`] before the address.
+pub const SOURCE_KEY_BITS: u32 = 32;
+
+/// Key of the map `sources` (a longest-prefix trie): a range of clients that a Service row lets in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SourceKey {
+    /// Length of the prefix in bits, host order: [`SOURCE_KEY_BITS`], and 0 to 128 of the address, for IPv4 96 plus its own.
+    pub prefix_bits: u32,
+    /// Whose range of what.
+    pub range: SourceRange,
+}
+
+const _: () = assert!(size_of::<SourceKey>() == 24);
+
+/// What a [`SourceKey`] has its prefix of.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SourceRange {
+    /// [`Service::id`].
+    pub service_id: u32,
+    /// The range, bits beyond its length zero.
+    pub address: Address,
+}
+
+const _: () = assert!(size_of::<SourceRange>() == 20);
+
+/// Value of the map `sources`: that the row is there is what counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Source {
+    /// 1.
+    pub allowed: u32,
+}
+
+const _: () = assert!(size_of::<Source>() == 4);
 
 /// Key of the map `affinity` (LRU): which backend a client had.
 #[repr(C)]

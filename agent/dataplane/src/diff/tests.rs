@@ -1,11 +1,12 @@
 //! Properties of the diff: applied, it gives the new rows, and no step of it leaves a reader with nothing to hold on to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use proptest::collection::{hash_map, vec};
+use proptest::collection::{hash_map, hash_set, vec};
 use proptest::prelude::*;
 use weft_dataplane_abi::backend::BACKEND_READY;
 use weft_dataplane_abi::order::Be16;
+use weft_dataplane_abi::service::SERVICE_SOURCES;
 
 use super::*;
 
@@ -14,6 +15,7 @@ use super::*;
 struct Kernel {
     services: HashMap<ServiceKey, Service>,
     slots: HashMap<SlotKey, u32>,
+    sources: HashSet<SourceKey>,
     backends: HashMap<u32, Backend>,
     routes: HashMap<RouteKey, Route>,
 }
@@ -24,6 +26,8 @@ impl Kernel {
             Write::PutBackend(id, row) => drop(self.backends.insert(id, row)),
             Write::PutSlot(key, id) => drop(self.slots.insert(key, id)),
             Write::RemoveSlot(key) => drop(self.slots.remove(&key)),
+            Write::PutSource(key) => drop(self.sources.insert(key)),
+            Write::RemoveSource(key) => drop(self.sources.remove(&key)),
             Write::PutService(key, row) => drop(self.services.insert(key, row)),
             Write::RemoveService(key) => drop(self.services.remove(&key)),
             Write::PutRoute(key, row) => drop(self.routes.insert(key, row)),
@@ -40,6 +44,12 @@ impl Kernel {
                 slot.and_then(|id| self.backends.get(id)).is_some_and(|row| row.flags & BACKEND_READY != 0)
             })
         })
+    }
+
+    /// Who is let in by ranges meets some at any time.
+    fn every_guarded_service_has_ranges(&self) -> bool {
+        let guarded = self.services.values().filter(|service| service.flags & SERVICE_SOURCES != 0);
+        guarded.map(|service| service.id).all(|id| self.sources.iter().any(|key| key.range.service_id == id))
     }
 
     fn ready(&self) -> HashMap<u32, Backend> {
@@ -62,16 +72,19 @@ fn backend(id: u32) -> Backend {
 }
 
 fn rows() -> impl Strategy<Value = Rows> {
-    let services = hash_map(0_u16..6, (vec(1_u32..9, 0..6), 0_u32..2), 0..5);
+    let services = hash_map(0_u16..6, (vec(1_u32..9, 0..6), 0_u32..2, hash_set(96_u32..128, 0..3)), 0..5);
     let routes = hash_map(0_u32..8, 1_u32..4, 0..6);
     (services, routes).prop_map(|(services, routes)| {
         let mut rows = Rows::default();
-        for (port, (backends, affinity_seconds)) in services {
+        for (port, (backends, affinity_seconds, bits)) in services {
             let key = ServiceKey { port: Be16::new(port), protocol: 6, ..ServiceKey::default() };
             rows.backends.extend(backends.iter().map(|id| (*id, backend(*id))));
             let backend_count = u32::try_from(backends.len()).expect("few");
-            let value = Service { id: u32::from(port) + 1, backend_count, flags: 0, affinity_seconds };
-            rows.services.insert(key, ServiceRow { value, backends });
+            let flags = if bits.is_empty() { 0 } else { SERVICE_SOURCES };
+            let source = |prefix_bits| RouteKey { prefix_bits, ..RouteKey::default() };
+            let sources = bits.into_iter().map(source).collect();
+            let value = Service { id: u32::from(port) + 1, backend_count, flags, affinity_seconds };
+            rows.services.insert(key, ServiceRow { value, backends, sources });
         }
         for (bits, kind) in routes {
             let key = RouteKey { prefix_bits: bits, ..RouteKey::default() };
@@ -92,6 +105,7 @@ proptest! {
         for write in diff(&old, &new) {
             kernel.apply(write);
             prop_assert!(kernel.every_slot_has_a_ready_backend(), "after {write:?}");
+            prop_assert!(kernel.every_guarded_service_has_ranges(), "after {write:?}");
         }
         let mut full = Kernel::default();
         for write in diff(&Rows::default(), &new) {
@@ -99,6 +113,7 @@ proptest! {
         }
         prop_assert_eq!(&kernel.services, &full.services);
         prop_assert_eq!(&kernel.slots, &full.slots);
+        prop_assert_eq!(&kernel.sources, &full.sources);
         prop_assert_eq!(&kernel.routes, &full.routes);
         prop_assert_eq!(kernel.ready(), full.ready());
     }

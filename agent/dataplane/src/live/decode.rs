@@ -16,7 +16,8 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{self, NODE_SELF, Node, Route, RouteKey};
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, Service, ServiceKey,
+    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
+    SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey,
 };
 use weft_dataplane_abi::socket::{SOCKET_FORWARD, SocketFlow, SocketKey};
 use zerocopy::FromBytes;
@@ -29,6 +30,7 @@ pub(super) fn row(table: &str, key: &[u8], value: &[u8]) -> Option<Decoded> {
         "config" => (json!({}), config(&read(value)?)),
         "services" => (service_key(&read(key)?), service(&read(value)?)),
         "slots" => slot(&read(key)?, &read(value)?),
+        "sources" => source(&read(key)?, &read(value)?),
         "backends" => (json!({ "id": number(key)? }), backend(&read(value)?)?),
         "affinity" => affinity(&read(key)?, &read(value)?),
         "flows" => (tuple(&read(key)?), flow(&read(value)?)),
@@ -83,6 +85,7 @@ fn protocol(number: u8) -> Value {
         1 => json!("ICMP"),
         6 => json!("TCP"),
         17 => json!("UDP"),
+        132 => json!("SCTP"),
         other => json!(other),
     }
 }
@@ -130,17 +133,27 @@ fn service_key(key: &ServiceKey) -> Value {
     })
 }
 
+const SERVICE_FLAGS: [(u32, &str); 3] =
+    [(SERVICE_LOCAL, "local"), (SERVICE_OUTWARD, "outward"), (SERVICE_SOURCES, "sources")];
+
 fn service(row: &Service) -> Value {
     json!({
         "id": row.id,
         "backends": row.backend_count,
-        "flags": flags(row.flags, &[(SERVICE_LOCAL, "local"), (SERVICE_OUTWARD, "outward")]),
+        "flags": flags(row.flags, &SERVICE_FLAGS),
         "affinitySeconds": row.affinity_seconds,
     })
 }
 
 fn slot(key: &SlotKey, row: &Slot) -> (Value, Value) {
     (json!({ "service": key.service_id, "index": key.index }), json!({ "backend": row.backend_id }))
+}
+
+fn source(key: &SourceKey, row: &Source) -> (Value, Value) {
+    let prefix_bits = key.prefix_bits.saturating_sub(SOURCE_KEY_BITS);
+    let mut words = route_key(&RouteKey { prefix_bits, address: key.range.address });
+    words["service"] = key.range.service_id.into();
+    (words, json!({ "allowed": row.allowed != 0 }))
 }
 
 fn backend(row: &Backend) -> Option<Value> {

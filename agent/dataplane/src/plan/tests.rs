@@ -69,7 +69,10 @@ impl Kernel {
         for (key, value) in &self.services {
             let backends =
                 (0..value.backend_count).map(|index| self.slots[&SlotKey { service_id: value.id, index }]);
-            rows.services.insert(*key, ServiceRow { value: *value, backends: backends.collect() });
+            rows.services.insert(
+                *key,
+                ServiceRow { value: *value, backends: backends.collect(), ..ServiceRow::default() },
+            );
         }
         for (id, row) in self.backends.iter().filter(|(_, row)| row.flags & BACKEND_READY != 0) {
             rows.backends.insert(*id, *row);

@@ -26,7 +26,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
     NODE_SELF, Node, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
 };
-use weft_dataplane_abi::service::{SERVICE_LOCAL, Service, ServiceKey};
+use weft_dataplane_abi::service::{SERVICE_LOCAL, SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceRange};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What `TCX_NEXT`, `TCX_DROP` and `TC_ACT_REDIRECT` are as the kernel returns them.
@@ -153,6 +153,16 @@ impl Bench {
         }
         let row = Service { id, backend_count: backends.len() as u32, flags, ..Service::default() };
         self.put::<_, _, 20, 16>("services", &key, &row);
+    }
+
+    /// Lets a range of clients in.
+    pub(crate) fn source(&mut self, service_id: u32, prefix: Ipv4Addr, bits: u32) {
+        let map = self.ebpf.map_mut("sources").expect("the map sources");
+        let mut map: LpmTrie<&mut MapData, [u8; size_of::<SourceRange>()], [u8; size_of::<Source>()]> =
+            LpmTrie::try_from(map).expect("a trie");
+        let range = SourceRange { service_id, address: Address::v4(prefix) };
+        let key = Key::new(SOURCE_KEY_BITS + 96 + bits, bytes_of(&range));
+        map.insert(&key, bytes_of::<_, { size_of::<Source>() }>(&Source { allowed: 1 }), 0).expect("a range");
     }
 
     /// Gives a Service of so many backends session affinity.

@@ -144,6 +144,7 @@ pub(super) fn service(entry: &Entry, world: &World) -> Option<Resource> {
         announcer: announcer(service).to_owned(),
         load_balancer_ips: virtual_addresses(service),
         health_check_node_port: health_check_node_port(service).into(),
+        source_ranges: spec.load_balancer_source_ranges.clone(),
     };
     Some(Resource { name: service_name(&key), body: Some(Body::Service(body)) })
 }
