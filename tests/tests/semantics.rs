@@ -28,6 +28,7 @@ fn every_clause_of_a_service_shows() {
     an_address_follows_its_only_endpoint(&cluster);
     only_named_clients_reach_a_guarded_address(&cluster, &replicas);
     a_client_stays_with_its_replica(&cluster, &replicas);
+    affinity_ends_with_its_time(&cluster, &replicas);
     inside_traffic_stays_on_its_node(&cluster, &replicas);
     unready_pods_are_reached_where_the_service_says_so(&cluster, &replicas);
     endpoints_may_be_written_by_hand(&cluster, &replicas);
@@ -223,6 +224,40 @@ fn a_client_stays_with_its_replica(cluster: &Cluster, replicas: &Replicas) {
         let pod = &replicas[0].0;
         let answers = answer_pod(cluster, pod, &address, replicas);
         assert_eq!(answers.len(), 1, "{answers:?}, socket hook {on}");
+    }
+}
+
+/// A client is kept as long as it comes back within the time, and forgotten after it: on both paths and from outside.
+fn affinity_ends_with_its_time(cluster: &Cluster, replicas: &Replicas) {
+    const SECONDS: u64 = 3;
+    let spec = format!(
+        "  selector: {{ app: web }}\n  type: NodePort\n  sessionAffinity: ClientIP\n  \
+         sessionAffinityConfig: {{ clientIP: {{ timeoutSeconds: {SECONDS} }} }}"
+    );
+    cluster.apply(&service("brief", &spec)).ok();
+    let address = cluster.service_address("brief");
+    let port = cluster.get(&["service", "brief"])["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    let outside = format!("{}:{port}", cluster.address("node-1"));
+    reachable(cluster, &address, replicas);
+    let pod = || answer_pod(cluster, &replicas[0].0, &address, replicas);
+    let client = || answer_node(cluster, "client", &outside, replicas);
+    for (name, on, inside) in
+        [("packets", false, true), ("sockets", true, true), ("the outside", true, false)]
+    {
+        let ask = || if inside { pod() } else { client() };
+        socket_lb(cluster, on);
+        let first = ask();
+        assert_eq!(first.len(), 1, "{name}");
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(SECONDS * 500));
+            assert_eq!(ask(), first, "{name}: who comes back in time is known");
+        }
+        until(&format!("{name}: another replica after {SECONDS} s"), Duration::from_secs(90), || {
+            std::thread::sleep(Duration::from_secs(SECONDS + 1));
+            let now = ask();
+            assert_eq!(now.len(), 1, "{name}");
+            (now != first).then_some(())
+        });
     }
 }
 
