@@ -47,13 +47,6 @@ pub fn pod_template(template: &mut Value) {
     }
 }
 
-/// Copies values that the server allocated from the stored object into an update that leaves them out.
-pub fn carry_over(kind: &Kind, new: &mut Value, old: &Value) {
-    if *kind == kind::SERVICE {
-        service::carry_over(new, old);
-    }
-}
-
 /// Sets a field that is missing, `null` or an empty string.
 fn set(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
     match object.get(key) {

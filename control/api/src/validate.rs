@@ -6,6 +6,7 @@
 mod config;
 mod container;
 mod endpoints;
+mod families;
 mod meta;
 pub mod name;
 mod node;
@@ -85,6 +86,19 @@ pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
         workload::status(new, &mut errors);
     } else if *kind == kind::NODE {
         node::status(new, &mut errors);
+    }
+    errors
+}
+
+/// What is wrong with the addresses and families that a Service asks for, also as a change of `old`: for whoever allocates, who
+/// has nothing to give to one that contradicts itself.
+#[must_use]
+pub fn service_families(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = |service: &Value| service.get("spec").cloned().unwrap_or_default();
+    families::service(&spec(new), &mut errors);
+    if let Some(old) = old.filter(|_| errors.is_empty()) {
+        families::update(&spec(new), &spec(old), &mut errors);
     }
     errors
 }

@@ -78,11 +78,17 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
     addresses
 }
 
-/// A Service that names no families (written before they were) takes IPv4.
+/// The families of a Service, in its order; one that names none (written before they were) takes IPv4.
+pub(crate) fn families(service: &Service) -> Vec<&'static str> {
+    let of = |name: &String| ["IPv4", "IPv6"].into_iter().find(|family| name == family);
+    match &service.spec.ip_families[..] {
+        [] => vec!["IPv4"],
+        names => names.iter().filter_map(of).collect(),
+    }
+}
+
 fn has_family(service: &Service, address: IpAddr) -> bool {
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let families = &service.spec.ip_families;
-    if families.is_empty() { address.is_ipv4() } else { families.iter().any(|f| f == family) }
+    families(service).contains(&if address.is_ipv4() { "IPv4" } else { "IPv6" })
 }
 
 /// The Service's ports with the numbers the Pod serves them at; a named port the Pod lacks is left out.

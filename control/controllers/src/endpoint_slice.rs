@@ -69,11 +69,11 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     for backend in &backends {
         groups.entry(group_of(backend)).or_default().insert(backend.address, endpoint(backend));
     }
-    if groups.is_empty() {
-        // An empty slice says that the Service was looked at.
-        let family =
-            if service.spec.ip_families.first().is_some_and(|f| f == "IPv6") { "IPv6" } else { "IPv4" };
-        groups.insert((family, Vec::new()), BTreeMap::new());
+    for family in backends::families(service) {
+        if !groups.keys().any(|group| group.0 == family) {
+            // An empty slice says that the Service was looked at.
+            groups.insert((family, Vec::new()), BTreeMap::new());
+        }
     }
     let mut used = HashSet::new();
     for (i, (group, endpoints)) in groups.into_iter().enumerate() {

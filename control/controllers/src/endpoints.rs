@@ -1,4 +1,5 @@
-//! Endpoints, the older form of EndpointSlices: one object per Service, for clients that still read it.
+//! Endpoints, the older form of EndpointSlices: one object per Service, for clients that still read it. They know one family:
+//! the Service's first.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,9 @@ fn plan(key: &LoopKey, world: &World, _: &Context) -> Plan {
     if service.metadata.is_terminating() {
         return Plan::none();
     }
+    let v4 = service.spec.ip_families.first().is_none_or(|family| family != "IPv6");
     let mut backends = backends::of(service, world);
+    backends.retain(|backend| backend.address.is_ipv4() == v4);
     let over = backends.len() > ADDRESSES_MAX;
     backends.truncate(ADDRESSES_MAX);
     let subsets = subsets(service, &backends);
@@ -186,6 +189,24 @@ mod tests {
         assert_eq!(subset["notReadyAddresses"][0]["ip"], "10.244.0.2");
         perform(&mut world, &plan.actions, now(0));
         assert_eq!(run(&world), Plan::none(), "settled");
+    }
+
+    #[test]
+    fn a_dual_stack_service_shows_its_first_family() {
+        let pod = pod(
+            "a",
+            "10.244.0.1",
+            json!({ "status": { "podIPs": [{ "ip": "10.244.0.1" }, { "ip": "fd00::1" }] } }),
+        );
+        for (families, wanted) in [(["IPv4", "IPv6"], "10.244.0.1"), (["IPv6", "IPv4"], "fd00::1")] {
+            let mut service: Value = serde_json::from_slice(&service(json!({ "app": "web" })).json).unwrap();
+            service["spec"]["ipFamilies"] = json!(families);
+            let plan = run(&world(&[make(service), pod.clone()]));
+            let [Action::Create { object, .. }] = &plan.actions[..] else { panic!("{plan:?}") };
+            assert_eq!(object["subsets"].as_array().unwrap().len(), 1);
+            let addresses = object["subsets"][0]["addresses"].as_array().unwrap();
+            assert!(addresses.len() == 1 && addresses[0]["ip"] == wanted, "{addresses:?}");
+        }
     }
 
     #[test]

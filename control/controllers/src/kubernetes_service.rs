@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
+use weft_api::view::Service;
 
 use crate::action::Action;
 use crate::endpoint_mirror::SKIP_LABEL;
@@ -50,8 +51,8 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
         ensure(&kind::SERVICE, &dns_service(&context.settings.dns_addresses()), world, &mut actions);
         return Plan::actions(actions);
     }
-    ensure(&kind::SERVICE, &api_service(&context.settings.api_service_addresses()), world, &mut actions);
     let addresses = &context.settings.api_addresses;
+    ensure(&kind::SERVICE, &api_service(&service_addresses(world, context)), world, &mut actions);
     for (family, suffix) in [("IPv4", ""), ("IPv6", "-ipv6")] {
         let of_family: Vec<&SocketAddr> =
             addresses.iter().filter(|a| a.is_ipv4() == (family == "IPv4")).collect();
@@ -62,12 +63,38 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
                 world,
                 &mut actions,
             );
+        } else if !addresses.is_empty() {
+            let key = ObjectKey::namespaced(API.0, format!("{}{suffix}", API.1));
+            let stale = world.object(&kind::ENDPOINT_SLICE, &key);
+            actions.extend(stale.map(|slice| Action::delete(&kind::ENDPOINT_SLICE, &slice.meta)));
         }
     }
     if let Some(first) = addresses.first() {
-        ensure(&kind::ENDPOINTS, &api_endpoints(first.port(), addresses), world, &mut actions);
+        // Endpoints know one family.
+        let of_family: Vec<&SocketAddr> =
+            addresses.iter().filter(|a| a.is_ipv4() == first.is_ipv4()).collect();
+        ensure(&kind::ENDPOINTS, &api_endpoints(first.port(), &of_family), world, &mut actions);
     }
     Plan::actions(actions)
+}
+
+/// The addresses of the API's Service: of the families in which the API is reached, or the first one, in the order that the
+/// Service has already.
+fn service_addresses(world: &World, context: &Context) -> Vec<IpAddr> {
+    let mut all = context.settings.api_service_addresses();
+    let existing = world.get::<Service>(&ObjectKey::namespaced(API.0, API.1));
+    if let Some(first) = existing.and_then(|service| service.spec.ip_families.first()) {
+        all.sort_by_key(|address| (address.is_ipv4()) != (first == "IPv4"));
+    }
+    let reached = |address: &IpAddr| {
+        context.settings.api_addresses.iter().any(|api| api.is_ipv4() == address.is_ipv4())
+    };
+    let mut place = 0;
+    all.retain(|address| {
+        place += 1;
+        place == 1 || reached(address)
+    });
+    all
 }
 
 /// Creates the object, or patches what differs at its top level (`spec` field by field); other fields are left alone.
@@ -169,7 +196,7 @@ fn api_slice(family: &str, suffix: &str, port: u16, addresses: &[&SocketAddr]) -
     })
 }
 
-fn api_endpoints(port: u16, addresses: &[SocketAddr]) -> Value {
+fn api_endpoints(port: u16, addresses: &[&SocketAddr]) -> Value {
     let ips: Vec<Value> =
         addresses.iter().filter(|a| a.port() == port).map(|a| json!({ "ip": a.ip() })).collect();
     json!({
@@ -186,7 +213,7 @@ mod tests {
     use crate::settings::Settings;
     use crate::testing::{context, merge, now, object, perform, world};
     use crate::world::Change;
-    use weft_api::view::Service;
+    use weft_api::view::EndpointSlice;
 
     #[test]
     fn both_services_are_made_kept_and_followed_to_a_new_address() {
@@ -227,5 +254,41 @@ mod tests {
         assert_eq!(plan.actions.len(), 2, "slice and endpoints: {plan:?}");
         let Action::Patch { patch, .. } = &plan.actions[0] else { panic!() };
         assert_eq!(patch["ports"][0]["port"], 7443);
+    }
+    #[test]
+    fn the_api_has_the_families_in_which_it_is_reached() {
+        let namespace =
+            object(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "default" } }));
+        let settings = |ranges: [&str; 2], api: &[&str]| Settings {
+            service_cidrs: ranges.map(|range| range.parse().unwrap()).into(),
+            api_addresses: api.iter().map(|address| address.parse().unwrap()).collect(),
+            ..Settings::default()
+        };
+        let (four, six) = ("192.168.5.1:6443", "[fd00::5]:6443");
+        let mut world = world(&[namespace]);
+        let mut step = |settings: &Settings| {
+            let at = context(settings, 0);
+            let key = start(&at)[0].clone();
+            let made = plan(&key, &world, &at);
+            perform(&mut world, &made.actions, now(0));
+            assert_eq!(plan(&key, &world, &at), Plan::none(), "settled");
+            let spec = &world.get::<Service>(&key.key).unwrap().spec;
+            let mut slices: Vec<String> =
+                world.all::<EndpointSlice>().map(|slice| slice.address_type.clone()).collect();
+            slices.sort();
+            (spec.cluster_ips.clone(), spec.ip_family_policy.clone(), slices)
+        };
+        let (v4, v6) = ("10.96.0.0/16", "fd00:96::/112");
+        let single = (vec!["10.96.0.1".to_owned()], "SingleStack".to_owned(), vec!["IPv4".to_owned()]);
+        assert_eq!(step(&settings([v4, v6], &[four])), single);
+        let (addresses, policy, slices) = step(&settings([v4, v6], &[four, six]));
+        assert_eq!(
+            (&addresses[..], policy.as_str()),
+            (&["10.96.0.1".to_owned(), "fd00:96::1".to_owned()][..], "RequireDualStack")
+        );
+        assert_eq!(slices, ["IPv4", "IPv6"]);
+        let (turned, ..) = step(&settings([v6, v4], &[six, four]));
+        assert_eq!(turned, addresses, "a Service's first family stays");
+        assert_eq!(step(&settings([v4, v6], &[four])), single, "and its slice is gone with the family");
     }
 }

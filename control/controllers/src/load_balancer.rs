@@ -14,6 +14,7 @@ use weft_api::view::network::LoadBalancerIngress;
 use weft_api::view::{EndpointSlice, Node, Service};
 
 use crate::action::{Action, Event, key_of};
+use crate::backends::families;
 use crate::pod_facts::mix;
 use crate::settings::Settings;
 use crate::table::{Context, Loop, LoopKey, Plan, no_start};
@@ -56,7 +57,7 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
         let mut keys = vec![key(change.key.clone())];
         if before.iter().any(|address| !after.contains(address)) {
             // What one gave back is what another may wait for.
-            keys.extend(all(|service| service.status.load_balancer.ingress.is_empty()));
+            keys.extend(all(|service| addresses_of(service).len() < families(service).len()));
         }
         return keys;
     }
@@ -92,14 +93,14 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
         return plan;
     }
     let held = addresses_of(service);
-    let addresses = match choose(service, &held, world, context.settings) {
-        Ok(addresses) => addresses,
-        Err(problem) => {
-            plan.actions.push(Action::Record(problem.event(service)));
-            plan.requeue(RETRY_MS);
-            Vec::new()
-        }
+    let (addresses, problem) = match choose(service, &held, world, context.settings) {
+        Ok(Choice { addresses, problem }) => (addresses, problem),
+        Err(problem) => (Vec::new(), Some(problem)),
     };
+    if let Some(problem) = problem {
+        plan.actions.push(Action::Record(problem.event(service)));
+        plan.requeue(RETRY_MS);
+    }
     let wanted = entries(&addresses);
     if *ingress != wanted {
         plan.actions.insert(0, give(service, &wanted));
@@ -112,12 +113,20 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     plan
 }
 
-/// Why a Service stays without an address.
+/// What a Service is to have.
+struct Choice {
+    addresses: Vec<IpAddr>,
+    /// Why the second family is missing.
+    problem: Option<Problem>,
+}
+
+/// Why a Service stays without an address, or without one of a family.
 #[derive(Debug, PartialEq)]
 enum Problem {
     NoPool,
     NoPoolOfFamily(&'static str),
     NotInPool(String),
+    OtherFamily(IpAddr, String),
     Taken(IpAddr, ObjectKey),
     Exhausted(String),
 }
@@ -139,6 +148,10 @@ impl Problem {
                 "AllocationFailed",
                 format!("spec.loadBalancerIP {asked} is no address of --load-balancer-pool"),
             ),
+            Self::OtherFamily(address, families) => (
+                "AllocationFailed",
+                format!("spec.loadBalancerIP {address} is of no family of the Service, which has {families}"),
+            ),
             Self::Taken(address, owner) => {
                 ("AllocationFailed", format!("spec.loadBalancerIP {address} is Service {owner}'s"))
             }
@@ -154,13 +167,8 @@ impl Problem {
 }
 
 /// The addresses the Service is to have: what it holds, as far as it may keep it, and free ones of the pool. A second
-/// family is given where the pool has it.
-fn choose(
-    service: &Service,
-    held: &[IpAddr],
-    world: &World,
-    settings: &Settings,
-) -> Result<Vec<IpAddr>, Problem> {
+/// family is given where the pool has it; that it has not is a problem only to a Service that requires both.
+fn choose(service: &Service, held: &[IpAddr], world: &World, settings: &Settings) -> Result<Choice, Problem> {
     let pool = &settings.load_balancer_pool;
     if pool.is_empty() {
         return Err(Problem::NoPool);
@@ -173,22 +181,26 @@ fn choose(
             Some(address.ok_or_else(|| Problem::NotInPool(text.to_owned()))?)
         }
     };
+    let names = families(service);
+    let families: Vec<bool> = names.iter().map(|family| *family == "IPv4").collect();
+    if let Some(address) = asked.filter(|address| !families.contains(&address.is_ipv4())) {
+        return Err(Problem::OtherFamily(address, names.join(", ")));
+    }
     if let Some(address) = asked
         && let Some(owner) = taken.get(&address)
     {
         return Err(Problem::Taken(address, owner.clone()));
     }
-    let families: Vec<bool> = match &service.spec.ip_families[..] {
-        [] => vec![true],
-        families => families.iter().map(|family| family == "IPv4").collect(),
-    };
-    let mut chosen = Vec::new();
+    let required = service.spec.ip_family_policy == "RequireDualStack";
+    let mut chosen = Choice { addresses: Vec::new(), problem: None };
     for (i, v4) in families.into_iter().enumerate() {
         let of_family = || pool.iter().filter(move |range| range.is_ipv4() == v4);
         if of_family().next().is_none() {
+            let problem = Problem::NoPoolOfFamily(names[i]);
             if i == 0 {
-                return Err(Problem::NoPoolOfFamily(if v4 { "IPv4" } else { "IPv6" }));
+                return Err(problem);
             }
+            chosen.problem = Some(problem).filter(|_| required);
             continue;
         }
         let asked = asked.filter(|address| address.is_ipv4() == v4);
@@ -197,10 +209,14 @@ fn choose(
         });
         let free = || of_family().flat_map(|range| range.addresses()).find(|a| !taken.contains_key(a));
         match asked.or(kept).or_else(free) {
-            Some(address) => chosen.push(address),
+            Some(address) => chosen.addresses.push(address),
             None => {
                 let ranges: Vec<String> = of_family().map(ToString::to_string).collect();
-                return Err(Problem::Exhausted(ranges.join(", ")));
+                let problem = Problem::Exhausted(ranges.join(", "));
+                if i == 0 {
+                    return Err(problem);
+                }
+                chosen.problem = Some(problem);
             }
         }
     }

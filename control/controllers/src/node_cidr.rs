@@ -1,4 +1,5 @@
-//! A Pod range for every node: the lowest free one of each family.
+//! A Pod range for every node: the lowest free one of each family. A node that has one from before the cluster became dual
+//! stack gets the other beside it; what it has it keeps.
 
 use std::collections::HashSet;
 
@@ -25,7 +26,12 @@ fn keys(change: &Applied, _: &World) -> Vec<LoopKey> {
 
 fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     let Some(node) = world.get::<Node>(&key.key) else { return Plan::none() };
-    if !node.spec.pod_cidrs.is_empty() || node.metadata.is_terminating() {
+    let held = &node.spec.pod_cidrs;
+    let has_family = |range: &IpNet| {
+        held.iter().filter_map(|text| text.parse().ok()).any(|net: IpNet| is_v4(&net) == is_v4(range))
+    };
+    let wanted: Vec<&IpNet> = context.settings.pod_cidrs.iter().filter(|range| !has_family(range)).collect();
+    if wanted.is_empty() || node.metadata.is_terminating() {
         return Plan::none();
     }
     let taken: HashSet<IpNet> = world
@@ -33,8 +39,8 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
         .flat_map(|node| &node.spec.pod_cidrs)
         .filter_map(|text| text.parse().ok())
         .collect();
-    let mut chosen = Vec::new();
-    for range in &context.settings.pod_cidrs {
+    let mut chosen = held.clone();
+    for range in wanted {
         match free(range, context.settings, &taken) {
             Some(net) => chosen.push(net.to_string()),
             None => {
@@ -48,6 +54,10 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     let Some(first) = chosen.first() else { return Plan::none() };
     let patch = json!({ "spec": { "podCIDR": first, "podCIDRs": chosen } });
     Plan::actions(vec![Action::patch(&kind::NODE, &node.metadata, patch)])
+}
+
+fn is_v4(net: &IpNet) -> bool {
+    matches!(net, IpNet::V4(_))
 }
 
 /// The lowest part of a range that overlaps no taken one.
@@ -102,5 +112,23 @@ mod tests {
         assert!(
             matches!(&plan.actions[..], [Action::Patch { patch, .. }] if patch["spec"]["podCIDR"] == "10.1.0.0/24")
         );
+    }
+
+    #[test]
+    fn a_cluster_that_becomes_dual_stack_gives_its_nodes_the_second_range() {
+        let single = Settings { pod_cidrs: vec!["10.1.0.0/16".parse().unwrap()], ..Settings::default() };
+        let mut world = world(&[node("a")]);
+        let plan = run(&world, "a", &single);
+        perform(&mut world, &plan.actions, now(0));
+        let dual = Settings {
+            pod_cidrs: vec!["fd00:244::/48".parse().unwrap(), "10.1.0.0/16".parse().unwrap()],
+            ..Settings::default()
+        };
+        let plan = run(&world, "a", &dual);
+        perform(&mut world, &plan.actions, now(0));
+        let spec = &world.get::<Node>(&ObjectKey::cluster("a")).unwrap().spec;
+        assert_eq!(spec.pod_cidrs, ["10.1.0.0/24", "fd00:244::/64"], "what it had stays first");
+        assert_eq!(run(&world, "a", &dual), Plan::none());
+        assert_eq!(run(&world, "a", &single), Plan::none(), "what is not configured any more is kept");
     }
 }

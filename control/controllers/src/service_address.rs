@@ -1,6 +1,8 @@
 //! Which cluster addresses and NodePorts a Service gets. Called by the write path before a Service is stored; it must
 //! not know how writes are serialised: the caller keeps two allocations from running at once.
 
+mod families;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -94,13 +96,15 @@ pub fn complete(
     random: u64,
 ) -> Result<(), Vec<FieldError>> {
     let mut errors = Vec::new();
+    families::canonicalize(&mut service["spec"]);
     if let Some(old) = old {
         carry_over(service, old);
     }
     let meta = |field: &str| text(&service["metadata"][field]).to_owned();
     let own = ObjectKey::namespaced(meta("namespace"), meta("name"));
     let source = Source { taken, own, settings, random };
-    source.complete_addresses(service, &mut errors);
+    let had_addresses = |old: &&Service| old.spec.type_ != "ExternalName";
+    source.complete_addresses(service, old.filter(had_addresses), &mut errors);
     source.complete_node_ports(service, &mut errors);
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
@@ -114,9 +118,8 @@ fn carry_over(service: &mut Value, old: &Service) {
         if spec["clusterIP"] == json!(old.spec.cluster_ip) {
             clear_addresses(spec);
         }
-    } else if had_address && text(&spec["clusterIP"]).is_empty() && !old.spec.cluster_ip.is_empty() {
-        spec["clusterIP"] = json!(old.spec.cluster_ip);
-        spec["clusterIPs"] = json!(old.spec.cluster_ips);
+    } else if had_address {
+        families::carry_over(spec, old);
     }
     let has_node_ports = has_node_ports(&type_);
     for port in spec["ports"].as_array_mut().into_iter().flatten() {
@@ -153,41 +156,39 @@ fn carry_over(service: &mut Value, old: &Service) {
 }
 
 impl Source<'_> {
-    fn complete_addresses(&self, service: &mut Value, errors: &mut Vec<FieldError>) {
-        if type_of(service) == "ExternalName" {
+    fn complete_addresses(&self, service: &mut Value, old: Option<&Service>, errors: &mut Vec<FieldError>) {
+        if type_of(service) == "ExternalName"
+            || old.is_some_and(|old| families::is_unchanged(&service["spec"], old))
+        {
             return;
         }
+        if let Err(wrong) = families::settle(service, old, self.settings) {
+            return errors.extend(wrong);
+        }
         let spec = &mut service["spec"];
-        let headless = text(&spec["clusterIP"]) == "None" || text(&spec["clusterIPs"][0]) == "None";
-        let families = match families(spec, self.settings) {
-            Ok(families) => families,
-            Err(error) => return errors.push(error),
-        };
-        let names: Vec<&str> = families.iter().map(|net| family_name(net)).collect();
-        if headless {
-            spec["clusterIP"] = json!("None");
-            spec["clusterIPs"] = json!(["None"]);
-        } else {
-            let mut addresses = Vec::new();
-            for (i, net) in families.iter().enumerate() {
-                let requested = match (text(&spec["clusterIPs"][i]), i) {
-                    ("", 0) => text(&spec["clusterIP"]).to_owned(),
-                    (asked, _) => asked.to_owned(),
-                };
-                match self.address(&requested, net, i) {
-                    Ok(address) => addresses.push(address.to_string()),
-                    Err(error) => errors.push(error),
-                }
+        if text(&spec["clusterIP"]) == "None" {
+            return;
+        }
+        let asked = families::texts(&spec["clusterIPs"]);
+        let held = old.map_or(&[][..], |old| &old.spec.cluster_ips);
+        let mut addresses = Vec::new();
+        for (i, family) in families::texts(&spec["ipFamilies"]).iter().enumerate() {
+            let asked = asked.get(i).map_or("", String::as_str);
+            if held.iter().any(|held| held == asked) {
+                addresses.push(asked.to_owned());
+                continue;
             }
-            if !errors.is_empty() {
-                return;
+            let Some(net) = self.settings.service_cidrs.iter().find(|net| family_name(net) == family) else {
+                continue;
+            };
+            match self.address(asked, net, i) {
+                Ok(address) => addresses.push(address.to_string()),
+                Err(error) => errors.push(error),
             }
+        }
+        if errors.is_empty() {
             spec["clusterIP"] = json!(addresses.first());
             spec["clusterIPs"] = json!(addresses);
-        }
-        spec["ipFamilies"] = json!(names);
-        if text(&spec["ipFamilyPolicy"]).is_empty() {
-            spec["ipFamilyPolicy"] = json!(if names.len() > 1 { "RequireDualStack" } else { "SingleStack" });
         }
     }
 
@@ -340,36 +341,6 @@ impl Source<'_> {
             .map(|port| (protocol.to_owned(), port))
             .find(|port| !given.contains(port) && !self.taken.has_port(port, &self.own))
     }
-}
-
-/// The ranges a Service draws its addresses from, in its order.
-fn families<'a>(spec: &Value, settings: &'a Settings) -> Result<Vec<&'a IpNet>, FieldError> {
-    let policy = text(&spec["ipFamilyPolicy"]).to_owned();
-    let mut chosen: Vec<&IpNet> = Vec::new();
-    for (i, asked) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
-        let found = settings.service_cidrs.iter().find(|net| family_name(net) == text(asked));
-        let Some(net) = found else {
-            let path = format!("spec.ipFamilies[{i}]");
-            return Err(FieldError::invalid(path, asked.clone(), "not configured on this cluster"));
-        };
-        chosen.push(net);
-    }
-    if chosen.is_empty() {
-        // A requested address names its family.
-        let requested: Option<IpAddr> = text(&spec["clusterIP"]).parse().ok();
-        let matching =
-            settings.service_cidrs.iter().find(|n| requested.is_some_and(|r| r.is_ipv4() == is_v4(n)));
-        chosen.extend(matching.or(settings.service_cidrs.first()));
-    }
-    if policy == "PreferDualStack" || policy == "RequireDualStack" {
-        let second = settings.service_cidrs.iter().find(|net| !chosen.contains(net));
-        chosen.extend(second.filter(|_| chosen.len() < 2));
-        if policy == "RequireDualStack" && chosen.len() < 2 {
-            let detail = "this cluster is not configured for dual-stack services";
-            return Err(FieldError::invalid("spec.ipFamilyPolicy", policy, detail));
-        }
-    }
-    Ok(chosen)
 }
 
 /// The API's and the DNS Service's addresses are given on request only.

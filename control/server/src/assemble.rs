@@ -156,7 +156,7 @@ fn open_pki(config: &Config) -> anyhow::Result<Pki> {
     addresses.sort();
     addresses.dedup();
     if let Some(url) = &config.kubeconfig_server {
-        let host = url.trim_start_matches("https://").split(['/', ':']).next().unwrap_or("");
+        let host = host_of(url);
         match host.parse::<IpAddr>() {
             Ok(address) if !addresses.contains(&address) => addresses.push(address),
             Err(_) if crate::config::is_dns_name(host) && !names.iter().any(|n| n == host) => {
@@ -168,6 +168,15 @@ fn open_pki(config: &Config) -> anyhow::Result<Pki> {
     let dir = config.data_dir.join("pki");
     let terms = Terms { names, addresses, life: config.certificate_life };
     Pki::open(&dir, terms, clock::now()).context("keys and certificates cannot be set up")
+}
+
+/// The host of a URL, an IPv6 address without its brackets.
+fn host_of(url: &str) -> &str {
+    let rest = url.trim_start_matches("https://");
+    match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => rest.split(['/', ':']).next().unwrap_or(""),
+    }
 }
 
 fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
@@ -236,6 +245,17 @@ async fn terminated() -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_of_urls_are_read_in_both_families() {
+        for (url, host) in [
+            ("https://192.0.2.1:6443", "192.0.2.1"),
+            ("https://[fd00::1]:6443", "fd00::1"),
+            ("https://api.example.org/", "api.example.org"),
+        ] {
+            assert_eq!(host_of(url), host);
+        }
+    }
 
     #[test]
     fn the_admins_kubeconfig_works_from_elsewhere_if_an_address_is_advertised() {

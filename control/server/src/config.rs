@@ -75,10 +75,11 @@ pub(crate) struct RawConfig {
     /// Server URL in admin.kubeconfig [default: the first listen address, in place of 0.0.0.0 the first advertised one]
     #[arg(long, env = "WEFT_KUBECONFIG_SERVER")]
     pub(crate) kubeconfig_server: Option<String>,
-    /// Service addresses, one range per family [default: 10.96.0.0/16]
+    /// Service addresses, a range or one of each family, the first the one that Services have by default
+    /// [default: 10.96.0.0/16]
     #[arg(long, env = "WEFT_SERVICE_CIDR", value_delimiter = ',')]
     pub(crate) service_cidr: Vec<String>,
-    /// Pod addresses, one range per family [default: 10.244.0.0/16]
+    /// Pod addresses, a range or one of each family, the first the one that `status.podIP` shows [default: 10.244.0.0/16]
     #[arg(long, env = "WEFT_POD_CIDR", value_delimiter = ',')]
     pub(crate) pod_cidr: Vec<String>,
     /// Prefix length of a node's IPv4 Pod range [default: 24]
@@ -225,6 +226,16 @@ impl RawConfig {
                 return Err(bad("pod-cidr", pod, format!("overlaps the Service range {service}")));
             }
         }
+        for service in &service_cidrs {
+            if !pod_cidrs.iter().any(|pod| is_v4(pod) == is_v4(service)) {
+                let family = if is_v4(service) { "IPv4" } else { "IPv6" };
+                return Err(bad(
+                    "service-cidr",
+                    service,
+                    format!("no Pod would have an address behind it: --pod-cidr names no {family} range"),
+                ));
+            }
+        }
         let cluster: Vec<IpNet> = service_cidrs.iter().chain(&pod_cidrs).copied().collect();
         let load_balancer_pool = pool(&raw.load_balancer_pool, &cluster)?;
         let node_cidr_mask = raw.node_cidr_mask.unwrap_or(24);
@@ -312,12 +323,18 @@ fn ranges(flag: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigErro
         if host_bits < 4 {
             return Err(bad(flag, text, "is too small"));
         }
-        if ranges.iter().any(|r: &IpNet| r.addr().is_ipv4() == range.addr().is_ipv4()) {
-            return Err(bad(flag, text, "is the second range of its family"));
+        if let Some(first) = ranges.iter().find(|r: &&IpNet| is_v4(r) == is_v4(&range)) {
+            let family = if is_v4(&range) { "IPv4" } else { "IPv6" };
+            let why = format!("is a second {family} range beside {first}; there may be one of each family");
+            return Err(bad(flag, text, why));
         }
         ranges.push(range);
     }
     Ok(ranges)
+}
+
+fn is_v4(range: &IpNet) -> bool {
+    matches!(range, IpNet::V4(_))
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {
@@ -331,11 +348,10 @@ fn check_masks(pod_cidrs: &[IpNet], v4: u8, v6: u8) -> Result<(), ConfigError> {
             IpNet::V6(_) => ("node-cidr-mask-v6", v6),
         };
         if mask < range.prefix_len() || mask > range.max_prefix_len() - 2 {
-            return Err(bad(
-                flag,
-                mask,
-                format!("must lie between {} and {}", range.prefix_len(), range.max_prefix_len() - 2),
-            ));
+            let (least, most) = (range.prefix_len(), range.max_prefix_len() - 2);
+            let why =
+                format!("must lie between {least} and {most}: it is the length of a node's part of {range}");
+            return Err(bad(flag, mask, why));
         }
     }
     Ok(())
@@ -428,9 +444,38 @@ mod tests {
             let load_balancer_pool = pool.iter().map(ToString::to_string).collect();
             assert_eq!(flag_of(RawConfig { load_balancer_pool, ..raw() }), "load-balancer-pool", "{pool:?}");
         }
+        let many = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let twice = RawConfig { service_cidr: many(&["10.96.0.0/16", "10.97.0.0/16"]), ..raw() };
+        assert_eq!(flag_of(twice), "service-cidr");
+        let behind_nothing = RawConfig { service_cidr: many(&["10.96.0.0/16", "fd00:96::/112"]), ..raw() };
+        assert_eq!(flag_of(behind_nothing), "service-cidr");
+        let small = RawConfig { pod_cidr: many(&["10.244.0.0/16", "fd00:244::/112"]), ..raw() };
+        assert_eq!(flag_of(small), "node-cidr-mask-v6");
         assert_eq!(flag_of(RawConfig { domain: Some("a b".into()), ..raw() }), "domain");
         assert_eq!(flag_of(RawConfig { certificate_life: Some("1s".into()), ..raw() }), "certificate-life");
         assert_eq!(flag_of(RawConfig { log_format: Some("xml".into()), ..raw() }), "log-format");
+    }
+
+    #[test]
+    fn ranges_may_be_of_both_families_in_either_order() {
+        for (services, pods) in [
+            (["10.96.0.0/16", "fd00:96::/112"], ["fd00:244::/48", "10.244.0.0/16"]),
+            (["fd00:96::/112", "10.96.0.0/16"], ["10.244.0.0/16", "fd00:244::/48"]),
+        ] {
+            let raw = RawConfig {
+                service_cidr: services.map(str::to_owned).into(),
+                pod_cidr: pods.map(str::to_owned).into(),
+                ..RawConfig::default()
+            };
+            let config = raw.validate().unwrap();
+            assert_eq!(config.service_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), services);
+            let api: Vec<String> = config.api_service_ips().iter().map(ToString::to_string).collect();
+            assert_eq!(api[usize::from(services[0].contains(':'))], "10.96.0.1");
+            assert_eq!(api[usize::from(!services[0].contains(':'))], "fd00:96::1");
+        }
+        // Pods of a second family without Services of it are fine.
+        let pods = vec!["10.244.0.0/16".to_owned(), "fd00:244::/48".to_owned()];
+        RawConfig { pod_cidr: pods, ..RawConfig::default() }.validate().unwrap();
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(format!("spec.podCIDRs[{at}]"), cidr.clone(), why));
         }
     }
+    let ranges = items(spec, "podCIDRs");
+    let is_v6 = |range: &Value| range.as_str().is_some_and(|text| text.contains(':'));
+    if ranges.len() > 2 || (ranges.len() == 2 && is_v6(&ranges[0]) == is_v6(&ranges[1])) {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid("spec.podCIDRs", Value::Array(ranges.to_vec()), why));
+    }
     if let Some(first) = items(spec, "podCIDRs").first().and_then(Value::as_str)
         && first != text(spec, "podCIDR")
     {
@@ -45,6 +51,11 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
             let why = "node updates may not change it except from \"\" to valid";
             errors.push(FieldError::forbidden(format!("spec.{key}"), why));
         }
+    }
+    // Beyond Kubernetes: the range of a second family may join the first, when the cluster becomes dual stack.
+    if !items(spec, "podCIDRs").starts_with(items(before, "podCIDRs")) {
+        let why = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(FieldError::forbidden("spec.podCIDRs", why));
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Limits, flag, items, meta, name, one_of, pod, port_or_name, rules, text};
+use super::{Limits, families, flag, items, meta, name, one_of, pod, port_or_name, rules, text};
 use crate::status::FieldError;
 
 const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
@@ -28,20 +28,6 @@ pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldEr
     one_of(spec, "spec", "sessionAffinity", &["ClientIP", "None"], true, errors);
     one_of(spec, "spec", "internalTrafficPolicy", &["Cluster", "Local"], false, errors);
     one_of(spec, "spec", "externalTrafficPolicy", &["Cluster", "Local"], false, errors);
-    one_of(
-        spec,
-        "spec",
-        "ipFamilyPolicy",
-        &["SingleStack", "PreferDualStack", "RequireDualStack"],
-        false,
-        errors,
-    );
-    for (at, family) in items(spec, "ipFamilies").iter().enumerate() {
-        if !matches!(family.as_str(), Some("IPv4" | "IPv6")) {
-            let path = format!("spec.ipFamilies[{at}]");
-            errors.push(FieldError::not_supported(path, family.clone(), &["IPv4", "IPv6"]));
-        }
-    }
     meta::labels(spec, "spec.selector", "selector", errors);
     self::ports(spec, limits, errors);
     addresses(spec, errors);
@@ -140,32 +126,9 @@ fn ports(spec: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
 }
 
 fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
-    let cluster_ip = text(spec, "clusterIP");
-    let all = items(spec, "clusterIPs");
+    families::service(spec, errors);
     if text(spec, "type") == "ExternalName" {
-        if !cluster_ip.is_empty() || !all.is_empty() {
-            let why = "may not be set for ExternalName services";
-            errors.push(FieldError::forbidden("spec.clusterIPs", why));
-        }
         return;
-    }
-    if !cluster_ip.is_empty() && cluster_ip != "None" {
-        pod::ip(cluster_ip, "spec.clusterIP", errors);
-    }
-    for (at, address) in all.iter().enumerate() {
-        let address = address.as_str().unwrap_or("");
-        let path = format!("spec.clusterIPs[{at}]");
-        if address == "None" {
-            if at > 0 || all.len() > 1 {
-                errors.push(FieldError::invalid(path, "None", "'None' must be the first and only value"));
-            }
-        } else {
-            pod::ip(address, &path, errors);
-        }
-    }
-    if let Some(first) = all.first().and_then(Value::as_str).filter(|first| *first != cluster_ip) {
-        let why = format!("first value must match `clusterIP` ({cluster_ip}, {first})");
-        errors.push(FieldError::invalid("spec.clusterIPs", Value::Array(all.to_vec()), why));
     }
     for (at, address) in items(spec, "externalIPs").iter().enumerate() {
         let text = address.as_str().unwrap_or("");
@@ -220,19 +183,5 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid("spec.healthCheckNodePort", port(spec), "field is immutable"));
         }
     }
-    let external = |spec: &Value| text(spec, "type") == "ExternalName";
-    if external(spec) || external(before) {
-        return;
-    }
-    let (now, was) = (text(spec, "clusterIP"), text(before, "clusterIP"));
-    if !was.is_empty() && now != was {
-        let why =
-            if now.is_empty() { "primary clusterIP can not be unset" } else { "may not change once set" };
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", serde_json::json!([now]), why));
-    }
-    let (now, was) = (items(spec, "ipFamilies").first(), items(before, "ipFamilies").first());
-    if was.is_some() && now.is_some() && now != was {
-        let why = "may not change once set";
-        errors.push(FieldError::invalid("spec.ipFamilies[0]", now.cloned().unwrap_or_default(), why));
-    }
+    families::update(spec, before, errors);
 }

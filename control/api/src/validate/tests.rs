@@ -256,8 +256,95 @@ fn a_services_address_stays() {
     new["spec"].as_object_mut().unwrap().remove("clusterIP");
     new["spec"].as_object_mut().unwrap().remove("clusterIPs");
     assert!(!updated(&kind::SERVICE, &new, &old).is_empty());
-    crate::default::carry_over(&kind::SERVICE, &mut new, &old);
-    assert!(updated(&kind::SERVICE, &new, &old).is_empty());
+}
+
+#[test]
+fn addresses_and_families_belong_together() {
+    let with = |spec: Value| {
+        let mut whole = json!({"ports": [{"port": 80}]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        created(&kind::SERVICE, json!({"spec": whole}))
+    };
+    let both = json!(["10.96.0.9", "fd00:96::9"]);
+    for right in [
+        json!({"clusterIP": "10.96.0.9", "clusterIPs": both, "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"}),
+        json!({"clusterIP": "fd00:96::9"}),
+        json!({"clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv6", "IPv4"]}),
+    ] {
+        assert_eq!(with(right), Vec::<String>::new());
+    }
+    let list = "spec.clusterIPs: Invalid value: ";
+    for (wrong, said) in [
+        (json!({"clusterIPs": both}), format!("{list}{both}: must be empty when `clusterIP` is not specified")),
+        (json!({"clusterIP": "10.96.0.8", "clusterIPs": both}), format!("{list}{both}: first value must match `clusterIP`")),
+        (
+            json!({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "10.96.0.8"]}),
+            format!("{list}[\"10.96.0.9\",\"10.96.0.8\"]: may specify no more than one IP for each IP family"),
+        ),
+        (
+            json!({"clusterIP": "None", "clusterIPs": ["None", "fd00::1"]}),
+            format!("{list}[\"None\",\"fd00::1\"]: 'None' must be the first and only value"),
+        ),
+        (
+            json!({"clusterIP": "a", "clusterIPs": ["a"]}),
+            "spec.clusterIPs[0]: Invalid value: \"a\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into(),
+        ),
+        (
+            json!({"clusterIP": "10.96.0.9", "clusterIPs": both, "ipFamilies": ["IPv6", "IPv4"]}),
+            "spec.clusterIPs[0]: Invalid value: \"10.96.0.9\": expected an IPv6 value as indicated by `ipFamilies[0]`".into(),
+        ),
+        (json!({"ipFamilies": ["IPv4", "IPv4"]}), "spec.ipFamilies[1]: Duplicate value: \"IPv4\"".into()),
+        (
+            json!({"ipFamilies": ["IPv5"]}),
+            "spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"".into(),
+        ),
+        (
+            json!({"ipFamilyPolicy": "Dual"}),
+            "spec.ipFamilyPolicy: Unsupported value: \"Dual\": supported values: \"PreferDualStack\", \"RequireDualStack\", \"SingleStack\"".into(),
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "ipFamilyPolicy": "SingleStack"}),
+            "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services".into(),
+        ),
+    ] {
+        assert_eq!(with(wrong).first(), Some(&said));
+    }
+    let three = json!({"clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9", "fd00:96::9", "fd00:96::8"]});
+    assert!(with(three)[0].ends_with("may only hold up to 2 values"));
+}
+
+#[test]
+fn a_second_family_comes_and_goes_with_the_policy() {
+    let service = |addresses: &[&str], families: &[&str], policy: &str| {
+        json!({"spec": {"type": "ClusterIP", "clusterIP": addresses[0], "clusterIPs": addresses, "ipFamilies": families,
+            "ipFamilyPolicy": policy, "ports": [{"port": 80}]}})
+    };
+    let one = service(&["10.96.0.9"], &["IPv4"], "SingleStack");
+    let two = service(&["10.96.0.9", "fd00:96::9"], &["IPv4", "IPv6"], "RequireDualStack");
+    assert!(updated(&kind::SERVICE, &two, &one).is_empty() && updated(&kind::SERVICE, &one, &two).is_empty());
+    let kept = service(&["10.96.0.9"], &["IPv4"], "PreferDualStack");
+    assert_eq!(
+        updated(&kind::SERVICE, &kept, &two),
+        [
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary clusterIP",
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary ipFamily",
+        ]
+    );
+    let turned = service(&["fd00:96::9", "10.96.0.9"], &["IPv6", "IPv4"], "RequireDualStack");
+    let said = updated(&kind::SERVICE, &turned, &two);
+    assert!(
+        said.len() == 2
+            && said[0].starts_with("spec.clusterIPs[0]")
+            && said[1].starts_with("spec.ipFamilies[0]"),
+        "{said:?}"
+    );
+    let other = service(&["10.96.0.9", "fd00:96::8"], &["IPv4", "IPv6"], "RequireDualStack");
+    assert_eq!(
+        updated(&kind::SERVICE, &other, &two),
+        ["spec.clusterIPs[1]: Invalid value: [\"10.96.0.9\",\"fd00:96::8\"]: may not change once set"]
+    );
+    let headless = |families: &[&str]| service(&["None"], families, "SingleStack");
+    assert!(updated(&kind::SERVICE, &headless(&["IPv6"]), &headless(&["IPv4"])).is_empty());
 }
 
 fn deployment(spec: &Value) -> Value {

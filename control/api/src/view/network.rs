@@ -70,6 +70,9 @@ pub struct ServiceSpec {
     /// `IPv4`, `IPv6`.
     #[serde(deserialize_with = "null_default")]
     pub ip_families: Vec<String>,
+    /// `SingleStack`, `PreferDualStack` or `RequireDualStack`; empty until decided, and for ExternalName.
+    #[serde(deserialize_with = "null_default")]
+    pub ip_family_policy: String,
     /// Ports.
     #[serde(deserialize_with = "null_default")]
     pub ports: Vec<ServicePort>,

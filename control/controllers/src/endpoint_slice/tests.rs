@@ -171,3 +171,31 @@ fn labels_that_the_service_has_no_more_go() {
     assert_eq!(settle(&mut world), 1);
     assert!(!slices(&world)[0].metadata.labels.contains_key("team"));
 }
+
+#[test]
+fn a_dual_stack_service_has_slices_of_each_family() {
+    let dual = |families: &[&str]| service(json!({ "spec": { "ipFamilies": families } }));
+    let both = |i: u32| {
+        let ips = json!([{ "ip": format!("10.244.9.{i}") }, { "ip": format!("fd00:244::{i}") }]);
+        pod(i, json!({ "status": { "podIP": format!("10.244.9.{i}"), "podIPs": ips } }))
+    };
+    let mut world = world(&[dual(&["IPv6", "IPv4"])]);
+    assert_eq!(settle(&mut world), 2, "an empty one each");
+    let _ = world.apply(Change::put(both(1), 50));
+    let _ = world.apply(Change::put(both(2), 51));
+    // A Pod from before its node had the second family.
+    let _ = world.apply(Change::put(pod(3, json!({})), 52));
+    settle(&mut world);
+    let of = |world: &World, family: &str| -> Vec<String> {
+        let all = slices(world).into_iter().filter(|slice| slice.address_type == family);
+        let all: Vec<&EndpointSlice> = all.collect();
+        assert!(all.len() <= 1, "{all:?}");
+        all.iter().flat_map(|slice| &slice.endpoints).map(|e| e.addresses.join(",")).collect()
+    };
+    assert_eq!(of(&world, "IPv6"), ["fd00:244::1", "fd00:244::2"]);
+    assert_eq!(of(&world, "IPv4"), ["10.244.0.4", "10.244.9.1", "10.244.9.2"]);
+    let _ = world.apply(Change::put(dual(&["IPv6"]), 60));
+    settle(&mut world);
+    assert!(of(&world, "IPv4").is_empty() && of(&world, "IPv6").len() == 2);
+    assert_eq!(slices(&world).len(), 1, "the other family's is gone");
+}

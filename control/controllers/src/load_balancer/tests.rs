@@ -141,6 +141,55 @@ fn an_address_that_is_asked_for_is_given_or_refused_by_name() {
 }
 
 #[test]
+fn each_family_has_an_address_as_far_as_the_pool_goes() {
+    let both = |policy: &str| json!({ "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy });
+    let dual = settings(&["192.0.2.8/29", "fd00::8-fd00::9"]);
+    let mut world = world(&[
+        service("a", both("PreferDualStack")),
+        service("b", both("RequireDualStack")),
+        service("c", json!({})),
+        service("six", json!({ "loadBalancerIP": "fd00::9" })),
+        node("n", "True"),
+    ]);
+    for (name, addresses) in [("a", ["192.0.2.8", "fd00::8"]), ("b", ["192.0.2.9", "fd00::9"])] {
+        let _ = run(&mut world, name, &dual);
+        assert_eq!(has(&world, name), (addresses.map(str::to_owned).into(), "n".into()));
+    }
+    let _ = run(&mut world, "c", &dual);
+    assert_eq!(has(&world, "c").0, ["192.0.2.10"]);
+    let refused = run(&mut world, "six", &dual);
+    let Action::Record(event) = &refused.actions[0] else { panic!() };
+    assert!(
+        event.message.contains("fd00::9 is of no family of the Service, which has IPv4"),
+        "{}",
+        event.message
+    );
+
+    // A second family that is not to be had takes nothing away.
+    change(&mut world, "c", json!({ "spec": both("PreferDualStack") }));
+    assert_eq!(reason(&run(&mut world, "c", &dual)), "AllocationFailed");
+    assert_eq!(has(&world, "c").0, ["192.0.2.10"]);
+    change(&mut world, "a", json!({ "spec": { "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack" } }));
+    let given_back = {
+        let value: Value =
+            serde_json::from_slice(&world.object(&kind::SERVICE, &key("a").key).unwrap().json).unwrap();
+        let _ = run(&mut world, "a", &dual);
+        let now = world.object(&kind::SERVICE, &key("a").key).unwrap().clone();
+        let _ = world.apply(Change::put(object(value), 900));
+        world.apply(Change::put(now, 901))
+    };
+    assert!(keys(&given_back, &world).contains(&key("c")), "who waits is told");
+    let _ = run(&mut world, "c", &dual);
+    assert_eq!(has(&world, "c").0, ["192.0.2.10", "fd00::8"]);
+
+    let four = settings(&["192.0.2.8/29"]);
+    let _ = run(&mut world, "c", &four);
+    assert_eq!((has(&world, "c").0, has(&world, "b").0.len()), (vec!["192.0.2.10".into()], 2));
+    assert_eq!(reason(&run(&mut world, "b", &four)), "NoAddressPool", "it requires both");
+    assert_eq!(has(&world, "b").0, ["192.0.2.9"]);
+}
+
+#[test]
 fn a_foreign_class_is_left_alone_and_the_own_one_served() {
     let settings = settings(&["192.0.2.8/29"]);
     let foreign = json!({ "loadBalancerClass": "example.com/other" });
