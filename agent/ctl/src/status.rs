@@ -36,6 +36,14 @@ fn page(status: &Value) -> Vec<String> {
     let mut page = Page::default();
     let node = text(&status["node"]);
     page.row("node", format!("{node}, weft-agent {}", text(&status["version"])));
+    let list =
+        |value: &Value| value.as_array().map(|all| all.iter().map(text).collect::<Vec<_>>().join(", "));
+    if let (Some(own), Some(pods)) = (list(&status["addresses"]), list(&status["podCIDRs"])) {
+        page.row("addresses", format!("{own}; Pods {pods}"));
+    }
+    if let Some(later) = list(&status["podCIDRsAfterRestart"]).filter(|later| !later.is_empty()) {
+        page.row("waiting", format!("Pods get addresses of {later} once weft-agent has been restarted"));
+    }
     link(&mut page, &status["link"]);
     page.row("pods", counted(&status["pods"], ""));
     images(&mut page, &status["images"]);
@@ -223,6 +231,9 @@ mod tests {
         json!({
             "node": "node-1",
             "version": "0.1.0",
+            "addresses": ["192.0.2.11", "fd00::b"],
+            "podCIDRs": ["10.244.1.0/24", "fd00:244:0:1::/64"],
+            "podCIDRsAfterRestart": [],
             "link": { "control": "192.0.2.1:6444", "connected": true, "problem": null, "viewComplete": true, "eventsLost": 0 },
             "dataplane": {
                 "abilities": { "release": "6.18.1", "tcx": true, "ipv6": true, "missing": [] },
@@ -244,6 +255,7 @@ mod tests {
         assert!(page.lines().count() < 25, "{page}");
         for words in [
             "node         node-1, weft-agent 0.1.0",
+            "addresses    192.0.2.11, fd00::b; Pods 10.244.1.0/24, fd00:244:0:1::/64",
             "control      connected to 192.0.2.1:6444",
             "images       2, 3.0 MiB",
             "2 (1 taken over from before), started in 480 ms",
@@ -253,6 +265,7 @@ mod tests {
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
+        assert!(!page.contains("waiting"), "{page}");
         assert!(!page.contains("to_pod 0") && !page.contains("LOST"), "{page}");
     }
 
@@ -264,11 +277,13 @@ mod tests {
         status["dataplane"]["refused"] = json!(["Service a/b: table services is full"]);
         status["dataplane"]["socket_lb"] = json!(false);
         status["counters"]["events_lost"] = json!(4);
+        status["podCIDRsAfterRestart"] = json!(["fd00:244::/64"]);
         let page = page(&status).join("\n");
         for words in [
             "NOT connected to 192.0.2.1:6444: the certificate has expired",
             "refused      Service a/b: table services is full",
             "at connect it is OFF",
+            "Pods get addresses of fd00:244::/64 once weft-agent has been restarted",
             "4 LOST",
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");

@@ -1,7 +1,9 @@
 //! The running agent: its parts, shared by everything that answers for the node.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, RwLock};
 
+use ipnet::IpNet;
 use tokio::sync::Notify;
 use weft_dataplane::Dataplane;
 use weft_dns::records::Records;
@@ -22,6 +24,10 @@ pub(crate) struct Agent {
     pub(crate) flows: Arc<Flows>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) link: Arc<link::State>,
+    /// The node's own addresses, the first family first.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The ranges its Pods take their addresses from, as they were at the start.
+    pub(crate) ranges: Vec<IpNet>,
     /// The view has changed, and the kernel's tables hold the change.
     pub(crate) carried: Notify,
     /// What cluster DNS is answered from, once it is.

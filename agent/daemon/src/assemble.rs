@@ -16,6 +16,7 @@ use weft_link::message::Cluster;
 use weft_link::receiver::{Change, Receiver};
 use weft_runtime::{Logger, Runtime};
 
+use crate::addresses::{self as own, kernel_has_v6};
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::flows::Flows;
@@ -67,14 +68,14 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let state = Arc::new(link::State::default());
     let file = config.data_dir.join("view");
     load_kept(&knowledge, &file);
-    let node_addresses = node_addresses(&config, &knowledge).await?;
+    let found = node_addresses(&config, &knowledge).await?;
 
     let names: Vec<String> = knowledge.view().names().cloned().collect();
     let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
     let slot = Arc::new(SetOnce::new());
     let link = Link {
         receiver: Receiver::new(directory.pinned()?, names),
-        node_json: first_node(&config, &facts, &node_addresses),
+        node_json: first_node(&config, &facts, &found),
         config: config.clone(),
         directory,
         identity,
@@ -88,6 +89,10 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let link = tokio::spawn(link.run());
 
     let essentials = essentials(&config, &knowledge, &mut changes).await?;
+    let node_addresses = match &config.node_ips[..] {
+        [] => own::of_cluster(found, &networks(&essentials.cluster.pod_cidrs)),
+        given => given.to_vec(),
+    };
     let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
@@ -99,6 +104,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
         flows,
         outbox,
         link: state,
+        addresses: node_addresses.clone(),
+        ranges: essentials.ranges,
         carried: Notify::new(),
         records: OnceLock::new(),
     });
@@ -165,14 +172,14 @@ fn load_kept(knowledge: &Knowledge, file: &Path) {
     }
 }
 
-/// The address that is given, or the one that packets to the control plane leave with. A node whose control plane cannot
+/// The addresses that are given, or the one that packets to the control plane leave with and one of the other family. A node whose control plane cannot
 /// be found at the moment keeps what it had.
 async fn node_addresses(config: &Config, knowledge: &Knowledge) -> anyhow::Result<Vec<IpAddr>> {
-    if let Some(ip) = config.node_ip {
-        return Ok(vec![ip]);
+    if !config.node_ips.is_empty() {
+        return Ok(config.node_ips.clone());
     }
     match uplink_address(config).await {
-        Ok(ip) => Ok(vec![ip]),
+        Ok(ip) => Ok(std::iter::once(ip).chain(own::beside(ip)).collect()),
         Err(error) => {
             let view = knowledge.view();
             let kept = view.peer(&config.node_name).map(|peer| peer.addresses.iter().filter_map(address_of));
@@ -216,8 +223,18 @@ async fn essentials(
     changes: &mut mpsc::Receiver<Change>,
 ) -> anyhow::Result<Essentials> {
     loop {
-        let ranges = own_ranges(config, knowledge);
-        if !ranges.is_empty() {
+        let given = own_ranges(config, knowledge);
+        if !given.is_empty() {
+            let ranges = spoken(given.clone());
+            anyhow::ensure!(
+                !ranges.is_empty(),
+                "the cluster's Pods have IPv6 addresses only, and IPv6 is switched off in this kernel"
+            );
+            if ranges != given {
+                tracing::warn!(
+                    "IPv6 is switched off in this kernel: this node's Pods have IPv4 addresses only"
+                );
+            }
             return Ok(Essentials { cluster: Cluster::clone(&knowledge.cluster()), ranges });
         }
         match tokio::time::timeout(RANGES_WAIT, changes.recv()).await {
@@ -234,16 +251,20 @@ async fn essentials(
     }
 }
 
-fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
-    knowledge
-        .view()
-        .peer(&config.node_name)
-        .map(|peer| peer.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect())
-        .unwrap_or_default()
+/// The Pod ranges that the control plane has given this node.
+pub(crate) fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
+    let view = knowledge.view();
+    view.peer(&config.node_name).map(|peer| networks(&peer.pod_cidrs)).unwrap_or_default()
 }
 
 fn networks(texts: &[String]) -> Vec<IpNet> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Those of the families that this kernel speaks.
+fn spoken(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
+    ranges.retain(|range| range.addr().is_ipv4() || kernel_has_v6());
+    ranges
 }
 
 async fn start_dataplane(
@@ -258,9 +279,10 @@ async fn start_dataplane(
     };
     let cluster = &essentials.cluster;
     let mut settings = weft_dataplane::Config::new(node, config.ebpf_object.clone());
-    settings.cluster_cidrs = networks(&cluster.pod_cidrs);
-    settings.service_cidrs = networks(&cluster.service_cidrs);
+    settings.cluster_cidrs = spoken(networks(&cluster.pod_cidrs));
+    settings.service_cidrs = spoken(networks(&cluster.service_cidrs));
     settings.answered_here = addresses(&cluster.dns_ips);
+    settings.answered_here.retain(|ip| ip.is_ipv4() || kernel_has_v6());
     settings.bpffs_dir = config.bpffs.clone();
     settings.state_dir = config.run_dir.join("dataplane");
     settings.cgroup_path =

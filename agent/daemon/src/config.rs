@@ -22,9 +22,11 @@ pub(crate) struct Raw {
     /// Name of this node, a DNS-1123 subdomain [default: the host name]
     #[arg(long, env = "WEFT_NODE_NAME", value_name = "NAME")]
     node_name: Option<String>,
-    /// Address of this node that the others reach [default: the uplink's]
-    #[arg(long, env = "WEFT_NODE_IP", value_name = "IP")]
-    node_ip: Option<IpAddr>,
+    /// Address of this node that the others reach, or one of each family, repeatable
+    /// [default: those of the device towards the control plane]
+    #[arg(long, env = "WEFT_NODE_IP", value_name = "IP", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    node_ip: Vec<IpAddr>,
     /// What must outlive a reboot [default: /var/lib/weft]
     #[arg(long, env = "WEFT_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -91,7 +93,8 @@ pub(crate) struct Config {
     pub(crate) control: String,
     pub(crate) token: Option<String>,
     pub(crate) node_name: String,
-    pub(crate) node_ip: Option<IpAddr>,
+    /// At most one of each family; none: they are looked for.
+    pub(crate) node_ips: Vec<IpAddr>,
     pub(crate) data_dir: PathBuf,
     pub(crate) run_dir: PathBuf,
     pub(crate) bpffs: PathBuf,
@@ -137,6 +140,10 @@ pub(crate) enum ConfigError {
     },
     #[error("cgroup root {0:?} must be a path without ..")]
     CgroupRoot(String),
+    #[error("--node-ip {second} is of the same family as {first}: a node has one address of each")]
+    NodeIps { first: IpAddr, second: IpAddr },
+    #[error("--node-ip {0} is no address that other nodes can reach")]
+    NodeIp(IpAddr),
     #[error("node label {0:?} is not KEY=VALUE")]
     Label(String),
     #[error(
@@ -172,6 +179,7 @@ impl Raw {
         let node_name = raw.node_name.unwrap_or_else(|| machine.host_name.to_lowercase());
         weft_link::join::check_node_name(&node_name)
             .map_err(|error| ConfigError::NodeName(error.to_string()))?;
+        check_node_ips(&raw.node_ip)?;
         let cgroup_root = raw.cgroup_root.unwrap_or_default();
         if Path::new(&cgroup_root).components().any(|c| matches!(c, std::path::Component::ParentDir)) {
             return Err(ConfigError::CgroupRoot(cgroup_root));
@@ -199,7 +207,7 @@ impl Raw {
             control,
             token,
             node_name,
-            node_ip: raw.node_ip,
+            node_ips: raw.node_ip,
             data_dir: raw.data_dir.unwrap_or_else(|| "/var/lib/weft".into()),
             socket: raw.socket.unwrap_or_else(|| run_dir.join("agent.sock")),
             run_dir,
@@ -224,13 +232,15 @@ impl Raw {
         let Some(path) = self.config.clone() else { return Ok(self) };
         let text = read("configuration file", &path)?;
         let file: Self = serde_json::from_str(&text).map_err(|source| ConfigError::File { path, source })?;
-        let or = |a: Vec<String>, b: Vec<String>| if a.is_empty() { b } else { a };
+        fn or<T>(a: Vec<T>, b: Vec<T>) -> Vec<T> {
+            if a.is_empty() { b } else { a }
+        }
         Ok(Self {
             control: self.control.or(file.control),
             token: self.token.or(file.token),
             token_file: self.token_file.or(file.token_file),
             node_name: self.node_name.or(file.node_name),
-            node_ip: self.node_ip.or(file.node_ip),
+            node_ip: or(self.node_ip, file.node_ip),
             data_dir: self.data_dir.or(file.data_dir),
             run_dir: self.run_dir.or(file.run_dir),
             bpffs: self.bpffs.or(file.bpffs),
@@ -269,6 +279,33 @@ fn check_control(text: &str) -> Result<(), ConfigError> {
         return Err(ConfigError::Control(text.to_owned()));
     }
     Ok(())
+}
+
+fn check_node_ips(ips: &[IpAddr]) -> Result<(), ConfigError> {
+    for (i, ip) in ips.iter().enumerate() {
+        if ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() {
+            return Err(ConfigError::NodeIp(*ip));
+        }
+        if let Some(first) = ips[..i].iter().find(|first| first.is_ipv4() == ip.is_ipv4()) {
+            return Err(ConfigError::NodeIps { first: *first, second: *ip });
+        }
+    }
+    Ok(())
+}
+
+/// A list in the settings file, or, as long as there was but one, the value alone.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        One(IpAddr),
+        Many(Vec<IpAddr>),
+    }
+    Ok(match Option::<Given>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Given::One(ip)) => vec![ip],
+        Some(Given::Many(ips)) => ips,
+    })
 }
 
 fn object(typed: Option<PathBuf>, program: &Path) -> Result<PathBuf, ConfigError> {
@@ -310,8 +347,28 @@ mod tests {
         assert!(refuse(Raw { ebpf_object: Some("/nowhere/x".into()), ..raw() }).contains("build-ebpf"));
         assert!(refuse(Raw { node_label: vec!["novalue".into()], ..raw() }).contains("KEY=VALUE"));
         assert!(refuse(Raw { cgroup_root: Some("../x".into()), ..raw() }).contains("without .."));
+        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let two = refuse(Raw { node_ip: ips(&["192.0.2.1", "fd00::1", "192.0.2.2"]), ..raw() });
+        assert_eq!(
+            two,
+            "--node-ip 192.0.2.2 is of the same family as 192.0.2.1: a node has one address of each"
+        );
+        assert!(refuse(Raw { node_ip: ips(&["::"]), ..raw() }).contains("--node-ip ::"));
         assert!(refuse(Raw { flows_max: Some(0), ..raw() }).contains("--flows-max"));
         assert!(refuse(Raw { image_gc_low: Some(90), ..raw() }).contains("--image-gc-low 90"));
         assert!(refuse(Raw { image_gc_high: Some(101), ..raw() }).contains("--image-gc-high 101"));
+    }
+    #[test]
+    fn the_file_names_one_address_or_a_list() {
+        for (text, wanted) in [
+            (r#"{ "node-ip": "192.0.2.1" }"#, vec!["192.0.2.1"]),
+            (r#"{ "node-ip": ["fd00::1", "192.0.2.1"] }"#, vec!["fd00::1", "192.0.2.1"]),
+            (r#"{ "node-ip": null }"#, vec![]),
+            ("{}", vec![]),
+        ] {
+            let read: Raw = serde_json::from_str(text).unwrap();
+            let ips: Vec<String> = read.node_ip.iter().map(ToString::to_string).collect();
+            assert_eq!(ips, wanted);
+        }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use weft_dns::records::Records;
 use weft_dns::server::{self, Sockets};
 
+use crate::addresses::kernel_has_v6;
 use crate::agent::Agent;
 use crate::api::answer::chain;
 use crate::knowledge::addresses;
@@ -21,7 +22,7 @@ const PORT: u16 = 53;
 pub(crate) fn start(agent: &Agent) -> anyhow::Result<Arc<RwLock<Records>>> {
     let cluster = agent.knowledge.cluster();
     let mut sockets = Sockets::default();
-    for ip in addresses(&cluster.dns_ips) {
+    for ip in addresses(&cluster.dns_ips).into_iter().filter(|ip| ip.is_ipv4() || kernel_has_v6()) {
         sockets
             .udp
             .push(UdpSocket::bind((ip, PORT)).with_context(|| format!("DNS cannot listen on {ip} (udp)"))?);

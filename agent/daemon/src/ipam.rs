@@ -1,7 +1,7 @@
 //! Which address a Pod gets: pure, from the node's ranges and what is taken.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -51,22 +51,42 @@ impl Leases {
     }
 
     fn free(&self, range: IpNet) -> Result<IpAddr, AddressError> {
-        let taken: std::collections::BTreeSet<IpAddr> = self.by_uid.values().flatten().copied().collect();
-        let after = self.last.get(&range).copied();
-        // The first host address is the node's own inside the overlay.
-        let hosts = || range.hosts().skip(1);
-        // Twice round: first what lies behind the last address given, then from the start of the range.
-        let behind = hosts().skip_while(|a| after.is_some_and(|last| *a <= last));
-        behind
-            .chain(hosts())
-            .take(ADDRESSES_TRIED_MAX)
+        let taken: BTreeSet<IpAddr> = self.by_uid.values().flatten().copied().collect();
+        let exhausted = AddressError::Exhausted { range, taken: taken.len() };
+        let (network, last) = (number(range.network()), number(range.broadcast()));
+        // The network's own address is nobody's, the one after it the node's inside the overlay; IPv4's last one is the
+        // broadcast address.
+        let first = network.saturating_add(2);
+        let last = if range.addr().is_ipv4() { last.saturating_sub(1) } else { last };
+        let Some(count) = last.checked_sub(first).map(|span| span.saturating_add(1)) else {
+            return Err(exhausted);
+        };
+        // Round the range from behind the last address given: one that was just given back rests a while.
+        let given = self.last.get(&range).map_or(first - 1, |last| number(*last));
+        let start = given.saturating_add(1).saturating_sub(first);
+        // Of one more than are taken, one is free.
+        let tries = count.min(taken.len() as u128 + 1);
+        (0..tries)
+            .map(|step| first + start.saturating_add(step) % count)
+            .map(|number| address(number, range.addr().is_ipv4()))
             .find(|address| !taken.contains(address))
-            .ok_or(AddressError::Exhausted { range, taken: taken.len() })
+            .ok_or(exhausted)
     }
 }
 
-/// How many addresses of a range are looked at; an IPv6 range is endless.
-const ADDRESSES_TRIED_MAX: usize = 1 << 17;
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn address(number: u128, v4: bool) -> IpAddr {
+    match u32::try_from(number) {
+        Ok(number) if v4 => Ipv4Addr::from_bits(number).into(),
+        _ => Ipv6Addr::from_bits(number).into(),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -111,7 +131,45 @@ mod tests {
     #[test]
     fn both_families_come_together() {
         let mut leases = Leases::default();
-        let both = leases.take("a", &[range("10.0.0.0/24"), range("fd00::/64")]).unwrap();
-        assert!(both[0].is_ipv4() && both[1].is_ipv6());
+        let ranges = [range("fd00::/64"), range("10.0.0.0/24")];
+        let text = |ips: Vec<IpAddr>| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            text(leases.take("a", &ranges).unwrap()),
+            ["fd00::2", "10.0.0.2"],
+            "the node has the first"
+        );
+        assert_eq!(text(leases.take("b", &ranges).unwrap()), ["fd00::3", "10.0.0.3"]);
+        leases.release("a");
+        assert_eq!(text(leases.take("c", &ranges).unwrap()), ["fd00::4", "10.0.0.4"]);
+    }
+
+    #[test]
+    fn a_family_that_is_full_takes_nothing_of_the_other() {
+        let mut leases = Leases::default();
+        let ranges = [range("10.0.0.0/30"), range("fd00::/64")];
+        leases.take("a", &ranges).unwrap();
+        let before = leases.clone();
+        assert_eq!(
+            leases.take("b", &ranges).unwrap_err(),
+            AddressError::Exhausted { range: ranges[0], taken: 2 }
+        );
+        assert_eq!(leases, before);
+    }
+
+    #[test]
+    fn a_range_without_end_is_not_walked_through() {
+        let mut leases = Leases::default();
+        let range = range("fd00::/64");
+        leases.last.insert(range, "fd00::7fff:ffff:ffff:ffff".parse().unwrap());
+        assert_eq!(leases.take("a", &[range]).unwrap()[0].to_string(), "fd00::8000:0:0:0");
+        leases.last.insert(range, "fd00::ffff:ffff:ffff:ffff".parse().unwrap());
+        assert_eq!(leases.take("b", &[range]).unwrap()[0].to_string(), "fd00::2", "and from the start again");
+    }
+
+    #[test]
+    fn a_pod_from_before_the_second_family_keeps_what_it_has() {
+        let mut leases = Leases::default();
+        let old = leases.take("a", &[range("10.0.0.0/24")]).unwrap();
+        assert_eq!(leases.take("a", &[range("10.0.0.0/24"), range("fd00::/64")]).unwrap(), old);
     }
 }

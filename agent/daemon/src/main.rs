@@ -1,5 +1,6 @@
 //! `weft-agent`: the node's agent. Parses, assembles, runs, drains.
 
+mod addresses;
 mod agent;
 mod api;
 mod assemble;

@@ -90,12 +90,16 @@ fn checks(view: &View, node: &str) -> BTreeMap<u16, Check> {
     view.services().filter_map(of).collect()
 }
 
-/// The endpoints of this node that take new connections.
+/// The endpoints of this node that take new connections; a Pod with an address of each family is one.
 fn local_endpoints(service: &Service, node: &str) -> usize {
     let ready = |endpoint: &&weft_link::message::Endpoint| {
         endpoint.node == node && (endpoint.ready || service.publish_not_ready) && !endpoint.terminating
     };
-    service.endpoints.iter().filter(ready).count()
+    let who = |endpoint: &weft_link::message::Endpoint| match endpoint.pod.as_str() {
+        "" => endpoint.address.to_vec(),
+        pod => pod.as_bytes().to_vec(),
+    };
+    service.endpoints.iter().filter(ready).map(who).collect::<BTreeSet<_>>().len()
 }
 
 #[cfg(test)]
@@ -130,8 +134,14 @@ mod tests {
             terminating,
             ..Default::default()
         };
+        let named = |address: &'static [u8]| Endpoint {
+            address: Bytes::from_static(address),
+            pod: "default/a-1".into(),
+            ..endpoint("node-1", true, false)
+        };
         let endpoints = vec![
-            endpoint("node-1", true, false),
+            named(&[10, 244, 0, 2]),
+            named(&[0xfd; 16]),
             endpoint("node-1", false, false),
             endpoint("node-1", true, true),
             endpoint("node-2", true, false),

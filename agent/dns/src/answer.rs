@@ -273,12 +273,16 @@ fn srv(name: &Name, service: &DnsService, only: Option<(&str, Protocol)>, record
     let ports =
         service.ports.iter().filter(|port| only.is_none_or(|one| (port.name.as_str(), port.protocol) == one));
     let own = format!("{}.{}.svc", service.name, service.namespace);
-    let mut answers = Vec::new();
+    let mut answers: Vec<Record> = Vec::new();
     let mut additionals: Vec<Record> = Vec::new();
     let mut add = |port: u16, target: &str, ips: &[IpAddr]| {
         let Some(target) = absolute(target, records) else { return };
         let data = RData::SRV(SRV::new(0, 100, port, target.clone()));
-        answers.push(Record::from_rdata(name.clone(), TTL_SECONDS, data));
+        let record = Record::from_rdata(name.clone(), TTL_SECONDS, data);
+        // A host with an address of each family is one target.
+        if !answers.contains(&record) {
+            answers.push(record);
+        }
         for record in addresses(&target, ips, RecordType::ANY, 0) {
             if !additionals.contains(&record) {
                 additionals.push(record);

@@ -12,7 +12,9 @@ use weft_dataplane::neighbour_answers;
 use weft_trace::Names as _;
 
 use super::answer::{self, Body, Refusal};
+use crate::addresses::kernel_has_v6;
 use crate::agent::Agent;
+use crate::assemble::own_ranges;
 
 /// Largest body of a settings change, bytes.
 const SETTINGS_BYTES_MAX: usize = 16 << 10;
@@ -44,6 +46,9 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
             "viewComplete": agent.knowledge.is_complete(),
             "eventsLost": agent.outbox.events_lost(),
         },
+        "addresses": agent.addresses,
+        "podCIDRs": agent.ranges,
+        "podCIDRsAfterRestart": later(agent),
         "dataplane": dataplane,
         "counters": counters,
         "flows": { "kept": flows, "overwritten": overwritten },
@@ -54,6 +59,14 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         },
         "pods": agent.knowledge.view().objects("Pod").count(),
     }))
+}
+
+/// Ranges that the control plane has given the node since the agent started, for example because the cluster has become dual
+/// stack.
+fn later(agent: &Agent) -> Vec<ipnet::IpNet> {
+    let mut given = own_ranges(&agent.config, &agent.knowledge);
+    given.retain(|range| !agent.ranges.contains(range) && (range.addr().is_ipv4() || kernel_has_v6()));
+    given
 }
 
 /// Whether another node's machine answers on this node's network, whatever its agent does: what the control plane asks when

@@ -226,3 +226,55 @@ fn a_long_answer_is_cut_to_the_size_and_says_so() {
     let whole = Message::from_vec(&encode(*full, 65535).unwrap()).unwrap();
     assert!(!whole.metadata.truncation && whole.answers.len() == 200);
 }
+
+#[test]
+fn both_families_are_answered_forward_and_reverse() {
+    let mut records = records();
+    records.put(DnsService {
+        namespace: "default".into(),
+        name: "both".into(),
+        headless: true,
+        ports: vec![DnsPort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
+        endpoints: vec![
+            endpoint("10.244.0.5", "both-0", true),
+            endpoint("fd00:244::5", "both-0", true),
+            endpoint("fd00:244::6", "", true),
+        ],
+        ..DnsService::default()
+    });
+    let ask = |name: &str, type_: RecordType| {
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_utf8(name).unwrap(), type_));
+        match answer(&query, &records, 0) {
+            Answer::Reply(reply) => *reply,
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    let data = |name: &str, type_: RecordType| -> Vec<String> {
+        ask(name, type_).answers.iter().map(|record| record.data.to_string()).collect()
+    };
+    assert_eq!(data("dual.default.svc.cluster.local.", RecordType::A), ["10.96.0.8"]);
+    assert_eq!(data("dual.default.svc.cluster.local.", RecordType::AAAA), ["fd00:96::8"]);
+    let srv = ask("_http._tcp.dual.default.svc.cluster.local.", RecordType::SRV);
+    assert_eq!((srv.answers.len(), srv.additionals.len()), (1, 2), "one target, both its addresses");
+
+    assert_eq!(data("both.default.svc.cluster.local.", RecordType::A), ["10.244.0.5"]);
+    assert_eq!(data("both.default.svc.cluster.local.", RecordType::AAAA), ["fd00:244::5", "fd00:244::6"]);
+    assert_eq!(data("both-0.both.default.svc.cluster.local.", RecordType::AAAA), ["fd00:244::5"]);
+    assert_eq!(data("both-0.both.default.svc.cluster.local.", RecordType::A), ["10.244.0.5"]);
+    // A host that has no address of the family is there all the same.
+    let none = ask("fd00-244--6.both.default.svc.cluster.local.", RecordType::A);
+    assert_eq!(none.metadata.response_code, ResponseCode::NoError);
+    assert!(none.answers.is_empty() && none.authorities[0].record_type() == RecordType::SOA);
+    let srv = ask("_http._tcp.both.default.svc.cluster.local.", RecordType::SRV);
+    assert_eq!((srv.answers.len(), srv.additionals.len()), (2, 3), "{srv:?}");
+    assert_eq!(data("fd00-244--9.default.pod.cluster.local.", RecordType::AAAA), ["fd00:244::9"]);
+
+    let reverse = |text: &str| Name::from(text.parse::<IpAddr>().unwrap()).to_utf8();
+    assert!(reverse("fd00:96::8").contains("ip6.arpa"));
+    assert_eq!(data(&reverse("fd00:96::8"), RecordType::PTR), ["dual.default.svc.cluster.local."]);
+    assert_eq!(data(&reverse("fd00:244::5"), RecordType::PTR), ["both-0.both.default.svc.cluster.local."]);
+    let mut nobodys = Message::query();
+    nobodys.add_query(Query::query(Name::from_utf8(reverse("fd00::99")).unwrap(), RecordType::PTR));
+    assert_eq!(answer(&nobodys, &records, 0), Answer::Forward);
+}
