@@ -24,7 +24,9 @@ use crate::build_ebpf;
 use crate::command::run as run_command;
 use crate::image;
 use crate::setup::{self, For};
-use crate::up::machine::{Cluster, DEFAULT_NAME, Machine, NODES_MAX, Record, choose_subnet, subnets_beside};
+use crate::up::machine::{
+    Cluster, DEFAULT_NAME, Family, Machine, NODES_MAX, Record, choose_subnet, subnets_beside,
+};
 use crate::workspace::Workspace;
 
 const DEMO: &str = include_str!("up/demo.yaml");
@@ -49,6 +51,10 @@ pub(crate) struct Args {
     /// Start the cluster without the demo workload
     #[arg(long)]
     no_demo: bool,
+    /// IP families of Pods, Services and machines, the first the one that Services have by default: IPv4, IPv4,IPv6 or
+    /// IPv6,IPv4 (the tunnel between the machines is IPv4)
+    #[arg(long, value_delimiter = ',', default_value = "IPv4", value_name = "FAMILIES")]
+    families: Vec<Family>,
     /// Flag for every weft-agent, repeatable: --agent-arg=--socket-lb=false
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     agent_arg: Vec<String>,
@@ -132,6 +138,14 @@ fn build_image(workspace: &Workspace) -> Result<()> {
     image::write(&image::archive_path(workspace), image::NAME, &demo)
 }
 
+/// Checks what was asked for: each family once, and IPv4 among them.
+fn families(asked: &[Family]) -> Result<Vec<Family>> {
+    match asked {
+        [Family::Ipv4] | [Family::Ipv4, Family::Ipv6] | [Family::Ipv6, Family::Ipv4] => Ok(asked.to_vec()),
+        _ => bail!("--families is IPv4, IPv4,IPv6 or IPv6,IPv4: the tunnel between the machines is IPv4"),
+    }
+}
+
 fn plan(args: &Args, workspace: Workspace, cluster: Cluster) -> Result<Plan> {
     let bin_dir = workspace.bin_dir(args.release);
     let (ebpf_object, image) = (workspace.ebpf_object(), image::archive_path(&workspace));
@@ -145,6 +159,7 @@ fn plan(args: &Args, workspace: Workspace, cluster: Cluster) -> Result<Plan> {
     let record = Record {
         name: cluster.name.clone(),
         nodes: args.nodes,
+        families: families(&args.families)?,
         subnet: choose_subnet(&cluster.name, &subnets_beside(&workspace, &cluster)),
         api_port: 0,
         bin_dir,
@@ -178,7 +193,9 @@ fn start(plan: &mut Plan, args: &Args) -> Result<()> {
     plan.cluster.write_record(&plan.record)?;
     cleanup::mount_bpffs()?;
     namespace::build(&plan.cluster, &plan.record)?;
-    plan.say(&format!("{} machines on 10.89.{}.0/24", plan.record.machines().len(), plan.record.subnet));
+    let networks = plan.record.families.iter().map(|family| plan.record.network(*family));
+    let networks = networks.collect::<Vec<_>>().join(" and ");
+    plan.say(&format!("{} machines on {networks}", plan.record.machines().len()));
     daemons::start_control(plan)?;
     plan.say(&format!("control plane on https://127.0.0.1:{}", plan.record.api_port));
     daemons::start_agents(plan)?;

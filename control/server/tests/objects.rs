@@ -6,6 +6,8 @@ mod server;
 
 use http::Method;
 use http_body_util::BodyExt;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use server::{BINARY, Client, Server};
 
@@ -144,6 +146,54 @@ async fn service_addresses_and_node_ports_are_given_once_and_come_back() {
     both["clusterIP"] = "10.96.7.7".into();
     let (code, second) = admin.post(path, service("two", both)).await;
     assert_eq!(code, 201, "{second}");
+}
+
+#[tokio::test]
+async fn a_second_address_comes_with_the_policy_and_goes_back_to_the_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let ranges = ["--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/48"];
+    let mut server = Server::start_with(dir.path(), &ranges);
+    let mut admin = server.admin().await;
+    let path = "/api/v1/namespaces/default/services";
+    let service = |name: &str, spec: Value| json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name }, "spec": spec });
+    let ports = json!([{ "port": 80 }]);
+    let (code, one) = admin.post(path, service("one", json!({ "ports": ports }))).await;
+    assert_eq!((code, &one["spec"]["ipFamilies"]), (201, &json!(["IPv4"])), "{one}");
+    let policy = |policy: &str| Some(json!({ "spec": { "ipFamilyPolicy": policy } }));
+    let one_path = format!("{path}/one");
+    let (code, two) = admin.call(Method::PATCH, &one_path, policy("PreferDualStack")).await;
+    assert_eq!((code, &two["spec"]["ipFamilies"]), (200, &json!(["IPv4", "IPv6"])), "{two}");
+    let second = two["spec"]["clusterIPs"][1].clone();
+    assert!(second.as_str().unwrap().starts_with("fd00:96::"), "{two}");
+    let asks = service("two", json!({ "clusterIP": second, "ports": ports }));
+    let (code, taken) = admin.post(path, asks.clone()).await;
+    assert_eq!(code, 422, "{taken}");
+    let release = Some(json!({ "spec": { "clusterIPs": [one["spec"]["clusterIP"]] } }));
+    let (code, refused) = admin.call(Method::PATCH, &one_path, release).await;
+    let why = refused["message"].as_str().unwrap().to_owned();
+    assert!(code == 422 && why.contains("must be set to 'SingleStack'"), "{why}");
+    let (code, back) = admin.call(Method::PATCH, &one_path, policy("SingleStack")).await;
+    assert_eq!((code, &back["spec"]["clusterIPs"]), (200, &json!([one["spec"]["clusterIP"]])), "{back}");
+    let (code, given) = admin.post(path, asks).await;
+    assert_eq!((code, &given["spec"]["ipFamilies"]), (201, &json!(["IPv6"])), "{given}");
+
+    // The cluster's own Services, and a certificate for the address of both families.
+    let dns = admin.until("/api/v1/namespaces/kube-system/services/kube-dns", |code, _| code == 200).await;
+    assert_eq!(dns["spec"]["clusterIPs"], json!(["10.96.0.10", "fd00:96::a"]));
+    let certificate = std::fs::read(dir.path().join("pki/server.crt")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(&certificate).unwrap();
+    let address: [u8; 16] = "fd00:96::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    assert!(certificate.windows(16).any(|bytes| bytes == address), "the API's own IPv6 address");
+
+    // A cluster that is single stack again takes nothing away.
+    let (_, two) = admin.call(Method::PATCH, &one_path, policy("RequireDualStack")).await;
+    assert_eq!(two["spec"]["clusterIPs"].as_array().unwrap().len(), 2, "{two}");
+    server.kill();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let label = Some(json!({ "metadata": { "labels": { "a": "b" } } }));
+    let (code, kept) = admin.call(Method::PATCH, &one_path, label).await;
+    assert_eq!((code, &kept["spec"]), (200, &two["spec"]), "{kept}");
 }
 
 #[tokio::test]

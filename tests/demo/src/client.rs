@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Sha256;
 use crate::http::{self, Url, read_headers, read_line, split_port};
-use crate::options::{Fetch, Get, Hold, Udp};
+use crate::options::{Fetch, Get, Hold, Resolve, Udp};
 use crate::resolve as names;
 
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -182,10 +182,14 @@ pub(crate) fn sha256(options: &Fetch) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints the address of a name.
-pub(crate) fn resolve(options: &Fetch) -> Result<(), String> {
-    let address = names::lookup(&options.target, options.timeout).map_err(|error| error.to_string())?;
-    println!("{address}");
+/// Prints the address of a name, or all of one family.
+pub(crate) fn resolve(options: &Resolve) -> Result<(), String> {
+    let (name, timeout) = (&options.target, options.timeout);
+    let found = match options.family {
+        Some(family) => names::lookup_all(name, family, timeout),
+        None => names::lookup(name, timeout).map(|address| vec![address]),
+    };
+    found.map_err(|error| error.to_string())?.iter().for_each(|address| println!("{address}"));
     Ok(())
 }
 

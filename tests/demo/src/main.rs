@@ -25,8 +25,8 @@ weft-demo soak HOST --until FILE [--tcp PORT] [--udp PORT] [--long N] [--per-sec
     keeps N connections and N UDP flows, and opens N new ones of each a second, until FILE is there; nothing may fail
 weft-demo sha256 URL [--timeout-ms MS]
     downloads, and prints digest and length
-weft-demo resolve NAME [--timeout-ms MS]
-    asks the name server of /etc/resolv.conf
+weft-demo resolve NAME [--family IPv4|IPv6] [--timeout-ms MS]
+    asks the name server of /etc/resolv.conf for the first address, or for all of one family
 ";
 
 fn main() -> ExitCode {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::resolve::Family;
+
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -11,7 +13,7 @@ pub(crate) enum Command {
     Hold(Hold),
     Soak(Soak),
     Sha256(Fetch),
-    Resolve(Fetch),
+    Resolve(Resolve),
 }
 
 /// Ports to listen on.
@@ -70,7 +72,16 @@ pub(crate) struct Soak {
     pub(crate) until: String,
 }
 
-/// One download, or one question.
+/// One question to the name server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resolve {
+    pub(crate) target: String,
+    /// All addresses of it; unset: the first address, IPv4 before IPv6.
+    pub(crate) family: Option<Family>,
+    pub(crate) timeout: Duration,
+}
+
+/// One download.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fetch {
     pub(crate) target: String,
@@ -120,8 +131,14 @@ pub(crate) fn parse(args: &[String]) -> Result<Command, String> {
             target: flags.target("URL")?,
             timeout: flags.millis("--timeout-ms", 30_000)?,
         }),
-        "resolve" => Command::Resolve(Fetch {
+        "resolve" => Command::Resolve(Resolve {
             target: flags.target("NAME")?,
+            family: match flags.value("--family").as_deref() {
+                None => None,
+                Some("IPv4") => Some(Family::V4),
+                Some("IPv6") => Some(Family::V6),
+                Some(other) => return Err(format!("--family {other:?} is neither IPv4 nor IPv6")),
+            },
             timeout: flags.millis("--timeout-ms", 3_000)?,
         }),
         other => return Err(format!("{other:?} is nothing it can do")),

@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 const PORT: u16 = 53;
 const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
 const ANSWER_BYTES_MAX: usize = 4096;
 const ATTEMPTS: u32 = 3;
 
@@ -20,26 +21,53 @@ struct Settings {
     ndots: usize,
 }
 
-/// The first address of a host: an address itself, a name in /etc/hosts, or what the name server says.
-pub(crate) fn lookup(host: &str, timeout: Duration) -> io::Result<IpAddr> {
-    if let Ok(address) = host.parse() {
-        return Ok(address);
+/// Which addresses are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
     }
-    if let Some(address) = in_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), host) {
-        return Ok(address);
+
+    fn record(self) -> u16 {
+        if self == Self::V4 { TYPE_A } else { TYPE_AAAA }
+    }
+}
+
+/// The first address of a host: an address itself, a name in /etc/hosts, or what the name server says; IPv4 first.
+pub(crate) fn lookup(host: &str, timeout: Duration) -> io::Result<IpAddr> {
+    let first = |family| lookup_all(host, family, timeout).map(|addresses| addresses.first().copied());
+    let six = || first(Family::V6)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+    match first(Family::V4) {
+        Ok(Some(address)) => Ok(address),
+        Ok(None) => six(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => six().map_err(|_| error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Every address of a host in one family.
+pub(crate) fn lookup_all(host: &str, family: Family, timeout: Duration) -> io::Result<Vec<IpAddr>> {
+    let own: Option<IpAddr> = host.parse().ok();
+    let own = own.or_else(|| {
+        in_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), host, |address| family.has(address))
+    });
+    if let Some(address) = own {
+        return Ok(vec![address].into_iter().filter(|address| family.has(*address)).collect());
     }
     let settings = parse_settings(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host}: resolv.conf names no server"));
     for name in candidates(host, &settings) {
         for server in &settings.servers {
-            match ask(*server, &name, timeout) {
-                Ok(addresses) => match addresses.first() {
-                    Some(address) => return Ok(IpAddr::V4(*address)),
-                    None => {
-                        last =
-                            io::Error::new(io::ErrorKind::NotFound, format!("{host}: there is no such name"));
-                    }
-                },
+            match ask(*server, &name, family, timeout) {
+                Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
+                Ok(_) => {
+                    last = io::Error::new(io::ErrorKind::NotFound, format!("{host}: there is no such name"));
+                }
                 Err(error) => {
                     last = io::Error::new(error.kind(), format!("{host}: name server {server}: {error}"));
                 }
@@ -49,10 +77,10 @@ pub(crate) fn lookup(host: &str, timeout: Duration) -> io::Result<IpAddr> {
     Err(last)
 }
 
-fn in_hosts(text: &str, host: &str) -> Option<IpAddr> {
+fn in_hosts(text: &str, host: &str, fits: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     text.lines().find_map(|line| {
         let mut words = line.split('#').next()?.split_whitespace();
-        let address = words.next()?.parse().ok()?;
+        let address = words.next()?.parse().ok().filter(|address| fits(*address))?;
         words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
     })
 }
@@ -87,9 +115,9 @@ fn candidates(host: &str, settings: &Settings) -> Vec<String> {
     names
 }
 
-fn ask(server: IpAddr, name: &str, timeout: Duration) -> io::Result<Vec<Ipv4Addr>> {
+fn ask(server: IpAddr, name: &str, family: Family, timeout: Duration) -> io::Result<Vec<IpAddr>> {
     let id = std::process::id().to_le_bytes();
-    let question = question([id[0], id[1]], name)?;
+    let question = question([id[0], id[1]], name, family)?;
     let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
     socket.connect((server, PORT))?;
@@ -110,8 +138,8 @@ fn ask(server: IpAddr, name: &str, timeout: Duration) -> io::Result<Vec<Ipv4Addr
     Err(last)
 }
 
-/// A question for the IPv4 addresses of a name, recursion desired.
-fn question(id: [u8; 2], name: &str) -> io::Result<Vec<u8>> {
+/// A question for the addresses of a name, recursion desired.
+fn question(id: [u8; 2], name: &str, family: Family) -> io::Result<Vec<u8>> {
     let mut message = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length));
@@ -120,12 +148,14 @@ fn question(id: [u8; 2], name: &str) -> io::Result<Vec<u8>> {
         message.push(length);
         message.extend_from_slice(label.as_bytes());
     }
-    message.extend_from_slice(&[0, 0, 1, 0, 1]);
+    message.push(0);
+    message.extend_from_slice(&family.record().to_be_bytes());
+    message.extend_from_slice(&[0, 1]);
     Ok(message)
 }
 
-/// IPv4 addresses of an answer; none if the name does not exist.
-fn addresses(message: &[u8]) -> Option<Vec<Ipv4Addr>> {
+/// Addresses of an answer; none if the name does not exist.
+fn addresses(message: &[u8]) -> Option<Vec<IpAddr>> {
     let count = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
     let mut at = 12;
     for _ in 0..count(4)? {
@@ -136,9 +166,12 @@ fn addresses(message: &[u8]) -> Option<Vec<Ipv4Addr>> {
         at = after_name(message, at)?;
         let (kind, length) = (count(at)?, usize::from(count(at + 8)?));
         let data = message.get(at + 10..at + 10 + length)?;
-        if let (TYPE_A, [a, b, c, d]) = (kind, data) {
-            found.push(Ipv4Addr::new(*a, *b, *c, *d));
-        }
+        let address: Option<IpAddr> = match kind {
+            TYPE_A => <[u8; 4]>::try_from(data).ok().map(|v4| Ipv4Addr::from(v4).into()),
+            TYPE_AAAA => <[u8; 16]>::try_from(data).ok().map(|v6| Ipv6Addr::from(v6).into()),
+            _ => None,
+        };
+        found.extend(address);
         at += 10 + length;
     }
     Some(found)
@@ -175,11 +208,14 @@ mod tests {
 
     #[test]
     fn reads_answers_with_pointers() {
-        let mut message = question([7, 7], "web.local").unwrap();
-        message[7] = 2;
+        let mut message = question([7, 7], "web.local", Family::V4).unwrap();
+        message[7] = 3;
         message.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 5, 0, 2, 0xc0, 12]);
         message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4, 10, 96, 0, 7]);
-        assert_eq!(addresses(&message), Some(vec![Ipv4Addr::new(10, 96, 0, 7)]));
+        message.extend_from_slice(&[0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 5, 0, 16, 0xfd, 0, 0, 0x96]);
+        message.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        let both: [IpAddr; 2] = ["10.96.0.7".parse().unwrap(), "fd00:96::7".parse().unwrap()];
+        assert_eq!(addresses(&message), Some(both.into()));
         for cut in 0..message.len() {
             assert_eq!(addresses(&message[..cut]), None, "{cut}");
         }
@@ -188,14 +224,15 @@ mod tests {
     #[test]
     fn hosts_come_before_the_server() {
         let hosts = "# comment\n127.0.0.1 localhost loop # more\n10.0.0.9 web\n";
-        assert_eq!(in_hosts(hosts, "WEB"), Some(IpAddr::from([10, 0, 0, 9])));
-        assert_eq!(in_hosts(hosts, "more"), None);
+        assert_eq!(in_hosts(hosts, "WEB", |_| true), Some(IpAddr::from([10, 0, 0, 9])));
+        assert_eq!(in_hosts(hosts, "web", |address| address.is_ipv6()), None);
+        assert_eq!(in_hosts(hosts, "more", |_| true), None);
     }
 
     #[test]
     fn unfit_names_are_errors() {
         for name in ["", "a..b", &"x".repeat(64)] {
-            assert!(question([0, 0], name).is_err(), "{name}");
+            assert!(question([0, 0], name, Family::V6).is_err(), "{name}");
         }
     }
 }

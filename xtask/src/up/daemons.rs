@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::build_ebpf;
 use crate::command::{output, wait_for};
-use crate::up::machine::{Cluster, Machine, Record};
+use crate::up::machine::{Cluster, Family, Machine, Record};
 use crate::up::process::{self, Process};
 use crate::up::{Plan, STEP_MAX, namespace};
 
@@ -35,8 +35,24 @@ pub(crate) fn start_control(plan: &mut Plan) -> Result<()> {
     let data_dir = make_private(cluster.data_dir(machine))?;
     let mut command = Command::new(plan.record.bin_dir.join("weft-control"));
     command.arg("serve").arg("--data-dir").arg(&data_dir);
-    command.args(["--listen", &format!("{address}:{API_PORT}"), "--link", &format!("{address}:{LINK_PORT}")]);
-    command.args(["--advertise", &address.to_string()]);
+    command.args(["--link", &format!("{address}:{LINK_PORT}")]);
+    for own in plan.record.addresses(machine) {
+        command.args([
+            "--listen",
+            &SocketAddr::new(own, API_PORT).to_string(),
+            "--advertise",
+            &own.to_string(),
+        ]);
+    }
+    for (flag, range) in [
+        ("--service-cidr", Family::services as fn(Family) -> _),
+        ("--pod-cidr", Family::pods as fn(Family) -> _),
+    ] {
+        if !plan.control_args.iter().any(|arg| arg.starts_with(flag)) {
+            let ranges: Vec<&str> = plan.record.families.iter().map(|family| range(*family)).collect();
+            command.args([flag, &ranges.join(",")]);
+        }
+    }
     command.args(["--kubeconfig-server", &format!("https://127.0.0.1:{}", plan.record.api_port)]);
     command.args(&plan.control_args);
     let process = process::start(cluster, machine, &command, Some(OwnedFd::from(listener)))
@@ -134,7 +150,10 @@ fn agent_command(plan: &Plan, machine: Machine, control: &str) -> Result<Command
     let cluster = &plan.cluster;
     let mut command = Command::new(plan.record.bin_dir.join("weft-agent"));
     command.args(["run", "--control", control, "--node-name", &machine.to_string()]);
-    command.args(["--node-ip", &plan.record.address(machine).to_string(), "--uplink", namespace::UPLINK]);
+    command.args(["--uplink", namespace::UPLINK]);
+    for address in plan.record.addresses(machine) {
+        command.args(["--node-ip", &address.to_string()]);
+    }
     command.args(["--cgroup-root", &cluster.cgroup(machine)]);
     command.arg("--token-file").arg(cluster.dir.join("token"));
     command.arg("--data-dir").arg(make_private(cluster.data_dir(machine))?);

@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::up::process::Process;
@@ -177,7 +178,10 @@ pub(crate) struct Record {
     pub(crate) name: String,
     /// How many nodes it has.
     pub(crate) nodes: u8,
-    /// Third byte of the underlay's addresses, 10.89.x.0/24.
+    /// Families of Pods, Services and machines, the first the one Services have by default.
+    #[serde(default = "only_v4")]
+    pub(crate) families: Vec<Family>,
+    /// Third byte of the underlay's addresses, 10.89.x.0/24, and third word of the IPv6 ones, fd00:89:x::/64.
     pub(crate) subnet: u8,
     /// TCP port of the API on 127.0.0.1.
     pub(crate) api_port: u16,
@@ -213,16 +217,80 @@ impl Record {
         (1..=self.nodes).map(Machine::Node).collect()
     }
 
-    /// A machine's address on the underlay.
+    /// A machine's IPv4 address on the underlay; every machine has one.
     pub(crate) fn address(&self, machine: Machine) -> Ipv4Addr {
-        let host = match machine {
-            Machine::Underlay => 1,
-            Machine::Control => 2,
-            Machine::Client => 3,
-            Machine::Node(number) => FIRST_NODE_HOST + (number - 1),
-        };
-        Ipv4Addr::new(10, 89, self.subnet, host)
+        Ipv4Addr::new(10, 89, self.subnet, host(machine))
     }
+
+    /// A machine's addresses on the underlay, in the order of the families.
+    pub(crate) fn addresses(&self, machine: Machine) -> Vec<IpAddr> {
+        let of = |family: &Family| match family {
+            Family::Ipv4 => self.address(machine).into(),
+            Family::Ipv6 => {
+                Ipv6Addr::new(0xfd00, 0x89, self.subnet.into(), 0, 0, 0, 0, host(machine).into()).into()
+            }
+        };
+        self.families.iter().map(of).collect()
+    }
+
+    /// The underlay's range of a family.
+    pub(crate) fn network(&self, family: Family) -> String {
+        match family {
+            Family::Ipv4 => format!("10.89.{}.0/24", self.subnet),
+            Family::Ipv6 => format!("fd00:89:{:x}::/64", self.subnet),
+        }
+    }
+}
+
+fn host(machine: Machine) -> u8 {
+    match machine {
+        Machine::Underlay => 1,
+        Machine::Control => 2,
+        Machine::Client => 3,
+        Machine::Node(number) => FIRST_NODE_HOST + (number - 1),
+    }
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub(crate) enum Family {
+    /// 32 bits.
+    #[value(name = "IPv4")]
+    Ipv4,
+    /// 128 bits.
+    #[value(name = "IPv6")]
+    Ipv6,
+}
+
+impl Family {
+    /// Length of the underlay's prefix, bits.
+    pub(crate) fn underlay_bits(self) -> u8 {
+        match self {
+            Self::Ipv4 => 24,
+            Self::Ipv6 => 64,
+        }
+    }
+
+    /// The range of the cluster's Services.
+    pub(crate) fn services(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "10.96.0.0/16",
+            Self::Ipv6 => "fd00:96::/112",
+        }
+    }
+
+    /// The range of the cluster's Pods.
+    pub(crate) fn pods(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "10.244.0.0/16",
+            Self::Ipv6 => "fd00:244::/48",
+        }
+    }
+}
+
+/// What the records of clusters from before there were families mean.
+fn only_v4() -> Vec<Family> {
+    vec![Family::Ipv4]
 }
 
 /// An underlay that no cluster beside this one has: 0 for the default name, else by the name. Two alike would not disturb each
@@ -293,6 +361,10 @@ mod tests {
         let addresses: BTreeSet<_> = machines.iter().map(|machine| record.address(*machine)).collect();
         assert_eq!(addresses.len(), machines.len());
         assert_eq!(record.address(Machine::Node(1)), Ipv4Addr::new(10, 89, 4, 11));
+        let both = Record { families: vec![Family::Ipv6, Family::Ipv4], ..record };
+        let text: Vec<String> = both.addresses(Machine::Node(1)).iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["fd00:89:4::b", "10.89.4.11"]);
+        assert_eq!(both.network(Family::Ipv6), "fd00:89:4::/64");
     }
 
     #[test]

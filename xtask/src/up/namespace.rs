@@ -99,10 +99,9 @@ pub(crate) fn build(cluster: &Cluster, record: &Record) -> Result<()> {
 
 /// A bridge with the gateway's address, and a cable to each machine.
 fn underlay_commands(cluster: &Cluster, record: &Record) -> String {
-    let gateway = record.address(Machine::Underlay);
-    let mut commands = format!(
-        "link set lo up\nlink add {BRIDGE} type bridge\naddr add {gateway}/24 dev {BRIDGE}\nlink set {BRIDGE} up\n"
-    );
+    let mut commands = format!("link set lo up\nlink add {BRIDGE} type bridge\n");
+    commands += &addresses(record, Machine::Underlay, BRIDGE);
+    commands += &format!("link set {BRIDGE} up\n");
     for machine in record.machines() {
         let netns = cluster.netns(machine);
         commands += &format!(
@@ -113,10 +112,24 @@ fn underlay_commands(cluster: &Cluster, record: &Record) -> String {
 }
 
 fn machine_commands(record: &Record, machine: Machine) -> String {
-    let (address, gateway) = (record.address(machine), record.address(Machine::Underlay));
-    format!(
-        "link set lo up\naddr add {address}/24 dev {UPLINK}\nlink set {UPLINK} up\nroute add default via {gateway}\n"
-    )
+    let mut commands = "link set lo up\n".to_owned();
+    commands += &addresses(record, machine, UPLINK);
+    commands += &format!("link set {UPLINK} up\n");
+    for gateway in record.addresses(Machine::Underlay) {
+        commands += &format!("route add default via {gateway}\n");
+    }
+    commands
+}
+
+/// Gives a device a machine's addresses. Nobody else has them: IPv6 ones can be used at once.
+fn addresses(record: &Record, machine: Machine, device: &str) -> String {
+    let all = record.families.iter().zip(record.addresses(machine));
+    all.map(|(family, address)| {
+        let bits = family.underlay_bits();
+        let at_once = if address.is_ipv6() { " nodad" } else { "" };
+        format!("addr add {address}/{bits} dev {device}{at_once}\n")
+    })
+    .collect()
 }
 
 /// Runs `ip` commands, one a line, in a namespace.
@@ -130,6 +143,7 @@ fn ip(netns: &str, commands: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::command::output;
+    use crate::up::machine::Family;
     use crate::workspace::Workspace;
 
     /// A cluster of namespaces only, gone at the end of the test however it ends.
@@ -158,15 +172,20 @@ mod tests {
             return;
         }
         let scratch = Scratch::new("ns");
-        let record = Record { nodes: 2, subnet: 250, ..Record::default() };
+        let record =
+            Record { nodes: 2, subnet: 250, families: vec![Family::Ipv4, Family::Ipv6], ..Record::default() };
         build(&scratch.0, &record).unwrap();
         assert_eq!(list(&scratch.0).len(), 5);
         let names = list(&scratch.0);
         let from = scratch.0.netns(Machine::Client);
-        let to = record.address(Machine::Node(2)).to_string();
+        let to = record.addresses(Machine::Node(2));
+        assert_eq!(to.len(), 2);
         thread::spawn(move || {
             enter(&from).unwrap();
-            output(Command::new("busybox").args(["ping", "-c", "1", "-W", "5", &to])).unwrap();
+            for to in to {
+                output(Command::new("busybox").args(["ping", "-c", "1", "-W", "5", &to.to_string()]))
+                    .unwrap();
+            }
         })
         .join()
         .unwrap();

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::up::machine::Record;
+use crate::up::machine::{Family, Record};
 use crate::up::process;
 use crate::workspace::Workspace;
 
@@ -28,7 +28,13 @@ fn a_half_made_cluster_goes_without_its_record() {
         return;
     }
     let cluster = scratch("half");
-    let record = Record { name: cluster.name.clone(), nodes: 1, subnet: 251, ..Record::default() };
+    let record = Record {
+        name: cluster.name.clone(),
+        nodes: 1,
+        subnet: 251,
+        families: vec![Family::Ipv4],
+        ..Record::default()
+    };
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     namespace::build(&cluster, &record).unwrap();
     let node = Machine::Node(1);
