@@ -30,7 +30,7 @@ impl Url {
         };
         let (host, port) = match split_port(authority) {
             Some((host, port)) => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
-            None => (authority, 80),
+            None => (authority.trim_start_matches('[').trim_end_matches(']'), 80),
         };
         if host.is_empty() {
             return Err(format!("{text:?} names no host"));
@@ -39,7 +39,7 @@ impl Url {
     }
 }
 
-/// Host and port of `HOST:PORT` or `[V6]:PORT`.
+/// Host and port of `HOST:PORT` or `[V6]:PORT`; none without a port.
 pub(crate) fn split_port(authority: &str) -> Option<(&str, &str)> {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split_once("]:"),
@@ -134,6 +134,7 @@ mod tests {
         let url = Url::parse("http://[fd00::1]:81").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("fd00::1", 81, "/"));
         assert_eq!(Url::parse("http://web").unwrap().port, 80);
+        assert_eq!(Url::parse("http://[fd00::1]/").unwrap().host, "fd00::1");
         for bad in ["https://a/", "web", "http://", "http://a:b/"] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
