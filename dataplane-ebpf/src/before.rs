@@ -5,30 +5,45 @@
 //! is another layout; where there is none, the verifier takes all of this out.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{LruHashMap, PerCpuArray};
-use weft_dataplane_abi::bridge::{AFFINITY_BRIDGE, FLOWS_BRIDGE, SOCKETS_BRIDGE, VALUE_BYTES_MAX};
+use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
+use weft_dataplane_abi::bridge::{AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, VALUE_BYTES_MAX};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::flow_table::{Bucket, Row};
 use weft_dataplane_abi::service::{Affinity, AffinityKey};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 
-use crate::maps::{AFFINITY, FLOWS, SOCKET_FLOWS};
+use crate::constant::Constant;
+use crate::maps::{AFFINITY, MAPPED, SOCKET_FLOWS};
+use crate::table::{self, Table};
 
 /// Set by the agent before it loads the programs.
 #[unsafe(no_mangle)]
-static BRIDGE: u32 = 0;
+#[unsafe(link_section = ".rodata.set")]
+static BRIDGE: Constant<u32> = Constant::new(0);
+
+/// Of the other layout's table of flows: its buckets, the seed of its hash, and words of a row with its key.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.set")]
+static BEFORE_BUCKETS: Constant<u32> = Constant::new(NONE);
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.set")]
+static BEFORE_SEED: Constant<[u64; 2]> = Constant::new([0; 2]);
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.set")]
+static BEFORE_ROW_WORDS: Constant<u32> = Constant::new((size_of::<Row>() / 8) as u32);
 
 /// A value of any layout; what this one does not know is zero.
 type Value = [u64; VALUE_BYTES_MAX as usize / 8];
 /// Rows of a table that stands for none.
 const NONE: u32 = 16;
 /// Words of a flow's row that all layouts share.
-const FLOW_WORDS: usize = FLOWS_BRIDGE.shared_bytes as usize / 8;
+const FLOW_WORDS: usize = FLOW_BYTES_SHARED / 8;
 const _: () = assert!(SOCKETS_BRIDGE.shared_bytes == 40 && AFFINITY_BRIDGE.shared_bytes == 16);
 /// `BPF_NOEXIST`: insert only where nothing is.
 const NOEXIST: u64 = 1;
 
 #[map(name = "flows_before")]
-static FLOWS_BEFORE: LruHashMap<Tuple, Value> = LruHashMap::with_max_entries(NONE, 0);
+static FLOWS_BEFORE: Array<Bucket> = Array::with_max_entries(NONE, MAPPED);
 #[map(name = "sockets_before")]
 static SOCKETS_BEFORE: LruHashMap<SocketKey, Value> = LruHashMap::with_max_entries(NONE, 0);
 #[map(name = "affinity_before")]
@@ -40,35 +55,55 @@ static ROOM: PerCpuArray<Value> = PerCpuArray::with_max_entries(1, 0);
 /// Whether there is another layout.
 #[inline(always)]
 pub(crate) fn bridging() -> bool {
-    // SAFETY: a constant; volatile, for the agent sets it after the compiler has looked at it.
-    unsafe { (&raw const BRIDGE).read_volatile() != 0 }
+    BRIDGE.get() != 0
+}
+
+/// The other layout's table of flows.
+pub(crate) struct Flows;
+
+impl Table for Flows {
+    #[inline(always)]
+    fn bucket(number: u32) -> Option<*mut u64> {
+        FLOWS_BEFORE.get_ptr_mut(number).map(<*mut _>::cast)
+    }
+
+    #[inline(always)]
+    fn buckets() -> u32 {
+        BEFORE_BUCKETS.get()
+    }
+
+    #[inline(always)]
+    fn seed() -> [u64; 2] {
+        BEFORE_SEED.get()
+    }
+
+    #[inline(always)]
+    fn row_words() -> usize {
+        BEFORE_ROW_WORDS.get() as usize
+    }
 }
 
 /// Brings over the flow under this key; whether there was one.
 #[inline(never)]
 pub(crate) fn adopt(key: &Tuple) -> bool {
-    let Some(from) = FLOWS_BEFORE.get_ptr(key) else { return false };
-    let Some(room) = room(from.cast()) else { return false };
-    // SAFETY: the room is larger than a row, aligned like one, and zero where the other layout has nothing; any bits are a row.
-    let row = unsafe { &*room.cast::<Flow>() };
+    let Some(from) = table::row_in::<Flows>(table::before_find(key)) else { return false };
+    let Some(room) = room(from) else { return false };
     // It may have been brought over in this instant by another CPU.
-    let _ = FLOWS.insert(key, row, NOEXIST);
+    let _ = table::flow_put(key, room.cast(), NOEXIST);
     true
 }
 
 /// Tells the other layout's programs of a row that was written.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn tell(key: &Tuple, row: &Flow) {
-    if let Some(room) = room(core::ptr::from_ref(row).cast()) {
-        // SAFETY: the room is this CPU's own. A row that could not be written is one that the table had no room for.
-        let _ = FLOWS_BEFORE.insert(key, unsafe { &*room }, 0);
-    }
+    // A row that could not be written is one that the table had no room for.
+    let _ = table::before_put(key, row, 0);
 }
 
 /// Has the other layout's programs forget a row.
 #[inline(always)]
 pub(crate) fn forget(key: &Tuple) {
-    let _ = FLOWS_BEFORE.remove(key);
+    let _ = table::before_remove(key);
 }
 
 /// The room with what all layouts share of a row.

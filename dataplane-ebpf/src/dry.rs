@@ -9,13 +9,15 @@ use weft_dataplane_abi::dry::{Asking, End, Known, Walked};
 use weft_dataplane_abi::maps as table;
 use weft_dataplane_abi::reason::Reason;
 
+use crate::constant::Constant;
 use crate::verdict::Verdict;
 use crate::walk::Walk;
 use crate::words::{clear, copy};
 
 /// Set by the agent before it loads the programs.
 #[unsafe(no_mangle)]
-static DRY: u32 = 0;
+#[unsafe(link_section = ".rodata.set")]
+static DRY: Constant<u32> = Constant::new(0);
 
 #[map(name = "walked")]
 static WALKED: Array<Walked> = Array::with_max_entries(1, 0);
@@ -25,8 +27,7 @@ static ASKING: Array<Asking> = Array::with_max_entries(table::ASKING.capacity, 0
 /// Whether these programs only look.
 #[inline(always)]
 pub(crate) fn dry() -> bool {
-    // SAFETY: a constant; volatile, for the agent sets it after the compiler has looked at it.
-    unsafe { (&raw const DRY).read_volatile() != 0 }
+    DRY.get() != 0
 }
 
 /// Begins to tell of a walk.

@@ -1,5 +1,7 @@
 //! The eBPF programs of the dataplane: hooks only. What a packet meets at each stands in `walk.rs`, what a socket meets
 //! in `socket.rs`.
+#![feature(core_intrinsics)]
+#![allow(internal_features)]
 #![no_std]
 #![no_main]
 // The kernel is on the other side of every line here.
@@ -11,6 +13,7 @@ mod balance;
 mod before;
 #[cfg(feature = "bench")]
 mod bench;
+mod constant;
 mod dry;
 mod emit;
 mod fragment;
@@ -21,6 +24,7 @@ mod parse;
 mod refuse;
 mod route;
 mod socket;
+mod table;
 mod track;
 mod translate;
 mod verdict;

@@ -9,20 +9,24 @@ use weft_dataplane_abi::config::Config;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
+use weft_dataplane_abi::flow_table::Bucket;
 use weft_dataplane_abi::fragment::{FragmentKey, FragmentPorts};
 use weft_dataplane_abi::route::{Node, Route};
 use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceRange};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 use weft_dataplane_abi::{LAYOUT, maps as table};
 
-use crate::before;
 use crate::dry::dry;
 use crate::walk::Scratch;
+use crate::{before, table as table_of_flows};
 
 /// The kernel's "there is one".
 pub(crate) const EEXIST: i32 = -17;
 /// Memory for rows is taken when they are written: by the agent, never by a program.
 const GROWS: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+
+/// The agent reads it as its own memory.
+pub(crate) const MAPPED: u32 = aya_ebpf::bindings::BPF_F_MMAPABLE;
 
 #[map(name = "config")]
 static CONFIG: Array<Config> = Array::with_max_entries(table::CONFIG.capacity, 0);
@@ -40,7 +44,7 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACK
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
     LruHashMap::with_max_entries(table::AFFINITY.capacity, 0);
 #[map(name = "flows")]
-pub(crate) static FLOWS: LruHashMap<Tuple, Flow> = LruHashMap::with_max_entries(table::FLOWS.capacity, 0);
+pub(crate) static FLOWS: Array<Bucket> = Array::with_max_entries(table::FLOWS.capacity, MAPPED);
 #[map(name = "endpoints")]
 pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> =
     HashMap::with_max_entries(table::ENDPOINTS.capacity, GROWS);
@@ -109,21 +113,25 @@ fn add(row: u32, several: u64) {
 /// The row under this key, to read and write.
 #[inline(always)]
 pub(crate) fn flow(key: &Tuple) -> Option<&'static mut Flow> {
-    let row = match FLOWS.get_ptr_mut(key) {
-        None if before::bridging() && before::adopt(key) => FLOWS.get_ptr_mut(key),
-        found => found,
-    };
-    // SAFETY: rows of an LRU map may be reused under us; then a packet meets another flow's row once. No row has pointers.
-    row.map(|row| unsafe { &mut *row })
+    let mut number = table_of_flows::flow_find(key);
+    if number < 0 && before::bridging() && before::adopt(key) {
+        number = table_of_flows::flow_find(key);
+    }
+    // SAFETY: rows of an array are there always; one may be given to another flow under us, which makes one packet meet that
+    // flow's row once. No row has pointers.
+    table_of_flows::row(number).map(|row| unsafe { &mut *row })
 }
 
 /// Writes a flow's row, with the kernel's flags for an insert.
 #[inline(always)]
 pub(crate) fn put_flow(key: &Tuple, row: &Flow, flags: u64) -> Result<(), i32> {
     if dry() {
-        return if flags != 0 && FLOWS.get_ptr(key).is_some() { Err(EEXIST) } else { Ok(()) };
+        return if flags != 0 && table_of_flows::flow_find(key) >= 0 { Err(EEXIST) } else { Ok(()) };
     }
-    FLOWS.insert(key, row, flags)?;
+    match table_of_flows::flow_put(key, row, flags) {
+        0 => {}
+        error => return Err(error),
+    }
     if before::bridging() {
         before::tell(key, row);
     }
@@ -136,7 +144,7 @@ pub(crate) fn remove_flow(key: &Tuple) {
     if dry() {
         return;
     }
-    let _ = FLOWS.remove(key);
+    let _ = table_of_flows::flow_remove(key);
     if before::bridging() {
         before::forget(key);
     }

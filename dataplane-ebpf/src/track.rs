@@ -113,13 +113,14 @@ fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
     walk.row = flow;
 }
 
-/// A full table lets rows go that are not used. One direction may be silent while the other speaks: looking its row up
-/// counts as a use, and one that is gone is written again.
+/// A full bucket lets the row go that was not seen for longest. One direction may be silent while the other speaks: its row is
+/// seen with the other's, and one that is gone is written again.
 #[inline(always)]
 fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
     let scratch = &mut *walk.scratch;
     reverse(&mut scratch.twin_key, &flow.to);
-    if maps::flow(&scratch.twin_key).is_some() {
+    if let Some(other) = maps::flow(&scratch.twin_key) {
+        other.seen_ns = now;
         return;
     }
     reverse(&mut scratch.twin.to, &scratch.tuple);
@@ -249,7 +250,7 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     let scratch = &mut *walk.scratch;
     if maps::put_flow(&scratch.tuple, &scratch.first, 0).is_err() {
         maps::remove_flow(&scratch.twin_key);
-        return drop(Station::Track, Reason::FlowTableFull);
+        return drop(Station::Track, Reason::FlowTableBusy);
     }
     maps::count(Counter::FlowsBegun);
     if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && scratch.first.to.source == walk.config.node_v4 {
@@ -301,7 +302,7 @@ fn take(walk: &mut Walk, now: u64) -> Step<bool> {
     match maps::put_flow(&scratch.twin_key, &scratch.twin, NOEXIST) {
         Ok(()) => return Ok(true),
         Err(EEXIST) => {}
-        Err(_) => return drop(Station::Track, Reason::FlowTableFull),
+        Err(_) => return drop(Station::Track, Reason::FlowTableBusy),
     }
     let Some(other) = maps::flow(&scratch.twin_key) else {
         return Ok(false);
@@ -314,7 +315,7 @@ fn take(walk: &mut Walk, now: u64) -> Step<bool> {
         maps::remove_flow(&scratch.other_key);
     }
     if maps::put_flow(&scratch.twin_key, &scratch.twin, 0).is_err() {
-        return drop(Station::Track, Reason::FlowTableFull);
+        return drop(Station::Track, Reason::FlowTableBusy);
     }
     Ok(true)
 }

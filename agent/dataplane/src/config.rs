@@ -157,7 +157,7 @@ pub struct Capacities {
     pub backends_max: u32,
     /// Clients with session affinity: full forgets the oldest.
     pub affinity_max: u32,
-    /// Rows of tracked flows, two a flow: full forgets the flow idle for longest.
+    /// Rows of tracked flows, two a flow, a multiple of 8: full forgets those idle for longest.
     pub flows_max: u32,
     /// Local Pod addresses: full refuses the Pod.
     pub endpoints_max: u32,
@@ -175,6 +175,9 @@ pub struct Capacities {
     pub events_bytes: u32,
 }
 
+/// Rows that one index of the table of flows stands for.
+const WAYS: u32 = weft_dataplane_abi::flow_table::WAYS as u32;
+
 impl Default for Capacities {
     fn default() -> Self {
         Self {
@@ -183,7 +186,7 @@ impl Default for Capacities {
             sources_max: maps::SOURCES.capacity,
             backends_max: maps::BACKENDS.capacity,
             affinity_max: maps::AFFINITY.capacity,
-            flows_max: maps::FLOWS.capacity,
+            flows_max: maps::FLOWS.capacity * WAYS,
             endpoints_max: maps::ENDPOINTS.capacity,
             routes_max: maps::ROUTES.capacity,
             nodes_max: maps::NODES.capacity,
@@ -205,7 +208,7 @@ impl Capacities {
             "sources" => self.sources_max,
             "backends" => self.backends_max,
             "affinity" => self.affinity_max,
-            "flows" => self.flows_max,
+            "flows" => self.flows_max.div_ceil(WAYS).max(1),
             "endpoints" => self.endpoints_max,
             "routes" => self.routes_max,
             "nodes" => self.nodes_max,

@@ -14,13 +14,15 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use serde::Serialize;
 use thiserror::Error;
 use weft_dataplane_abi::dry::{DRY, End, Known, OWN, WALKED, Walked};
+use weft_dataplane_abi::flow_table;
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::maps::MAPS;
+use weft_dataplane_abi::maps::{FLOWS, MAPS};
 use weft_dataplane_abi::order::Be32;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route;
 use weft_dataplane_abi::station::Station;
 
+use crate::flow_table::FlowTable;
 use crate::tables::Row;
 
 pub use frame::Packet;
@@ -61,6 +63,9 @@ pub enum DryError {
         #[source]
         source: io::Error,
     },
+    /// The table of flows could not be read.
+    #[error("cannot read the table of flows")]
+    Flows(#[source] io::Error),
     /// The object or a table was refused.
     #[error("cannot load the programs for a dry run")]
     Load(#[source] Box<EbpfError>),
@@ -147,6 +152,10 @@ impl DryRun {
             std::fs::read(object).map_err(|source| DryError::Object { path: object.to_owned(), source })?;
         let mut loader = EbpfLoader::new();
         loader.override_global(DRY, &1_u32, true);
+        let flows = FlowTable::open(&maps.join(FLOWS.name)).map_err(DryError::Flows)?;
+        let (buckets, seed) = (flows.buckets(), flows.seed());
+        loader.override_global(flow_table::FLOW_BUCKETS, &buckets, true);
+        loader.override_global(flow_table::FLOW_SEED, &seed, true);
         for spec in MAPS.iter().filter(|spec| spec.pinned && !OWN.contains(&spec.name)) {
             loader.map_pin_path(spec.name, maps.join(spec.name));
         }

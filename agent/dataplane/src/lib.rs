@@ -7,6 +7,7 @@ pub mod config;
 pub mod desired;
 pub mod diff;
 pub mod dry;
+pub mod flow_table;
 pub mod live;
 pub mod netns;
 pub mod plan;

@@ -14,7 +14,9 @@ use std::path::Path;
 use aya::maps::MapData;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
+use weft_dataplane_abi::flow_table::{Bucket, Row, WAYS};
+use weft_dataplane_abi::maps::{FLOWS, MAPS, MapKind, MapSpec};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 pub use flows::{Connected, Flows, Tracked, connected};
 pub use owners::{Owner, Share};
@@ -41,14 +43,21 @@ fn rows(
     mut take: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut enough = false;
-    let read = sys::each_row(table, spec.key_bytes as usize, value_bytes(spec)?, |key, value| {
-        match take(key, value) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                enough = true;
-                Err(io::ErrorKind::Interrupted.into())
-            }
+    let mut give = |key: &[u8], value: &[u8]| match take(key, value) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => {
+            enough = true;
+            Err(io::ErrorKind::Interrupted.into())
         }
+    };
+    let read = sys::each_row(table, spec.key_bytes as usize, value_bytes(spec)?, |key, value| {
+        if !is_flows(spec) {
+            return give(key, value);
+        }
+        // Each value is a bucket of rows.
+        let Ok(bucket) = Bucket::ref_from_bytes(value) else { return Ok(()) };
+        let rows = bucket.tags.iter().zip(&bucket.rows).filter(|(tag, _)| **tag != 0);
+        rows.map(|(_, row)| row).try_for_each(|row| give(row.key.as_bytes(), row.flow.as_bytes()))
     });
     if enough { Ok(()) } else { read }
 }
@@ -144,7 +153,8 @@ impl Table {
         let mut count = 0;
         if self.has_rows() {
             self.rows(|_, value| {
-                count += u64::from(!is_array(spec) || value.iter().any(|byte| *byte != 0));
+                let there = is_flows(spec) || !is_array(spec) || value.iter().any(|byte| *byte != 0);
+                count += u64::from(there);
                 ControlFlow::Continue(())
             })?;
         }
@@ -152,8 +162,11 @@ impl Table {
             name: spec.name.to_owned(),
             kind: kind(spec.kind).to_owned(),
             rows: self.has_rows().then_some(count),
-            capacity: u64::from(info.max_entries()),
-            row_bytes: u64::from(spec.key_bytes + spec.value_bytes),
+            capacity: u64::from(info.max_entries()) * if is_flows(spec) { WAYS as u64 } else { 1 },
+            row_bytes: match is_flows(spec) {
+                true => size_of::<Row>() as u64,
+                false => u64::from(spec.key_bytes + spec.value_bytes),
+            },
             memory_bytes: memory_bytes(&self.data).map_err(self.batch())?,
             when_full: when_full(spec).to_owned(),
         })
@@ -186,6 +199,11 @@ impl Table {
     }
 }
 
+/// Whether it is the table of flows, whose values are buckets.
+fn is_flows(spec: &MapSpec) -> bool {
+    spec.name == FLOWS.name
+}
+
 const fn is_array(spec: &MapSpec) -> bool {
     matches!(spec.kind, MapKind::Array | MapKind::PerCpuArray)
 }
@@ -203,6 +221,7 @@ const fn kind(kind: MapKind) -> &'static str {
 
 fn when_full(spec: &MapSpec) -> &'static str {
     match (spec.kind, spec.name) {
+        (_, "flows") => "flows not seen for longest go",
         (MapKind::LruHash, _) => "rows not used for long go",
         (MapKind::RingBuf, _) => "events are lost, and counted",
         (_, "services" | "slots" | "sources" | "backends") => "the Service is refused, and said",

@@ -8,10 +8,12 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use thiserror::Error;
 use weft_dataplane_abi::bridge;
+use weft_dataplane_abi::flow_table;
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::maps::MAPS;
+use weft_dataplane_abi::maps::{FLOWS, MAPS};
 
 use crate::config::Capacities;
+use crate::flow_table::FlowTable;
 use crate::migrate::Before;
 use crate::pin::Pins;
 
@@ -39,6 +41,9 @@ pub enum LoadError {
         #[source]
         source: Box<EbpfError>,
     },
+    /// The table of flows could not be read.
+    #[error("cannot read the table of flows")]
+    Flows(#[source] io::Error),
     /// A thread that loads programs panicked.
     #[error("loading the programs failed from within")]
     Panicked,
@@ -78,8 +83,25 @@ pub(crate) fn load(
             loader.map_max_entries(spec.name, capacities.of_map(spec.name, spec.capacity).max(there));
         }
     }
+    let flows = Flows::settle(&directory, capacities, before)?;
+    loader.override_global(flow_table::FLOW_BUCKETS, &flows.buckets, true);
+    loader.override_global(flow_table::FLOW_SEED, &flows.seed, true);
+    let other = match before {
+        Some(before) => Some(FlowTable::open(&before.directory.join(FLOWS.name)).map_err(LoadError::Flows)?),
+        None => None,
+    };
+    let (other_buckets, other_seed, other_words) = other.as_ref().map_or(Default::default(), |table| {
+        // A row is bounded by the size of a value, which is a u32.
+        (table.buckets(), table.seed(), u32::try_from(table.row_words()).unwrap_or(u32::MAX))
+    });
+    if other.is_some() {
+        loader.override_global(flow_table::BEFORE_BUCKETS, &other_buckets, true);
+        loader.override_global(flow_table::BEFORE_SEED, &other_seed, true);
+        loader.override_global(flow_table::BEFORE_ROW_WORDS, &other_words, true);
+    }
     if let Some(before) = before {
         loader.override_global(bridge::BRIDGE, &1_u32, true);
+        loader.map_pin_path(bridge::FLOWS_BEFORE, before.directory.join(FLOWS.name));
         for bridge in &bridge::BRIDGES {
             loader.map_pin_path(bridge.name, before.directory.join(bridge.table.name));
         }
@@ -87,8 +109,45 @@ pub(crate) fn load(
     let mut ebpf = loader
         .load(&bytes)
         .map_err(|source| LoadError::Load { path: object.to_owned(), source: Box::new(source) })?;
+    // Before any program that would look for a row.
+    let table = FlowTable::open(&directory.join(FLOWS.name)).map_err(LoadError::Flows)?;
+    table.sow(flows.seed);
+    let dead = table.free_dead_locks();
+    if dead > 0 {
+        tracing::warn!(buckets = dead, "an agent before this one was killed while it wrote flows");
+    }
     verify(&mut ebpf)?;
     Ok(ebpf)
+}
+
+/// What the programs must know of the table of flows when they are loaded.
+struct Flows {
+    buckets: u32,
+    seed: [u64; 2],
+}
+
+impl Flows {
+    /// That of the table that is there; a new one gets a seed that nobody can guess.
+    fn settle(directory: &Path, capacities: &Capacities, before: Option<&Before>) -> Result<Self, LoadError> {
+        let there = match FlowTable::open(&directory.join(FLOWS.name)) {
+            Ok(table) => Some(table),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(LoadError::Flows(error)),
+        };
+        let seed = there.as_ref().map(FlowTable::seed).filter(|seed| *seed != [0; 2]);
+        let least = before.and_then(|before| before.capacities.get(FLOWS.name).copied()).unwrap_or(0);
+        let buckets = there.as_ref().map(FlowTable::buckets);
+        let mut random = [0_u8; 16];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| io::Read::read_exact(&mut file, &mut random))
+            .map_err(LoadError::Flows)?;
+        let (low, high) = random.split_at(8);
+        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+        Ok(Self {
+            buckets: buckets.unwrap_or_else(|| capacities.of_map(FLOWS.name, FLOWS.capacity).max(least)),
+            seed: seed.unwrap_or([word(low), word(high)]),
+        })
+    }
 }
 
 /// Hands every program to the verifier, several at a time: that is most of what a start takes.

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapError};
 use thiserror::Error;
 use weft_dataplane_abi::bridge::{BRIDGES, VALUE_BYTES_MAX};
-use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
+use weft_dataplane_abi::maps::{FLOWS, MAPS, MapKind, MapSpec};
 
+use crate::flow_table::FlowTable;
 use crate::sys;
 
 /// `BPF_ANY`: insert, or replace.
@@ -87,6 +88,11 @@ impl Before {
         let mut capacities = BTreeMap::new();
         for spec in MAPS.iter().filter(|spec| goes_over(spec)) {
             let path = directory.join(spec.name);
+            if spec.name == FLOWS.name {
+                let Ok(table) = FlowTable::open(&path) else { return Ok(None) };
+                capacities.insert(spec.name, table.buckets());
+                continue;
+            }
             let bridge = BRIDGES.iter().find(|bridge| bridge.table.name == spec.name);
             if !path.exists() {
                 // The agent's own rows come again by and by; flows would not.
@@ -109,13 +115,28 @@ impl Before {
 
     /// Brings over what the agent writes: nobody else does, and no program reads it yet. Says how many rows.
     pub(crate) fn bring_over(&self, to: &Path) -> Result<usize, MigrateError> {
-        let own = MAPS.iter().filter(|spec| goes_over(spec) && spec.kind != MapKind::LruHash);
+        let by_programs = |spec: &MapSpec| spec.kind == MapKind::LruHash || spec.name == FLOWS.name;
+        let own = MAPS.iter().filter(|spec| goes_over(spec) && !by_programs(spec));
         own.map(|spec| self.copy(spec, to, ANY)).sum()
     }
 
     /// Brings over what programs wrote and is not there yet, once all of them bridge. Says how many rows.
     pub(crate) fn sweep(&self, to: &Path) -> Result<usize, MigrateError> {
-        BRIDGES.iter().map(|bridge| self.copy(&bridge.table, to, NOEXIST)).sum()
+        let others =
+            BRIDGES.iter().map(|bridge| self.copy(&bridge.table, to, NOEXIST)).sum::<Result<usize, _>>()?;
+        let flows = self.copy_flows(to);
+        Ok(others
+            + flows.map_err(|source| MigrateError::Copy { name: FLOWS.name, layout: self.layout, source })?)
+    }
+
+    fn copy_flows(&self, to: &Path) -> io::Result<usize> {
+        let old = FlowTable::open(&self.directory.join(FLOWS.name))?;
+        let new = FlowTable::open(&to.join(FLOWS.name))?;
+        let mut copied = 0;
+        for (key, row) in old.raw_rows() {
+            copied += usize::from(new.put(&key, &row, false)?);
+        }
+        Ok(copied)
     }
 
     fn copy(&self, spec: &MapSpec, to: &Path, flags: u64) -> Result<usize, MigrateError> {

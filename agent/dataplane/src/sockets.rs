@@ -13,10 +13,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap as KernelHash, MapData};
 use thiserror::Error;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::{FLOW_TWIN, Flow, Tuple};
+use weft_dataplane_abi::conntrack::{FLOW_TWIN, Tuple};
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::socket::{SOCKET_REVERSE, SocketFlow, SocketKey};
 use zerocopy::FromBytes;
@@ -26,7 +25,7 @@ use crate::echo;
 use crate::netns::{self, NamespaceError};
 use crate::sock_diag::{Connected, Ends, Sockets, TCP, UDP};
 use crate::sys;
-use crate::tables::{self, Row, TableError};
+use crate::tables::{self, TableError};
 use crate::worker::chain;
 
 /// Why sockets could not be looked at or aborted.
@@ -289,16 +288,15 @@ fn each<K: FromBytes, V: FromBytes>(
 /// Removes the flows that lead to addresses which are gone, and gives their ends as the one that began them knows them. What
 /// comes from one that is not of this node meets another backend then, which knows nothing of the connection and resets it.
 fn end_flows(directory: &Path, addresses: &HashSet<Address>) -> Result<HashSet<(u8, Ends)>, SocketError> {
-    let mut found: Vec<(Tuple, Tuple)> = Vec::new();
-    each(directory, &maps::FLOWS, |key: Tuple, row: Flow| {
-        if row.flags & FLOW_TWIN == 0 && addresses.contains(&row.to.destination) {
-            found.push((key, Tuple { protocol: key.protocol, ..row.to }));
-        }
-    })?;
-    let mut table: KernelHash<MapData, Row<Tuple>, Row<Flow>> = tables::open(directory, &maps::FLOWS)?;
+    let table = tables::flows(directory)?;
+    let found: Vec<(Tuple, Tuple)> = table
+        .rows()
+        .filter(|(_, row)| row.flags & FLOW_TWIN == 0 && addresses.contains(&row.to.destination))
+        .map(|(key, row)| (key, Tuple { protocol: key.protocol, ..row.to }))
+        .collect();
     for (key, to) in &found {
         for key in [*key, to.reversed()] {
-            tables::removed(table.remove(&Row(key))).map_err(tables::writing("flows"))?;
+            table.remove(&key).map_err(|source| SocketError::Rows { table: maps::FLOWS.name, source })?;
         }
     }
     let ends = found.iter().map(|(key, _)| {

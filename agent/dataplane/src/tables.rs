@@ -19,6 +19,7 @@ use weft_dataplane_abi::service::{SOURCE_KEY_BITS, Service, ServiceKey, Source, 
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::diff::Write;
+use crate::flow_table::FlowTable;
 use crate::rows::{Rows, ServiceRow};
 use crate::sys;
 
@@ -87,7 +88,7 @@ pub(crate) struct Tables {
     routes: LpmTrie<MapData, Row<Address>, Row<Route>>,
     nodes: Hash<Address, Node>,
     netns: Hash<u64, Netns>,
-    flows: Hash<Tuple, Flow>,
+    flows: FlowTable,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -105,6 +106,12 @@ pub(crate) fn open<T: TryFrom<Map, Error = MapError>>(
     let failed = |source| TableError::Open { name: spec.name, source: Box::new(source) };
     let data = open_data(directory, spec)?;
     T::try_from(Map::from_map_data(data).map_err(failed)?).map_err(failed)
+}
+
+/// Opens the table of flows.
+pub(crate) fn flows(directory: &Path) -> Result<FlowTable, TableError> {
+    FlowTable::open(&directory.join(maps::FLOWS.name))
+        .map_err(|source| TableError::Batch { name: maps::FLOWS.name, source })
 }
 
 /// Names the table that a write failed for.
@@ -139,7 +146,7 @@ impl Tables {
             routes: open(directory, &maps::ROUTES)?,
             nodes: open(directory, &maps::NODES)?,
             netns: open(directory, &maps::NETNS)?,
-            flows: open(directory, &maps::FLOWS)?,
+            flows: flows(directory)?,
             counters: open(directory, &maps::COUNTERS_MAP)?,
         })
     }
@@ -259,7 +266,7 @@ impl Tables {
 
     /// Tracked flows, at most so many.
     pub(crate) fn flows(&self, rows_max: usize) -> Result<Vec<(Tuple, Flow)>, TableError> {
-        first(&self.flows, "flows", rows_max)
+        Ok(self.flows.rows().take(rows_max).collect())
     }
 
     /// A counter, summed over the CPUs.

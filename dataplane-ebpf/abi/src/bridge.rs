@@ -5,7 +5,7 @@
 //! break the rule brings its own conversion, or begins with empty tables.
 
 use crate::conntrack::{Flow, Tuple};
-use crate::maps::{AFFINITY, FLOWS, MapSpec, SOCKET_FLOWS};
+use crate::maps::{AFFINITY, MapSpec, SOCKET_FLOWS};
 use crate::service::{Affinity, AffinityKey};
 use crate::socket::{SocketFlow, SocketKey};
 
@@ -26,19 +26,22 @@ pub struct Bridge {
     pub shared_bytes: u32,
 }
 
-/// The flows.
-pub const FLOWS_BRIDGE: Bridge = Bridge { table: FLOWS, name: "flows_before", shared_bytes: 104 };
+/// Name in the object of the other layout's table of flows, which is of another kind than the rest: its buckets are a head
+/// that never changes, and rows of a key and a value that grows at its end.
+pub const FLOWS_BEFORE: &str = "flows_before";
+/// Bytes of a flow's row that all layouts share.
+pub const FLOW_BYTES_SHARED: usize = 104;
 /// What was decided at connect.
 pub const SOCKETS_BRIDGE: Bridge = Bridge { table: SOCKET_FLOWS, name: "sockets_before", shared_bytes: 40 };
 /// Which backend a client had.
 pub const AFFINITY_BRIDGE: Bridge = Bridge { table: AFFINITY, name: "affinity_before", shared_bytes: 16 };
 
-/// All of them. Fragments are left out: their rows live for the moment that a datagram is under way.
-pub const BRIDGES: [Bridge; 3] = [FLOWS_BRIDGE, SOCKETS_BRIDGE, AFFINITY_BRIDGE];
+/// All but the flows. Fragments are left out: their rows live for the moment that a datagram is under way.
+pub const BRIDGES: [Bridge; 2] = [SOCKETS_BRIDGE, AFFINITY_BRIDGE];
 
 const _: () = {
     assert!(size_of::<Tuple>() == 40 && size_of::<SocketKey>() == 32 && size_of::<AffinityKey>() == 20);
-    assert!(holds(&FLOWS_BRIDGE, size_of::<Flow>()));
+    assert!(FLOW_BYTES_SHARED <= size_of::<Flow>() && size_of::<Flow>().is_multiple_of(8));
     assert!(holds(&SOCKETS_BRIDGE, size_of::<SocketFlow>()));
     assert!(holds(&AFFINITY_BRIDGE, size_of::<Affinity>()));
 };
@@ -92,6 +95,6 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel() {
-        assert!(BRIDGES.iter().all(|bridge| bridge.name.len() <= 15));
+        assert!(BRIDGES.iter().all(|bridge| bridge.name.len() <= 15) && FLOWS_BEFORE.len() <= 15);
     }
 }

@@ -14,6 +14,7 @@ pub mod counter;
 pub mod dry;
 pub mod endpoint;
 pub mod event;
+pub mod flow_table;
 pub mod fragment;
 pub mod hook;
 pub mod maps;
@@ -28,4 +29,4 @@ mod numbered;
 
 /// Version of the layout of all rows together. Raised by every change to a row that is kept across an upgrade. Such changes
 /// keep to the rule in [`bridge`], so that the rows go over from any layout to any other.
-pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 3 } else { 2 };
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 4 } else { 3 };

@@ -3,10 +3,10 @@
 use crate::address::Address;
 use crate::backend::{Backend, Slot, SlotKey};
 use crate::config::Config;
-use crate::conntrack::{Flow, Tuple};
 use crate::counter::COUNTERS;
 use crate::dry::Asking;
 use crate::endpoint::{Endpoint, Netns};
+use crate::flow_table::{BUCKETS, Bucket};
 use crate::fragment::{FragmentKey, FragmentPorts};
 use crate::route::{Node, Route, RouteKey};
 use crate::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceKey};
@@ -84,8 +84,8 @@ pub const SOURCES: MapSpec = growing(map::<SourceKey, Source>("sources", MapKind
 pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
 pub const AFFINITY: MapSpec = map::<AffinityKey, Affinity>("affinity", MapKind::LruHash, 16_384);
-/// [`Tuple`] → [`Flow`]; two rows a flow, 208 bytes each.
-pub const FLOWS: MapSpec = map::<Tuple, Flow>("flows", MapKind::LruHash, 131_072);
+/// Index → [`Bucket`], of the table that `flow_table.rs` describes; two rows a flow, 144 bytes each.
+pub const FLOWS: MapSpec = map::<u32, Bucket>("flows", MapKind::Array, BUCKETS);
 /// [`Address`] → [`Endpoint`].
 pub const ENDPOINTS: MapSpec = growing(map::<Address, Endpoint>("endpoints", MapKind::Hash, 1_024));
 /// [`RouteKey`] → [`Route`].

@@ -13,7 +13,7 @@ numbered! {
         ForeignSource = 2, "source address is not the pod's";
         /// A later fragment came without its first.
         FragmentUnknown = 3, "first fragment not seen";
-        /// The flow table has no room.
+        /// The flow table has no room: of layouts before 3, since which the flow that was silent for longest goes.
         FlowTableFull = 4, "flow table full";
         /// No source port is free towards this destination.
         SourcePortsExhausted = 5, "source ports exhausted";
@@ -47,6 +47,8 @@ numbered! {
         TooLarge = 18, "packet larger than the way takes";
         /// The client's address is in none of the Service's ranges (`loadBalancerSourceRanges`).
         SourceNotAllowed = 19, "source address is in none of the service's ranges";
+        /// A row of the flow table could not be written, for somebody else was writing beside it.
+        FlowTableBusy = 20, "flow table busy";
     }
 }
 

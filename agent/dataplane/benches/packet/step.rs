@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
+use aya::maps::{Array, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::sys::{Stats, enable_stats};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use weft_dataplane_abi::conntrack::Flow;
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::FLOWS;
@@ -79,7 +78,7 @@ impl Step {
     /// Begins more of a case's flows than the table holds.
     pub(crate) fn fill(&mut self, case: &Case) {
         let mut rows = 0;
-        while rows <= 2 * FLOWS.capacity {
+        while rows <= 2 * FLOWS.capacity * 8 {
             self.measure(case);
             rows += 2 * case.passes;
         }
@@ -199,13 +198,9 @@ impl Step {
     }
 
     fn forget_flows(&mut self) {
-        let map = self.bench.ebpf.map_mut("flows").expect("the map flows");
-        let mut map: HashMap<&mut MapData, [u8; 40], [u8; size_of::<Flow>()]> =
-            HashMap::try_from(map).expect("a hash");
-        let keys: Vec<[u8; 40]> = map.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            map.remove(&key).expect("a row to remove");
-        }
+        let table = self.bench.flows();
+        let keys: Vec<_> = table.rows().map(|(key, _)| key).collect();
+        keys.iter().for_each(|key| table.remove(key).expect("a row to remove"));
     }
 }
 

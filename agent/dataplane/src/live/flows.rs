@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use aya::maps::{HashMap, MapData};
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use weft_dataplane_abi::address::Address;
@@ -19,7 +18,8 @@ use zerocopy::FromBytes as _;
 
 use super::Table;
 use super::decode::way_text;
-use crate::tables::{self, Row, TableError};
+use crate::flow_table::FlowTable;
+use crate::tables::{self, TableError};
 
 const TCP: u8 = 6;
 
@@ -86,7 +86,7 @@ pub struct Connected {
 /// The table of flows.
 pub struct Flows {
     table: Option<Table>,
-    rows: HashMap<MapData, Row<Tuple>, Row<Flow>>,
+    rows: FlowTable,
     now_ns: u64,
 }
 
@@ -96,11 +96,7 @@ impl Flows {
     /// # Errors
     /// It is not pinned there.
     pub fn open(maps: &Path) -> Result<Self, TableError> {
-        Ok(Self {
-            table: Table::open(maps, maps::FLOWS.name)?,
-            rows: tables::open(maps, &maps::FLOWS)?,
-            now_ns: now_ns(),
-        })
+        Ok(Self { table: Table::open(maps, maps::FLOWS.name)?, rows: tables::flows(maps)?, now_ns: now_ns() })
     }
 
     /// Gives flows until the taker has enough, each once. Those that `wanted` does not want cost no second look-up; it sees
@@ -126,7 +122,7 @@ impl Flows {
                 return ControlFlow::Continue(());
             }
             let twin_key = Tuple { protocol: key.protocol, ..flow.to.reversed() };
-            let twin = self.rows.get(&Row(twin_key), 0).ok().map(|row| row.0);
+            let twin = self.rows.find(&twin_key);
             answered(&mut tracked, &flow, twin.as_ref(), self.now_ns);
             take(tracked)
         })

@@ -36,7 +36,7 @@ fn tables_of_another_shape_are_made_anew_and_other_capacities_kept() {
     serves(&bed);
     let flows = aya::maps::MapData::from_pin(maps.join("flows")).and_then(|map| map.info()).expect("a table");
     assert_eq!(
-        flows.max_entries(),
+        flows.max_entries() * 8,
         bed.machines[0].config.capacities.flows_max / 2,
         "flows are not thrown away"
     );

@@ -258,7 +258,7 @@ fn while_refused(bed: &mut Bed, object: &Path, own: bool) {
     }
 }
 
-/// The object with a packet program that ends without saying what becomes of the packet.
+/// The object with a packet program that writes its frame pointer.
 fn spoilt(object: &[u8]) -> Vec<u8> {
     let mut spoilt = object.to_vec();
     let number = |at: usize, bytes: usize| {
@@ -272,7 +272,9 @@ fn spoilt(object: &[u8]) -> Vec<u8> {
         object[name..].starts_with(b"classifier\0")
     });
     let at = number(code.expect("packet programs") + 0x18, 8);
-    // `exit`, with nothing in the register of the result.
-    spoilt[at..at + 8].copy_from_slice(&[0x95, 0, 0, 0, 0, 0, 0, 0]);
+    // In the place of the first copy from register to register, which nothing is to be relocated in: one into the frame
+    // pointer, which nobody may write.
+    let copy = (at..).step_by(8).find(|at| object[*at] == 0xbf).expect("an instruction");
+    spoilt[copy..copy + 8].copy_from_slice(&[0xb7, 10, 0, 0, 0, 0, 0, 0]);
     spoilt
 }

@@ -11,15 +11,18 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
+use weft_dataplane::flow_table::FlowTable;
 use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
+use weft_dataplane_abi::bridge::BRIDGE;
 use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
+use weft_dataplane_abi::flow_table::{BEFORE_SEED, Bucket};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
@@ -62,7 +65,19 @@ impl Bench {
 
     /// The same, with programs that only look.
     pub(crate) fn dry() -> Option<Self> {
-        Some(Self::furnished(load_with(&crate::object::path()?, true, |_, _| ())))
+        let set = |loader: &mut EbpfLoader<'_>| {
+            loader.override_global(DRY, &1_u32, true);
+        };
+        Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
+    }
+
+    /// The same, with programs that bridge to tables of another layout, which are empty.
+    pub(crate) fn bridging() -> Option<Self> {
+        let set = |loader: &mut EbpfLoader<'_>| {
+            loader.override_global(BRIDGE, &1_u32, true);
+            loader.override_global(BEFORE_SEED, &[0x1234_5678_9abc_def0_u64, 17], true);
+        };
+        Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
     }
 
     fn furnished(ebpf: Ebpf) -> Self {
@@ -212,21 +227,34 @@ impl Bench {
         ((result.return_value, out), result.duration)
     }
 
+    /// The table of flows.
+    pub(crate) fn flows(&self) -> FlowTable {
+        let Map::Array(map) = self.ebpf.map("flows").expect("the map flows") else {
+            panic!("flows are no array");
+        };
+        FlowTable::of(map).expect("a table of flows")
+    }
+
+    /// Takes or gives back the lock of a bucket of that table.
+    pub(crate) fn lock_bucket(&mut self, number: u32, held: bool) {
+        let map = self.ebpf.map_mut("flows").expect("the map flows");
+        let mut map: Array<&mut MapData, [u8; size_of::<Bucket>()]> = Array::try_from(map).expect("an array");
+        let mut bucket = map.get(&number, 0).expect("a bucket");
+        bucket[..8].copy_from_slice(&u64::from(held).to_ne_bytes());
+        map.set(number, bucket, 0).expect("a bucket");
+    }
+
     pub(crate) fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
-        let map = self.ebpf.map("flows").expect("the map flows");
-        let map: HashMap<&MapData, [u8; 40], [u8; size_of::<Flow>()]> =
-            HashMap::try_from(map).expect("a hash");
-        let bytes = map.get(&bytes_of(tuple), 0).ok()?;
-        Some(Flow::read_from_bytes(&bytes).expect("a flow"))
+        self.flows().find(tuple)
     }
 
     pub(crate) fn set_flow(&mut self, tuple: &Tuple, flow: &Flow) {
-        self.put::<_, _, 40, { size_of::<Flow>() }>("flows", tuple, flow);
+        assert!(self.flows().put(tuple, flow.as_bytes(), true).expect("a row"));
     }
 
     /// Takes a row away, as a full table does.
     pub(crate) fn remove_flow(&mut self, tuple: &Tuple) {
-        self.remove::<_, 40, { size_of::<Flow>() }>("flows", tuple);
+        self.flows().remove(tuple).expect("a row to remove");
     }
 
     pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
@@ -255,10 +283,7 @@ impl Bench {
             weft_dataplane::live::each_row(data.fd().as_fd(), spec, |key, value| {
                 // Most rows of the arrays hold nothing.
                 if value.iter().any(|byte| *byte != 0) {
-                    // Most rows of the arrays hold nothing.
-                    if value.iter().any(|byte| *byte != 0) {
-                        all.insert((spec.name, key.to_vec()), value.to_vec());
-                    }
+                    all.insert((spec.name, key.to_vec()), value.to_vec());
                 }
             })
             .unwrap_or_else(|error| panic!("{}: {error}", spec.name));
@@ -317,11 +342,15 @@ pub(crate) fn load(object: &Path) -> Ebpf {
 
 /// The same; tells how long each step took.
 pub(crate) fn load_timed(object: &Path, tell: impl FnMut(&str, Duration)) -> Ebpf {
-    load_with(object, false, tell)
+    load_with(object, |_| (), tell)
 }
 
-/// The same, for a dry run or not.
-pub(crate) fn load_with(object: &Path, dry: bool, mut tell: impl FnMut(&str, Duration)) -> Ebpf {
+/// The same, with some of the programs' constants set.
+pub(crate) fn load_with(
+    object: &Path,
+    set: impl FnOnce(&mut EbpfLoader<'_>),
+    mut tell: impl FnMut(&str, Duration),
+) -> Ebpf {
     let mut began = Instant::now();
     let mut lap = |what: &str| {
         tell(what, began.elapsed());
@@ -333,9 +362,7 @@ pub(crate) fn load_with(object: &Path, dry: bool, mut tell: impl FnMut(&str, Dur
     for spec in MAPS.iter().filter(rows) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
     }
-    if dry {
-        loader.override_global(DRY, &1_u32, true);
-    }
+    set(&mut loader);
     lap("the kernel's types");
     let mut ebpf = loader.load(&object).expect("the object loads");
     lap("object and tables");

@@ -1,0 +1,129 @@
+//! The table of flows: an array of buckets, each with a few rows and a line of memory that says which flows they are.
+//!
+//! A flow's row is in the bucket that its key's hash names, or, when that one was full, in a second one. A row is found by its
+//! tag, a part of the hash, and then by its key. Whoever writes holds the lock of the flow's first bucket; whoever reads holds
+//! none: a row is written while its tag is 0.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::conntrack::{Flow, Tuple};
+
+/// Rows of a bucket.
+pub const WAYS: usize = 8;
+/// Buckets, unless configured otherwise.
+pub const BUCKETS: u32 = 16_384;
+/// Bytes of a bucket before its rows, in every layout.
+pub const HEAD_BYTES: usize = 64;
+
+/// Name of the programs' constant of how many buckets there are, a `u32`.
+pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
+/// Name of their constant of the hash's seed, two `u64`.
+pub const FLOW_SEED: &str = "FLOW_SEED";
+/// As [`FLOW_BUCKETS`], of the other layout's table.
+pub const BEFORE_BUCKETS: &str = "BEFORE_BUCKETS";
+/// As [`FLOW_SEED`], of the other layout's table.
+pub const BEFORE_SEED: &str = "BEFORE_SEED";
+/// Name of the programs' constant of the words of 8 bytes in a row of the other layout's table, a `u32`.
+pub const BEFORE_ROW_WORDS: &str = "BEFORE_ROW_WORDS";
+
+/// A row with its key.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Row {
+    /// The ends of its packets as they come.
+    pub key: Tuple,
+    /// What becomes of them.
+    pub flow: Flow,
+}
+
+/// Value of the map `flows`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Bucket {
+    /// 1 while somebody writes.
+    pub lock: u64,
+    /// Not 0 once a flow of this bucket went to its second one.
+    pub spilled: u64,
+    /// Tags of the rows; 0 for one that is free.
+    pub tags: [u32; WAYS],
+    /// Of the first bucket, the seed of the table's hash; of the others zero.
+    pub seed: [u64; 2],
+    /// The rows.
+    pub rows: [Row; WAYS],
+}
+
+const _: () =
+    assert!(core::mem::offset_of!(Bucket, rows) == HEAD_BYTES && size_of::<Row>().is_multiple_of(8));
+
+/// Where a key's row may be, and its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The first bucket.
+    pub first: u32,
+    /// The second.
+    pub second: u32,
+    /// Never 0.
+    pub tag: u32,
+}
+
+/// SipHash-1-3 over a key of fixed length (Aumasson and Bernstein, 2012): nobody outside can tell which flows share a bucket.
+#[derive(Clone, Copy)]
+struct Sip([u64; 4]);
+
+impl Sip {
+    #[inline(always)]
+    fn round(&mut self) {
+        let v = &mut self.0;
+        v[0] = v[0].wrapping_add(v[1]);
+        v[1] = v[1].rotate_left(13) ^ v[0];
+        v[0] = v[0].rotate_left(32);
+        v[2] = v[2].wrapping_add(v[3]);
+        v[3] = v[3].rotate_left(16) ^ v[2];
+        v[0] = v[0].wrapping_add(v[3]);
+        v[3] = v[3].rotate_left(21) ^ v[0];
+        v[2] = v[2].wrapping_add(v[1]);
+        v[1] = v[1].rotate_left(17) ^ v[2];
+        v[2] = v[2].rotate_left(32);
+    }
+
+    #[inline(always)]
+    fn word(&mut self, word: u64) {
+        self.0[3] ^= word;
+        self.round();
+        self.0[0] ^= word;
+    }
+}
+
+/// Where a key's row may be in a table of so many buckets. `words` are the key as it stands in memory.
+#[inline(always)]
+#[must_use]
+pub fn spot(words: [u64; 5], seed: [u64; 2], buckets: u32) -> Spot {
+    let mut sip = Sip([
+        seed[0] ^ 0x736f_6d65_7073_6575,
+        seed[1] ^ 0x646f_7261_6e64_6f6d,
+        seed[0] ^ 0x6c79_6765_6e65_7261,
+        seed[1] ^ 0x7465_6462_7974_6573,
+    ]);
+    let [s0, s1, d0, d1, ports] = words;
+    if s0 | d0 == 0 {
+        // Two IPv4 addresses: the upper halves of the second words are theirs.
+        sip.word((s1 >> 32) | (d1 & 0xffff_ffff_0000_0000));
+    } else {
+        sip.word(s0);
+        sip.word(s1);
+        sip.word(d0);
+        sip.word(d1);
+    }
+    sip.word(ports);
+    sip.0[2] ^= 0xff;
+    sip.round();
+    sip.round();
+    sip.round();
+    let hash = sip.0[0] ^ sip.0[1] ^ sip.0[2] ^ sip.0[3];
+    let (high, low) = (hash >> 32, hash & 0xffff_ffff);
+    Spot {
+        first: ((high * buckets as u64) >> 32) as u32,
+        second: ((low * buckets as u64) >> 32) as u32,
+        tag: (hash >> 16) as u32 | 1,
+    }
+}
