@@ -21,6 +21,7 @@ use crate::agent::Agent;
 use crate::config::Config;
 use crate::flows::Flows;
 use crate::identity::Directory;
+use crate::keep::Keeper;
 use crate::knowledge::{Knowledge, addresses};
 use crate::link::{self, Link};
 use crate::network::PodNetworks;
@@ -122,30 +123,27 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let records = crate::dns::start(&agent)?;
     let _first = agent.records.set(records.clone());
     tracing::info!(node = agent.config.node_name, "the node runs");
-    let round = Round::new(agent, records, file);
+    let keeper = Keeper::new(file, agent.knowledge.clone());
+    let round = Round::new(agent, records);
     round.whole().await;
-    rounds(&round, &mut changes).await;
+    rounds(&round, keeper, &mut changes).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     link.abort();
     Err(anyhow!("the link has ended"))
 }
 
 /// Carries changes as they come, and keeps the view on disk.
-async fn rounds(round: &Round, changes: &mut mpsc::Receiver<Change>) {
-    let mut dirty = true;
+async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<Change>) {
     let mut keep = tokio::time::interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = changes.recv() => {
                 let Some(change) = change else { return };
+                keeper.note(&change);
                 round.change(change).await;
-                dirty = true;
             }
-            _ = keep.tick(), if dirty => {
-                round.keep().await;
-                dirty = false;
-            }
+            _ = keep.tick() => keeper.write().await,
         }
     }
 }
@@ -162,8 +160,7 @@ fn load_kept(knowledge: &Knowledge, file: &Path) {
     match disk::read(file) {
         Ok(Some(kept)) => {
             knowledge.set_cluster(kept.cluster);
-            let mut view = knowledge.view_mut();
-            kept.resources.into_iter().for_each(|resource| view.put(resource));
+            *knowledge.view_mut() = kept.view;
         }
         Ok(None) => {}
         Err(error) => {

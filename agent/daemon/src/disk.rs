@@ -1,23 +1,30 @@
 //! The last view on disk, so that a node without a control plane still knows its Pods and Services after a restart.
 //! Secrets are never written.
+//!
+//! The file is a whole view, put in place at once, and after it the changes since, step by step: what a change costs does
+//! not grow with the cluster. A step that was cut off counts for nothing. Who writes, and when, is [`crate::keep`]'s.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
-use weft_link::message::{Cluster, Resource, resource::Body};
+use weft_link::message::{Cluster, Resource, StateFrame, resource::Body, state_frame::Frame};
 
 use crate::view::View;
 
 /// First bytes of the file: format and version.
-const MAGIC: &[u8] = b"weft view 1\n";
+const MAGIC: &[u8] = b"weft view 2\n";
+/// The version before: a whole view and nothing after it.
+const MAGIC_BEFORE: &[u8] = b"weft view 1\n";
+/// Bytes before each record: its length and its sum.
+const HEAD_BYTES: usize = 8;
 
 /// What was kept.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) cluster: Cluster,
-    pub(crate) resources: Vec<Resource>,
+    pub(crate) view: View,
 }
 
 /// Why a kept view cannot be used. The agent then waits for the control plane.
@@ -33,52 +40,112 @@ pub(crate) enum DiskError {
     Format { path: PathBuf },
 }
 
-/// Bytes of a view, Secrets left out.
-pub(crate) fn encode(cluster: &Cluster, view: &View) -> Vec<u8> {
-    let mut out = BytesMut::from(MAGIC);
-    frame(cluster, &mut out);
-    for resource in view.resources().filter(|resource| !is_secret(resource)) {
-        frame(&resource, &mut out);
+/// The beginning of a file. Resources follow, and a [`end_step`].
+pub(crate) fn begin(cluster: &Cluster, out: &mut Vec<u8>) {
+    out.put_slice(MAGIC);
+    record(cluster, out);
+}
+
+/// A resource is there, or changed; unless it is a Secret.
+pub(crate) fn put(resource: Resource, out: &mut Vec<u8>) {
+    if !is_secret(&resource) {
+        record(&StateFrame { frame: Some(Frame::Put(resource)) }, out);
     }
-    // A torn file must not pass for a shorter one.
-    out.put_u32_le(u32::MAX);
-    out.into()
+}
+
+/// A resource is gone.
+pub(crate) fn remove(name: &str, out: &mut Vec<u8>) {
+    record(&StateFrame { frame: Some(Frame::Remove(name.to_owned())) }, out);
+}
+
+/// All before this is one step, and counts from now on.
+pub(crate) fn end_step(out: &mut Vec<u8>) {
+    record(&StateFrame { frame: Some(Frame::Commit(weft_link::message::Position::default())) }, out);
 }
 
 /// Reads a kept view; `None` when there is none.
 ///
 /// # Errors
-/// The file cannot be read, or is not a whole view of this version.
+/// The file cannot be read, or holds no whole view of this version or the one before.
 pub(crate) fn read(path: &Path) -> Result<Option<Kept>, DiskError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(DiskError::Read { path: path.to_owned(), source }),
     };
-    decode(&bytes).map(Some).ok_or_else(|| DiskError::Format { path: path.to_owned() })
+    let kept = match bytes.strip_prefix(MAGIC_BEFORE) {
+        Some(rest) => decode_before(rest),
+        None => bytes.strip_prefix(MAGIC).and_then(decode),
+    };
+    kept.map(Some).ok_or_else(|| DiskError::Format { path: path.to_owned() })
 }
 
 fn is_secret(resource: &Resource) -> bool {
     matches!(&resource.body, Some(Body::Object(object)) if object.kind == "Secret")
 }
 
-fn frame(message: &impl Message, out: &mut BytesMut) {
-    let bytes = message.encode_to_vec();
-    out.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX - 1));
-    out.put_slice(&bytes);
+fn record(message: &impl Message, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.put_u64_le(0);
+    // A vector takes whatever it is given.
+    let _ = message.encode(out);
+    let length = out.len() - at - HEAD_BYTES;
+    let sum = sum(&out[at + HEAD_BYTES..]);
+    let mut head = &mut out[at..at + HEAD_BYTES];
+    // A message of the link has at most 4 MiB.
+    head.put_u32_le(u32::try_from(length).unwrap_or(u32::MAX));
+    head.put_u32_le(sum);
 }
 
-fn decode(bytes: &[u8]) -> Option<Kept> {
-    let mut rest = bytes.strip_prefix(MAGIC)?;
-    let mut kept = Kept { cluster: Cluster::decode(take(&mut rest)??).ok()?, resources: Vec::new() };
-    while let Some(frame) = take(&mut rest)? {
-        kept.resources.push(Resource::decode(frame).ok()?);
+/// The next record; none at the end, or where the file is torn.
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut head = rest.get(..HEAD_BYTES)?;
+    let (length, wanted) = (head.get_u32_le() as usize, head.get_u32_le());
+    let record = rest.get(HEAD_BYTES..HEAD_BYTES.checked_add(length)?)?;
+    if sum(record) != wanted {
+        return None;
+    }
+    *rest = &rest[HEAD_BYTES + length..];
+    Some(record)
+}
+
+/// Tells a record from what a disk may hold in its place after a loss of power. FNV-1a (draft-eastlake-fnv), never 0 for
+/// nothing.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+fn decode(mut rest: &[u8]) -> Option<Kept> {
+    let mut kept = Kept { cluster: Cluster::decode(take(&mut rest)?).ok()?, view: View::default() };
+    let (mut step, mut whole) = (Vec::new(), false);
+    while let Some(record) = take(&mut rest) {
+        match StateFrame::decode(record).ok()?.frame {
+            Some(Frame::Commit(_)) => {
+                whole = true;
+                step.drain(..).for_each(|frame| match frame {
+                    Frame::Put(resource) => kept.view.put(resource),
+                    Frame::Remove(name) => drop(kept.view.remove(&name)),
+                    Frame::Begin(_) | Frame::Commit(_) => {}
+                });
+            }
+            Some(frame) => step.push(frame),
+            None => {}
+        }
+    }
+    whole.then_some(kept)
+}
+
+fn decode_before(bytes: &[u8]) -> Option<Kept> {
+    let mut rest = bytes;
+    let mut kept = Kept { cluster: Cluster::decode(take_before(&mut rest)??).ok()?, view: View::default() };
+    while let Some(frame) = take_before(&mut rest)? {
+        kept.view.put(Resource::decode(Bytes::copy_from_slice(frame)).ok()?);
     }
     rest.is_empty().then_some(kept)
 }
 
 /// The next frame; `Some(None)` at the end mark, `None` when the bytes end too early.
-fn take<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+fn take_before<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = rest.try_get_u32_le().ok()?;
     if length == u32::MAX {
         return Some(None);
@@ -91,39 +158,87 @@ fn take<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use weft_link::message::ApiObject;
 
-    fn object(kind: &str) -> Resource {
+    fn object(kind: &str, name: &str) -> Resource {
         Resource {
-            name: crate::view::object_name(kind, "default", "a"),
+            name: crate::view::object_name(kind, "default", name),
             body: Some(Body::Object(ApiObject {
                 kind: kind.into(),
                 namespace: "default".into(),
-                name: "a".into(),
+                name: name.into(),
                 json: Bytes::from_static(b"{}"),
             })),
         }
     }
 
-    #[test]
-    fn secrets_are_not_kept() {
-        let mut view = View::default();
-        view.put(object("Pod"));
-        view.put(object("Secret"));
-        let bytes = encode(&Cluster { domain: "cluster.local".into(), ..Cluster::default() }, &view);
-        let kept = decode(&bytes).unwrap();
+    fn whole(resources: &[Resource]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        begin(&Cluster { domain: "cluster.local".into(), ..Cluster::default() }, &mut bytes);
+        resources.iter().cloned().for_each(|resource| put(resource, &mut bytes));
+        end_step(&mut bytes);
+        bytes
+    }
+
+    fn names(bytes: &[u8]) -> Option<Vec<String>> {
+        let kept = decode(bytes.strip_prefix(MAGIC)?)?;
         assert_eq!(kept.cluster.domain, "cluster.local");
-        assert_eq!(kept.resources, [object("Pod")]);
+        Some(kept.view.names().cloned().collect())
     }
 
     #[test]
-    fn a_torn_file_is_no_view() {
-        let mut view = View::default();
-        view.put(object("Pod"));
-        let bytes = encode(&Cluster::default(), &view);
-        for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end]).is_none(), "cut at {end}");
+    fn secrets_are_not_kept() {
+        let bytes = whole(&[object("Pod", "a"), object("Secret", "b")]);
+        assert_eq!(names(&bytes).unwrap(), ["object/Pod/default/a"]);
+        assert!(!bytes.windows(6).any(|part| part == b"Secret"));
+    }
+
+    #[test]
+    fn a_torn_file_is_the_last_whole_step_and_without_one_no_view() {
+        let mut bytes = whole(&[object("Pod", "a"), object("Pod", "b")]);
+        let first = bytes.len();
+        put(object("Pod", "c"), &mut bytes);
+        remove("object/Pod/default/a", &mut bytes);
+        end_step(&mut bytes);
+        let second = bytes.len();
+        let ab = ["object/Pod/default/a", "object/Pod/default/b"];
+        for end in 0..second {
+            match names(&bytes[..end]) {
+                None => assert!(end < first, "cut at {end}"),
+                Some(names) => {
+                    assert!(end >= first, "cut at {end}");
+                    assert_eq!(names, ab, "cut at {end}");
+                }
+            }
+            // The length is there and what was written is not.
+            let mut holed = bytes.clone();
+            holed[end..].fill(0);
+            let found = names(&holed);
+            assert!(holed == bytes || found.is_none_or(|names| names == ab), "holed at {end}");
         }
+        assert_eq!(names(&bytes).unwrap(), ["object/Pod/default/b", "object/Pod/default/c"]);
+    }
+
+    #[test]
+    fn the_format_before_is_read() {
+        let frame = |message: &dyn Fn(&mut Vec<u8>), out: &mut Vec<u8>| {
+            let mut bytes = Vec::new();
+            message(&mut bytes);
+            out.put_u32_le(u32::try_from(bytes.len()).unwrap());
+            out.put_slice(&bytes);
+        };
+        let mut bytes = MAGIC_BEFORE.to_vec();
+        let cluster = Cluster { domain: "cluster.local".into(), ..Cluster::default() };
+        frame(&|out| cluster.encode(out).unwrap(), &mut bytes);
+        frame(&|out| object("Pod", "a").encode(out).unwrap(), &mut bytes);
+        bytes.put_u32_le(u32::MAX);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("view");
+        std::fs::write(&path, &bytes).unwrap();
+        let kept = read(&path).unwrap().unwrap();
+        assert_eq!(kept.cluster.domain, "cluster.local");
+        assert_eq!(kept.view.names().collect::<Vec<_>>(), ["object/Pod/default/a"]);
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(read(&path).is_err(), "torn");
     }
 }

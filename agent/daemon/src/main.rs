@@ -13,6 +13,7 @@ mod health_check;
 mod identity;
 mod ipam;
 mod join;
+mod keep;
 mod knowledge;
 mod link;
 mod log;

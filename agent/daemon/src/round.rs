@@ -1,6 +1,5 @@
 //! One round: a committed change of the view becomes rows of the kernel's tables, Pods of the runtime and records of DNS.
 
-use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use weft_dataplane::desired;
@@ -10,16 +9,14 @@ use weft_link::receiver::Change;
 use weft_runtime::DesiredPod;
 
 use crate::agent::Agent;
-use crate::identity::replace;
 use crate::knowledge::addresses;
+use crate::resolve;
 use crate::translate::{self, Local};
-use crate::{disk, resolve};
 
 /// Carries changes to the agent's parts.
 pub(crate) struct Round {
     agent: Arc<Agent>,
     records: Arc<RwLock<Records>>,
-    file: PathBuf,
 }
 
 /// Which parts a change touches.
@@ -31,9 +28,9 @@ struct Touched {
 }
 
 impl Round {
-    /// The parts, and the file that keeps the view.
-    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>, file: PathBuf) -> Self {
-        Self { agent, records, file }
+    /// The parts.
+    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>) -> Self {
+        Self { agent, records }
     }
 
     /// Carries the whole view, as it is held now.
@@ -75,16 +72,6 @@ impl Round {
         }
         self.agent.carried.notify_one();
         self.agent.outbox.applied(position);
-    }
-
-    /// Keeps the view for the next start.
-    pub(crate) async fn keep(&self) {
-        let bytes = disk::encode(&self.agent.knowledge.cluster(), &self.agent.knowledge.view());
-        let file = self.file.clone();
-        let kept = tokio::task::spawn_blocking(move || replace(&file, &bytes)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(%error, file = %self.file.display(), "the view cannot be kept on disk");
-        }
     }
 
     fn delta(&self, change: Change) -> Touched {

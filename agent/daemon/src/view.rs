@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -151,14 +152,23 @@ impl View {
 
     /// Everything.
     pub(crate) fn resources(&self) -> impl Iterator<Item = Resource> {
-        let services = self.services.iter().map(|(name, held)| (name, Body::Service(held.whole())));
-        let peers = self.peers.iter().map(|(name, peer)| (name, Body::Peer(peer.clone())));
-        let objects = self.objects.iter().map(|(name, object)| (name, Body::Object(object.clone())));
+        self.resources_after(None)
+    }
+
+    /// What comes after a name, in the order of the names; everything, without one.
+    pub(crate) fn resources_after(&self, name: Option<&str>) -> impl Iterator<Item = Resource> {
+        // Each kind's names have a beginning of their own, so the kinds follow each other: they are in this order.
+        let after = || (name.map_or(Unbounded, Excluded), Unbounded);
         let addresses = self
             .addresses
-            .iter()
+            .range::<str, _>(after())
             .filter_map(|(name, ip)| Some((name, Body::Address(address(*ip, self.pods.get(ip)?)))));
-        let all = services.chain(peers).chain(objects).chain(addresses);
+        let objects =
+            self.objects.range::<str, _>(after()).map(|(name, it)| (name, Body::Object(it.clone())));
+        let peers = self.peers.range::<str, _>(after()).map(|(name, it)| (name, Body::Peer(it.clone())));
+        let services =
+            self.services.range::<str, _>(after()).map(|(name, held)| (name, Body::Service(held.whole())));
+        let all = addresses.chain(objects).chain(peers).chain(services);
         all.map(|(name, body)| Resource { name: name.clone(), body: Some(body) })
     }
 
@@ -367,6 +377,10 @@ mod tests {
         sort(&mut all);
         sort(&mut out);
         assert_eq!(out, all);
+        for (place, resource) in all.iter().enumerate() {
+            let rest: Vec<Resource> = view.resources_after(Some(&resource.name)).collect();
+            assert_eq!(rest, all[place + 1..], "after {}", resource.name);
+        }
         assert_eq!(view.names().count(), 5);
         assert_eq!(view.with_endpoints("default", "web"), Some(service));
         assert!(view.services().all(|service| service.endpoints.is_empty()));
