@@ -28,6 +28,7 @@ use crate::network::PodNetworks;
 use crate::node_status::{MachineFacts, Moment, registration, status};
 use crate::outbox::Outbox;
 use crate::round::{Round, take};
+use crate::translate::{self, Local, NodeNames};
 use crate::view::address_of;
 use crate::{disk, join, machine, observe, outward, socket};
 
@@ -71,11 +72,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
     load_kept(&knowledge, &file);
     let found = node_addresses(&config, &knowledge).await?;
 
-    let names: Vec<String> = knowledge.view().names().cloned().collect();
+    let held: Vec<String> = knowledge.view().names().cloned().collect();
     let (sender, mut changes) = mpsc::channel(CHANGES_MAX);
     let slot = Arc::new(SetOnce::new());
     let link = Link {
-        receiver: Receiver::new(directory.pinned()?, names),
+        receiver: Receiver::new(directory.pinned()?, held),
         node_json: first_node(&config, &facts, &found),
         config: config.clone(),
         directory,
@@ -94,7 +95,9 @@ async fn live(config: Config) -> anyhow::Result<()> {
         [] => own::of_cluster(found, &networks(&essentials.cluster.pod_cidrs)),
         given => given.to_vec(),
     };
-    let dataplane = start_dataplane(&config, &essentials, &node_addresses).await?;
+    let names = NodeNames::default();
+    let dataplane =
+        start_dataplane(&config, &essentials, &node_addresses, known(&config, &knowledge, &names)).await?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
     let agent = Arc::new(Agent {
@@ -124,8 +127,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let _first = agent.records.set(records.clone());
     tracing::info!(node = agent.config.node_name, "the node runs");
     let keeper = Keeper::new(file, agent.knowledge.clone());
-    let round = Round::new(agent, records);
-    round.whole().await;
+    let round = Round::new(agent, records, names);
+    round.beside_rows();
     rounds(&round, keeper, &mut changes).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     link.abort();
@@ -254,6 +257,13 @@ pub(crate) fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
     view.peer(&config.node_name).map(|peer| networks(&peer.pod_cidrs)).unwrap_or_default()
 }
 
+/// What the view says to the kernel's tables, before anything else is there to be told.
+fn known(config: &Config, knowledge: &Knowledge, names: &NodeNames) -> desired::Desired {
+    let answered_here = addresses(&knowledge.cluster().dns_ips);
+    let local = Local { node: &config.node_name, answered_here: &answered_here, names };
+    translate::whole(knowledge.view().resources(), &local)
+}
+
 fn networks(texts: &[String]) -> Vec<IpNet> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
@@ -268,6 +278,7 @@ async fn start_dataplane(
     config: &Config,
     essentials: &Essentials,
     node_addresses: &[IpAddr],
+    known: desired::Desired,
 ) -> anyhow::Result<Dataplane> {
     let node = desired::Node {
         name: config.node_name.clone(),
@@ -294,7 +305,7 @@ async fn start_dataplane(
         settings.node_ports = (first, last);
     }
     settings.socket_lb = config.socket_lb;
-    Dataplane::start(settings).await.context("the dataplane does not start")
+    Dataplane::start_knowing(settings, Some(known)).await.context("the dataplane does not start")
 }
 
 async fn start_runtime(

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
-use weft_link::message::{Cluster, Resource, StateFrame, resource::Body, state_frame::Frame};
+use weft_link::Encoded;
+use weft_link::message::{ClosedFrame, Cluster, Resource, StateFrame, closed_frame, state_frame::Frame};
 
 use crate::view::View;
 
@@ -17,6 +18,8 @@ use crate::view::View;
 const MAGIC: &[u8] = b"weft view 2\n";
 /// The version before: a whole view and nothing after it.
 const MAGIC_BEFORE: &[u8] = b"weft view 1\n";
+/// How the names of Secrets begin.
+const SECRETS: &str = "object/Secret/";
 /// Bytes before each record: its length and its sum.
 const HEAD_BYTES: usize = 8;
 
@@ -48,8 +51,15 @@ pub(crate) fn begin(cluster: &Cluster, out: &mut Vec<u8>) {
 
 /// A resource is there, or changed; unless it is a Secret.
 pub(crate) fn put(resource: Resource, out: &mut Vec<u8>) {
-    if !is_secret(&resource) {
+    if !resource.name.starts_with(SECRETS) {
         record(&StateFrame { frame: Some(Frame::Put(resource)) }, out);
+    }
+}
+
+/// The same for one that is encoded already.
+pub(crate) fn put_encoded(resource: &Encoded, out: &mut Vec<u8>) {
+    if !resource.name().starts_with(SECRETS) {
+        record(&ClosedFrame { frame: Some(closed_frame::Frame::Put(resource.bytes().clone())) }, out);
     }
 }
 
@@ -78,10 +88,6 @@ pub(crate) fn read(path: &Path) -> Result<Option<Kept>, DiskError> {
         None => bytes.strip_prefix(MAGIC).and_then(decode),
     };
     kept.map(Some).ok_or_else(|| DiskError::Format { path: path.to_owned() })
-}
-
-fn is_secret(resource: &Resource) -> bool {
-    matches!(&resource.body, Some(Body::Object(object)) if object.kind == "Secret")
 }
 
 fn record(message: &impl Message, out: &mut Vec<u8>) {
@@ -158,7 +164,7 @@ fn take_before<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_link::message::ApiObject;
+    use weft_link::message::{ApiObject, resource::Body};
 
     fn object(kind: &str, name: &str) -> Resource {
         Resource {
@@ -188,7 +194,9 @@ mod tests {
 
     #[test]
     fn secrets_are_not_kept() {
-        let bytes = whole(&[object("Pod", "a"), object("Secret", "b")]);
+        let mut bytes = whole(&[object("Pod", "a"), object("Secret", "b")]);
+        put_encoded(&object("Secret", "c").into(), &mut bytes);
+        end_step(&mut bytes);
         assert_eq!(names(&bytes).unwrap(), ["object/Pod/default/a"]);
         assert!(!bytes.windows(6).any(|part| part == b"Secret"));
     }

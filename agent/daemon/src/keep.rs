@@ -70,7 +70,7 @@ impl Keeper {
             disk::remove(name, &mut self.waiting);
         }
         for resource in &change.puts {
-            disk::put(resource.clone(), &mut self.waiting);
+            disk::put_encoded(resource, &mut self.waiting);
         }
         disk::end_step(&mut self.waiting);
         if self.waiting.len() > WAITING_BYTES_MAX {
@@ -192,6 +192,7 @@ mod tests {
     }
 
     fn change(full: bool, puts: Vec<Resource>) -> Change {
+        let puts = puts.into_iter().map(Into::into).collect();
         Change { position: Position::default(), full, puts, removes: Vec::new() }
     }
 

@@ -12,7 +12,7 @@ use weft_link::message::Service;
 use crate::agent::Agent;
 use crate::api::answer::chain;
 use crate::health_check::{Check, Responders};
-use crate::view::{View, address_of};
+use crate::view::address_of;
 
 /// How often everything is looked at when nothing has changed: the link's state, ports that were taken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,8 +29,9 @@ pub(crate) async fn run(agent: Arc<Agent>, addresses: Vec<IpAddr>) {
     loop {
         let confirmed = agent.knowledge.is_complete() && agent.link.is_connected();
         let (announced, checks) = {
-            let (view, node) = (agent.knowledge.view(), agent.config.node_name.as_str());
-            (Announced { addresses: announced(&view, node), confirmed }, checks(&view, node))
+            let services: Vec<Service> = agent.knowledge.view().outward().collect();
+            let node = agent.config.node_name.as_str();
+            (Announced { addresses: announced(&services, node), confirmed }, checks(&services, node))
         };
         let retry = tried.is_none_or(|at| at.elapsed() >= ANNOUNCER_RETRY);
         if announcer.is_none() && !announced.addresses.is_empty() && retry {
@@ -64,8 +65,8 @@ async fn start(agent: &Agent) -> Option<Announcer> {
 }
 
 /// The addresses that this node announces.
-fn announced(view: &View, node: &str) -> BTreeSet<std::net::Ipv4Addr> {
-    let services = view.services().filter(|service| service.announcer == node);
+fn announced(services: &[Service], node: &str) -> BTreeSet<std::net::Ipv4Addr> {
+    let services = services.iter().filter(|service| service.announcer == node);
     let all = services.flat_map(|service| &service.load_balancer_ips).filter_map(address_of);
     all.filter_map(|ip| match ip {
         IpAddr::V4(v4) => Some(v4),
@@ -75,19 +76,17 @@ fn announced(view: &View, node: &str) -> BTreeSet<std::net::Ipv4Addr> {
 }
 
 /// What load balancers may ask this node, by port.
-fn checks(view: &View, node: &str) -> BTreeMap<u16, Check> {
+fn checks(services: &[Service], node: &str) -> BTreeMap<u16, Check> {
     let of = |service: &Service| {
         let port = u16::try_from(service.health_check_node_port).ok().filter(|port| *port != 0)?;
         let check = Check {
             namespace: service.namespace.clone(),
             name: service.name.clone(),
-            local_endpoints: view
-                .with_endpoints(&service.namespace, &service.name)
-                .map_or(0, |service| local_endpoints(&service, node)),
+            local_endpoints: local_endpoints(service, node),
         };
         Some((port, check))
     };
-    view.services().filter_map(of).collect()
+    services.iter().filter_map(of).collect()
 }
 
 /// The endpoints of this node that take new connections; a Pod with an address of each family is one.
@@ -105,6 +104,7 @@ fn local_endpoints(service: &Service, node: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::View;
     use bytes::Bytes;
     use weft_link::message::{Endpoint, Resource, resource::Body};
 
@@ -150,8 +150,15 @@ mod tests {
         view.put(service("a", "node-1", 9, endpoints));
         view.put(service("b", "node-2", 8, Vec::new()));
         view.put(service("c", "", 7, Vec::new()));
-        assert_eq!(announced(&view, "node-1"), [[192, 0, 2, 9].into()].into());
-        let checks = checks(&view, "node-1");
+        let inside = Resource {
+            name: "service/default/d".into(),
+            body: Some(Body::Service(Service { name: "d".into(), ..Default::default() })),
+        };
+        view.put(inside);
+        let services: Vec<Service> = view.outward().collect();
+        assert_eq!(services.len(), 3, "the others are not looked at");
+        assert_eq!(announced(&services, "node-1"), [[192, 0, 2, 9].into()].into());
+        let checks = checks(&services, "node-1");
         assert_eq!(checks.len(), 3);
         assert_eq!((checks[&30_009].name.as_str(), checks[&30_009].local_endpoints), ("a", 1));
         assert_eq!(checks[&30_008].local_endpoints, 0);

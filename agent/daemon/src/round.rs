@@ -11,12 +11,13 @@ use weft_runtime::DesiredPod;
 use crate::agent::Agent;
 use crate::knowledge::addresses;
 use crate::resolve;
-use crate::translate::{self, Local};
+use crate::translate::{self, Local, NodeNames};
 
 /// Carries changes to the agent's parts.
 pub(crate) struct Round {
     agent: Arc<Agent>,
     records: Arc<RwLock<Records>>,
+    names: NodeNames,
 }
 
 /// Which parts a change touches.
@@ -29,26 +30,28 @@ struct Touched {
 
 impl Round {
     /// The parts.
-    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>) -> Self {
-        Self { agent, records }
+    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>, names: NodeNames) -> Self {
+        Self { agent, records, names }
     }
 
     /// Carries the whole view, as it is held now.
-    pub(crate) async fn whole(&self) {
+    async fn whole(&self) {
         let desired = {
-            let view = self.agent.knowledge.view();
-            let mut records = self.records();
-            records.clear();
-            for resource in view.resources() {
-                if let Some(Body::Service(service)) = &resource.body {
-                    records.put(resolve::record(service));
-                }
-            }
-            drop(records);
-            let here = self.answered_here();
+            let (view, here) = (self.agent.knowledge.view(), self.answered_here());
             translate::whole(view.resources(), &self.local(&here))
         };
         self.dataplane(vec![desired::Change::ReplaceAll(Box::new(desired))]).await;
+        self.beside_rows();
+    }
+
+    /// Carries the whole view to all parts but the kernel's tables.
+    pub(crate) fn beside_rows(&self) {
+        {
+            let view = self.agent.knowledge.view();
+            let mut records = self.records();
+            records.clear();
+            view.records().for_each(|record| records.put(record));
+        }
         self.pods();
         self.agent.runtime.inputs_changed();
     }
@@ -84,7 +87,8 @@ impl Round {
             touched.rows.extend(translate::removed(&resource, &local));
             self.removed(&resource, &mut touched);
         }
-        for resource in change.puts {
+        for encoded in change.puts {
+            let resource = encoded.read();
             touched.rows.extend(translate::put(&resource, &local));
             match &resource.body {
                 Some(Body::Service(service)) => {
@@ -152,7 +156,7 @@ impl Round {
     }
 
     fn local<'a>(&'a self, answered_here: &'a [std::net::IpAddr]) -> Local<'a> {
-        Local { node: &self.agent.config.node_name, answered_here }
+        Local { node: &self.agent.config.node_name, answered_here, names: &self.names }
     }
 }
 
@@ -166,6 +170,6 @@ pub(crate) fn take(knowledge: &crate::knowledge::Knowledge, change: Change) {
         view.remove(&name);
     }
     for resource in change.puts {
-        view.put(resource);
+        view.put(resource.read());
     }
 }

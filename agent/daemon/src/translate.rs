@@ -1,12 +1,29 @@
 //! The link's resources in the words of the dataplane and of DNS. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use weft_dataplane::desired::{self, Change, Desired, Owner, Protocol, ServiceName, ServiceType};
 use weft_link::message::{Address, Peer, Resource, Service, resource::Body};
 
 use crate::view::address_of;
+
+/// Names of nodes, each once in memory. Bounded by the nodes that the endpoints of the cluster ever named.
+#[derive(Debug, Default)]
+pub(crate) struct NodeNames(Mutex<HashSet<Arc<str>>>);
+
+impl NodeNames {
+    fn one(&self, name: &str) -> Arc<str> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(name) {
+            return known.clone();
+        }
+        let new: Arc<str> = name.into();
+        names.insert(new.clone());
+        new
+    }
+}
 
 /// What this node is, for telling its own rows from the others'.
 pub(crate) struct Local<'a> {
@@ -14,13 +31,15 @@ pub(crate) struct Local<'a> {
     pub(crate) node: &'a str,
     /// Service addresses the node answers itself: its rows are not the balancer's.
     pub(crate) answered_here: &'a [IpAddr],
+    /// Names that endpoints share.
+    pub(crate) names: &'a NodeNames,
 }
 
 /// A complete view.
 pub(crate) fn whole(resources: impl Iterator<Item = Resource>, local: &Local<'_>) -> Desired {
     let mut desired = Desired::default();
     for change in resources.filter_map(|resource| put(&resource, local)) {
-        desired.apply(&change);
+        desired.apply(change);
     }
     desired
 }
@@ -29,7 +48,7 @@ pub(crate) fn whole(resources: impl Iterator<Item = Resource>, local: &Local<'_>
 pub(crate) fn put(resource: &Resource, local: &Local<'_>) -> Option<Change> {
     match resource.body.as_ref()? {
         Body::Service(message) => Some(match service(message, local) {
-            Some(service) => Change::PutService(Box::new(service)),
+            Some(service) => Change::PutService(service.into()),
             None => Change::RemoveService(name(message)),
         }),
         Body::Peer(message) if message.node != local.node => Some(Change::PutPeer(peer(message))),
@@ -74,7 +93,7 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
         // What is not understood lets nobody in.
         source_ranges: (!message.source_ranges.is_empty())
             .then(|| message.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect()),
-        ports: message.ports.iter().filter_map(|port| service_port(message, port)).collect(),
+        ports: message.ports.iter().filter_map(|port| service_port(message, port, local.names)).collect(),
         external_local: message.external_local,
         internal_local: message.internal_local,
         affinity_seconds: message.affinity_seconds,
@@ -88,13 +107,16 @@ pub(crate) fn outside_addresses(message: &Service) -> impl Iterator<Item = IpAdd
     all.into_iter()
 }
 
-fn service_port(message: &Service, port: &weft_link::message::Port) -> Option<desired::ServicePort> {
+fn service_port(
+    message: &Service,
+    port: &weft_link::message::Port,
+    names: &NodeNames,
+) -> Option<desired::ServicePort> {
     let endpoints = message.endpoints.iter().filter_map(|endpoint| {
         Some(desired::Endpoint {
             ip: address_of(&endpoint.address)?,
             port: u16::try_from(*endpoint.ports.get(&port.name)?).ok()?,
-            node: endpoint.node.clone(),
-            pod: endpoint.pod.clone(),
+            node: names.one(&endpoint.node),
             ready: endpoint.ready || message.publish_not_ready,
             serving: endpoint.serving,
             terminating: endpoint.terminating,
@@ -127,10 +149,14 @@ fn address(message: &Address) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
+
     use bytes::Bytes;
     use weft_link::message::{Endpoint, Port};
 
-    const LOCAL: Local<'static> = Local { node: "node-1", answered_here: &[] };
+    static NAMES: LazyLock<NodeNames> = LazyLock::new(NodeNames::default);
+    static LOCAL: LazyLock<Local<'static>> =
+        LazyLock::new(|| Local { node: "node-1", answered_here: &[], names: &NAMES });
 
     fn web() -> Service {
         Service {
@@ -165,12 +191,15 @@ mod tests {
         assert_eq!(service.kind, ServiceType::NodePort);
         assert_eq!(service.ports[0].endpoints[0].port, 8080);
         assert!(service.ports[1].endpoints.is_empty());
+        let Some(Change::PutService(again)) = put(&resource(web()), &LOCAL) else { panic!("no Service") };
+        let node = |service: &desired::Service| service.ports[0].endpoints[0].node.clone();
+        assert!(Arc::ptr_eq(&node(&service), &node(&again)), "a node's name is there once");
     }
 
     #[test]
     fn what_the_node_answers_itself_is_not_balanced() {
         let here = ["10.96.0.7".parse().unwrap()];
-        let local = Local { node: "node-1", answered_here: &here };
+        let local = Local { node: "node-1", answered_here: &here, names: &NAMES };
         assert!(matches!(put(&resource(web()), &local), Some(Change::RemoveService(_))));
         let external = Service { r#type: "ExternalName".into(), ..web() };
         assert!(matches!(put(&resource(external), &LOCAL), Some(Change::RemoveService(_))));
@@ -195,7 +224,7 @@ mod tests {
             let Some(Change::PutService(service)) = put(&resource(message), &LOCAL) else {
                 panic!("no Service")
             };
-            service.source_ranges
+            service.source_ranges.clone()
         };
         assert_eq!(ranges(&[" 10.0.0.0/8", "?"]), Some(vec!["10.0.0.0/8".parse().unwrap()]));
         assert_eq!(ranges(&["?"]), Some(Vec::new()));

@@ -1,15 +1,17 @@
 //! What this node knows of the cluster: the link's resources, and who answers for an address. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
+use weft_dns::records::DnsService;
 use weft_link::message::{Address, ApiObject, Peer, Resource, Service, resource::Body};
 use weft_trace::Names;
 
+use crate::resolve;
 use crate::translate::outside_addresses;
 
 /// The committed view. Every node holds all of the cluster's Services and addresses: what is many is held small.
@@ -23,6 +25,8 @@ pub(crate) struct View {
     nodes: HashMap<IpAddr, String>,
     frontends: HashMap<(IpAddr, u16, u8), Arc<weft_trace::Service>>,
     node_ports: HashMap<(u16, u8), Arc<weft_trace::Service>>,
+    /// Names of the Services that concern the network around the cluster: few, and looked at after every change.
+    outward: BTreeSet<String>,
     /// Names of nodes that have Pods, each once in memory.
     node_names: HashSet<Arc<str>>,
 }
@@ -80,6 +84,9 @@ impl View {
             }
             Some(Body::Service(service)) => {
                 self.index_service(&service);
+                if is_outward(&service) {
+                    self.outward.insert(name.clone());
+                }
                 self.services.insert(name, Held::new(service));
             }
             Some(Body::Object(object)) => {
@@ -93,6 +100,7 @@ impl View {
     pub(crate) fn remove(&mut self, name: &str) -> Option<Resource> {
         let body = if let Some(held) = self.services.remove(name) {
             self.unindex_service(&held.service);
+            self.outward.remove(name);
             Body::Service(held.service)
         } else if let Some(object) = self.objects.remove(name) {
             Body::Object(object)
@@ -219,6 +227,20 @@ impl View {
         self.peers.get(&format!("peer/{node}"))
     }
 
+    /// What cluster DNS must know of each Service.
+    pub(crate) fn records(&self) -> impl Iterator<Item = DnsService> {
+        self.services.values().map(|held| {
+            // Only a headless Service's endpoints have names through it.
+            let all = if held.service.cluster_ips.is_empty() { Some(held.whole()) } else { None };
+            resolve::record(all.as_ref().unwrap_or(&held.service))
+        })
+    }
+
+    /// The Services that are announced, or answer health checks, whole.
+    pub(crate) fn outward(&self) -> impl Iterator<Item = Service> {
+        self.outward.iter().filter_map(|name| self.services.get(name)).map(Held::whole)
+    }
+
     /// All Services, without their endpoints.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|held| &held.service)
@@ -258,6 +280,10 @@ impl Names for View {
             .flatten()
             .map(|service| weft_trace::Service::clone(service))
     }
+}
+
+fn is_outward(service: &Service) -> bool {
+    !service.announcer.is_empty() || service.health_check_node_port != 0
 }
 
 /// The addresses of a Service, inside and outside.
@@ -387,6 +413,11 @@ mod tests {
         for resource in &all {
             assert_eq!(view.remove(&resource.name).map(|gone| gone.name), Some(resource.name.clone()));
         }
-        assert!(view.resources().next().is_none() && view.pods.is_empty() && view.frontends.is_empty());
+        assert!(
+            view.outward.is_empty()
+                && view.resources().next().is_none()
+                && view.pods.is_empty()
+                && view.frontends.is_empty()
+        );
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::attach::AttachError;
 use crate::config::{Config, ConfigError};
-use crate::desired::Change;
+use crate::desired::{Change, Desired};
 use crate::dry::{self, DryError};
 use crate::events::{Events, EventsError};
 use crate::inspect::{Fill, FlowEntry, ServiceEntry};
@@ -155,6 +155,15 @@ impl Dataplane {
     /// # Errors
     /// With the step that failed and its causes; what was attached before stays so.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_knowing(config, None).await
+    }
+
+    /// The same, with what is known of the cluster already: [`Change::ReplaceAll`] as the first change, but a node that has no
+    /// rows yet gets them while the kernel looks at the programs. What is refused of it stands in [`Dataplane::status`].
+    ///
+    /// # Errors
+    /// As [`Dataplane::start`].
+    pub async fn start_knowing(config: Config, known: Option<Desired>) -> Result<Self, StartError> {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (ready, started) = oneshot::channel();
         let bpffs_dir = config.bpffs_dir.clone();
@@ -167,7 +176,7 @@ impl Dataplane {
                     Err(error) => return drop(ready.send(Err(StartError::Thread(error)))),
                 };
                 runtime.block_on(async {
-                    match Worker::start(config).await {
+                    match Worker::start(config, known).await {
                         Ok(worker) => {
                             if ready.send(Ok(())).is_ok() {
                                 worker.run(receiver).await;

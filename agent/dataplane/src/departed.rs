@@ -54,15 +54,15 @@ impl Departed {
     }
 
     fn compare(&mut self, before: &Service, after: &Service) {
-        let endpoints = |service: &Service, takes: fn(&Endpoint) -> bool| -> HashSet<(String, IpAddr)> {
+        fn endpoints(service: &Service, takes: fn(&Endpoint) -> bool) -> HashSet<(&str, IpAddr)> {
             let all = service.ports.iter().flat_map(|port| &port.endpoints);
             let taken = all.filter(|endpoint| !endpoint.node.is_empty() && takes(endpoint));
-            taken.map(|endpoint| (endpoint.node.clone(), endpoint.ip)).collect()
-        };
+            taken.map(|endpoint| (&*endpoint.node, endpoint.ip)).collect()
+        }
         let stay = endpoints(after, |it| it.ready || it.serving || it.terminating);
         for (node, ip) in endpoints(before, |it| it.ready || it.serving) {
-            if !stay.contains(&(node.clone(), ip)) {
-                self.doubtful.entry(node).or_default().insert(ip);
+            if !stay.contains(&(node, ip)) {
+                self.doubtful.entry(node.to_owned()).or_default().insert(ip);
             }
         }
     }
@@ -91,7 +91,7 @@ mod tests {
             |last: u8| Owner::Pod { namespace: String::new(), name: last.to_string(), node: "a".into() };
         let host = Node { name: "a".into(), addresses: vec![ip(100)], pod_cidrs: Vec::new() };
         Desired {
-            services: [(name, service)].into(),
+            services: [(name, service.into())].into(),
             peers: [("a".to_owned(), host)].into(),
             addresses: [1, 2, 3, 100].map(|last| (ip(last), pod(last))).into(),
         }
@@ -99,7 +99,7 @@ mod tests {
 
     fn changed(before: &Desired, after: &Desired) -> [Departed; 2] {
         let service = after.services.values().next().expect("a Service").clone();
-        [Change::ReplaceAll(Box::new(after.clone())), Change::PutService(Box::new(service))]
+        [Change::ReplaceAll(Box::new(after.clone())), Change::PutService(service)]
             .map(|change| departed(before, &change))
     }
 

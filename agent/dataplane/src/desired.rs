@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -155,10 +156,8 @@ pub struct Endpoint {
     pub ip: IpAddr,
     /// Port number, host byte order.
     pub port: u16,
-    /// Node it runs on, empty when unknown.
-    pub node: String,
-    /// `namespace/name` of its Pod, empty when it is none.
-    pub pod: String,
+    /// Node it runs on, empty when unknown. The name of a node should be one allocation, however many endpoints it has.
+    pub node: Arc<str>,
     /// Takes new connections.
     pub ready: bool,
     /// Answers, whether or not it is terminating.
@@ -171,15 +170,7 @@ impl Endpoint {
     /// A ready endpoint.
     #[must_use]
     pub fn ready(ip: IpAddr, port: u16, node: &str) -> Self {
-        Self {
-            ip,
-            port,
-            node: node.to_owned(),
-            pod: String::new(),
-            ready: true,
-            serving: true,
-            terminating: false,
-        }
+        Self { ip, port, node: node.into(), ready: true, serving: true, terminating: false }
     }
 }
 
@@ -206,7 +197,7 @@ pub enum Owner {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Services by name.
-    pub services: BTreeMap<ServiceName, Service>,
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// Other nodes by name.
     pub peers: BTreeMap<String, Peer>,
     /// Owners by address.
@@ -219,7 +210,7 @@ pub enum Change {
     /// A complete view: what is not in it is removed. Nothing adopted from before a restart is removed before one came.
     ReplaceAll(Box<Desired>),
     /// A Service is there, or has become so.
-    PutService(Box<Service>),
+    PutService(Arc<Service>),
     /// A Service is gone.
     RemoveService(ServiceName),
     /// Another node is there, or has become so.
@@ -234,26 +225,26 @@ pub enum Change {
 
 impl Desired {
     /// Takes a change in.
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: Change) {
         match change {
-            Change::ReplaceAll(all) => self.clone_from(all),
+            Change::ReplaceAll(all) => *self = *all,
             Change::PutService(service) => {
-                self.services.insert(service.name.clone(), (**service).clone());
+                self.services.insert(service.name.clone(), service);
             }
             Change::RemoveService(name) => {
-                self.services.remove(name);
+                self.services.remove(&name);
             }
             Change::PutPeer(peer) => {
-                self.peers.insert(peer.name.clone(), peer.clone());
+                self.peers.insert(peer.name.clone(), peer);
             }
             Change::RemovePeer(name) => {
-                self.peers.remove(name);
+                self.peers.remove(&name);
             }
             Change::PutAddress(ip, owner) => {
-                self.addresses.insert(*ip, owner.clone());
+                self.addresses.insert(ip, owner);
             }
             Change::RemoveAddress(ip) => {
-                self.addresses.remove(ip);
+                self.addresses.remove(&ip);
             }
         }
     }

@@ -62,13 +62,14 @@ pub enum LoadError {
 }
 
 /// Loads every program, with tables pinned in (or taken from) the pins' directory; and, when there are tables of another
-/// layout, bridging between those and these.
-pub(crate) fn load(
+/// layout, bridging between those and these. `meanwhile` is called once the tables are there, while the verifier works.
+pub(crate) fn load<T>(
     object: &Path,
     pins: &Pins,
     capacities: &Capacities,
     before: Option<&Before>,
-) -> Result<Ebpf, LoadError> {
+    meanwhile: impl FnOnce() -> T,
+) -> Result<(Ebpf, T), LoadError> {
     let bytes =
         std::fs::read(object).map_err(|source| LoadError::Object { path: object.to_owned(), source })?;
     let directory = pins.maps();
@@ -116,8 +117,8 @@ pub(crate) fn load(
     if dead > 0 {
         tracing::warn!(buckets = dead, "an agent before this one was killed while it wrote flows");
     }
-    verify(&mut ebpf)?;
-    Ok(ebpf)
+    let done = verify(&mut ebpf, meanwhile)?;
+    Ok((ebpf, done))
 }
 
 /// What the programs must know of the table of flows when they are loaded.
@@ -151,7 +152,7 @@ impl Flows {
 }
 
 /// Hands every program to the verifier, several at a time: that is most of what a start takes.
-fn verify(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+fn verify<T>(ebpf: &mut Ebpf, meanwhile: impl FnOnce() -> T) -> Result<T, LoadError> {
     for hook in Hook::ALL {
         ebpf.program(hook.text()).ok_or(LoadError::NoProgram(hook.text()))?;
     }
@@ -174,8 +175,9 @@ fn verify(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX);
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let done = meanwhile();
         let own = work();
         let all = others.into_iter().map(|thread| thread.join().unwrap_or(Err(LoadError::Panicked)));
-        all.fold(own, Result::and)
+        all.fold(own, Result::and).map(|()| done)
     })
 }

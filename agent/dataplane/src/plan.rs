@@ -84,7 +84,7 @@ pub struct Step<'a>(Kind<'a>);
 
 #[derive(Debug)]
 enum Kind<'a> {
-    Put(&'a Service),
+    Put(&'a Arc<Service>),
     Remove(ServiceName),
     PutPeer(&'a Peer),
     LetGo(Holder),
@@ -113,7 +113,7 @@ pub struct Planner {
     /// Rows of all holders together, in the order of [`HELD`].
     held: [usize; HELD.len()],
     /// Services that could not be taken in, or not all of their rows, and why. They are tried again after every change.
-    refused: BTreeMap<ServiceName, (Service, Vec<PlanError>)>,
+    refused: BTreeMap<ServiceName, (Arc<Service>, Vec<PlanError>)>,
     adopted: Rows,
 }
 
@@ -212,7 +212,7 @@ impl Planner {
 
     /// Tries once more what was refused: what one Service gave up may be what another waits for.
     pub fn try_refused(&mut self) -> Vec<Write> {
-        let waiting: Vec<Service> = self.refused.values().map(|(service, _)| service.clone()).collect();
+        let waiting: Vec<Arc<Service>> = self.refused.values().map(|(service, _)| service.clone()).collect();
         waiting.iter().flat_map(|service| self.put_service(service)).collect()
     }
 
@@ -249,7 +249,7 @@ impl Planner {
         diff(&Rows { endpoints, netns, ..Rows::default() }, &Rows::default())
     }
 
-    fn put_service(&mut self, service: &Service) -> Vec<Write> {
+    fn put_service(&mut self, service: &Arc<Service>) -> Vec<Write> {
         let name = &service.name;
         let mut errors = Vec::new();
         let mut wanted = rows::wanted(service, &self.node);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use weft_dataplane_abi::address::Address;
@@ -66,7 +67,7 @@ pub struct Wanted {
     /// Seconds of affinity, 0 for none.
     pub affinity_seconds: u32,
     /// Its backends in slot order, each with the name of its node.
-    pub backends: Vec<(Place, String)>,
+    pub backends: Vec<(Place, Arc<str>)>,
     /// The ranges it lets in, each once; only with [`SERVICE_SOURCES`].
     pub sources: Box<[RouteKey]>,
 }
@@ -131,13 +132,13 @@ pub fn service_key(address: Option<IpAddr>, port: u16, protocol: u8, scope: u8) 
 /// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
 /// (as Kubernetes does, KEP-1669). One that terminates is ready only where its Service publishes all. Sorted, without
 /// doubles.
-fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, String)> {
+fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, Arc<str>)> {
     let pick = |takes: fn(&Endpoint) -> bool| {
         let mut picked: Vec<_> = port
             .endpoints
             .iter()
             .filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint))
-            .filter(|endpoint| only_on.is_none_or(|node| endpoint.node == node))
+            .filter(|endpoint| only_on.is_none_or(|node| *endpoint.node == *node))
             .map(|endpoint| (Place { ip: endpoint.ip, port: endpoint.port }, endpoint.node.clone()))
             .collect();
         picked.sort();

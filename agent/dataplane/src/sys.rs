@@ -7,12 +7,13 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 /// Rows of a table asked for at once.
 const BATCH_ROWS: u32 = 4_096;
@@ -43,7 +44,7 @@ struct InfoGet {
     info: u64,
 }
 
-/// Argument of `BPF_MAP_LOOKUP_BATCH`.
+/// Argument of `BPF_MAP_LOOKUP_BATCH` and `BPF_MAP_UPDATE_BATCH`.
 #[repr(C)]
 #[derive(Default)]
 struct BatchGet {
@@ -226,4 +227,27 @@ pub(crate) fn put_row(table: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u6
         flags,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut argument).map(|_| ())
+}
+
+/// Writes rows by one system call; answers how many of them are in the table, from the first. Fewer than all: the kernel did
+/// not take the next one, or takes no batches for such a table.
+pub(crate) fn put_rows<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
+    table: BorrowedFd<'_>,
+    keys: &[K],
+    values: &[V],
+) -> usize {
+    let count = keys.len().min(values.len());
+    let mut argument = BatchGet {
+        keys: keys.as_bytes().as_ptr() as u64,
+        values: values.as_bytes().as_ptr() as u64,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        map_fd: table.as_raw_fd().cast_unsigned(),
+        ..BatchGet::default()
+    };
+    match bpf(BPF_MAP_UPDATE_BATCH, &mut argument) {
+        Ok(_) => count,
+        // Where it knows the command, it says how far it came; where not, it leaves the count as it was.
+        Err(_) if argument.count as usize >= count => 0,
+        Err(_) => argument.count as usize,
+    }
 }

@@ -1,7 +1,8 @@
-//! The kernel's tables: rows written one by one, all read back. Decides nothing; order and content are the caller's.
+//! The kernel's tables: rows written, many at once where they are many, all read back. Decides nothing; order and content are the caller's.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -16,12 +17,17 @@ use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::route::{Node, Route, RouteKey};
 use weft_dataplane_abi::service::{SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey, SourceRange};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::diff::Write;
 use crate::flow_table::FlowTable;
 use crate::rows::{Rows, ServiceRow};
 use crate::sys;
+
+/// Fewer rows are written one by one.
+const BATCH_ROWS_MIN: usize = 4;
+/// Most rows that are written at once.
+const BATCH_ROWS_MAX: usize = 4_096;
 
 /// Why the kernel's tables could not be opened, read or written.
 #[derive(Debug, Error)]
@@ -82,7 +88,9 @@ pub(crate) struct Tables {
     slots: Hash<SlotKey, Slot>,
     sources: LpmTrie<MapData, Row<SourceRange>, Row<Source>>,
     backends: Array<MapData, Row<Backend>>,
-    /// The same table again: what reads many rows at once needs its descriptor.
+    /// The same tables again: what reads or writes many rows at once needs their descriptors.
+    services_data: MapData,
+    slots_data: MapData,
     backends_data: MapData,
     endpoints: Hash<Address, Endpoint>,
     routes: LpmTrie<MapData, Row<Address>, Row<Route>>,
@@ -141,6 +149,8 @@ impl Tables {
             slots: open(directory, &maps::SLOTS)?,
             sources: open(directory, &maps::SOURCES)?,
             backends: open(directory, &maps::BACKENDS)?,
+            services_data: open_data(directory, &maps::SERVICES)?,
+            slots_data: open_data(directory, &maps::SLOTS)?,
             backends_data: open_data(directory, &maps::BACKENDS)?,
             endpoints: open(directory, &maps::ENDPOINTS)?,
             routes: open(directory, &maps::ROUTES)?,
@@ -151,8 +161,46 @@ impl Tables {
         })
     }
 
-    /// Makes one write.
-    pub(crate) fn write(&mut self, write: &Write) -> Result<(), TableError> {
+    /// Makes writes in their order; rows of one table that follow each other by few system calls.
+    pub(crate) fn write(&mut self, writes: &[Write]) -> Result<(), TableError> {
+        for alike in writes.chunk_by(|a, b| discriminant(a) == discriminant(b)) {
+            for some in alike.chunks(BATCH_ROWS_MAX) {
+                let done = if some.len() < BATCH_ROWS_MIN { 0 } else { self.write_alike(some) };
+                some[done..].iter().try_for_each(|write| self.write_one(write))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes as many of a table's writes as the kernel takes at once; answers how many, from the first.
+    fn write_alike(&self, writes: &[Write]) -> usize {
+        match writes[0] {
+            Write::PutBackend(..) => {
+                let rows = writes.iter().filter_map(|write| match write {
+                    Write::PutBackend(id, row) => Some((*id, *row)),
+                    _ => None,
+                });
+                put_rows(&self.backends_data, rows)
+            }
+            Write::PutSlot(..) => {
+                let rows = writes.iter().filter_map(|write| match write {
+                    Write::PutSlot(key, id) => Some((*key, slot(*id))),
+                    _ => None,
+                });
+                put_rows(&self.slots_data, rows)
+            }
+            Write::PutService(..) => {
+                let rows = writes.iter().filter_map(|write| match write {
+                    Write::PutService(key, row) => Some((*key, *row)),
+                    _ => None,
+                });
+                put_rows(&self.services_data, rows)
+            }
+            _ => 0,
+        }
+    }
+
+    fn write_one(&mut self, write: &Write) -> Result<(), TableError> {
         match *write {
             Write::PutBackend(id, row) => self.backends.set(id, Row(row), 0).map_err(writing("backends")),
             Write::PutSlot(key, backend_id) => {
@@ -274,6 +322,14 @@ impl Tables {
         let values = self.counters.get(&row, 0).map_err(reading("counters"))?;
         Ok(values.iter().fold(0, |sum, value| sum.wrapping_add(*value)))
     }
+}
+
+fn put_rows<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
+    table: &MapData,
+    rows: impl Iterator<Item = (K, V)>,
+) -> usize {
+    let (keys, values): (Vec<K>, Vec<V>) = rows.unzip();
+    sys::put_rows(table.fd().as_fd(), &keys, &values)
 }
 
 fn slot(backend_id: u32) -> Slot {

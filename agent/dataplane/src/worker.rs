@@ -1,5 +1,6 @@
 //! The thread that owns everything in the kernel: it starts, takes commands one after the other, and leaves all behind pinned.
 
+mod first;
 mod probing;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use crate::attach::{self, Attached, Place};
 use crate::config::{Capacities, Config};
 use crate::dataplane::{Applied, ApplyError, StartError, Status};
 use crate::departed::{Departed, departed};
-use crate::desired::{Change, Desired};
+use crate::desired::{Change, Desired, Peer};
 use crate::diff::Write;
 use crate::dry::{self, DryError, Packet};
 use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
@@ -89,27 +90,30 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Brings everything up, adopting what is there.
-    pub(crate) async fn start(config: Config) -> Result<Self, StartError> {
+    /// Brings everything up, adopting what is there. What is known of the cluster already is in the tables when this returns.
+    pub(crate) async fn start(config: Config, known: Option<Desired>) -> Result<Self, StartError> {
         let began = Instant::now();
         config.check()?;
         let abilities = probe()?;
         let (pins, before) = Pins::prepare(&config.bpffs_dir)?;
         let found = pins.sift(&config.capacities)?;
-        let ebpf = load::load(&config.object_path, &pins, &config.capacities, before.as_ref())
-            .inspect_err(|_| pins.give_up())?;
+        // Reading costs a system call a row; tables just made have none.
+        let fresh = found.adopted.is_empty() && before.is_none();
+        // What an upgrade brings over has to be there before the rows are read.
+        let filled =
+            || if before.is_none() { Some(first::fill(&config, &pins, fresh, known.as_ref())) } else { None };
+        let (ebpf, filled) =
+            load::load(&config.object_path, &pins, &config.capacities, before.as_ref(), filled)
+                .inspect_err(|_| pins.give_up())?;
         if let Some(before) = &before {
             before.bring_over(&pins.maps())?;
         }
+        let (tables, planner) =
+            filled.unwrap_or_else(|| first::fill(&config, &pins, fresh, known.as_ref()))?;
         let netlink = Netlink::open().map_err(links::LinkError::from)?;
         let links = links::prepare(&netlink, &config).await?;
-        let tables = Tables::open(&pins.maps())?;
         let undertaker = Undertaker::start(pins.home()).map_err(StartError::Thread)?;
         let capacities = pins.capacities(config.capacities)?;
-        // Reading costs a system call a row; tables just made have none.
-        let (rows, generations) =
-            if found.adopted.is_empty() && before.is_none() { Default::default() } else { tables.read()? };
-        let planner = Planner::adopt(&config.node.name, capacities, rows, &generations);
         let epoch = tables.epoch()?;
         let files = PodFiles::open(&config.state_dir)?;
         let mut worker = Self {
@@ -151,7 +155,27 @@ impl Worker {
         worker.tidy().await?;
         worker.start_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         worker.report_start();
+        if let Some(known) = known
+            && let Err(error) = worker.know(known, fresh).await
+        {
+            // As with any later change: the next one begins by putting it right.
+            tracing::error!(error = %chain(&error), "the kernel's tables do not hold all of the view");
+        }
         Ok(worker)
+    }
+
+    /// Takes in what was known at the start, of which the rows may be there already.
+    async fn know(&mut self, known: Desired, written: bool) -> Result<(), ApplyError> {
+        let change = Change::ReplaceAll(Box::new(known));
+        if !written {
+            return self.apply(vec![change]).await.map(drop);
+        }
+        self.remember_refused(&self.planner.refused_of(&change));
+        self.desired.apply(change);
+        self.complete = true;
+        let routed = self.put_peers().await;
+        self.routes_owed |= routed.is_err();
+        Ok(routed?)
     }
 
     fn put_node(&mut self) -> Result<(), StartError> {
@@ -241,7 +265,8 @@ impl Worker {
         let rows = before.sweep(&self.pins.maps())?;
         self.pins.arrive(before)?;
         tracing::info!(from_layout = before.layout, rows, "tables of another layout taken over");
-        self.ebpf = load::load(&self.config.object_path, &self.pins, &self.config.capacities, None)?;
+        (self.ebpf, ()) =
+            load::load(&self.config.object_path, &self.pins, &self.config.capacities, None, || ())?;
         for pod in self.pods.values().cloned().collect::<Vec<_>>() {
             self.attach_pod(&pod)?;
         }
@@ -306,7 +331,7 @@ impl Worker {
         while let Some(command) = commands.recv().await {
             // An answer nobody waits for any more is dropped: the deed is done all the same.
             match command {
-                Command::Apply(changes, answer) => drop(answer.send(self.apply(&changes).await)),
+                Command::Apply(changes, answer) => drop(answer.send(self.apply(changes).await)),
                 Command::AddPod(pod, answer) => drop(answer.send(self.add_pod(&pod).await)),
                 Command::RemovePod(uid, answer) => drop(answer.send(self.remove_pod(&uid).await)),
                 Command::Pods(answer) => drop(answer.send(self.pods.values().cloned().collect())),
@@ -321,7 +346,7 @@ impl Worker {
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), TableError> {
-        let written = writes.iter().try_for_each(|write| self.tables.write(write));
+        let written = self.tables.write(writes);
         // After the rows, and however far they came: whoever finds his way in the new epoch finds it in the new rows.
         let turned = if writes.iter().any(Write::turns_ways) { self.turn_epoch() } else { Ok(()) };
         let result = written.and(turned);
@@ -362,7 +387,7 @@ impl Worker {
         self.tables.set_config(*row)
     }
 
-    async fn apply(&mut self, changes: &[Change]) -> Result<Applied, ApplyError> {
+    async fn apply(&mut self, changes: Vec<Change>) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if self.stale {
             self.resync()?;
@@ -371,22 +396,21 @@ impl Worker {
             self.put_peers().await?;
         }
         for change in changes {
-            let departed = departed(&self.desired, change);
-            self.desired.apply(change);
+            let departed = departed(&self.desired, &change);
             self.complete |= matches!(change, Change::ReplaceAll(_));
-            let written = self.carry(change);
+            let written = self.carry(&change);
+            let routes = Routes::of(&change);
+            self.desired.apply(change);
             self.bury(departed);
             let (writes, refused) = written?;
             applied.writes += writes;
             self.remember_refused(&refused);
             applied.refused.extend(refused);
-            let routed = match change {
-                Change::PutPeer(peer) => {
-                    links::put_peer(&self.netlink, &self.config, &self.links, peer).await
-                }
-                Change::ReplaceAll(_) => self.put_peers().await,
-                Change::RemovePeer(_) if self.complete => self.keep_peers().await,
-                _ => Ok(()),
+            let routed = match routes {
+                Routes::To(peer) => links::put_peer(&self.netlink, &self.config, &self.links, &peer).await,
+                Routes::All => self.put_peers().await,
+                Routes::Fewer if self.complete => self.keep_peers().await,
+                Routes::Fewer | Routes::Same => Ok(()),
             };
             self.routes_owed |= routed.is_err();
             routed?;
@@ -534,6 +558,25 @@ impl Worker {
                 fill("nodes", count(|rows| rows.nodes.len()), capacities.nodes_max),
             ],
             refused: self.refused.clone(),
+        }
+    }
+}
+
+/// What a change means for the routes to other nodes.
+enum Routes {
+    To(Peer),
+    All,
+    Fewer,
+    Same,
+}
+
+impl Routes {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::PutPeer(peer) => Self::To(peer.clone()),
+            Change::ReplaceAll(_) => Self::All,
+            Change::RemovePeer(_) => Self::Fewer,
+            _ => Self::Same,
         }
     }
 }

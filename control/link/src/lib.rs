@@ -14,5 +14,5 @@ pub mod sender;
 pub mod session;
 
 pub use position::StoreIdentity;
-pub use receiver::{Change, ReceiveError, Receiver};
+pub use receiver::{Change, Encoded, ReceiveError, Receiver};
 pub use sender::{Item, Part, Sender, Start};

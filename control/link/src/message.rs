@@ -148,8 +148,36 @@ pub mod state_frame {
     }
 }
 
+/// A [`StateFrame`] as the agent takes it: the same bytes, the resource left as it came.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ClosedFrame {
+    /// What the frame is.
+    #[prost(oneof = "closed_frame::Frame", tags = "1, 2, 3, 4")]
+    pub frame: Option<closed_frame::Frame>,
+}
+
+/// See [`ClosedFrame`].
+pub mod closed_frame {
+    /// One of them, as in [`super::state_frame::Frame`].
+    #[derive(Clone, PartialEq, Eq, prost::Oneof)]
+    pub enum Frame {
+        /// A full list begins.
+        #[prost(message, tag = "1")]
+        Begin(super::Begin),
+        /// A [`super::Resource`], encoded.
+        #[prost(bytes = "bytes", tag = "2")]
+        Put(super::Bytes),
+        /// A resource is gone.
+        #[prost(string, tag = "3")]
+        Remove(String),
+        /// All before this is one consistent state.
+        #[prost(message, tag = "4")]
+        Commit(super::Position),
+    }
+}
+
 /// Start of a full list.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Begin {}
 
 /// One thing a node must know.

@@ -20,8 +20,9 @@ use server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use weft_link::Encoded;
 use weft_link::join::Token;
-use weft_link::message::state_frame::Frame;
+use weft_link::message::closed_frame::Frame;
 use weft_link::message::{
     Heartbeat, Hello, PodStatus, StatusFrame, TokenRequest, request, resource, status_frame,
 };
@@ -70,6 +71,7 @@ async fn view(
             match session.state.next().await.unwrap().expect("state").frame {
                 Some(Frame::Begin(_)) => view.clear(),
                 Some(Frame::Put(resource)) => {
+                    let resource = Encoded::new(resource).expect("a resource").read();
                     view.insert(resource.name, resource.body.expect("a body"));
                 }
                 Some(Frame::Remove(name)) => {

@@ -46,7 +46,7 @@ impl Weft {
                 _ => Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 244, 128, 0)) + number as u32).into(),
             };
             let service = service(number, ip, &own);
-            desired.services.insert(service.name.clone(), service);
+            desired.services.insert(service.name.clone(), service.into());
         }
         let dataplane = self.bed.machines[machine].dataplane.clone().expect("started");
         let applied = self.bed.ask(dataplane.apply(vec![Change::ReplaceAll(Box::new(desired))]));

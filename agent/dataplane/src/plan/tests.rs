@@ -107,7 +107,7 @@ fn fresh() -> Planner {
 }
 
 fn put(service: Service) -> Change {
-    Change::PutService(Box::new(service))
+    Change::PutService(service.into())
 }
 
 fn changes() -> impl Strategy<Value = Change> {
@@ -116,7 +116,7 @@ fn changes() -> impl Strategy<Value = Change> {
         6 => some.clone().prop_map(put),
         2 => (1_u8..5).prop_map(|n| Change::RemoveService(ServiceName::new("default", format!("web-{n}")))),
         1 => vec(some, 0..4).prop_map(|all| {
-            let services = all.into_iter().map(|service| (service.name.clone(), service)).collect();
+            let services = all.into_iter().map(|service| (service.name.clone(), service.into())).collect();
             Change::ReplaceAll(Box::new(Desired { services, ..Desired::default() }))
         }),
     ]
@@ -127,7 +127,7 @@ proptest! {
     fn any_walk_of_changes_ends_where_a_fresh_start_would(walk in vec(changes(), 1..30), restart in 0_usize..30) {
         let (mut planner, mut kernel, mut desired) = (fresh(), Kernel::default(), Desired::default());
         for (step, change) in walk.iter().enumerate() {
-            desired.apply(change);
+            desired.apply(change.clone());
             kernel.apply(planner.change(change).0);
             if step == restart {
                 let (rows, generations) = kernel.read();

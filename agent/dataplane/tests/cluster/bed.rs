@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
@@ -137,18 +138,20 @@ impl Bed {
     /// Tells every machine the whole of what it should know.
     pub(crate) fn tell(&self) {
         for number in 0..self.machines.len() {
-            self.tell_one(number);
+            let _ = self.tell_one(number);
         }
     }
 
-    /// Tells one machine.
-    pub(crate) fn tell_one(&self, number: usize) {
+    /// Tells one machine; answers how many rows were written.
+    pub(crate) fn tell_one(&self, number: usize) -> usize {
         let machine = &self.machines[number];
         let mut desired = self.desired.clone();
         desired.peers.remove(&machine.name);
         let dataplane = machine.dataplane.as_ref().expect("started");
         let applied = self.runtime.block_on(dataplane.apply(vec![Change::ReplaceAll(Box::new(desired))]));
-        assert_eq!(applied.expect("applied").refused, Vec::new());
+        let applied = applied.expect("applied");
+        assert_eq!(applied.refused, Vec::new());
+        applied.writes
     }
 
     /// Runs a question to a machine's dataplane.
@@ -176,7 +179,7 @@ impl Bed {
     /// Changes what is known of a Service's endpoint at an address, and tells everybody.
     pub(crate) fn endpoint(&mut self, service: &str, at: IpAddr, change: impl Fn(&mut Endpoint)) {
         let service = self.desired.services.get_mut(&ServiceName::new("default", service));
-        let ports = &mut service.expect("a Service").ports;
+        let ports = &mut Arc::make_mut(service.expect("a Service")).ports;
         let all = ports.iter_mut().flat_map(|port| &mut port.endpoints);
         all.filter(|endpoint| endpoint.ip == at).for_each(change);
         self.tell();
@@ -254,21 +257,21 @@ impl Bed {
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
             ..Service::default()
         };
-        self.desired.services.insert(service.name.clone(), service);
+        self.desired.services.insert(service.name.clone(), service.into());
         self.tell();
     }
 
     /// Gives a Service the external traffic policy `Local`, and tells everybody.
     pub(crate) fn external_local(&mut self, name: &str) {
         let service = self.desired.services.get_mut(&ServiceName::new("default", name));
-        service.expect("a Service").external_local = true;
+        Arc::make_mut(service.expect("a Service")).external_local = true;
         self.tell();
     }
 
     /// Gives a Service the internal traffic policy `Local`, and tells everybody.
     pub(crate) fn internal_local(&mut self, name: &str) {
         let service = self.desired.services.get_mut(&ServiceName::new("default", name));
-        service.expect("a Service").internal_local = true;
+        Arc::make_mut(service.expect("a Service")).internal_local = true;
         self.tell();
     }
 

@@ -43,6 +43,30 @@ fn tables_of_another_shape_are_made_anew_and_other_capacities_kept() {
 }
 
 #[test]
+fn what_is_known_at_the_start_is_in_the_tables_before_the_hooks_are_there() {
+    let Some(mut bed) = single() else { return };
+    for number in 0..40_u8 {
+        let all: Vec<_> = (1..9).map(|last| (0, [10, 244, 9, last].into())).collect();
+        bed.service(&format!("more-{number}"), &format!("10.96.1.{number}"), 0, &all);
+    }
+    bed.kill(0);
+    let config = bed.machines[0].config.clone();
+    fs::remove_dir_all(&config.bpffs_dir).expect("no tables");
+    let mut known = bed.desired.clone();
+    known.peers.remove(&bed.machines[0].name);
+    let started = netns::within(&bed.machines[0].netns, || {
+        bed::block_on(Dataplane::start_knowing(config, Some(known)))
+    });
+    bed.machines[0].dataplane = Some(started.expect("a namespace").expect("started"));
+    serves(&bed);
+    // The next start reads all rows back, and finds that nothing is to be written.
+    bed.kill(0);
+    bed.start(0);
+    assert_eq!(bed.tell_one(0), 0);
+    serves(&bed);
+}
+
+#[test]
 fn the_socket_hooks_follow_the_cgroup() {
     let Some(mut bed) = single() else { return };
     bed.kill(0);

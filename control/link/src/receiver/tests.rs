@@ -1,26 +1,36 @@
 //! Nothing counts before its commit, and nothing of another store counts at all.
 
-use super::{Change, ReceiveError, Receiver};
-use crate::message::{Begin, Position, Resource, StateFrame, Welcome, state_frame::Frame};
+use super::{Change, Encoded, ReceiveError, Receiver};
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::message::{
+    Begin, ClosedFrame, Position, Resource, StateFrame, Welcome, closed_frame, state_frame::Frame,
+};
 use crate::position::StoreIdentity;
 
 const OURS: StoreIdentity = StoreIdentity { id: [1; 16], epoch: 3 };
 const FOREIGN: StoreIdentity = StoreIdentity { id: [2; 16], epoch: 3 };
 
-fn begin() -> StateFrame {
-    StateFrame { frame: Some(Frame::Begin(Begin {})) }
+/// As the control plane writes it, and the agent reads it.
+fn closed(frame: Frame) -> ClosedFrame {
+    ClosedFrame::decode(&StateFrame { frame: Some(frame) }.encode_to_vec()[..]).unwrap()
 }
 
-fn put(name: &str) -> StateFrame {
-    StateFrame { frame: Some(Frame::Put(Resource { name: name.into(), body: None })) }
+fn begin() -> ClosedFrame {
+    closed(Frame::Begin(Begin {}))
 }
 
-fn remove(name: &str) -> StateFrame {
-    StateFrame { frame: Some(Frame::Remove(name.into())) }
+fn put(name: &str) -> ClosedFrame {
+    closed(Frame::Put(Resource { name: name.into(), body: None }))
 }
 
-fn commit(position: Position) -> StateFrame {
-    StateFrame { frame: Some(Frame::Commit(position)) }
+fn remove(name: &str) -> ClosedFrame {
+    closed(Frame::Remove(name.into()))
+}
+
+fn commit(position: Position) -> ClosedFrame {
+    closed(Frame::Commit(position))
 }
 
 fn welcome(position: Position, resumed: bool) -> Welcome {
@@ -30,7 +40,7 @@ fn welcome(position: Position, resumed: bool) -> Welcome {
 /// All frames; the last one's answer.
 fn feed(
     receiver: &mut Receiver,
-    frames: impl IntoIterator<Item = StateFrame>,
+    frames: impl IntoIterator<Item = ClosedFrame>,
 ) -> Result<Option<Change>, ReceiveError> {
     let mut last = None;
     for frame in frames {
@@ -40,7 +50,7 @@ fn feed(
 }
 
 fn names(change: &Change) -> (Vec<&str>, Vec<&str>) {
-    let puts = change.puts.iter().map(|r| r.name.as_str()).collect();
+    let puts = change.puts.iter().map(Encoded::name).collect();
     (puts, change.removes.iter().map(String::as_str).collect())
 }
 
@@ -146,5 +156,32 @@ fn changes_without_a_base_and_nonsense_are_errors() {
     assert_eq!(receiver.frame(commit(OURS.at(1))), Err(ReceiveError::NoBase));
     assert_eq!(receiver.welcome(&welcome(OURS.at(1), true)), Err(ReceiveError::NoBase));
     assert!(matches!(receiver.welcome(&Welcome::default()), Err(ReceiveError::Protocol { .. })));
-    assert_eq!(receiver.frame(StateFrame { frame: None }), Ok(None), "later versions may say more");
+    assert_eq!(receiver.frame(ClosedFrame { frame: None }), Ok(None), "later versions may say more");
+}
+
+#[test]
+fn what_is_no_resource_is_found_before_it_counts() {
+    let mut receiver = holding();
+    let broken = |bytes: &'static [u8]| ClosedFrame {
+        frame: Some(closed_frame::Frame::Put(Bytes::from_static(bytes))),
+    };
+    // A name that is cut off, and a Service within that is.
+    for bytes in [&[0x0a, 9, b'a'][..], &[0x0a, 1, b'a', 0x12, 2, 0x0a, 7]] {
+        assert!(matches!(receiver.frame(broken(bytes)), Err(ReceiveError::Malformed(_))));
+    }
+    assert_eq!(receiver.resume(), Some(OURS.at(10)));
+}
+
+#[test]
+fn a_resource_holds_nothing_of_what_it_came_in() {
+    let body = crate::message::resource::Body::Peer(crate::message::Peer {
+        addresses: vec![Bytes::from_static(&[10, 0, 0, 1])],
+        ..Default::default()
+    });
+    let resource = Resource { name: "peer/a".into(), body: Some(body) };
+    let encoded = Encoded::from(resource.clone());
+    let read = encoded.read();
+    assert_eq!(read, resource);
+    let Some(crate::message::resource::Body::Peer(peer)) = read.body else { panic!("no peer") };
+    assert!(!encoded.bytes().as_ptr_range().contains(&peer.addresses[0].as_ptr()));
 }

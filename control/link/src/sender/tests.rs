@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::{Item, Part, REMOVALS_MAX, Sender, Start};
 use crate::frame::Decoder;
-use crate::message::{Peer, Position, Resource, StateFrame, Welcome, resource::Body, state_frame::Frame};
+use crate::message::{
+    ClosedFrame, Peer, Position, Resource, StateFrame, Welcome, resource::Body, state_frame::Frame,
+};
 use crate::position::StoreIdentity;
 use crate::receiver::Receiver;
 
@@ -15,6 +18,11 @@ const STORE: StoreIdentity = StoreIdentity { id: [1; 16], epoch: 1 };
 fn item(name: &str, content: u64) -> Item {
     let body = Body::Peer(Peer { node: content.to_string(), ..Peer::default() });
     Item::new(Resource { name: name.into(), body: Some(body) }).unwrap()
+}
+
+/// As the agent reads it.
+fn closed(frame: &StateFrame) -> ClosedFrame {
+    ClosedFrame::decode(&frame.encode_to_vec()[..]).unwrap()
 }
 
 fn frames(encoded: &[Bytes]) -> Vec<StateFrame> {
@@ -200,9 +208,9 @@ fn a_receiver_converges_through_any_breaks() {
                 })
                 .unwrap();
             for frame in stream.into_iter().take(heard) {
-                if let Some(change) = receiver.frame(frame).unwrap() {
+                if let Some(change) = receiver.frame(closed(&frame)).unwrap() {
                     change.removes.iter().for_each(|name| assert!(held.remove(name).is_some(), "{name}"));
-                    held.extend(change.puts.into_iter().map(|r| (r.name.clone(), r)));
+                    held.extend(change.puts.iter().map(|r| (r.name().to_owned(), r.read())));
                 }
             }
             if live {

@@ -15,8 +15,8 @@ use super::{ANSWER_TIMEOUT, ANSWER_TIMEOUT_MS, HANDSHAKE_TIMEOUT, HANDSHAKE_TIME
 use super::{CloseCode, REQUESTS_MAX, close};
 use crate::join::{NodeNameError, Token, check_node_name};
 use crate::message::{
-    Hello, JoinRequest, JoinResponse, Open, Opened, PROTOCOL, PROTOCOL_OLDEST, Request, Response, StateFrame,
-    StatusFrame, Welcome, open::To, request,
+    ClosedFrame, Hello, JoinRequest, JoinResponse, Open, Opened, PROTOCOL, PROTOCOL_OLDEST, Request,
+    Response, StatusFrame, Welcome, open::To, request,
 };
 
 /// How many streams the control plane has opened may wait to be taken.
@@ -189,7 +189,7 @@ pub struct AgentSession {
     /// How the control plane greeted.
     pub welcome: Welcome,
     /// State, downward.
-    pub state: FrameReader<StateFrame>,
+    pub state: FrameReader<ClosedFrame>,
     /// Status, upward.
     pub status: FrameWriter<StatusFrame>,
     /// Asks the control plane.
