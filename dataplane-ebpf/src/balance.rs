@@ -11,7 +11,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD,
+    Affinity, AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD,
     SERVICE_SOURCES, SOURCE_KEY_BITS, Service, ServiceKey, SourceKey, SourceRange,
 };
 use weft_dataplane_abi::station::Station;
@@ -212,7 +212,7 @@ fn of_node(walk: &mut Walk) -> Option<&'static Service> {
         return None;
     }
     copy(&mut walk.scratch.service_key.address, &Address::ZERO);
-    by_port(walk, SCOPE_NODE)
+    by_port(walk, if walk.is_v6() { SCOPE_NODE | SCOPE_V6 } else { SCOPE_NODE })
 }
 
 #[inline(always)]

@@ -182,8 +182,7 @@ fn routed(walk: &mut Walk, packet: &parse::Packet) -> Step<()> {
     balanced(walk, packet)?;
     route::find(walk);
     route::from_pod_may(walk)?;
-    route::source_for_pod(walk);
-    Ok(())
+    route::source_for_pod(walk)
 }
 
 #[inline(always)]

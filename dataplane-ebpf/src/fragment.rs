@@ -8,7 +8,7 @@ use weft_dataplane_abi::station::Station;
 use crate::dry::dry;
 use crate::maps::{self, FRAGMENTS};
 use crate::origin;
-use crate::parse::{self, Packet, Piece};
+use crate::parse::{Packet, Piece};
 use crate::verdict::{Step, drop};
 use crate::walk::Walk;
 use crate::words::copy;
@@ -25,7 +25,7 @@ pub(crate) fn ports(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
     let key = &mut scratch.fragment_key;
     copy(&mut key.source, &scratch.tuple.source);
     copy(&mut key.destination, &scratch.tuple.destination);
-    key.identification = parse::identification(packet.identification);
+    key.identification = packet.identification;
     key.protocol = u32::from(packet.protocol);
     if packet.piece == Piece::First {
         let ports = FragmentPorts {

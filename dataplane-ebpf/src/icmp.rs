@@ -1,6 +1,7 @@
 //! ICMP errors: they carry the start of a packet as we sent it, and must reach the one who sent it, as it was sent.
 //!
-//! Only errors without IP options, outside and inside, are translated; others about translated flows are dropped.
+//! Only errors without IP options or extension headers, outside and inside, are translated; others about translated flows are
+//! dropped.
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
 use weft_dataplane_abi::address::Address;
@@ -12,54 +13,63 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
 use weft_dataplane_abi::station::Station;
 
+use crate::ipv6::{self, Ipv6};
 use crate::maps;
 use crate::origin;
-use crate::parse::{self, ICMP, Ipv4, L3, Packet, TCP, UDP};
+use crate::parse::{self, ICMP, ICMP6, Ipv4, L3, MALFORMED, Packet, TCP, UDP};
 use crate::route;
-use crate::translate::{addresses_into, checksum_after, difference, folded, word};
+use crate::translate::{
+    PSEUDO_HEADER, addresses_difference, addresses_into, checksum_after, difference, folded, word,
+};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::{Walk, is_this_node};
 use crate::words::{clear, copy};
 
-const IP_BYTES: usize = 20;
-/// The outer header without options, then the error's own eight bytes.
-const L4: usize = L3 + IP_BYTES;
-const INNER_L3: usize = L4 + 8;
-const INNER_L4: usize = INNER_L3 + IP_BYTES;
+const IPV4_BYTES: usize = 20;
+/// The error's own header, before the packet it is about.
+const ERROR_BYTES: usize = 8;
+/// What is read of the transport header inside.
+const PORTS_BYTES: usize = 8;
 const NO_OPTIONS: u8 = 0x45;
 
-const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
+/// Where the parts of an error are, in a packet whose IP headers have so many bytes.
+#[derive(Clone, Copy)]
+struct Places {
+    l4: usize,
+    inner_l3: usize,
+    inner_l4: usize,
+}
+
+impl Places {
+    const fn of(ip_bytes: usize) -> Self {
+        let inner_l3 = L3 + ip_bytes + ERROR_BYTES;
+        Self { l4: L3 + ip_bytes, inner_l3, inner_l4: inner_l3 + ip_bytes }
+    }
+}
+
+const V4: Places = Places::of(IPV4_BYTES);
+const V6: Places = Places::of(ipv6::IP_BYTES);
+
+/// What is known of the packet inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    /// Its ends.
+    Read,
+    /// It is one that is not translated.
+    Other,
+    /// It is too short to say.
+    Cut,
+}
 
 /// Brings an error to the one whose packet it is about.
 #[inline(always)]
 pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     origin::is_true(walk)?;
-    if packet.l4 != L4 {
-        return nobody(walk);
+    match inside(walk, packet)? {
+        Inside::Read => {}
+        Inside::Other => return nobody(walk),
+        Inside::Cut => return cut_off(walk),
     }
-    parse::linear(walk, INNER_L4 + 8)?;
-    let Some(inner) = parse::at::<Ipv4>(walk, INNER_L3) else { return cut_off(walk) };
-    // SAFETY: within the packet, aligned as the type says.
-    let inner = unsafe { *inner };
-    if inner.version_length != NO_OPTIONS {
-        return nobody(walk);
-    }
-    let Some(ports) = parse::at::<[u16; 4]>(walk, INNER_L4) else { return cut_off(walk) };
-    // SAFETY: within the packet; headers are aligned to two bytes.
-    let ports = unsafe { *ports };
-    let (source_port, destination_port) = match inner.protocol {
-        TCP | UDP => (ports[0], ports[1]),
-        ICMP => (ports[2], 0),
-        _ => (0, 0),
-    };
-    // The answers to the packet inside would have come with these ends.
-    let key = &mut walk.scratch.twin_key;
-    clear(key);
-    key.source = Address::from_v4_wire(inner.destination);
-    key.destination = Address::from_v4_wire(inner.source);
-    key.source_port = Be16::from_wire(destination_port);
-    key.destination_port = Be16::from_wire(source_port);
-    key.protocol = inner.protocol;
     // A Pod may complain about what was sent to it, and about nobody else's packets.
     if walk.hook == Hook::FromPod && walk.scratch.twin_key.source != walk.scratch.tuple.source {
         return nobody(walk);
@@ -80,13 +90,63 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         return nobody(walk);
     }
     copy(&mut walk.scratch.twin.to, &flow.to);
-    translate(walk, inner.protocol)?;
+    translate(walk)?;
     maps::count(Counter::ErrorsTranslated);
     if walk.hook == Hook::ToPod {
         return Ok(Verdict::Next);
     }
     route::find(walk);
     route::leave(walk)
+}
+
+/// Reads the packet inside: the ends with which its answers would have come.
+#[inline(always)]
+fn inside(walk: &mut Walk, packet: &Packet) -> Step<Inside> {
+    clear(&mut walk.scratch.twin_key);
+    let places = if walk.is_v6() { V6 } else { V4 };
+    if packet.l4 != places.l4 {
+        return Ok(Inside::Other);
+    }
+    parse::linear(walk, places.inner_l4 + PORTS_BYTES)?;
+    if walk.is_v6() {
+        let Some(ip) = parse::at::<Ipv6>(walk, V6.inner_l3) else { return Ok(Inside::Cut) };
+        let key = &mut walk.scratch.twin_key;
+        // SAFETY: within the packet, aligned as the type says.
+        unsafe {
+            key.source = ipv6::address((*ip).destination);
+            key.destination = ipv6::address((*ip).source);
+            key.protocol = (*ip).next;
+        }
+        return Ok(ports(walk, V6.inner_l4, ICMP6));
+    }
+    let Some(ip) = parse::at::<Ipv4>(walk, V4.inner_l3) else { return Ok(Inside::Cut) };
+    // SAFETY: as above.
+    let ip = unsafe { *ip };
+    if ip.version_length != NO_OPTIONS {
+        return Ok(Inside::Other);
+    }
+    let key = &mut walk.scratch.twin_key;
+    key.source = Address::from_v4_wire(ip.destination);
+    key.destination = Address::from_v4_wire(ip.source);
+    key.protocol = ip.protocol;
+    Ok(ports(walk, V4.inner_l4, ICMP))
+}
+
+/// Reads the ports inside, or what stands for them.
+#[inline(always)]
+fn ports(walk: &mut Walk, at: usize, icmp: u8) -> Inside {
+    let Some(ports) = parse::at::<[u16; PORTS_BYTES / 2]>(walk, at) else { return Inside::Cut };
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    let ports = unsafe { *ports };
+    let key = &mut walk.scratch.twin_key;
+    let (source, destination) = match key.protocol {
+        TCP | UDP => (ports[0], ports[1]),
+        protocol if protocol == icmp => (ports[2], 0),
+        _ => (0, 0),
+    };
+    key.source_port = Be16::from_wire(destination);
+    key.destination_port = Be16::from_wire(source);
+    Inside::Read
 }
 
 /// An error that does not hold what it is about: the host judges what comes from outside.
@@ -115,7 +175,7 @@ fn nobody(walk: &mut Walk) -> Step<Verdict> {
 /// Outside, the destination becomes who sent the packet inside, and the source the address that was asked, if the error
 /// is from there. Inside, the packet becomes what was sent.
 #[inline(always)]
-fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
+fn translate(walk: &mut Walk) -> Step<()> {
     let scratch = &mut *walk.scratch;
     copy(&mut scratch.first.to, &scratch.tuple);
     let (was, is) = (&scratch.twin_key, &scratch.twin.to);
@@ -123,51 +183,63 @@ fn translate(walk: &mut Walk, protocol: u8) -> Step<()> {
     if scratch.tuple.source == was.source {
         copy(&mut scratch.first.to.source, &is.source);
     }
-    let (source, destination) = (scratch.first.to.source.v4_wire(), scratch.first.to.destination.v4_wire());
-    let outer = difference(0, scratch.tuple.source.v4_wire(), source);
-    let outer = folded(difference(outer, scratch.tuple.destination.v4_wire(), destination));
-
-    let (old, new) = match protocol {
+    let (old, new) = match was.protocol {
         TCP | UDP => (
             word(was.destination_port.wire(), was.source_port.wire()),
             word(is.destination_port.wire(), is.source_port.wire()),
         ),
         _ => (u32::from(was.destination_port.wire()), u32::from(is.destination_port.wire())),
     };
-    if old != new {
-        // The inner addresses and the inner header's checksum cancel out; the ports do not.
-        // SAFETY: the helper checks the offset.
-        let answer =
-            unsafe { bpf_l4_csum_replace(walk.skb, (L4 + 2) as u32, u64::from(old), u64::from(new), 4) };
-        if answer != 0 {
-            return drop(Station::Translate, Reason::RewriteFailed);
-        }
+    let (was, is, to) = (&walk.scratch.twin_key, &walk.scratch.twin.to, &walk.scratch.first.to);
+    let outer = addresses_difference(walk, &walk.scratch.tuple, to);
+    let inner = addresses_difference(walk, was, is);
+    if walk.is_v6() {
+        // This checksum knows the addresses before it, and nothing inside makes up for those there.
+        change_checksum(walk, V6.l4, outer, true)?;
+        let change = folded(difference(u64::from(inner), old, new));
+        change_checksum(walk, V6.l4, change, false)?;
+        addresses_into(walk, outer, to)?;
+        ipv6::addresses_into(walk, V6.inner_l3, &is.destination, &is.source).ok_or(MALFORMED)?;
+        return ports_into(walk, V6.inner_l4, ICMP6);
     }
-    addresses_into(walk, outer, source, destination)?;
-    inner_into(walk, protocol)
-}
-
-#[inline(always)]
-fn inner_into(walk: &Walk, protocol: u8) -> Step<()> {
-    let (was, is) = (&walk.scratch.twin_key, &walk.scratch.twin.to);
-    let change = difference(0, was.destination.v4_wire(), is.destination.v4_wire());
-    let change = folded(difference(change, was.source.v4_wire(), is.source.v4_wire()));
-    let ip = parse::at::<Ipv4>(walk, INNER_L3).ok_or(MALFORMED)?;
+    if old != new {
+        // The addresses inside and the checksum of the header inside cancel out; the ports do not.
+        change_checksum(walk, V4.l4, folded(difference(0, old, new)), false)?;
+    }
+    addresses_into(walk, outer, to)?;
+    let ip = parse::at::<Ipv4>(walk, V4.inner_l3).ok_or(MALFORMED)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {
-        (*ip).checksum = checksum_after((*ip).checksum, change);
+        (*ip).checksum = checksum_after((*ip).checksum, inner);
         (*ip).source = is.destination.v4_wire();
         (*ip).destination = is.source.v4_wire();
     }
-    let ports = parse::at::<[u16; 4]>(walk, INNER_L4).ok_or(MALFORMED)?;
+    ports_into(walk, V4.inner_l4, ICMP)
+}
+
+/// Changes the error's checksum by a difference, of what comes with it or of its pseudo-header.
+#[inline(always)]
+fn change_checksum(walk: &Walk, l4: usize, change: u32, pseudo: bool) -> Step<()> {
+    let flags = if pseudo { PSEUDO_HEADER } else { 0 };
+    // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
+    match unsafe { bpf_l4_csum_replace(walk.skb, (l4 + 2) as u32, 0, u64::from(change), flags) } {
+        0 => Ok(()),
+        _ => drop(Station::Translate, Reason::RewriteFailed),
+    }
+}
+
+#[inline(always)]
+fn ports_into(walk: &Walk, at: usize, icmp: u8) -> Step<()> {
+    let is = &walk.scratch.twin.to;
+    let ports = parse::at::<[u16; PORTS_BYTES / 2]>(walk, at).ok_or(MALFORMED)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {
-        match protocol {
+        match walk.scratch.twin_key.protocol {
             TCP | UDP => {
                 (*ports)[0] = is.destination_port.wire();
                 (*ports)[1] = is.source_port.wire();
             }
-            ICMP => (*ports)[2] = is.destination_port.wire(),
+            protocol if protocol == icmp => (*ports)[2] = is.destination_port.wire(),
             _ => {}
         }
     }

@@ -18,6 +18,7 @@ mod dry;
 mod emit;
 mod fragment;
 mod icmp;
+mod ipv6;
 mod maps;
 mod origin;
 mod parse;

@@ -1,30 +1,34 @@
-//! Station *parse*: Ethernet, IPv4 and the start of what it carries. Reads and checks; knows no map.
-//!
-//! IPv6 is let pass untouched for now; what is needed is a second reader here that fills the same tuple.
+//! Station *parse*: Ethernet, IPv4 and the start of what either family carries. Reads and checks; knows no map. IPv6's reader
+//! stands in `ipv6.rs`, and fills the same tuple.
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_pull_data;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::ipv6;
 use crate::verdict::{Step, Verdict};
 use crate::walk::Walk;
 use crate::words::clear;
 
-/// EtherType of IPv4, as it stands in memory.
+/// EtherTypes as they stand in memory.
 const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
+pub(crate) const ETH_IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// Offset of the network header in bytes.
 pub(crate) const L3: usize = 14;
 /// IPv4 header without options.
 const IP_BYTES: usize = 20;
 /// What is read of a transport header: TCP's fixed part; others are shorter.
-const TRANSPORT_BYTES: usize = 20;
+pub(crate) const TRANSPORT_BYTES: usize = 20;
 
 /// IP protocol numbers.
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMP6: u8 = 58;
 
 /// TCP flags (RFC 9293).
 pub(crate) const FIN: u8 = 1;
@@ -37,6 +41,21 @@ const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_ECHO: u8 = 8;
 const ICMP_TIME_EXCEEDED: u8 = 11;
 const ICMP_PARAMETER: u8 = 12;
+
+/// What an ICMP message of either family is here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// None: the packet is of another protocol.
+    None,
+    /// An echo request.
+    Ask,
+    /// An echo reply.
+    Answer,
+    /// An error, which carries the start of the packet it is about.
+    Error,
+    /// Anything else.
+    Other,
+}
 
 /// Whether a packet is part of a larger one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,35 +76,42 @@ pub(crate) struct Packet {
     pub(crate) protocol: u8,
     /// TCP flags; 0 for others.
     pub(crate) tcp_flags: u8,
-    /// ICMP type; 255 for others.
-    pub(crate) icmp_type: u8,
+    /// What it is of ICMP.
+    pub(crate) message: Message,
     /// Fragment or not.
     pub(crate) piece: Piece,
     /// Identification of the fragments.
-    pub(crate) identification: u16,
+    pub(crate) identification: Be32,
     /// Whether the protocol has ports, or what stands for one.
     pub(crate) has_ports: bool,
 }
 
 impl Packet {
-    /// Whether it is an ICMP error, which carries the start of the packet it is about.
+    /// One whose transport header was not read yet.
     #[inline(always)]
-    pub(crate) const fn is_error(&self) -> bool {
-        matches!(self.icmp_type, ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER)
+    pub(crate) const fn new(l4: usize, protocol: u8, piece: Piece, identification: Be32) -> Self {
+        let has_ports = matches!(protocol, TCP | UDP);
+        Self { l4, protocol, tcp_flags: 0, message: Message::None, piece, identification, has_ports }
     }
 
-    /// Whether it is an echo request.
+    /// Whether it is an ICMP error.
     #[inline(always)]
-    pub(crate) const fn is_echo(&self) -> bool {
-        self.icmp_type == ICMP_ECHO
+    pub(crate) fn is_error(&self) -> bool {
+        self.message == Message::Error
     }
 }
 
 /// A place in the packet, when it is long enough.
 #[inline(always)]
 pub(crate) fn at<T>(walk: &Walk, offset: usize) -> Option<*mut T> {
+    at_of(walk.skb, offset)
+}
+
+/// The same before there is a walk.
+#[inline(always)]
+pub(crate) fn at_of<T>(skb: *mut __sk_buff, offset: usize) -> Option<*mut T> {
     // SAFETY: the context is valid; the two bounds are checked before the pointer is handed out.
-    let (data, end) = unsafe { ((*walk.skb).data as usize, (*walk.skb).data_end as usize) };
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     let place = data + offset;
     if place + size_of::<T>() > end { None } else { Some(place as *mut T) }
 }
@@ -106,23 +132,29 @@ pub(crate) struct Ipv4 {
     pub(crate) destination: u32,
 }
 
-const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
+pub(crate) const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malformed);
 
 /// Makes a packet's first bytes linear, as many of them as it has. Never more than is to be read: a segment on its way out
 /// shares its payload with the sender's queue, and the kernel copies what is asked for of that.
 #[inline(always)]
 pub(crate) fn linear(walk: &Walk, bytes: usize) -> Step<()> {
+    linear_of(walk.skb, bytes)
+}
+
+/// The same before there is a walk.
+#[inline(always)]
+pub(crate) fn linear_of(skb: *mut __sk_buff, bytes: usize) -> Step<()> {
     // SAFETY: the context is valid.
-    let (there, all) = unsafe { ((*walk.skb).data_end - (*walk.skb).data, (*walk.skb).len) };
+    let (there, all) = unsafe { ((*skb).data_end - (*skb).data, (*skb).len) };
     let wanted = if all < bytes as u32 { all } else { bytes as u32 };
     // SAFETY: the helper checks the length; pointers into the packet are taken after it.
-    if there < wanted && unsafe { bpf_skb_pull_data(walk.skb, wanted) } != 0 {
+    if there < wanted && unsafe { bpf_skb_pull_data(skb, wanted) } != 0 {
         return Err(MALFORMED);
     }
     Ok(())
 }
 
-/// Reads the headers into the walk's tuple. What is not IPv4 passes.
+/// Reads the headers into the walk's tuple. What is no IP passes.
 #[inline(always)]
 pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     // SAFETY: the context is valid.
@@ -130,7 +162,7 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     let tuple = &mut walk.scratch.tuple;
     clear(tuple);
     if protocol != ETH_IPV4 {
-        return Err(Verdict::Next);
+        return if protocol == ETH_IPV6 { ipv6::headers(walk) } else { Err(Verdict::Next) };
     }
     linear(walk, L3 + IP_BYTES + TRANSPORT_BYTES)?;
     let ip: *const Ipv4 = at(walk, L3).ok_or(MALFORMED)?;
@@ -153,48 +185,43 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     tuple.source = Address::from_v4_wire(ip.source);
     tuple.destination = Address::from_v4_wire(ip.destination);
     tuple.protocol = ip.protocol;
-    let mut packet = Packet {
-        l4: L3 + header_bytes,
-        protocol: ip.protocol,
-        tcp_flags: 0,
-        icmp_type: 255,
-        piece,
-        identification: ip.identification,
-        has_ports: matches!(ip.protocol, TCP | UDP),
-    };
-    if piece != Piece::Later {
-        transport(walk, &mut packet)?;
+    // The upper half is for IPv6's.
+    let identification = Be32::new(u32::from(u16::from_be(ip.identification)));
+    let mut packet = Packet::new(L3 + header_bytes, ip.protocol, piece, identification);
+    if piece != Piece::Later && ip.protocol != ICMP6 {
+        transport(walk.skb, &mut walk.scratch.tuple, &mut packet)?;
     }
     Ok(packet)
 }
 
 /// Reads the ports, or what stands for them.
 #[inline(always)]
-fn transport(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
+pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Packet) -> Step<()> {
     match packet.protocol {
         TCP => {
-            let segment: *const [u16; 8] = at(walk, packet.l4).ok_or(MALFORMED)?;
+            let segment: *const [u16; 8] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
             // SAFETY: within the packet; headers are aligned to two bytes.
             let (source, destination, flags) = unsafe { ((*segment)[0], (*segment)[1], (*segment)[6]) };
-            walk.scratch.tuple.source_port = Be16::from_wire(source);
-            walk.scratch.tuple.destination_port = Be16::from_wire(destination);
+            tuple.source_port = Be16::from_wire(source);
+            tuple.destination_port = Be16::from_wire(destination);
             packet.tcp_flags = (u16::from_be(flags) & 0xff) as u8;
         }
         UDP => {
-            let datagram: *const [u16; 4] = at(walk, packet.l4).ok_or(MALFORMED)?;
+            let datagram: *const [u16; 4] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (source, destination) = unsafe { ((*datagram)[0], (*datagram)[1]) };
-            walk.scratch.tuple.source_port = Be16::from_wire(source);
-            walk.scratch.tuple.destination_port = Be16::from_wire(destination);
+            tuple.source_port = Be16::from_wire(source);
+            tuple.destination_port = Be16::from_wire(destination);
         }
-        ICMP => {
-            let message: *const [u16; 4] = at(walk, packet.l4).ok_or(MALFORMED)?;
+        ICMP | ICMP6 => {
+            let message: *const [u16; 4] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (kind, identifier) = unsafe { ((*message)[0], (*message)[2]) };
-            packet.icmp_type = (u16::from_be(kind) >> 8) as u8;
-            match packet.icmp_type {
-                ICMP_ECHO => walk.scratch.tuple.source_port = Be16::from_wire(identifier),
-                ICMP_ECHO_REPLY => walk.scratch.tuple.destination_port = Be16::from_wire(identifier),
+            let kind = (u16::from_be(kind) >> 8) as u8;
+            packet.message = if packet.protocol == ICMP { message_v4(kind) } else { ipv6::message(kind) };
+            match packet.message {
+                Message::Ask => tuple.source_port = Be16::from_wire(identifier),
+                Message::Answer => tuple.destination_port = Be16::from_wire(identifier),
                 _ => return Ok(()),
             }
             packet.has_ports = true;
@@ -204,8 +231,12 @@ fn transport(walk: &mut Walk, packet: &mut Packet) -> Step<()> {
     Ok(())
 }
 
-/// The identification of an IPv4 packet as fragments are known by.
 #[inline(always)]
-pub(crate) const fn identification(raw: u16) -> Be32 {
-    Be32::new(u16::from_be(raw) as u32)
+const fn message_v4(kind: u8) -> Message {
+    match kind {
+        ICMP_ECHO => Message::Ask,
+        ICMP_ECHO_REPLY => Message::Answer,
+        ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER => Message::Error,
+        _ => Message::Other,
+    }
 }

@@ -1,6 +1,6 @@
 //! Station *balance*, when there is nobody to balance to: the sender hears at once what a host says where nobody listens,
-//! a reset (RFC 9293, section 3.10.7.1) or "port unreachable" (RFC 1122, section 4.1.3.1). The packet itself becomes the
-//! answer and goes back where it came from.
+//! a reset (RFC 9293, section 3.10.7.1) or "port unreachable" (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1). The packet
+//! itself becomes the answer and goes back where it came from.
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_adj_room_mode};
 use aya_ebpf::helpers::{
@@ -12,21 +12,24 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_RETURN_MAC};
 use weft_dataplane_abi::station::Station;
 
-use crate::parse::{self, ACK, FIN, ICMP, Ipv4, L3, Packet, Piece, RST, SYN, TCP, UDP};
+use crate::ipv6::{self, Ipv6};
+use crate::parse::{self, ACK, FIN, ICMP, ICMP6, Ipv4, L3, Packet, Piece, RST, SYN, TCP, UDP};
 use crate::translate::{checksum_after, difference, folded, word};
 use crate::verdict::Verdict;
 use crate::walk::Walk;
 
 /// The largest initial number of hops that is usual.
 const TTL: u8 = 64;
-const IP_BYTES: u32 = 20;
-const L4: usize = L3 + IP_BYTES as usize;
-/// What an answer tells of the packet it is about: its IP header, and eight bytes.
-const QUOTED_BYTES: u32 = IP_BYTES + 8;
-/// A new IP header and an ICMP header before it.
-const ROOM_BYTES: u32 = IP_BYTES + 8;
+const IPV4_BYTES: u32 = 20;
+const IPV6_BYTES: u32 = ipv6::IP_BYTES as u32;
+const V4_L4: usize = L3 + IPV4_BYTES as usize;
+/// What an answer tells of what its IP header carries, and the header of an error itself.
+const QUOTED_BYTES: u32 = 8;
+const ERROR_BYTES: u32 = 8;
 /// Type 3, code 3, as they stand in memory.
 const PORT_UNREACHABLE: u16 = u16::from_ne_bytes([3, 3]);
+/// The same of ICMPv6: type 1, code 4 (RFC 4443, section 3.1).
+const PORT_UNREACHABLE_6: u16 = u16::from_ne_bytes([1, 4]);
 /// How many words of 16 bits a TCP header without options has.
 const TCP_WORDS: usize = 10;
 
@@ -38,7 +41,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Answers, where the protocol has an answer and the packet is a plain one; the others end without a word.
 #[inline(always)]
 pub(crate) fn at_once(walk: &mut Walk, packet: &Packet, reason: Reason) -> Verdict {
-    let plain = packet.piece == Piece::Whole && packet.l4 == L4;
+    let plain = packet.piece == Piece::Whole && packet.l4 == if walk.is_v6() { ipv6::L4 } else { V4_L4 };
     let answer = match packet.protocol {
         TCP if plain => reset(walk, packet),
         UDP if plain && may_send_error(walk) => unreachable(walk),
@@ -71,14 +74,12 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
     if packet.tcp_flags & RST != 0 {
         return None;
     }
-    let ip = parse::at::<Ipv4>(walk, L3)?;
-    // SAFETY: within the packet, aligned as the type says.
-    let total_bytes = unsafe { u16::from_be((*ip).total_bytes) };
-    let header = parse::at::<[u16; TCP_WORDS]>(walk, L4)?;
+    let carried_bytes = carried_bytes(walk)?;
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     let old = unsafe { *header };
     let header_bytes = u32::from(u16::from_be(old[6]) >> 12) * 4;
-    if u32::from(total_bytes) != IP_BYTES + header_bytes {
+    if carried_bytes != header_bytes {
         return None;
     }
     let length = u32::from(packet.tcp_flags & SYN != 0) + u32::from(packet.tcp_flags & FIN != 0);
@@ -93,10 +94,10 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
     let change = difference(change, acknowledged, acknowledged_new);
     let change = folded(difference(change, word(old[6], old[7]), word(flags_new, 0)));
     // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
-    if unsafe { bpf_l4_csum_replace(walk.skb, L4 as u32 + 16, 0, u64::from(change), 0) } != 0 {
+    if unsafe { bpf_l4_csum_replace(walk.skb, packet.l4 as u32 + 16, 0, u64::from(change), 0) } != 0 {
         return None;
     }
-    let header = parse::at::<[u16; TCP_WORDS]>(walk, L4)?;
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4)?;
     let (sequence, acknowledged) = (halves(sequence_new), halves(acknowledged_new));
     // SAFETY: as above.
     unsafe {
@@ -109,9 +110,36 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
         (*header)[6] = flags_new;
         (*header)[7] = 0;
     }
-    let ip = parse::at::<Ipv4>(walk, L3)?;
-    // SAFETY: as above.
+    turn(walk)
+}
+
+/// Bytes that the IP header says it carries.
+#[inline(always)]
+fn carried_bytes(walk: &Walk) -> Option<u32> {
+    // SAFETY: within the packet, aligned as the types say.
     unsafe {
+        if walk.is_v6() {
+            let ip = parse::at::<Ipv6>(walk, L3)?;
+            return Some(u32::from(u16::from_be((*ip).payload_bytes)));
+        }
+        let ip = parse::at::<Ipv4>(walk, L3)?;
+        u32::from(u16::from_be((*ip).total_bytes)).checked_sub(IPV4_BYTES)
+    }
+}
+
+/// The IP header's ends change places, and it has all hops before it.
+#[inline(always)]
+fn turn(walk: &Walk) -> Option<()> {
+    // SAFETY: within the packet, aligned as the types say.
+    unsafe {
+        if walk.is_v6() {
+            let (source, destination) = (&walk.scratch.tuple.source, &walk.scratch.tuple.destination);
+            ipv6::addresses_into(walk, L3, destination, source)?;
+            let ip = parse::at::<Ipv6>(walk, L3)?;
+            (*ip).hops = TTL;
+            return Some(());
+        }
+        let ip = parse::at::<Ipv4>(walk, L3)?;
         let (source, old, new) =
             ((*ip).source, u16::from_ne_bytes([(*ip).ttl, TCP]), u16::from_ne_bytes([TTL, TCP]));
         (*ip).checksum =
@@ -132,36 +160,65 @@ const fn halves(word: u32) -> (u16, u16) {
 /// The datagram is cut to what an error quotes, and an IP and an ICMP header come before it.
 #[inline(always)]
 fn unreachable(walk: &Walk) -> Option<()> {
-    const ALL: u32 = L3 as u32 + ROOM_BYTES + QUOTED_BYTES;
+    if walk.is_v6() {
+        const QUOTED: usize = (IPV6_BYTES + QUOTED_BYTES) as usize;
+        make_room(walk, IPV6_BYTES)?;
+        let sum = sum_of_quoted::<{ QUOTED / 2 }>(walk, ipv6::L4 + ERROR_BYTES as usize)?;
+        return unreachable_v6(walk, sum);
+    }
+    const QUOTED: usize = (IPV4_BYTES + QUOTED_BYTES) as usize;
+    make_room(walk, IPV4_BYTES)?;
+    let sum = sum_of_quoted::<{ QUOTED / 2 }>(walk, V4_L4 + ERROR_BYTES as usize)?;
+    unreachable_v4(walk, sum)
+}
+
+/// Cuts the datagram, and makes room before it.
+#[inline(always)]
+fn make_room(walk: &Walk, ip_bytes: u32) -> Option<()> {
+    let (quoted_bytes, room_bytes) = (ip_bytes + QUOTED_BYTES, ip_bytes + ERROR_BYTES);
     // SAFETY: the helpers check what they are given; pointers into the packet are taken after them.
     let answer = unsafe {
-        bpf_skb_change_tail(walk.skb, L3 as u32 + QUOTED_BYTES, 0)
-            | bpf_skb_adjust_room(walk.skb, ROOM_BYTES as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
-            | bpf_skb_pull_data(walk.skb, ALL)
+        bpf_skb_change_tail(walk.skb, L3 as u32 + quoted_bytes, 0)
+            | bpf_skb_adjust_room(walk.skb, room_bytes as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
+            | bpf_skb_pull_data(walk.skb, L3 as u32 + room_bytes + quoted_bytes)
     };
-    if answer != 0 {
-        return None;
-    }
-    let quoted = parse::at::<[u16; QUOTED_BYTES as usize / 2]>(walk, L3 + ROOM_BYTES as usize)?;
-    let mut sum = u64::from(PORT_UNREACHABLE);
+    (answer == 0).then_some(())
+}
+
+/// The sum of the quoted words, not folded.
+#[inline(always)]
+fn sum_of_quoted<const WORDS: usize>(walk: &Walk, at: usize) -> Option<u64> {
+    let quoted = parse::at::<[u16; WORDS]>(walk, at)?;
+    let mut sum = 0;
     let mut i = 0;
-    while i < QUOTED_BYTES as usize / 2 {
+    while i < WORDS {
         // SAFETY: within the packet; headers are aligned to two bytes.
         sum += u64::from(unsafe { (&raw const (*quoted)[i]).read_volatile() });
         i += 1;
     }
-    let asked = parse::at::<Ipv4>(walk, L3 + ROOM_BYTES as usize)?;
-    // SAFETY: within the packet, aligned as the type says.
-    let (source, destination) = unsafe { ((*asked).destination, (*asked).source) };
-    let header = parse::at::<[u16; 4]>(walk, L4)?;
-    // SAFETY: as above.
+    Some(sum)
+}
+
+/// The error's own header.
+#[inline(always)]
+fn error_into(walk: &Walk, at: usize, kind: u16, sum: u64) -> Option<()> {
+    let header = parse::at::<[u16; ERROR_BYTES as usize / 2]>(walk, at)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {
-        (*header)[0] = PORT_UNREACHABLE;
-        (*header)[1] = checksum_after(0xffff, folded(sum));
+        (*header)[0] = kind;
+        (*header)[1] = checksum_after(0xffff, folded(sum + u64::from(kind)));
         (*header)[2] = 0;
         (*header)[3] = 0;
     }
-    let total_bytes = ((ROOM_BYTES + QUOTED_BYTES) as u16).to_be();
+    Some(())
+}
+
+#[inline(always)]
+fn unreachable_v4(walk: &Walk, quoted: u64) -> Option<()> {
+    let (asked, client) = (&walk.scratch.tuple.destination, &walk.scratch.tuple.source);
+    let (source, destination) = (asked.v4_wire(), client.v4_wire());
+    error_into(walk, V4_L4, PORT_UNREACHABLE, quoted)?;
+    let total_bytes = ((IPV4_BYTES + ERROR_BYTES + IPV4_BYTES + QUOTED_BYTES) as u16).to_be();
     let first = u16::from_ne_bytes([0x45, 0]);
     let hops = u16::from_ne_bytes([TTL, ICMP]);
     let sum = u64::from(first)
@@ -170,7 +227,7 @@ fn unreachable(walk: &Walk) -> Option<()> {
         + u64::from(source)
         + u64::from(destination);
     let ip = parse::at::<Ipv4>(walk, L3)?;
-    // SAFETY: as above.
+    // SAFETY: within the packet, aligned as the type says.
     unsafe {
         (*ip).version_length = 0x45;
         (*ip).tos = 0;
@@ -184,6 +241,24 @@ fn unreachable(walk: &Walk) -> Option<()> {
         (*ip).destination = destination;
     }
     Some(())
+}
+
+#[inline(always)]
+fn unreachable_v6(walk: &Walk, quoted: u64) -> Option<()> {
+    let (asked, client) = (&walk.scratch.tuple.destination, &walk.scratch.tuple.source);
+    let payload_bytes = ((ERROR_BYTES + IPV6_BYTES + QUOTED_BYTES) as u16).to_be();
+    let next = u16::from_ne_bytes([0, ICMP6]);
+    let pseudo = ipv6::sum(asked) + ipv6::sum(client) + u64::from(payload_bytes) + u64::from(next);
+    error_into(walk, ipv6::L4, PORT_UNREACHABLE_6, quoted + pseudo)?;
+    let ip = parse::at::<Ipv6>(walk, L3)?;
+    // SAFETY: within the packet, aligned as the type says.
+    unsafe {
+        (*ip).version_class_flow = (6u32 << 28).to_be();
+        (*ip).payload_bytes = payload_bytes;
+        (*ip).next = ICMP6;
+        (*ip).hops = TTL;
+    }
+    ipv6::addresses_into(walk, L3, asked, client)
 }
 
 /// Sends the answer back: into the Pod, out of the uplink, or up into the node's stack.

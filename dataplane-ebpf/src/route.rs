@@ -94,38 +94,59 @@ pub(crate) fn from_node_may(walk: &Walk) -> Step<()> {
 
 /// The source a Pod's flow leaves with: the node's to the outside, the overlay's to itself, else its own.
 #[inline(always)]
-pub(crate) fn source_for_pod(walk: &mut Walk) {
+pub(crate) fn source_for_pod(walk: &mut Walk) -> Step<()> {
     let scratch = &mut *walk.scratch;
     let kind = u32::from(scratch.first.way);
     if kind == ROUTE_OUTSIDE {
-        copy(&mut scratch.first.to.source, &walk.config.node_v4);
-        scratch.first.flags |= FLOW_PORT_ALLOCATED;
-    } else if kind == ROUTE_POD && scratch.first.to.destination == scratch.tuple.source {
-        copy(&mut scratch.first.to.source, &walk.config.overlay_v4);
-        scratch.first.flags |= FLOW_PORT_ALLOCATED;
+        return leave_as(walk, of_node(walk));
     }
+    if kind == ROUTE_POD && scratch.first.to.destination == scratch.tuple.source {
+        return leave_as(walk, of_overlay(walk));
+    }
+    Ok(())
 }
 
 /// The source the node's own flow leaves with, when a Service led it out of the cluster.
 #[inline(always)]
-pub(crate) fn source_for_node(walk: &mut Walk) {
-    let first = &mut walk.scratch.first;
-    if u32::from(first.way) == ROUTE_OUTSIDE {
-        copy(&mut first.to.source, &walk.config.node_v4);
-        first.flags |= FLOW_PORT_ALLOCATED;
+pub(crate) fn source_for_node(walk: &mut Walk) -> Step<()> {
+    match u32::from(walk.scratch.first.way) {
+        ROUTE_OUTSIDE => leave_as(walk, of_node(walk)),
+        _ => Ok(()),
     }
 }
 
 /// The source a client's flow leaves with: its own to what is here, else one whose answers come back here.
 #[inline(always)]
-pub(crate) fn source_for_client(walk: &mut Walk) {
-    let first = &mut walk.scratch.first;
-    match u32::from(first.way) {
-        ROUTE_TUNNEL => copy(&mut first.to.source, &walk.config.overlay_v4),
-        ROUTE_OUTSIDE => copy(&mut first.to.source, &walk.config.node_v4),
-        _ => return,
+pub(crate) fn source_for_client(walk: &mut Walk) -> Step<()> {
+    match u32::from(walk.scratch.first.way) {
+        ROUTE_TUNNEL => leave_as(walk, of_overlay(walk)),
+        ROUTE_OUTSIDE => leave_as(walk, of_node(walk)),
+        _ => Ok(()),
     }
+}
+
+/// This node's address of the packet's family.
+#[inline(always)]
+fn of_node(walk: &Walk) -> &'static Address {
+    if walk.is_v6() { &walk.config.node_v6 } else { &walk.config.node_v4 }
+}
+
+/// The same inside the overlay.
+#[inline(always)]
+fn of_overlay(walk: &Walk) -> &'static Address {
+    if walk.is_v6() { &walk.config.overlay_v6 } else { &walk.config.overlay_v4 }
+}
+
+/// The flow that begins leaves with this address of the node's and a port of its range.
+#[inline(always)]
+fn leave_as(walk: &mut Walk, own: &Address) -> Step<()> {
+    if own.is_zero() {
+        return drop(Station::Route, Reason::FamilyUnsupported);
+    }
+    let first = &mut walk.scratch.first;
+    copy(&mut first.to.source, own);
     first.flags |= FLOW_PORT_ALLOCATED;
+    Ok(())
 }
 
 /// Whether a packet to this node from outside can be a translated flow's: by port, so that the host's own costs no look-up.

@@ -21,7 +21,7 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, Service, ServiceKey};
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, SCOPE_V6, Service, ServiceKey};
 use weft_dataplane_abi::socket::{SOCKET_FORWARD, SOCKET_REVERSE, SocketFlow, SocketKey};
 use weft_dataplane_abi::station::Station;
 
@@ -138,7 +138,7 @@ fn service(config: &Config, asked: &End, from_node: bool) -> Option<&'static Ser
         None => return None,
     };
     copy(&mut key.address, &Address::ZERO);
-    key.scope = SCOPE_NODE;
+    key.scope = if asked.address.is_v4() { SCOPE_NODE } else { SCOPE_NODE | SCOPE_V6 };
     let service = choice::service(&key)?;
     if here {
         return Some(choice::inside(service, &mut key));

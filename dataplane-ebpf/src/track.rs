@@ -14,9 +14,9 @@ use weft_dataplane_abi::station::Station;
 
 use crate::dry::{self, dry};
 use crate::maps::{self, EEXIST};
-use crate::parse::{ACK, FIN, Packet, RST, SYN, TCP, UDP};
+use crate::parse::{ACK, FIN, Message, Packet, RST, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
-use crate::walk::Walk;
+use crate::walk::{Walk, is_this_node};
 use crate::words::{copy, reverse, set};
 use crate::{balance, before, emit};
 
@@ -225,7 +225,7 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let bytes = u64::from(walk.packet_bytes());
-    let has_ports = packet.has_ports && (packet.icmp_type == 255 || packet.is_echo());
+    let has_ports = packet.has_ports && packet.message != Message::Answer;
     if has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
         draw_source_port(walk);
     }
@@ -253,7 +253,7 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
         return drop(Station::Track, Reason::FlowTableBusy);
     }
     maps::count(Counter::FlowsBegun);
-    if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && scratch.first.to.source == walk.config.node_v4 {
+    if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && is_this_node(walk.config, &scratch.first.to.source) {
         maps::count(Counter::Masqueraded);
     }
     Ok(())

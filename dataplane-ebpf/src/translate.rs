@@ -1,18 +1,19 @@
-//! Station *translate*: puts a flow's new ends into the packet. Checksums are changed by their difference.
+//! Station *translate*: puts a flow's new ends into the packet. Checksums are changed by their difference. The header of IPv6
+//! is written by `ipv6.rs`.
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
-use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_SOURCE};
+use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_SOURCE, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
-use crate::maps;
-use crate::parse::{self, ICMP, Ipv4, L3, Packet, Piece, TCP, UDP};
+use crate::parse::{self, ICMP, Ipv4, L3, Message, Packet, Piece, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
+use crate::{ipv6, maps};
 
 /// `BPF_F_PSEUDO_HDR`: the change is of the pseudo-header.
-const PSEUDO_HEADER: u64 = 1 << 4;
+pub(crate) const PSEUDO_HEADER: u64 = 1 << 4;
 /// `BPF_F_MARK_MANGLED_0`: a UDP checksum of 0 means none and stays.
 const ZERO_MEANS_NONE: u64 = 1 << 5;
 
@@ -55,21 +56,31 @@ pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
         return Ok(());
     }
     let (old, new) = (&walk.scratch.tuple, &flow.to);
-    let (source, destination) = (new.source.v4_wire(), new.destination.v4_wire());
-    let addresses = difference(0, old.source.v4_wire(), source);
-    let addresses = folded(difference(addresses, old.destination.v4_wire(), destination));
+    let addresses = addresses_difference(walk, old, new);
     let ports_old = word(old.source_port.wire(), old.destination_port.wire());
     let ports_new = word(new.source_port.wire(), new.destination_port.wire());
     let with_ports = packet.piece != Piece::Later && packet.has_ports;
-    if with_ports {
+    let with_checksum = with_ports || packet.message != Message::None;
+    if with_checksum {
         checksum(walk, packet, addresses, ports_old, ports_new)?;
     }
-    addresses_into(walk, addresses, source, destination)?;
+    addresses_into(walk, addresses, new)?;
     if with_ports && ports_old != ports_new {
         ports_into(walk, packet, ports_new)?;
     }
     maps::count(Counter::PacketsTranslated);
     Ok(())
+}
+
+/// The difference of the addresses, folded.
+#[inline(always)]
+pub(crate) fn addresses_difference(walk: &Walk, old: &Tuple, new: &Tuple) -> u32 {
+    if walk.is_v6() {
+        let sum = ipv6::difference(0, &old.source, &new.source);
+        return ipv6::folded(ipv6::difference(sum, &old.destination, &new.destination));
+    }
+    let sum = difference(0, old.source.v4_wire(), new.source.v4_wire());
+    folded(difference(sum, old.destination.v4_wire(), new.destination.v4_wire()))
 }
 
 /// The transport checksum. First of all, since the helper invalidates pointers into the packet.
@@ -91,7 +102,7 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
         }
     }
     if ports_old != ports_new {
-        // SAFETY: as above; a size of 4 says that both are words of the header. For ICMP the one that is the identifier differs.
+        // SAFETY: as above; a size of 4 says that both are words of the header. Of ICMP the one that is the identifier differs.
         let answer = unsafe { bpf_l4_csum_replace(walk.skb, offset, ports_old, ports_new, flags | 4) };
         if answer != 0 {
             return drop(Station::Translate, Reason::RewriteFailed);
@@ -100,15 +111,19 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
     Ok(())
 }
 
-/// The IP header's addresses, as they stand in memory, and its checksum.
+/// The IP header's addresses, and its checksum where it has one.
 #[inline(always)]
-pub(crate) fn addresses_into(walk: &Walk, difference: u32, source: u32, destination: u32) -> Step<()> {
+pub(crate) fn addresses_into(walk: &Walk, difference: u32, to: &Tuple) -> Step<()> {
+    if walk.is_v6() {
+        ipv6::sum_changed(walk, difference);
+        return ipv6::addresses_into(walk, L3, &to.source, &to.destination).ok_or(FAILED);
+    }
     let ip = parse::at::<Ipv4>(walk, L3).ok_or(FAILED)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {
         (*ip).checksum = checksum_after((*ip).checksum, difference);
-        (*ip).source = source;
-        (*ip).destination = destination;
+        (*ip).source = to.source.v4_wire();
+        (*ip).destination = to.destination.v4_wire();
     }
     Ok(())
 }
@@ -121,11 +136,13 @@ fn ports_into(walk: &Walk, packet: &Packet, ports: u32) -> Step<()> {
     let header = parse::at::<[u16; 4]>(walk, packet.l4).ok_or(FAILED)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {
-        if packet.protocol == ICMP {
-            (*header)[2] = if packet.is_echo() { source } else { destination };
-        } else {
-            (*header)[0] = source;
-            (*header)[1] = destination;
+        match packet.message {
+            Message::None => {
+                (*header)[0] = source;
+                (*header)[1] = destination;
+            }
+            Message::Ask => (*header)[2] = source,
+            _ => (*header)[2] = destination,
         }
     }
     Ok(())

@@ -69,6 +69,14 @@ impl Walk {
         unsafe { (*self.skb).len }
     }
 
+    /// Whether the packet is of IPv6. Asked of the packet each time: the verifier then follows what comes after once for
+    /// both families.
+    #[inline(always)]
+    pub(crate) fn is_v6(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.skb).protocol).read_volatile() == parse::ETH_IPV6 }
+    }
+
     /// The row in force.
     #[inline(always)]
     pub(crate) fn flow(&self) -> &'static mut Flow {
@@ -134,7 +142,7 @@ pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
             balance::from_pod(walk, &packet)?;
             route::find(walk);
             route::from_pod_may(walk)?;
-            route::source_for_pod(walk);
+            route::source_for_pod(walk)?;
             track::begin(walk, &packet)?;
         }
     }
@@ -204,7 +212,7 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
             balance::from_node(walk, &packet)?;
             route::find(walk);
             route::from_node_may(walk)?;
-            route::source_for_node(walk);
+            route::source_for_node(walk)?;
             track::begin(walk, &packet)?;
         }
     }
@@ -244,7 +252,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
             }
             route::find(walk);
             route::must_lead_on(walk)?;
-            route::source_for_client(walk);
+            route::source_for_client(walk)?;
             track::begin(walk, &packet)?;
         }
     }

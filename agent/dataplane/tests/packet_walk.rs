@@ -83,15 +83,11 @@ fn what_is_not_ours_passes_untouched() {
     let Some(mut bench) = bench() else { return };
     let mut arp = tcp((POD_A, 1, POD_B, 80), SYN);
     arp[12..14].copy_from_slice(&[8, 6]);
-    let mut v6 = vec![0; 80];
-    v6[12..14].copy_from_slice(&[0x86, 0xdd]);
-    v6[14] = 0x60;
     let ssh = tcp((OUTSIDE, 5_000, NODE, 22), SYN);
     let forwarded = tcp((OUTSIDE, 5_000, Ipv4Addr::new(198, 51, 100, 1), 80), SYN);
     let unknown = tcp((OUTSIDE, 5_000, NODE, NODE_PORT), SYN);
     let table = [
         (Hook::FromPod, arp),
-        (Hook::FromPod, v6),
         (Hook::FromUplink, ssh.clone()),
         (Hook::FromUplink, forwarded),
         (Hook::FromUplink, unknown),

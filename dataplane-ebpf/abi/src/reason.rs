@@ -33,8 +33,8 @@ numbered! {
         TunnelKeyFailed = 12, "tunnel key could not be set";
         /// A packet in the tunnel is for an address that is not on this node.
         NotHere = 13, "destination is not on this node";
-        /// IPv6 from a Pod, which has no route yet.
-        FamilyUnsupported = 14, "address family not supported";
+        /// The flow was to leave with an address of the node, which has none of this family.
+        FamilyUnsupported = 14, "node has no address of this family";
         /// An ICMP error from a Pod to the outside, about a flow nobody knows.
         ErrorAboutNothing = 15, "icmp error about no known flow";
         /// A Service led the node's own packet back to the node itself, whose answer no program would see: only the
@@ -49,6 +49,8 @@ numbered! {
         SourceNotAllowed = 19, "source address is in none of the service's ranges";
         /// A row of the flow table could not be written, for somebody else was writing beside it.
         FlowTableBusy = 20, "flow table busy";
+        /// The extension headers of an IPv6 packet are more or longer than are read, cut off, or hold a route that is not used up.
+        HeadersUnread = 21, "extension headers cannot be read";
     }
 }
 

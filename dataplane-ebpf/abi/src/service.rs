@@ -7,11 +7,13 @@ use crate::order::Be16;
 
 /// [`ServiceKey::scope`]: an address of the Service's own (ClusterIP, LoadBalancer); `address` is that address.
 pub const SCOPE_CLUSTER: u8 = 0;
-/// [`ServiceKey::scope`]: a port on every address of every node; `address` is zero.
+/// [`ServiceKey::scope`]: a port on every IPv4 address of every node; `address` is zero.
 pub const SCOPE_NODE: u8 = 1;
 /// [`ServiceKey::scope`], added to one of the others: what traffic from inside the cluster gets there, when the policy
 /// `Local` is for the outside only. Such a row is there beside one with [`SERVICE_LOCAL`], and has all backends.
 pub const SCOPE_INSIDE: u8 = 2;
+/// [`ServiceKey::scope`], added to [`SCOPE_NODE`]: the port on the nodes' IPv6 addresses, whose backends are of IPv6.
+pub const SCOPE_V6: u8 = 4;
 
 /// [`Service::flags`]: only backends of this node are in the slots (`internalTrafficPolicy` or `externalTrafficPolicy`
 /// `Local`), and there are some on other nodes: an empty Service says "no local backend".
@@ -33,7 +35,7 @@ pub struct ServiceKey {
     pub port: Be16,
     /// IP protocol number: 6, 17.
     pub protocol: u8,
-    /// [`SCOPE_CLUSTER`] or [`SCOPE_NODE`], and [`SCOPE_INSIDE`].
+    /// [`SCOPE_CLUSTER`] or [`SCOPE_NODE`], and [`SCOPE_INSIDE`] and [`SCOPE_V6`] where they apply.
     pub scope: u8,
 }
 

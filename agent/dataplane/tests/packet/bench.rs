@@ -2,7 +2,7 @@
 //!
 //! Nothing is attached and nothing is pinned, so that tests may run side by side and on any machine.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -48,6 +48,18 @@ pub(crate) const POD_FAR: Ipv4Addr = Ipv4Addr::new(10, 244, 2, 7);
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) const POD_A_IFINDEX: u32 = 1;
+/// The same of IPv6; the other node has an IPv4 address only, which is the tunnel's.
+pub(crate) const NODE_6: Ipv6Addr = v6(0x2001_0db8_0000_0001, 1);
+pub(crate) const OVERLAY_6: Ipv6Addr = v6(0xfd00_0244_0000_0001, 1);
+pub(crate) const POD_A_6: Ipv6Addr = v6(0xfd00_0244_0000_0001, 5);
+pub(crate) const POD_B_6: Ipv6Addr = v6(0xfd00_0244_0000_0001, 6);
+pub(crate) const POD_FAR_6: Ipv6Addr = v6(0xfd00_0244_0000_0002, 7);
+pub(crate) const OUTSIDE_6: Ipv6Addr = v6(0x2001_0db8_0000_0099, 9);
+pub(crate) const SERVICE_6: Ipv6Addr = v6(0xfd00_0096_0000_0000, 10);
+
+const fn v6(network: u64, host: u64) -> Ipv6Addr {
+    Ipv6Addr::from_bits((network as u128) << 64 | host as u128)
+}
 
 pub(crate) struct Bench {
     pub(crate) ebpf: Ebpf,
@@ -92,15 +104,30 @@ impl Bench {
         bench.route(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_TUNNEL, Some(PEER));
         bench.route(Ipv4Addr::new(10, 244, 0, 0), 16, ROUTE_NOWHERE, None);
         bench.route(Ipv4Addr::new(10, 96, 0, 0), 16, ROUTE_SERVICE, None);
+        bench.endpoint(POD_A_6, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
+        bench.endpoint(POD_B_6, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xb]);
+        bench.node(NODE_6, Node { index: 1, flags: NODE_SELF });
+        bench.route(NODE_6, 128, ROUTE_HOST, None);
+        bench.route(OVERLAY_6, 128, ROUTE_HOST, None);
+        bench.route(v6(0xfd00_0244_0000_0002, 0), 64, ROUTE_TUNNEL, Some(PEER));
+        bench.route(v6(0xfd00_0244_0000_0000, 0), 48, ROUTE_NOWHERE, None);
+        bench.route(v6(0xfd00_0096_0000_0000, 0), 112, ROUTE_SERVICE, None);
         bench
     }
 
     pub(crate) fn configure(&mut self, flags: u32) {
-        let config = Config {
+        let config = self.config(flags);
+        self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
+    }
+
+    fn config(&self, flags: u32) -> Config {
+        Config {
             layout: LAYOUT,
             flags,
             node_v4: Address::v4(NODE),
+            node_v6: Address::v6(NODE_6),
             overlay_v4: Address::v4(OVERLAY),
+            overlay_v6: Address::v6(OVERLAY_6),
             node_index: 1,
             overlay_ifindex: 5,
             uplink_ifindex: 6,
@@ -111,7 +138,13 @@ impl Bench {
             overlay_port: 4789,
             epoch: self.epoch,
             ..Config::default()
-        };
+        }
+    }
+
+    /// Takes the node's IPv6 addresses out of the settings.
+    pub(crate) fn without_v6(&mut self) {
+        let mut config = self.config(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
+        (config.node_v6, config.overlay_v6) = (Address::ZERO, Address::ZERO);
         self.set_array::<_, { size_of::<Config>() }>("config", 0, &config);
     }
 
@@ -120,13 +153,13 @@ impl Bench {
         self.set_array::<_, { size_of::<Config>() }>("config", 0, &Config::default());
     }
 
-    pub(crate) fn endpoint(&mut self, address: Ipv4Addr, ifindex: u32, mac: [u8; 6]) {
+    pub(crate) fn endpoint(&mut self, address: impl Into<Address>, ifindex: u32, mac: [u8; 6]) {
         let row = Endpoint { ifindex, mac, gateway_mac: [2, 0, 0, 0, 1, 1], ..Endpoint::default() };
-        self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address), &row);
+        self.put::<_, _, 16, { size_of::<Endpoint>() }>("endpoints", &address.into(), &row);
     }
 
-    pub(crate) fn remove_endpoint(&mut self, address: Ipv4Addr) {
-        self.remove::<_, 16, { size_of::<Endpoint>() }>("endpoints", &Address::v4(address));
+    pub(crate) fn remove_endpoint(&mut self, address: impl Into<Address>) {
+        self.remove::<_, 16, { size_of::<Endpoint>() }>("endpoints", &address.into());
     }
 
     /// What the agent does after rows of Pods, routes or nodes have changed.
@@ -135,16 +168,24 @@ impl Bench {
         self.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
     }
 
-    pub(crate) fn node(&mut self, address: Ipv4Addr, row: Node) {
-        self.put::<_, _, 16, 8>("nodes", &Address::v4(address), &row);
+    pub(crate) fn node(&mut self, address: impl Into<Address>, row: Node) {
+        self.put::<_, _, 16, 8>("nodes", &address.into(), &row);
     }
 
-    pub(crate) fn route(&mut self, prefix: Ipv4Addr, bits: u32, kind: u32, tunnel: Option<Ipv4Addr>) {
+    pub(crate) fn route(
+        &mut self,
+        prefix: impl Into<Address>,
+        bits: u32,
+        kind: u32,
+        tunnel: Option<Ipv4Addr>,
+    ) {
         let row = Route { kind, node_index: 0, tunnel: tunnel.map_or(Address::ZERO, Address::v4) };
         let map = self.ebpf.map_mut("routes").expect("the map routes");
         let mut map: LpmTrie<&mut MapData, [u8; 16], [u8; size_of::<Route>()]> =
             LpmTrie::try_from(map).expect("a trie");
-        let key = Key::new(96 + bits, bytes_of(&Address::v4(prefix)));
+        let prefix = prefix.into();
+        let bits = if prefix.is_v4() { 96 + bits } else { bits };
+        let key = Key::new(bits, bytes_of(&prefix));
         map.insert(&key, bytes_of::<_, { size_of::<Route>() }>(&row), 0).expect("a route");
     }
 
@@ -161,6 +202,19 @@ impl Bench {
         flags: u32,
         backends: &[(Ipv4Addr, u16)],
     ) {
+        let backends: Vec<_> =
+            backends.iter().map(|(address, port)| (Address::v4(*address), *port)).collect();
+        self.service_of(key, id, flags, &backends);
+    }
+
+    /// The same with backends of IPv6.
+    pub(crate) fn service_6(&mut self, key: ServiceKey, id: u32, flags: u32, backends: &[(Ipv6Addr, u16)]) {
+        let backends: Vec<_> =
+            backends.iter().map(|(address, port)| (Address::v6(*address), *port)).collect();
+        self.service_of(key, id, flags, &backends);
+    }
+
+    fn service_of(&mut self, key: ServiceKey, id: u32, flags: u32, backends: &[(Address, u16)]) {
         for (index, (address, port)) in (0u32..).zip(backends) {
             self.backend(id * 10 + index, *address, *port, 1);
             let slot = SlotKey { service_id: id, index };
@@ -192,9 +246,9 @@ impl Bench {
         self.put::<_, _, 20, 16>("services", &key, &row);
     }
 
-    pub(crate) fn backend(&mut self, id: u32, address: Ipv4Addr, port: u16, generation: u32) {
+    pub(crate) fn backend(&mut self, id: u32, address: impl Into<Address>, port: u16, generation: u32) {
         let row = Backend {
-            address: Address::v4(address),
+            address: address.into(),
             port: Be16::new(port),
             flags: BACKEND_READY,
             generation,
