@@ -78,11 +78,12 @@ impl Config {
         self.node.addresses.iter().copied().find(|ip| ip.is_ipv6() == v6)
     }
 
-    /// The node's own address inside the overlay: the first host address of its first Pod range of that family.
+    /// The node's own address inside the overlay: the first host address of its first Pod range of that family. Of IPv6 that is
+    /// the second: the first one is every router's (RFC 4291, section 2.6.1).
     #[must_use]
     pub fn overlay_address(&self, v6: bool) -> Option<IpAddr> {
         let range = self.node.pod_cidrs.iter().find(|range| range.addr().is_ipv6() == v6)?;
-        range.trunc().hosts().next()
+        range.trunc().hosts().nth(usize::from(v6))
     }
 
     /// Name of the VXLAN device.
@@ -251,6 +252,9 @@ mod tests {
     fn the_overlay_address_is_the_first_of_the_range() {
         assert_eq!(config().overlay_address(false), Some("10.244.3.1".parse().expect("an address")));
         assert_eq!(config().overlay_address(true), None);
+        let mut both = config();
+        both.node.pod_cidrs.push("fd00:244:0:3::/64".parse().expect("a range"));
+        assert_eq!(both.overlay_address(true), Some("fd00:244:0:3::1".parse().expect("an address")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_SOURCE, FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::service::{SCOPE_INSIDE, SCOPE_NODE};
+use weft_dataplane_abi::service::{SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, ServiceKey};
 
 use crate::plan::Planner;
 use crate::tables::{TableError, Tables};
@@ -69,6 +69,15 @@ pub struct Fill {
     pub capacity: usize,
 }
 
+/// The address of a Service row; unspecified, of its family, for a port of every node.
+pub(crate) fn front(key: &ServiceKey) -> IpAddr {
+    match (key.scope & SCOPE_NODE != 0, key.scope & SCOPE_V6 != 0) {
+        (false, _) => key.address.ip(),
+        (true, false) => IpAddr::from([0; 4]),
+        (true, true) => IpAddr::from([0; 16]),
+    }
+}
+
 pub(crate) fn services(planner: &Planner) -> Vec<ServiceEntry> {
     let mut entries: Vec<ServiceEntry> = planner
         .service_rows()
@@ -79,10 +88,10 @@ pub(crate) fn services(planner: &Planner) -> Vec<ServiceEntry> {
             ServiceEntry {
                 namespace: name.namespace.clone(),
                 name: name.name.clone(),
-                address: if key.address.is_zero() { IpAddr::from([0; 4]) } else { key.address.ip() },
+                address: front(key),
                 port: key.port.get(),
                 protocol: key.protocol,
-                node_port: key.scope == SCOPE_NODE,
+                node_port: key.scope & SCOPE_NODE != 0,
                 id: row.value.id,
                 backends: backends.map(|backend| SocketAddr::new(backend.ip, backend.port)).collect(),
             }

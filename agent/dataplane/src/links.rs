@@ -137,7 +137,8 @@ fn settings(config: &Config, uplink: &Device, vxlan: &Device) -> Result<(), Link
     // What the node sends to a Service may come back to it, with its own address as the source.
     sysctl::set(&format!("ipv4/conf/{}/accept_local", vxlan.name), "1")?;
     if config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6()) {
-        sysctl::set("ipv6/conf/all/forwarding", "1")?;
+        sysctl::forward_v6(&uplink.name)?;
+        sysctl::given_v6(&vxlan.name)?;
     }
     sysctl::reserve_ports(&[config.node_ports, config.source_ports])?;
     Ok(())

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{
     InfoData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -228,9 +228,12 @@ impl Netlink {
         }
     }
 
-    /// Gives a device an address.
+    /// Gives a device an address, to be used at once: that nobody else has it is known.
     pub(crate) async fn add_address(&self, device: &Device, net: IpNet) -> Result<(), NetlinkError> {
-        let request = self.handle.address().add(device.index, net.addr(), net.prefix_len()).replace();
+        let mut request = self.handle.address().add(device.index, net.addr(), net.prefix_len()).replace();
+        if net.addr().is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         request.execute().await.map_err(refused("add the address", format!("{net} to {}", device.name)))
     }
 

@@ -233,8 +233,13 @@ async fn outside(
 ) -> Result<(), PodError> {
     let name = format!("{}/{}", pod.namespace, pod.name);
     let refused = |source| PodError::Netlink { pod: name.clone(), source };
-    sysctl::set(&format!("ipv4/conf/{}/rp_filter", device.name), "0")
-        .map_err(|source| PodError::Sysctl { pod: name.clone(), source })?;
+    let set = || {
+        sysctl::set(&format!("ipv4/conf/{}/rp_filter", device.name), "0")?;
+        // No Pod is a router of its node's.
+        sysctl::set_if_there(&format!("ipv6/conf/{}/accept_ra", device.name), "0")?;
+        if pod.ips.iter().any(IpAddr::is_ipv6) { sysctl::given_v6(&device.name) } else { Ok(()) }
+    };
+    set().map_err(|source| PodError::Sysctl { pod: name.clone(), source })?;
     netlink.up(device).await.map_err(refused)?;
     for ip in &pod.ips {
         netlink.put_neighbour(device, *ip, inner).await.map_err(refused)?;
@@ -266,6 +271,10 @@ fn inside_thread(pod: &PodNetwork, gateway: Mac, mtu_bytes: Option<u32>) -> Resu
     let name = format!("{}/{}", pod.namespace, pod.name);
     let read = |source| PodError::Read { pod: name.clone(), source };
     let cookie = netns::current_cookie().map_err(read)?;
+    if mtu_bytes.is_some() && pod.ips.iter().any(IpAddr::is_ipv6) {
+        let set = || ["all", "lo", INSIDE].into_iter().try_for_each(sysctl::given_v6);
+        set().map_err(|source| PodError::Sysctl { pod: name.clone(), source })?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(read)?;
     let configured = runtime.block_on(async {
         let netlink = Netlink::open()?;

@@ -13,7 +13,7 @@ use weft_dataplane_abi::route::{
     NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::service::{
-    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
+    SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
     SOURCE_KEY_BITS, Service as ServiceValue, ServiceKey, SourceKey, SourceRange,
 };
 
@@ -76,15 +76,16 @@ pub struct Wanted {
 #[must_use]
 pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
     let mut rows = Vec::new();
-    let Some(first) = service.cluster_ips.first() else {
+    if service.cluster_ips.is_empty() {
         return rows;
-    };
+    }
+    let families =
+        [false, true].into_iter().filter(|v6| service.cluster_ips.iter().any(|ip| ip.is_ipv6() == *v6));
     for port in &service.ports {
-        let row = |address: Option<IpAddr>, number: u16, inside: u8, only_local: bool| {
-            let v6 = address.unwrap_or(*first).is_ipv6();
-            let scope = if address.is_some() { SCOPE_CLUSTER } else { SCOPE_NODE };
+        let row = |front: Front, number: u16, inside: u8, only_local: bool| {
+            let v6 = front.is_v6();
             Wanted {
-                key: service_key(address, number, port.protocol.number(), scope | inside),
+                key: service_key(front, number, port.protocol.number(), inside),
                 // Where nobody serves on any node, the policy is not what is in the way.
                 flags: if only_local && !serving(port, v6, None).is_empty() { SERVICE_LOCAL } else { 0 },
                 affinity_seconds: service.affinity_seconds,
@@ -93,17 +94,18 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
             }
         };
         rows.extend(
-            service.cluster_ips.iter().map(|ip| row(Some(*ip), port.port, 0, service.internal_local)),
+            service.cluster_ips.iter().map(|ip| row(Front::At(*ip), port.port, 0, service.internal_local)),
         );
-        let node_port = (port.node_port != 0).then_some((None, port.node_port));
         let outside = service.load_balancer_ips.iter().chain(&service.external_ips);
-        for (address, number) in outside.map(|ip| (Some(*ip), port.port)).chain(node_port) {
-            let mut outer = row(address, number, 0, service.external_local);
-            if address.is_some() {
+        let given = outside.map(|ip| (Front::At(*ip), port.port));
+        let nodes = families.clone().filter(|_| port.node_port != 0);
+        for (front, number) in given.chain(nodes.map(|v6| (Front::Nodes { v6 }, port.node_port))) {
+            let mut outer = row(front, number, 0, service.external_local);
+            if matches!(front, Front::At(_)) {
                 outer.flags |= SERVICE_OUTWARD;
             }
             if let Some(ranges) = &service.source_ranges
-                && address.is_some_and(|ip| service.load_balancer_ips.contains(&ip))
+                && matches!(front, Front::At(ip) if service.load_balancer_ips.contains(&ip))
             {
                 outer.flags |= SERVICE_SOURCES;
                 outer.sources = each_once(ranges);
@@ -111,22 +113,45 @@ pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
             rows.push(outer);
             if service.external_local {
                 // The policy is for the outside: Pods and nodes reach every backend there, as kube-proxy has it.
-                rows.push(row(address, number, SCOPE_INSIDE, false));
+                rows.push(row(front, number, SCOPE_INSIDE, false));
             }
         }
     }
     rows
 }
 
-/// The key of a Service row; no address: a NodePort.
-#[must_use]
-pub fn service_key(address: Option<IpAddr>, port: u16, protocol: u8, scope: u8) -> ServiceKey {
-    ServiceKey {
-        address: address.map_or(Address::ZERO, Address::from),
-        port: Be16::new(port),
-        protocol,
-        scope,
+/// Where a Service row is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// At an address.
+    At(IpAddr),
+    /// At every node's address of a family.
+    Nodes {
+        /// IPv6.
+        v6: bool,
+    },
+}
+
+impl Front {
+    /// Whether it is of IPv6.
+    #[must_use]
+    pub const fn is_v6(self) -> bool {
+        match self {
+            Self::At(ip) => ip.is_ipv6(),
+            Self::Nodes { v6 } => v6,
+        }
     }
+}
+
+/// The key of a Service row; `inside`: 0 or [`SCOPE_INSIDE`].
+#[must_use]
+pub fn service_key(front: Front, port: u16, protocol: u8, inside: u8) -> ServiceKey {
+    let (address, scope) = match front {
+        Front::At(ip) => (Address::from(ip), SCOPE_CLUSTER),
+        Front::Nodes { v6: false } => (Address::ZERO, SCOPE_NODE),
+        Front::Nodes { v6: true } => (Address::ZERO, SCOPE_NODE | SCOPE_V6),
+    };
+    ServiceKey { address, port: Be16::new(port), protocol, scope: scope | inside }
 }
 
 /// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
@@ -176,14 +201,14 @@ pub fn route_key(range: IpNet) -> RouteKey {
     }
 }
 
-/// The rows of another node: its addresses, and the way to its Pods.
+/// The rows of another node: its addresses, and the way to its Pods. The tunnel is one of IPv4, whatever it carries.
 #[must_use]
 pub fn of_peer(peer: &Peer, index: u32) -> Rows {
     let mut rows = Rows::default();
     for ip in &peer.addresses {
         rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: 0 });
     }
-    if let Some(tunnel) = peer.addresses.first() {
+    if let Some(tunnel) = peer.addresses.iter().find(|ip| ip.is_ipv4()) {
         let route = Route { kind: ROUTE_TUNNEL, node_index: index, tunnel: Address::from(*tunnel) };
         rows.routes.extend(peer.pod_cidrs.iter().map(|range| (route_key(*range), route)));
     }
@@ -329,6 +354,35 @@ mod tests {
     fn a_headless_service_has_no_rows() {
         let headless = Service { cluster_ips: Vec::new(), ..service() };
         assert!(wanted(&headless, "node-1").is_empty());
+    }
+
+    #[test]
+    fn each_family_has_rows_and_backends_of_its_own() {
+        let mut service = Service { cluster_ips: vec![ip("fd00:96::7"), ip("10.96.0.7")], ..service() };
+        service.external_local = false;
+        service.ports[0].endpoints.push(Endpoint::ready(ip("fd00:244:0:1::3"), 8080, "node-1"));
+        let rows = wanted(&service, "node-1");
+        let keys: Vec<_> = rows.iter().map(|row| (row.key.scope, row.backends.len())).collect();
+        assert_eq!(
+            keys,
+            [(SCOPE_CLUSTER, 1), (SCOPE_CLUSTER, 2), (SCOPE_NODE, 2), (SCOPE_NODE | SCOPE_V6, 1)]
+        );
+        service.cluster_ips.pop();
+        let rows = wanted(&service, "node-1");
+        assert_eq!((rows.len(), rows[1].key.scope), (2, SCOPE_NODE | SCOPE_V6), "no IPv4, no port of it");
+    }
+
+    #[test]
+    fn the_tunnel_to_a_node_is_its_ipv4_address() {
+        let peer = Peer {
+            name: "node-2".into(),
+            addresses: vec![ip("2001:db8::2"), ip("192.168.0.2")],
+            pod_cidrs: vec!["fd00:244:0:2::/64".parse().expect("a range")],
+        };
+        let rows = of_peer(&peer, 2);
+        assert_eq!(rows.nodes.len(), 2);
+        let route = rows.routes.values().next().expect("a route");
+        assert_eq!(route.tunnel.ip(), ip("192.168.0.2"));
     }
 
     #[test]

@@ -32,6 +32,35 @@ pub(crate) fn set(name: &str, value: &str) -> Result<(), SysctlError> {
     fs::write(path(name), value).map_err(failed)
 }
 
+/// The same where the kernel has the setting.
+pub(crate) fn set_if_there(name: &str, value: &str) -> Result<(), SysctlError> {
+    match set(name, value) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Lets the node forward IPv6. A machine that forwards hears no router (RFC 4861, section 6.2.3): one that has its routes from
+/// one by `device` is told to go on listening.
+pub(crate) fn forward_v6(device: &str) -> Result<(), SysctlError> {
+    let listens = format!("ipv6/conf/{device}/accept_ra");
+    if fs::read_to_string(path(&listens)).is_ok_and(|value| value.trim() == "1") {
+        set(&listens, "2")?;
+    }
+    set("ipv6/conf/all/forwarding", "1")
+}
+
+/// Makes IPv6 work on a device whose addresses are given by us: no router is heard and no address made or doubted, not even
+/// the link's.
+pub(crate) fn given_v6(device: &str) -> Result<(), SysctlError> {
+    for (setting, value) in
+        [("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")]
+    {
+        set(&format!("ipv6/conf/{device}/{setting}"), value)?;
+    }
+    Ok(())
+}
+
 /// Keeps the node's own sockets out of ports that Weft gives out: NodePorts and source ports of translated flows.
 pub(crate) fn reserve_ports(ranges: &[(u16, u16)]) -> Result<(), SysctlError> {
     let name = "ipv4/ip_local_reserved_ports";

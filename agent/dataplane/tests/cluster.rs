@@ -18,6 +18,8 @@ mod process;
 mod replaced;
 #[path = "cluster/restart.rs"]
 mod restart;
+#[path = "cluster/six.rs"]
+mod six;
 #[path = "cluster/traffic.rs"]
 mod traffic;
 #[path = "cluster/upgrade.rs"]

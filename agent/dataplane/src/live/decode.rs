@@ -16,8 +16,8 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{self, NODE_SELF, Node, Route, RouteKey};
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
-    SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey,
+    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD,
+    SERVICE_SOURCES, SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey,
 };
 use weft_dataplane_abi::socket::{SOCKET_FORWARD, SocketFlow, SocketKey};
 use zerocopy::FromBytes;
@@ -126,7 +126,11 @@ fn service_key(key: &ServiceKey) -> Value {
         (true, true) => "node port, from inside",
     };
     json!({
-        "address": if key.scope & SCOPE_NODE != 0 { "*".to_owned() } else { ip(key.address) },
+        "address": match (key.scope & SCOPE_NODE != 0, key.scope & SCOPE_V6 != 0) {
+            (false, _) => ip(key.address),
+            (true, false) => "*".to_owned(),
+            (true, true) => "[*]".to_owned(),
+        },
         "port": key.port.get(),
         "protocol": protocol(key.protocol),
         "scope": scope,

@@ -1,6 +1,6 @@
 //! Services as the tables hold them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use weft_dataplane_abi::service::{SCOPE_INSIDE, SCOPE_NODE, SERVICE_LOCAL, Servi
 use zerocopy::FromBytes as _;
 
 use super::Table;
+use crate::inspect;
 use crate::tables::{self, Row, TableError};
 
 /// One backend of a Service row.
@@ -25,7 +26,7 @@ pub struct Backend {
 /// One row: a port of a Service at one of its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
-    /// Its address; unspecified for a port of every node.
+    /// Its address; unspecified, of its family, for a port of every node.
     pub address: SocketAddr,
     /// IP protocol number.
     pub protocol: u8,
@@ -79,9 +80,8 @@ pub fn frontends(
 
 fn frontend(key: &ServiceKey, row: &Service) -> Frontend {
     let node_port = key.scope & SCOPE_NODE != 0;
-    let ip = if node_port { IpAddr::from([0; 4]) } else { key.address.ip() };
     Frontend {
-        address: SocketAddr::new(ip, key.port.get()),
+        address: SocketAddr::new(inspect::front(key), key.port.get()),
         protocol: key.protocol,
         node_port,
         inside: key.scope & SCOPE_INSIDE != 0,

@@ -192,7 +192,7 @@ fn a_backend_that_stays_behind_another_service_is_gone_from_the_first() {
     for number in [1, 2] {
         kernel.apply(planner.change(&put(service(number, &[(1, true), (2, true)]))).0);
     }
-    let key = rows::service_key(Some(IpAddr::from([10, 96, 0, 1])), 80, 6, 0);
+    let key = rows::service_key(rows::Front::At(IpAddr::from([10, 96, 0, 1])), 80, 6, 0);
     let before: Vec<u32> = kernel.read().0.services[&key].backends.clone();
     let generations = kernel.read().1;
     kernel.apply(planner.change(&put(service(1, &[(2, true)]))).0);

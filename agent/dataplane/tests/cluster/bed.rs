@@ -19,6 +19,8 @@ use crate::process::{PORT, Process};
 
 /// The client's address.
 pub(crate) const CLIENT: &str = "172.31.77.100";
+/// The same of IPv6.
+pub(crate) const CLIENT_6: &str = "2001:db8:77::100";
 
 /// Beds of this process so far: tests may run side by side in it.
 static BEDS: AtomicU32 = AtomicU32::new(0);
@@ -29,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     /// Its address.
     pub(crate) ip: IpAddr,
+    /// Its IPv6 address.
+    pub(crate) ip_6: IpAddr,
     /// Settings of its dataplane.
     pub(crate) config: Config,
     /// Its dataplane while it runs.
@@ -73,10 +77,10 @@ impl Bed {
         ip(&format!("netns add {underlay}"));
         ip(&format!("-n {underlay} link add br0 type bridge"));
         ip(&format!("-n {underlay} link set br0 up"));
-        bed.plug("c", CLIENT);
+        bed.plug("c", CLIENT, CLIENT_6);
         for number in 1..=machines {
             let machine = bed.machine(number, object, &adjust);
-            bed.plug(&number.to_string(), &machine.ip.to_string());
+            bed.plug(&number.to_string(), &machine.ip.to_string(), &machine.ip_6.to_string());
             bed.machines.push(machine);
         }
         for number in 0..bed.machines.len() {
@@ -90,12 +94,13 @@ impl Bed {
         bed
     }
 
-    fn plug(&self, name: &str, address: &str) {
+    fn plug(&self, name: &str, address: &str, address_6: &str) {
         let (id, underlay) = (&self.id, format!("{}-u", self.id));
         ip(&format!("netns add {id}-{name}"));
         ip(&format!("-n {underlay} link add p{name} type veth peer name eth0 netns {id}-{name}"));
         ip(&format!("-n {underlay} link set p{name} master br0 up"));
         ip(&format!("-n {id}-{name} addr add {address}/24 dev eth0"));
+        ip(&format!("-n {id}-{name} addr add {address_6}/64 dev eth0 nodad"));
         ip(&format!("-n {id}-{name} link set eth0 up"));
         ip(&format!("-n {id}-{name} link set lo up"));
     }
@@ -103,19 +108,22 @@ impl Bed {
     fn machine(&self, number: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Machine {
         let name = format!("node-{number}");
         let address = IpAddr::from([172, 31, 77, 10 + number]);
-        let range: IpNet = format!("10.244.{number}.0/24").parse().expect("a range");
-        let node = Node { name: name.clone(), addresses: vec![address], pod_cidrs: vec![range] };
+        let address_6: IpAddr = format!("2001:db8:77::{number}").parse().expect("an address");
+        let ranges = [format!("10.244.{number}.0/24"), format!("fd00:244:0:{number}::/64")];
+        let pod_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+        let node = Node { name: name.clone(), addresses: vec![address, address_6], pod_cidrs };
         let cgroup = PathBuf::from(cgroup_root()).join(&self.id).join(&name);
         fs::create_dir_all(&cgroup).expect("a cgroup");
         let mut config = Config::new(node, object.to_owned());
-        config.cluster_cidrs = vec!["10.244.0.0/16".parse().expect("a range")];
-        config.service_cidrs = vec!["10.96.0.0/16".parse().expect("a range")];
+        let range = |text: &str| -> IpNet { text.parse().expect("a range") };
+        config.cluster_cidrs = vec![range("10.244.0.0/16"), range("fd00:244::/48")];
+        config.service_cidrs = vec![range("10.96.0.0/16"), range("fd00:96::/112")];
         config.bpffs_dir = PathBuf::from("/sys/fs/bpf").join(format!("{}-{number}", self.id));
         config.state_dir = self.directory.path().join(&name).join("state");
         config.cgroup_path.clone_from(&cgroup);
         adjust(&mut config);
         let netns = PathBuf::from(format!("/run/netns/{}-{number}", self.id));
-        Machine { name, ip: address, config, dataplane: None, netns, cgroup }
+        Machine { name, ip: address, ip_6: address_6, config, dataplane: None, netns, cgroup }
     }
 
     /// Starts a machine's dataplane, as its agent would.
@@ -164,6 +172,11 @@ impl Bed {
         self.directory.path().join(&self.machines[machine].name).join(name)
     }
 
+    /// Has the outside client send for an IPv6 address by a machine.
+    pub(crate) fn route_from_client(&self, address: &str, machine: usize) {
+        ip(&format!("-n {}-c route add {address}/128 via {} dev eth0", self.id, self.machines[machine].ip_6));
+    }
+
     /// Gives a machine's uplink another MTU.
     pub(crate) fn set_uplink_mtu(&self, machine: usize, mtu_bytes: u32) {
         let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
@@ -195,7 +208,7 @@ impl Bed {
         names.expect("namespace")
     }
 
-    /// Starts a Pod on a machine and gives its address.
+    /// Starts a Pod on a machine and gives its address; [`six`] tells the one of IPv6.
     pub(crate) fn pod(&mut self, machine: usize, name: &str) -> IpAddr {
         let host = u8::try_from(self.pods.len()).expect("few Pods") + 10;
         let machine = &self.machines[machine];
@@ -208,7 +221,7 @@ impl Bed {
             namespace: "default".to_owned(),
             name: name.to_owned(),
             netns: pins.net.clone(),
-            ips: vec![address],
+            ips: vec![address, six(address)],
         };
         let dataplane = machine.dataplane.as_ref().expect("started");
         let link = self.runtime.block_on(dataplane.add_pod(pod));
@@ -217,6 +230,7 @@ impl Bed {
         self.pods.insert(name.to_owned(), process);
         let owner =
             Owner::Pod { namespace: "default".to_owned(), name: name.to_owned(), node: machine.name.clone() };
+        self.desired.addresses.insert(six(address), owner.clone());
         self.desired.addresses.insert(address, owner);
         address
     }
@@ -315,6 +329,13 @@ impl Drop for Bed {
             drop(Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.id)]).output());
         }
     }
+}
+
+/// The other address of a Pod.
+pub(crate) fn six(pod: IpAddr) -> IpAddr {
+    let IpAddr::V4(v4) = pod else { panic!("{pod} is one of IPv6") };
+    let [_, _, machine, host] = v4.octets();
+    format!("fd00:244:0:{machine}::{host}").parse().expect("an address")
 }
 
 /// What `ip` says of a device of the calling thread's namespace.

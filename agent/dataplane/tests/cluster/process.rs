@@ -4,11 +4,16 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen as listen_on, setsockopt,
+    socket, sockopt,
+};
 
 use crate::chat::Chat;
 
@@ -143,11 +148,39 @@ pub(crate) fn role() {
 /// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer; the whole
 /// of what is larger than that); the first process of a namespace does.
 fn serve(name: String) {
-    let listener = match TcpListener::bind(("0.0.0.0", PORT)) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return,
-        other => other.expect("listening"),
-    };
-    let socket = UdpSocket::bind(("0.0.0.0", PORT)).expect("bound");
+    // Two sockets each: to one of both families, IPv4 peers have other names.
+    for any in ["0.0.0.0", "::"] {
+        let at = SocketAddr::new(any.parse().expect("an address"), PORT);
+        match listener(at) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return,
+            other => serve_one(name.clone(), other.expect("listening"), bound(at).expect("bound")),
+        }
+    }
+}
+
+/// A socket of one family, bound.
+fn open(at: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+    let family = if at.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if at.is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    setsockopt(&socket, sockopt::ReuseAddr, &(kind == SockType::Stream))?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+    Ok(socket)
+}
+
+fn listener(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(at, SockType::Stream)?;
+    listen_on(&socket, Backlog::new(128)?)?;
+    Ok(socket.into())
+}
+
+fn bound(at: SocketAddr) -> io::Result<UdpSocket> {
+    Ok(open(at, SockType::Datagram)?.into())
+}
+
+fn serve_one(name: String, listener: TcpListener, socket: UdpSocket) {
     let udp_name = name.clone();
     std::thread::spawn(move || {
         let mut buffer = [0; 9000];
@@ -165,6 +198,14 @@ fn serve(name: String) {
             std::thread::spawn(move || converse(&name, stream));
         }
     });
+}
+
+/// A datagram socket of an address's family, with a port.
+fn datagrams_to(to: &str) -> io::Result<UdpSocket> {
+    let to: SocketAddr = to.parse().expect("an address");
+    let socket = UdpSocket::bind(if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 fn converse(name: &str, mut stream: TcpStream) -> io::Result<()> {
@@ -217,8 +258,7 @@ fn over_tcp(to: &str) -> io::Result<String> {
 }
 
 fn over_udp(to: &str) -> io::Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = datagrams_to(to)?;
     socket.send_to(b"hello", to)?;
     let mut buffer = [0; 9000];
     let (bytes, from) = socket.recv_from(&mut buffer)?;
@@ -237,8 +277,7 @@ fn asked(maps: &str, netns: &str, to: &str, protocol: &str) -> io::Result<String
 }
 
 fn large(to: &str, bytes: usize) -> io::Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = datagrams_to(to)?;
     socket.send_to(&pattern(bytes), to)?;
     let mut buffer = [0; 9000];
     let (got, from) = socket.recv_from(&mut buffer)?;
@@ -249,8 +288,7 @@ fn large(to: &str, bytes: usize) -> io::Result<String> {
 }
 
 fn connect(to: &str) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = datagrams_to(to)?;
     socket.connect(to)?;
     Ok(socket)
 }
