@@ -65,14 +65,9 @@ async fn start(agent: &Agent) -> Option<Announcer> {
 }
 
 /// The addresses that this node announces.
-fn announced(services: &[Service], node: &str) -> BTreeSet<std::net::Ipv4Addr> {
+fn announced(services: &[Service], node: &str) -> BTreeSet<IpAddr> {
     let services = services.iter().filter(|service| service.announcer == node);
-    let all = services.flat_map(|service| &service.load_balancer_ips).filter_map(address_of);
-    all.filter_map(|ip| match ip {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    })
-    .collect()
+    services.flat_map(|service| &service.load_balancer_ips).filter_map(address_of).collect()
 }
 
 /// What load balancers may ask this node, by port.

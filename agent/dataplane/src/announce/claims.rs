@@ -1,20 +1,15 @@
-//! Which addresses this machine claims on its network, and what it says about them: ARP (RFC 826) and its rules for
-//! conflicts (RFC 5227). Pure: frames in, frames out, time is an argument.
+//! Which addresses this machine claims on its network, and what it says about them: ARP's rules for conflicts (RFC 5227), for
+//! both families. Pure: frames in, frames out, time is an argument. The frames themselves stand in `arp.rs` and `ndp.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use super::{arp, ndp};
 
 /// An Ethernet address, in wire order.
 pub(super) type Mac = [u8; 6];
 
-/// Length of an ARP frame of Ethernet and IPv4, bytes.
-pub(super) const FRAME_BYTES: usize = 42;
-/// What an ARP message for Ethernet and IPv4 begins with: hardware type, protocol type, their lengths.
-const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
-const REQUEST: u8 = 1;
-const REPLY: u8 = 2;
-const BROADCAST: Mac = [0xff; 6];
 /// A new claim is announced so often: one frame may be lost, a switch may still be learning.
 const ANNOUNCEMENTS: u8 = 3;
 /// The wait between two of them (RFC 5227's `ANNOUNCE_INTERVAL` is 2 s; a moved address is to be found sooner).
@@ -22,8 +17,43 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// A claim is defended at most so often (`DEFEND_INTERVAL`).
 const DEFEND_EVERY: Duration = Duration::from_secs(10);
 
-/// One frame.
-pub(super) type Frame = [u8; FRAME_BYTES];
+/// One frame, with its Ethernet header.
+pub(super) type Frame = Vec<u8>;
+
+/// What one machine tells another of addresses, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Message {
+    /// Whether it asks who has `target`.
+    pub(super) asks: bool,
+    pub(super) sender_mac: Mac,
+    /// The address that the sender says is its own; unspecified when it says none.
+    pub(super) sender: IpAddr,
+    pub(super) target: IpAddr,
+}
+
+impl Message {
+    /// Reads a frame with its Ethernet header; none when it is no such message.
+    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+        arp::read(frame).or_else(|| ndp::read(frame))
+    }
+}
+
+/// The answer to one who asks for an address.
+fn reply(mac: Mac, address: IpAddr, to: &Message) -> Option<Frame> {
+    match (address, to.sender) {
+        (IpAddr::V4(address), IpAddr::V4(sender)) => Some(arp::reply(mac, address, (to.sender_mac, sender))),
+        (IpAddr::V6(address), IpAddr::V6(sender)) => Some(ndp::reply(mac, address, (to.sender_mac, sender))),
+        _ => None,
+    }
+}
+
+/// Tells all that an address is here.
+fn announcement(mac: Mac, address: IpAddr) -> Vec<Frame> {
+    match address {
+        IpAddr::V4(address) => arp::announcement(mac, address).into(),
+        IpAddr::V6(address) => vec![ndp::announcement(mac, address)],
+    }
+}
 
 /// How a claim stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,7 +69,7 @@ struct Claim {
 #[derive(Debug)]
 pub(super) struct Claims {
     mac: Mac,
-    claims: BTreeMap<Ipv4Addr, Claim>,
+    claims: BTreeMap<IpAddr, Claim>,
     confirmed: bool,
     conflict: Option<Conflict>,
 }
@@ -47,7 +77,7 @@ pub(super) struct Claims {
 /// Two machines say that an address is theirs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Conflict {
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) other: Mac,
 }
 
@@ -61,7 +91,7 @@ impl Claims {
     ///
     /// `confirmed`: whoever gives the claims says so now. Claims of an older word are answered for but not announced, and
     /// yield to any other machine that has the address: the control plane may have moved it meanwhile.
-    pub(super) fn set(&mut self, wanted: &BTreeSet<Ipv4Addr>, confirmed: bool, now: Instant) {
+    pub(super) fn set(&mut self, wanted: &BTreeSet<IpAddr>, confirmed: bool, now: Instant) {
         let first_word = confirmed && !self.confirmed;
         self.confirmed = confirmed;
         self.claims.retain(|address, _| wanted.contains(address));
@@ -104,9 +134,11 @@ impl Claims {
         if self.claims.contains_key(&message.sender) {
             return self.contested(&message, now).unwrap_or_default();
         }
-        let asked = message.operation == REQUEST && message.sender != message.target;
+        let asked = message.asks && message.sender != message.target;
         match self.claims.get(&message.target) {
-            Some(claim) if asked && !claim.yielded => vec![reply(self.mac, message.target, &message)],
+            Some(claim) if asked && !claim.yielded => {
+                reply(self.mac, message.target, &message).into_iter().collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -128,7 +160,7 @@ impl Claims {
         }
         claim.defended_at = Some(now);
         self.conflict = Some(Conflict { address: message.sender, other: message.sender_mac });
-        Some(announcement(mac, message.sender).into())
+        Some(announcement(mac, message.sender))
     }
 
     /// A conflict that came up since this was asked last, at most one for each [`DEFEND_EVERY`] and address.
@@ -138,69 +170,17 @@ impl Claims {
 
     /// The addresses that are answered for.
     #[cfg(test)]
-    fn answered(&self) -> Vec<Ipv4Addr> {
+    fn answered(&self) -> Vec<IpAddr> {
         let kept = self.claims.iter().filter(|(_, claim)| !claim.yielded);
         kept.map(|(address, _)| *address).collect()
     }
 }
 
-/// An ARP message, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Message {
-    operation: u8,
-    pub(super) sender_mac: Mac,
-    pub(super) sender: Ipv4Addr,
-    target: Ipv4Addr,
-}
-
-impl Message {
-    /// Reads a frame with its Ethernet header; none when it is no ARP message for Ethernet and IPv4.
-    pub(super) fn read(frame: &[u8]) -> Option<Self> {
-        let message = frame.get(14..FRAME_BYTES)?;
-        if frame.get(12..14)? != [8, 6] || message.get(..6)? != KIND || message[6] != 0 {
-            return None;
-        }
-        let address = |at: usize| <[u8; 4]>::try_from(message.get(at..at + 4)?).ok().map(Ipv4Addr::from);
-        Some(Self {
-            operation: message[7],
-            sender_mac: message.get(8..14)?.try_into().ok()?,
-            sender: address(14)?,
-            target: address(24)?,
-        })
-    }
-}
-
-fn frame(to: Mac, mac: Mac, operation: u8, sender: Ipv4Addr, target: (Mac, Ipv4Addr)) -> Frame {
-    let mut frame = [0; FRAME_BYTES];
-    let parts: [&[u8]; 9] =
-        [&to, &mac, &[8, 6], &KIND, &[0, operation], &mac, &sender.octets(), &target.0, &target.1.octets()];
-    let mut at = 0;
-    for part in parts {
-        frame[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    frame
-}
-
-fn reply(mac: Mac, address: Ipv4Addr, to: &Message) -> Frame {
-    frame(to.sender_mac, mac, REPLY, address, (to.sender_mac, to.sender))
-}
-
-/// Asks who has an address without saying who asks: nobody learns anything by it (RFC 5227's probe).
-pub(super) fn probe(mac: Mac, address: Ipv4Addr) -> Frame {
-    frame(BROADCAST, mac, REQUEST, Ipv4Addr::UNSPECIFIED, ([0; 6], address))
-}
-
-/// Both forms of a gratuitous message: some machines only heed the one, some only the other.
-fn announcement(mac: Mac, address: Ipv4Addr) -> [Frame; 2] {
-    [
-        frame(BROADCAST, mac, REQUEST, address, ([0; 6], address)),
-        frame(BROADCAST, mac, REPLY, address, (BROADCAST, address)),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::arp::{BROADCAST, FRAME_BYTES, REQUEST, frame};
     use super::*;
 
     const OURS: Mac = [2, 0, 0, 0, 0, 1];
@@ -214,7 +194,7 @@ mod tests {
 
     fn claims(confirmed: bool, now: Instant) -> Claims {
         let mut claims = Claims::new(OURS);
-        claims.set(&[ADDRESS].into(), confirmed, now);
+        claims.set(&[ADDRESS.into()].into(), confirmed, now);
         claims
     }
 
@@ -226,7 +206,8 @@ mod tests {
         let [answer] = &answers[..] else { panic!("{answers:?}") };
         assert_eq!((&answer[..6], &answer[6..12]), (&THEIRS[..], &OURS[..]));
         let said = Message::read(answer).unwrap();
-        assert_eq!(said, Message { operation: REPLY, sender_mac: OURS, sender: ADDRESS, target: OTHER });
+        let (sender, target) = (ADDRESS.into(), OTHER.into());
+        assert_eq!(said, Message { asks: false, sender_mac: OURS, sender, target });
         assert_eq!(
             claims.heard(&asks(Ipv4Addr::UNSPECIFIED, ADDRESS), now).len(),
             1,
@@ -247,14 +228,15 @@ mod tests {
         for _ in 0..ANNOUNCEMENTS {
             assert_eq!(claims.next_at(), Some(now));
             let said = claims.due(now);
-            let operations: Vec<u8> = said.iter().map(|f| Message::read(f).unwrap().operation).collect();
-            assert_eq!(operations, [REQUEST, REPLY]);
-            assert!(said.iter().all(|f| f[..6] == BROADCAST && Message::read(f).unwrap().sender == ADDRESS));
+            let asks: Vec<bool> = said.iter().map(|f| Message::read(f).unwrap().asks).collect();
+            assert_eq!(asks, [true, false]);
+            let sender = |frame: &Frame| Message::read(frame).unwrap().sender;
+            assert!(said.iter().all(|frame| frame[..6] == BROADCAST && sender(frame) == ADDRESS));
             assert!(claims.due(now).is_empty());
             now += ANNOUNCE_EVERY;
         }
         assert_eq!((claims.next_at(), claims.due(now).len()), (None, 0));
-        claims.set(&[ADDRESS].into(), true, now);
+        claims.set(&[ADDRESS.into()].into(), true, now);
         assert_eq!(claims.next_at(), None, "what was claimed before is not announced anew");
     }
 
@@ -267,10 +249,10 @@ mod tests {
         assert!(claims.heard(&asks(ADDRESS, ADDRESS), now).is_empty());
         assert!(claims.answered().is_empty());
         assert!(claims.heard(&asks(OTHER, ADDRESS), now).is_empty(), "yielded");
-        claims.set(&[ADDRESS].into(), false, now);
+        claims.set(&[ADDRESS.into()].into(), false, now);
         assert!(claims.answered().is_empty());
-        claims.set(&[ADDRESS].into(), true, now);
-        assert_eq!((claims.answered(), claims.next_at()), (vec![ADDRESS], Some(now)));
+        claims.set(&[ADDRESS.into()].into(), true, now);
+        assert_eq!((claims.answered(), claims.next_at()), (vec![ADDRESS.into()], Some(now)));
     }
 
     #[test]
@@ -281,14 +263,35 @@ mod tests {
             claims.due(at);
         }
         assert_eq!(claims.heard(&asks(ADDRESS, ADDRESS), now).len(), 2);
-        assert_eq!(claims.take_conflict(), Some(Conflict { address: ADDRESS, other: THEIRS }));
+        assert_eq!(claims.take_conflict(), Some(Conflict { address: ADDRESS.into(), other: THEIRS }));
         assert!(claims.heard(&asks(ADDRESS, ADDRESS), now + Duration::from_millis(1)).is_empty(), "no war");
         assert_eq!(claims.take_conflict(), None);
         assert_eq!(claims.due(now + ANNOUNCE_EVERY).len(), 2, "the last word");
         assert_eq!(claims.next_at(), None);
         assert_eq!(claims.heard(&asks(ADDRESS, OTHER), now + DEFEND_EVERY).len(), 2);
-        assert_eq!(claims.answered(), [ADDRESS]);
+        assert_eq!(claims.answered(), [IpAddr::V4(ADDRESS)]);
         let own = frame(BROADCAST, OURS, REQUEST, ADDRESS, ([0; 6], ADDRESS));
         assert!(claims.heard(&own, now + DEFEND_EVERY * 3).is_empty(), "one does not fight oneself");
+    }
+
+    #[test]
+    fn ipv6_addresses_are_claimed_by_the_same_rules() {
+        const SIX: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0x12, 0x3456);
+        let (mut now, neighbour) = (Instant::now(), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9));
+        let mut claims = Claims::new(OURS);
+        claims.set(&[SIX.into(), ADDRESS.into()].into(), true, now);
+        for _ in 0..ANNOUNCEMENTS {
+            assert_eq!(claims.due(now).len(), 3, "two of ARP, one of IPv6");
+            now += ANNOUNCE_EVERY;
+        }
+        assert_eq!(claims.next_at(), None);
+        let asks = |target| ndp::solicitation(THEIRS, neighbour, target);
+        let [answer] = &claims.heard(&asks(SIX), now)[..] else { panic!("no answer, or many") };
+        assert_eq!((&answer[..6], Message::read(answer).unwrap().sender), (&THEIRS[..], IpAddr::V6(SIX)));
+        assert!(claims.heard(&asks(neighbour), now).is_empty());
+        // Another machine says that it has it.
+        assert_eq!(claims.heard(&ndp::announcement(THEIRS, SIX), now).len(), 1, "defended");
+        assert_eq!(claims.take_conflict(), Some(Conflict { address: SIX.into(), other: THEIRS }));
+        assert!(claims.heard(&ndp::announcement(OURS, SIX), now).is_empty(), "one does not fight oneself");
     }
 }

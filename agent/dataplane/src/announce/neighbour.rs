@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::claims::{FRAME_BYTES, Message, probe};
-use super::{AnnounceError, open, receive, send};
+use super::arp::{self, FRAME_BYTES};
+use super::{AnnounceError, ETH_P_ARP, open, receive, send};
 use crate::netlink::Netlink;
 
 /// Questions that may stay without an answer.
@@ -29,9 +29,9 @@ pub async fn neighbour_answers(device: &str, address: Ipv4Addr) -> Result<Option
     if !networks.iter().any(|network| network.contains(&IpAddr::V4(address))) {
         return Ok(None);
     }
-    let (socket, mac) = open(&device)?;
+    let (socket, mac) = open(&device, ETH_P_ARP)?;
     for _ in 0..QUESTIONS {
-        send(&socket, &[probe(mac, address)]);
+        send(&socket, &[arp::probe(mac, address)]);
         let end = Instant::now() + WAIT;
         while let Ok(Ok(mut ready)) = timeout_at(end, socket.readable()).await {
             let mut frame = [0; FRAME_BYTES];
@@ -39,7 +39,7 @@ pub async fn neighbour_answers(device: &str, address: Ipv4Addr) -> Result<Option
                 continue;
             };
             // Whatever it says itself will do.
-            let message = Message::read(&frame[..bytes]);
+            let message = arp::read(&frame[..bytes]);
             if message.is_some_and(|message| message.sender == address && message.sender_mac != mac) {
                 return Ok(Some(true));
             }

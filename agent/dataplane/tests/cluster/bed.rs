@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use weft_dataplane::desired::{
     Change, Desired, Endpoint, Node, Owner, Protocol, Service, ServiceName, ServicePort, ServiceType,
 };
-use weft_dataplane::{Config, Dataplane, PodNetwork, netns};
+use weft_dataplane::{Announcer, Config, Dataplane, PodNetwork, netns};
 
 use crate::process::{PORT, Process};
 
@@ -175,6 +175,19 @@ impl Bed {
     /// Has the outside client send for an IPv6 address by a machine.
     pub(crate) fn route_from_client(&self, address: &str, machine: usize) {
         ip(&format!("-n {}-c route add {address}/128 via {} dev eth0", self.id, self.machines[machine].ip_6));
+    }
+
+    /// Announces addresses on a machine's uplink.
+    pub(crate) fn announcer(&self, machine: usize) -> Announcer {
+        let netns = &self.machines[machine].netns;
+        let started = netns::within(netns, || self.runtime.block_on(Announcer::start("eth0")));
+        started.expect("namespace").expect("started")
+    }
+
+    /// A kernel setting of a machine, by its name under `/proc/sys/net`.
+    pub(crate) fn setting(&self, machine: usize, name: &str) -> String {
+        let read = || fs::read_to_string(format!("/proc/sys/net/{name}")).expect("a setting");
+        netns::within(&self.machines[machine].netns, read).expect("namespace").trim().to_owned()
     }
 
     /// Gives a machine's uplink another MTU.

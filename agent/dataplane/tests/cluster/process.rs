@@ -90,7 +90,7 @@ pub(crate) fn role() {
     }
     let netns = File::open(std::env::var_os("WEFT_TEST_NETNS").expect("a namespace")).expect("opened");
     setns(netns, CloneFlags::CLONE_NEWNET).expect("entered");
-    serve(name);
+    serve(&name);
     println!("{MARK}ready");
     let mut held = None;
     let mut connected = None;
@@ -147,13 +147,13 @@ pub(crate) fn role() {
 
 /// Answers on TCP (name and peer in a line, then whatever is sent; `get N` gives N bytes) and UDP (name and peer; the whole
 /// of what is larger than that); the first process of a namespace does.
-fn serve(name: String) {
+fn serve(name: &str) {
     // Two sockets each: to one of both families, IPv4 peers have other names.
     for any in ["0.0.0.0", "::"] {
         let at = SocketAddr::new(any.parse().expect("an address"), PORT);
         match listener(at) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return,
-            other => serve_one(name.clone(), other.expect("listening"), bound(at).expect("bound")),
+            other => serve_one(name.to_owned(), other.expect("listening"), bound(at).expect("bound")),
         }
     }
 }

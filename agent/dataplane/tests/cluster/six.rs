@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use weft_dataplane::Announced;
 use weft_dataplane::desired::{Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceType};
 
 use crate::bed::{Bed, CLIENT, CLIENT_6, six};
@@ -157,6 +158,46 @@ fn the_outside_reaches_node_ports_and_given_addresses_and_is_reached() {
             assert!(answers.iter().all(|(_, peer)| peer.starts_with(&machine)), "{answers:?}");
         }
     }
+}
+
+#[test]
+fn a_given_address_is_found_by_neighbours_and_moves() {
+    let Some((mut bed, _)) = furnished() else { return };
+    let address: IpAddr = "2001:db8:77::50:7".parse().expect("an address");
+    let web = ServiceName::new("default", "web");
+    bed.desired.services.get_mut(&web).expect("a Service").external_ips = vec![address];
+    bed.tell();
+    let mut client = bed.client();
+    let to = format!("[{address}]:80");
+    assert!(client.ask(&format!("tcp {to} 1")).starts_with("failed"), "nobody has the address");
+    let mut before = None;
+    for machine in [0, 1] {
+        let announcer = bed.announcer(machine);
+        announcer.set(Announced { addresses: [address].into(), confirmed: true });
+        let known = bed.counter(machine, "balanced_node_port");
+        // The neighbour asks, or is told that the address has moved: its next connection goes there.
+        let came = (0..100).any(|_| {
+            client.ask(&format!("tcp {to} 1"));
+            bed.counter(machine, "balanced_node_port") > known
+        });
+        assert!(came, "machine {machine}");
+        assert_eq!(names(&client.reach("udp", &to, 40)), both());
+        before = Some(announcer);
+    }
+    drop(before);
+}
+
+#[test]
+fn nobody_is_told_where_to_go_by_a_pod_and_the_node_still_hears_its_router() {
+    let Some((mut bed, _)) = furnished() else { return };
+    let devices = bed.devices(0);
+    let pod =
+        devices.iter().find(|name| name.starts_with("weft") && !name.ends_with("vxlan")).expect("a device");
+    assert_eq!(bed.setting(0, &format!("ipv6/conf/{pod}/accept_ra")), "0");
+    assert_eq!(bed.setting(0, "ipv6/conf/all/forwarding"), "1");
+    assert_eq!(bed.setting(0, "ipv6/conf/eth0/accept_ra"), "2", "though it forwards");
+    let answers = bed.pods.get_mut("a1").expect("a Pod").reach("tcp", &format!("[::1]:{PORT}"), 1);
+    assert_eq!(names(&answers), BTreeSet::from(["a1"]));
 }
 
 #[test]
