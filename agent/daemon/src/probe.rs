@@ -92,7 +92,7 @@ pub(crate) async fn answer(agent: &Agent, question: &Question) -> Result<Probe, 
     let own = |to: SocketAddr| link.ips.contains(&to.ip());
     // What the socket station ends, or what stays on the Pod's own loopback, no packet program sees.
     let walked = match asked.peer {
-        Some(to) if !own(to) && to.is_ipv4() => {
+        Some(to) if !own(to) => {
             let source_port = if asked.source_port == 0 { SOURCE_PORT } else { asked.source_port };
             let packet = dry::Packet { protocol: question.protocol, source_port, to, bytes: question.bytes };
             let walked = agent.dataplane.probe(&question.namespace, &question.pod, packet).await;

@@ -48,9 +48,6 @@ pub enum DryError {
     /// The Pod has no address of the destination's family.
     #[error("Pod {0} has no address of that family")]
     NoAddress(String),
-    /// A family the programs do not read yet.
-    #[error("the programs let IPv6 packets pass untouched: there is nothing to ask them")]
-    Family,
     /// Another dry run has not ended.
     #[error("another dry run has not ended yet; ask again")]
     Busy,
@@ -268,7 +265,8 @@ pub(crate) struct Start {
     pub(crate) pod_ifindex: u32,
     pub(crate) mac: [u8; 6],
     pub(crate) gateway_mac: [u8; 6],
-    pub(crate) from: Ipv4Addr,
+    /// The Pod's address of the packet's family.
+    pub(crate) from: IpAddr,
     pub(crate) pod_mtu_bytes: u32,
     pub(crate) overlay: (String, u32, u32),
     pub(crate) uplink: (String, u32, u32),
@@ -276,12 +274,11 @@ pub(crate) struct Start {
 
 /// Walks a packet from its Pod to where this node lets go of it. In the node's network namespace.
 pub(crate) fn run(start: &Start, packet: &Packet) -> Result<Answer, DryError> {
-    let SocketAddr::V4(to) = packet.to else { return Err(DryError::Family) };
     let mut programs = DryRun::load(&start.object, &start.maps)?;
-    let frame = frame::build(start, packet, to);
+    let frame = frame::build(start, packet);
     let (mut first, frame) = programs.walk(Hook::FromPod, start.pod_ifindex, &frame)?;
     first.device.clone_from(&start.pod_device);
-    let mut answer = Answer { from: start.from.into(), passages: Vec::new(), exit: None };
+    let mut answer = Answer { from: start.from, passages: Vec::new(), exit: None };
     let next = match (first.end, first.way) {
         ("redirect", Way::Pod) => {
             answer.exit = Some(Exit { device: "the Pod's eth0".to_owned(), mtu_bytes: start.pod_mtu_bytes });

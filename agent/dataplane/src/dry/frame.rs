@@ -1,6 +1,6 @@
 //! The made-up packet: an Ethernet frame as a Pod sends it, valid to its checksums.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::desired::Protocol;
 use crate::dry::Start;
@@ -11,6 +11,7 @@ const FRAME_BYTES_MAX: usize = 1_500;
 /// Lengths of headers, bytes.
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
+const IPV6: usize = 40;
 const TCP: usize = 20;
 const UDP: usize = 8;
 /// "Don't fragment".
@@ -41,42 +42,69 @@ pub(crate) fn context(ifindex: u32) -> [u8; CONTEXT_BYTES] {
     context
 }
 
-/// The frame as it leaves the Pod.
-pub(crate) fn build(start: &Start, packet: &Packet, to: SocketAddrV4) -> Vec<u8> {
+/// The frame as it leaves the Pod, whose address is of the family that it goes to.
+pub(crate) fn build(start: &Start, packet: &Packet) -> Vec<u8> {
     let udp = packet.protocol == Protocol::Udp;
-    let header = if udp { UDP } else { TCP };
+    let (header, number) = if udp { (UDP, 17) } else { (TCP, 6) };
+    let ip_bytes = if start.from.is_ipv6() { IPV6 } else { IPV4 };
     // A connection begins with a segment that carries nothing, however long the later ones are.
     let wanted = if udp { packet.bytes as usize } else { 0 };
-    let bytes = wanted.clamp(IPV4 + header, FRAME_BYTES_MAX - ETHERNET);
+    let bytes = wanted.clamp(ip_bytes + header, FRAME_BYTES_MAX - ETHERNET);
     let mut frame = vec![0_u8; ETHERNET + bytes];
     frame[..6].copy_from_slice(&start.gateway_mac);
     frame[6..12].copy_from_slice(&start.mac);
-    put(&mut frame, 12, 0x0800);
-    let ip = ETHERNET;
-    frame[ip] = 0x45;
-    put(&mut frame, ip + 2, bytes as u16);
-    put(&mut frame, ip + 6, DONT_FRAGMENT);
-    frame[ip + 8] = 64;
-    frame[ip + 9] = if udp { 17 } else { 6 };
-    frame[ip + 12..ip + 16].copy_from_slice(&start.from.octets());
-    frame[ip + 16..ip + 20].copy_from_slice(&to.ip().octets());
-    let sum = finish(sum(&frame[ip..ip + IPV4]));
-    put(&mut frame, ip + 10, sum);
-    let l4 = ETHERNET + IPV4;
+    let addresses = match (start.from, packet.to.ip()) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            put(&mut frame, 12, 0x86dd);
+            v6(&mut frame[ETHERNET..], number, [from.octets(), to.octets()].concat())
+        }
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            put(&mut frame, 12, 0x0800);
+            v4(&mut frame[ETHERNET..], number, [from.octets(), to.octets()].concat())
+        }
+        // Which no program reads.
+        _ => return frame,
+    };
+    let l4 = ETHERNET + ip_bytes;
     put(&mut frame, l4, packet.source_port);
-    put(&mut frame, l4 + 2, to.port());
+    put(&mut frame, l4 + 2, packet.to.port());
     let at = if udp {
-        put(&mut frame, l4 + 4, (bytes - IPV4) as u16);
+        put(&mut frame, l4 + 4, (bytes - ip_bytes) as u16);
         l4 + 6
     } else {
         put(&mut frame, l4 + 12, SYN);
         put(&mut frame, l4 + 14, 0xffff);
         l4 + 16
     };
-    let pseudo = self::sum(&frame[ip + 12..ip + 20]) + u32::from(frame[ip + 9]) + (bytes - IPV4) as u32;
+    let pseudo = self::sum(&addresses) + u32::from(number) + (bytes - ip_bytes) as u32;
     let sum = finish(pseudo + self::sum(&frame[l4..]));
     put(&mut frame, at, sum);
     frame
+}
+
+/// An IPv4 header with these addresses, which it gives back.
+fn v4(packet: &mut [u8], protocol: u8, addresses: Vec<u8>) -> Vec<u8> {
+    let bytes = packet.len() as u16;
+    packet[0] = 0x45;
+    put(packet, 2, bytes);
+    put(packet, 6, DONT_FRAGMENT);
+    packet[8] = 64;
+    packet[9] = protocol;
+    packet[12..IPV4].copy_from_slice(&addresses);
+    let sum = finish(sum(&packet[..IPV4]));
+    put(packet, 10, sum);
+    addresses
+}
+
+/// The same of IPv6.
+fn v6(packet: &mut [u8], protocol: u8, addresses: Vec<u8>) -> Vec<u8> {
+    let bytes = (packet.len() - IPV6) as u16;
+    packet[0] = 0x60;
+    put(packet, 4, bytes);
+    packet[6] = protocol;
+    packet[7] = 64;
+    packet[8..IPV6].copy_from_slice(&addresses);
+    addresses
 }
 
 fn put(frame: &mut [u8], at: usize, value: u16) {
@@ -101,33 +129,40 @@ mod tests {
 
     #[test]
     fn frames_are_valid_and_as_long_as_asked() {
-        let start = Start {
-            object: "o".into(),
-            maps: "m".into(),
-            pod_device: "veth".into(),
-            pod_ifindex: 3,
-            mac: [2, 0, 0, 0, 0, 1],
-            gateway_mac: [2, 0, 0, 0, 0, 2],
-            from: [10, 244, 1, 5].into(),
-            pod_mtu_bytes: 1_450,
-            overlay: ("weft".into(), 5, 1_450),
-            uplink: ("eth0".into(), 6, 1_500),
-        };
-        let to: SocketAddrV4 = "10.96.0.1:443".parse().expect("an address");
-        for (protocol, asked, bytes) in [
-            (Protocol::Tcp, 0, 40),
-            (Protocol::Udp, 0, 28),
-            (Protocol::Udp, 101, 101),
-            (Protocol::Udp, 9_000, 1_486),
-        ] {
-            let packet = Packet { protocol, source_port: 40_000, to: to.into(), bytes: asked };
-            let frame = build(&start, &packet, to);
-            assert_eq!(frame.len(), ETHERNET + bytes);
-            assert_eq!(finish(sum(&frame[ETHERNET..ETHERNET + IPV4])), 0, "the IP header's checksum");
-            let l4 = ETHERNET + IPV4;
-            let pseudo =
-                sum(&frame[ETHERNET + 12..l4]) + u32::from(frame[ETHERNET + 9]) + (frame.len() - l4) as u32;
-            assert_eq!(finish(sum(&frame[l4..]) + pseudo), 0, "the transport's checksum");
+        for (from, to, ip_bytes) in
+            [("10.244.1.5", "10.96.0.1:443", IPV4), ("fd00:244:0:1::5", "[fd00:96::1]:443", IPV6)]
+        {
+            let start = Start {
+                object: "o".into(),
+                maps: "m".into(),
+                pod_device: "veth".into(),
+                pod_ifindex: 3,
+                mac: [2, 0, 0, 0, 0, 1],
+                gateway_mac: [2, 0, 0, 0, 0, 2],
+                from: from.parse().expect("an address"),
+                pod_mtu_bytes: 1_450,
+                overlay: ("weft".into(), 5, 1_450),
+                uplink: ("eth0".into(), 6, 1_500),
+            };
+            let to: SocketAddr = to.parse().expect("an address");
+            for (protocol, asked, bytes) in [
+                (Protocol::Tcp, 0, ip_bytes + 20),
+                (Protocol::Udp, 0, ip_bytes + 8),
+                (Protocol::Udp, 101, 101),
+                (Protocol::Udp, 9_000, 1_486),
+            ] {
+                let frame = build(&start, &Packet { protocol, source_port: 40_000, to, bytes: asked });
+                assert_eq!(frame.len(), ETHERNET + bytes);
+                let l4 = ETHERNET + ip_bytes;
+                if ip_bytes == IPV4 {
+                    assert_eq!(finish(sum(&frame[ETHERNET..l4])), 0, "the IP header's checksum");
+                }
+                let addresses = if ip_bytes == IPV4 { 8 } else { 32 };
+                let pseudo = sum(&frame[l4 - addresses..l4])
+                    + u32::from(protocol.number())
+                    + (frame.len() - l4) as u32;
+                assert_eq!(finish(sum(&frame[l4..]) + pseudo), 0, "the transport's checksum");
+            }
         }
     }
 }

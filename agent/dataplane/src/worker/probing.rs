@@ -16,7 +16,7 @@ impl Worker {
         packet: Packet,
         answer: oneshot::Sender<Result<dry::Answer, DryError>>,
     ) {
-        let start = match self.start_of(namespace, name) {
+        let start = match self.start_of(namespace, name, packet.to.is_ipv6()) {
             Ok(start) => start,
             Err(error) => return drop(answer.send(Err(error))),
         };
@@ -35,13 +35,10 @@ impl Worker {
         }
     }
 
-    fn start_of(&self, namespace: &str, name: &str) -> Result<dry::Start, DryError> {
+    fn start_of(&self, namespace: &str, name: &str, v6: bool) -> Result<dry::Start, DryError> {
         let pod = self.pods.values().find(|pod| pod.namespace == namespace && pod.name == name);
         let pod = pod.ok_or_else(|| DryError::NoPod(format!("{namespace}/{name}")))?;
-        let from = pod.ips.iter().find_map(|ip| match ip {
-            std::net::IpAddr::V4(v4) => Some(*v4),
-            std::net::IpAddr::V6(_) => None,
-        });
+        let from = pod.ips.iter().copied().find(|ip| ip.is_ipv6() == v6);
         let device = |device: &Device| (device.name.clone(), device.index, device.mtu_bytes);
         Ok(dry::Start {
             object: self.config.object_path.clone(),

@@ -64,7 +64,7 @@ fn untouched<T>(bed: &mut Bed, what: &str, mut doing: impl FnMut(&mut Bed) -> T)
 }
 
 /// The Pod `a2`'s packet, walked by the packet programs.
-fn walk(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Answer {
+pub(crate) fn walk(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Answer {
     untouched(bed, &format!("{protocol} to {to}"), |bed| {
         let dataplane = bed.machines[0].dataplane.clone().expect("started");
         let packet = Packet { protocol, source_port: 40_000, to, bytes: 60 };
@@ -74,7 +74,7 @@ fn walk(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Answer {
 }
 
 /// The Pod `a2`'s connect, by a process in its cgroup.
-fn ask(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Asked {
+pub(crate) fn ask(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Asked {
     let maps = bed.machines[0].dataplane.as_ref().expect("started").maps().display().to_string();
     let netns = bed.pod_directory(0, "a2").join("net").display().to_string();
     let command = format!("ask {maps} {netns} {to} {}", protocol.number());
@@ -84,12 +84,12 @@ fn ask(bed: &mut Bed, protocol: Protocol, to: SocketAddr) -> Asked {
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error} in {said}"))
 }
 
-fn to(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
+pub(crate) fn to(address: impl Into<IpAddr>, port: u16) -> SocketAddr {
     SocketAddr::new(address.into(), port)
 }
 
 /// Station and reason of the packet programs' drop.
-fn dropped(answer: &Answer) -> (&str, &str, &str) {
+pub(crate) fn dropped(answer: &Answer) -> (&str, &str, &str) {
     let last = answer.passages.last().expect("a passage");
     (last.hook, last.station, last.reason)
 }

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use weft_dataplane::Announced;
 use weft_dataplane::desired::{Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceType};
+use weft_dataplane::dry::Way;
 
 use crate::bed::{Bed, CLIENT, CLIENT_6, six};
+use crate::dry;
 use crate::object;
 use crate::process::PORT;
 use crate::traffic::names;
@@ -71,7 +73,7 @@ fn pods_reach_pods_here_and_there_at_once_with_their_own_addresses() {
         }
     }
     let fetched =
-        bed.pods.get_mut("a1").expect("a Pod").ask(&format!("fetch [{}]:{PORT} 20000000", six(pods[2])));
+        bed.pods.get_mut("a1").expect("a Pod").ask(&format!("fetch [{}]:{PORT} 5000000", six(pods[2])));
     assert_eq!(fetched, "identical");
 }
 
@@ -266,5 +268,34 @@ fn a_restart_of_the_agent_breaks_no_connection() {
         let pod = bed.pods.get_mut("a2").expect("a Pod");
         assert_eq!((pod.ask("again"), client.ask("again")), (inside.clone(), outside.clone()), "told {told}");
         assert_eq!(names(&pod.reach("tcp", WEB, 40)), both());
+    }
+}
+
+#[test]
+fn a_dry_run_walks_ipv6_and_sockets_are_asked() {
+    let Some((mut bed, pods)) = furnished() else { return };
+    service(&mut bed, "empty", 20, 0, &[]);
+    service(&mut bed, "there", 21, 0, &[(1, pods[2])]);
+    let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let no_backend = "service has no ready backend";
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let asked = dry::ask(&mut bed, protocol, dry::to(address("fd00:96::20"), 80));
+        assert_eq!((asked.peer, asked.reason.as_deref()), (None, Some(no_backend)));
+        let asked = dry::ask(&mut bed, protocol, dry::to(address("fd00:96::21"), 80));
+        assert_eq!((asked.peer, asked.mtu_bytes), (Some(dry::to(six(pods[2]), PORT)), 1_450));
+
+        let mut walk = |to| dry::walk(&mut bed, protocol, to);
+        let answer = walk(dry::to(address("fd00:96::20"), 80));
+        assert_eq!(dry::dropped(&answer), ("from_pod", "balance", no_backend));
+        assert_eq!((answer.passages[0].end, answer.from), ("refused", six(pods[1])));
+        let answer = walk(dry::to(address("fd00:96::99"), 80));
+        assert_eq!(dry::dropped(&answer).1, "route");
+        let answer = walk(dry::to(address("fd00:96::21"), 80));
+        assert_eq!(answer.passages[0].to_destination, dry::to(six(pods[2]), PORT));
+        assert_eq!(answer.passages[0].way, Way::Tunnel(IpAddr::from([172, 31, 77, 12])));
+        assert_eq!((answer.passages[1].hook, answer.passages[1].end), ("to_overlay", "next"));
+        let answer = walk(dry::to(address(CLIENT_6), 443));
+        assert_eq!((answer.passages[0].way, answer.passages[1].hook), (Way::Outside, "to_uplink"));
+        assert_eq!(answer.passages[0].to_source.ip(), bed.machines[0].ip_6);
     }
 }
