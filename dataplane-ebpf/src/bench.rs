@@ -100,8 +100,8 @@ pub fn bench_parse(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn bench_fragment(ctx: TcContext) -> i32 {
     walk::run(ctx, Hook::FromPod, |walk| {
-        let mut packet = parse::headers(walk)?;
-        fragment::ports(walk, &mut packet)?;
+        let packet = parse::headers(walk)?;
+        fragment::ports(walk, packet)?;
         Ok(Verdict::Next)
     })
 }
@@ -110,9 +110,9 @@ pub fn bench_fragment(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn bench_find(ctx: TcContext) -> i32 {
     walk::run(ctx, Hook::FromPod, |walk| {
-        let mut packet = parse::headers(walk)?;
-        fragment::ports(walk, &mut packet)?;
-        match track::find(walk, &packet) {
+        let packet = parse::headers(walk)?;
+        fragment::ports(walk, packet)?;
+        match track::find(walk, packet) {
             Found::Settled | Found::Unsettled | Found::Nothing => Ok(Verdict::Next),
         }
     })
@@ -151,22 +151,22 @@ pub fn bench_track(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn bench_translate(ctx: TcContext) -> i32 {
     walk::run(ctx, Hook::FromPod, |walk| {
-        let mut packet = parse::headers(walk)?;
-        fragment::ports(walk, &mut packet)?;
-        if track::find(walk, &packet) == Found::Nothing {
-            tracked(walk, &packet)?;
+        let packet = parse::headers(walk)?;
+        fragment::ports(walk, packet)?;
+        if track::find(walk, packet) == Found::Nothing {
+            tracked(walk, packet)?;
         }
-        translate::apply(walk, &packet)?;
+        translate::apply(walk, packet)?;
         Ok(Verdict::Next)
     })
 }
 
 #[inline(always)]
 fn new_flow(walk: &mut Walk, stations: fn(&mut Walk, &parse::Packet) -> Step<()>) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
-    fragment::ports(walk, &mut packet)?;
-    if track::find(walk, &packet) == Found::Nothing {
-        stations(walk, &packet)?;
+    let packet = parse::headers(walk)?;
+    fragment::ports(walk, packet)?;
+    if track::find(walk, packet) == Found::Nothing {
+        stations(walk, packet)?;
     }
     Ok(Verdict::Next)
 }

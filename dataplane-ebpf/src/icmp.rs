@@ -104,7 +104,7 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
 fn inside(walk: &mut Walk, packet: &Packet) -> Step<Inside> {
     clear(&mut walk.scratch.twin_key);
     let places = if walk.is_v6() { V6 } else { V4 };
-    if packet.l4 != places.l4 {
+    if packet.l4() != places.l4 {
         return Ok(Inside::Other);
     }
     parse::linear(walk, places.inner_l4 + PORTS_BYTES)?;

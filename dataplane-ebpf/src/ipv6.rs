@@ -11,7 +11,7 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
 use crate::origin;
-use crate::parse::{self, ICMP, L3, MALFORMED, Message, Packet, Piece, TCP, TRANSPORT_BYTES, UDP};
+use crate::parse::{self, ICMP, L3, MALFORMED, Message, Packet, Piece, TRANSPORT_BYTES};
 use crate::translate;
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
@@ -64,108 +64,61 @@ pub(crate) const fn message(kind: u8) -> Message {
 
 /// Reads the headers into the walk's tuple, which is clear. What is of the link alone passes.
 #[inline(always)]
-pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
-    let found = Found(read_ipv6(walk.skb, &raw mut walk.scratch.tuple));
-    match found.l4() {
-        MALFORMED_AT => return Err(MALFORMED),
-        UNREAD_AT => return unread(walk),
-        OF_LINK_AT => return of_link(walk),
-        _ => {}
-    }
-    Ok(found.packet())
-}
-
-/// What of a packet [`read_ipv6`] tells besides its ends, in one number: from the lowest bit protocol (8), piece (2), message
-/// (3), nothing (3), offset of the transport header (8), TCP flags (8), identification as it stands in memory (32).
-#[derive(Clone, Copy)]
-struct Found(u64);
-
-/// Offsets that no transport header has.
-const MALFORMED_AT: u64 = 0;
-const UNREAD_AT: u64 = 1;
-const OF_LINK_AT: u64 = 2;
-
-impl Found {
-    #[inline(always)]
-    const fn nothing(why: u64) -> Self {
-        Self(why << 16)
-    }
-
-    #[inline(always)]
-    const fn l4(self) -> u64 {
-        self.0 >> 16 & 0xff
-    }
-
-    #[inline(always)]
-    fn of(packet: &Packet) -> Self {
-        Self(
-            u64::from(packet.protocol)
-                | (packet.piece as u64) << 8
-                | (packet.message as u64) << 10
-                | (packet.l4 as u64 & 0xff) << 16
-                | u64::from(packet.tcp_flags) << 24
-                | u64::from(packet.identification.wire()) << 32,
-        )
-    }
-
-    #[inline(always)]
-    fn packet(self) -> Packet {
-        let piece = match self.0 >> 8 & 3 {
-            0 => Piece::Whole,
-            1 => Piece::First,
-            _ => Piece::Later,
-        };
-        let message = match self.0 >> 10 & 7 {
-            0 => Message::None,
-            1 => Message::Ask,
-            2 => Message::Answer,
-            3 => Message::Error,
-            _ => Message::Other,
-        };
-        let (l4, protocol) = (self.l4() as usize, self.0 as u8);
-        let mut packet = Packet::new(l4, protocol, piece, Be32::from_wire((self.0 >> 32) as u32));
-        packet.tcp_flags = (self.0 >> 24) as u8;
-        packet.message = message;
-        packet.has_ports |= matches!(message, Message::Ask | Message::Answer);
-        packet
+pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
+    let scratch = &mut *walk.scratch;
+    match read_ipv6(walk.skb, &raw mut scratch.tuple, &raw mut scratch.packet) {
+        READ => Ok(parse::in_scratch(walk)),
+        OF_LINK => of_link(walk),
+        UNREAD => unread(walk),
+        _ => Err(MALFORMED),
     }
 }
+
+/// What [`read_ipv6`] answers.
+const READ: u32 = 0;
+const MALFORMED_IT_IS: u32 = 1;
+const UNREAD: u32 = 2;
+const OF_LINK: u32 = 3;
 
 /// Reads header, extension headers and the start of what they carry: the ends into the tuple, which is clear, all else into
-/// the answer. The verifier looks at it once, and at what follows as at one packet.
+/// the packet. The verifier looks at it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_ipv6(skb: *mut __sk_buff, tuple: *mut Tuple) -> u64 {
-    if tuple.is_null() {
-        return MALFORMED_AT;
+pub extern "C" fn read_ipv6(skb: *mut __sk_buff, tuple: *mut Tuple, packet: *mut Packet) -> u32 {
+    if tuple.is_null() || packet.is_null() {
+        return MALFORMED_IT_IS;
     }
-    // SAFETY: callers give their scratch's tuple.
-    read(skb, unsafe { &mut *tuple }).0
+    // SAFETY: callers give what is in their scratch.
+    match read(skb, unsafe { &mut *tuple }) {
+        Ok(read) => {
+            parse::put(packet, &read);
+            READ
+        }
+        Err(why) => why,
+    }
 }
 
 #[inline(always)]
-fn read(skb: *mut __sk_buff, tuple: &mut Tuple) -> Found {
+fn read(skb: *mut __sk_buff, tuple: &mut Tuple) -> Result<Packet, u32> {
     if parse::linear_of(skb, L4 + TRANSPORT_BYTES).is_err() {
-        return Found::nothing(MALFORMED_AT);
+        return Err(MALFORMED_IT_IS);
     }
-    let Some(ip) = parse::at_of::<Ipv6>(skb, L3) else { return Found::nothing(MALFORMED_AT) };
+    let ip = parse::at_of::<Ipv6>(skb, L3).ok_or(MALFORMED_IT_IS)?;
     // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
     let ip = unsafe { *ip };
     if u32::from_be(ip.version_class_flow) >> 28 != 6 {
-        return Found::nothing(MALFORMED_AT);
+        return Err(MALFORMED_IT_IS);
     }
     tuple.source = address(ip.source);
     tuple.destination = address(ip.destination);
     if is_of_link(&tuple.destination) {
-        return Found::nothing(OF_LINK_AT);
+        return Err(OF_LINK);
     }
-    let mut packet = Packet::new(L4, ip.next, Piece::Whole, Be32::new(0));
+    let mut packet = Packet::new(L4 as u8, ip.next, Piece::Whole, Be32::new(0));
     if is_extension(ip.next) {
-        if extensions(skb, &mut packet).is_none() {
-            return Found::nothing(UNREAD_AT);
-        }
-        if parse::linear_of(skb, packet.l4 + TRANSPORT_BYTES).is_err() {
-            return Found::nothing(MALFORMED_AT);
+        packet = extensions(skb, ip.next).ok_or(UNREAD)?;
+        if parse::linear_of(skb, packet.l4() + TRANSPORT_BYTES).is_err() {
+            return Err(MALFORMED_IT_IS);
         }
     }
     tuple.protocol = packet.protocol;
@@ -173,9 +126,9 @@ fn read(skb: *mut __sk_buff, tuple: &mut Tuple) -> Found {
         && packet.protocol != ICMP
         && parse::transport(skb, tuple, &mut packet).is_err()
     {
-        return Found::nothing(MALFORMED_AT);
+        return Err(MALFORMED_IT_IS);
     }
-    Found::of(&packet)
+    Ok(packet)
 }
 
 #[inline(always)]
@@ -185,11 +138,12 @@ const fn is_extension(next: u8) -> bool {
 
 /// Walks over the extension headers to the packet's protocol; none when they cannot be read.
 #[inline(always)]
-fn extensions(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
-    let mut next = packet.protocol;
+fn extensions(skb: *mut __sk_buff, first: u8) -> Option<Packet> {
+    let mut next = first;
     let mut at = L4 as u32;
+    let (mut piece, mut identification) = (Piece::Whole, Be32::new(0));
     for _ in 0..EXTENSIONS_MAX {
-        if !is_extension(next) || packet.piece == Piece::Later {
+        if !is_extension(next) || piece == Piece::Later {
             break;
         }
         let mut header = [0u32; 2];
@@ -201,12 +155,12 @@ fn extensions(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
         match next {
             FRAGMENT => {
                 let place = u16::from_be_bytes([bytes[2], bytes[3]]);
-                packet.piece = match (place & 0xfff8, place & 1) {
-                    (0, 0) => packet.piece,
+                piece = match (place & 0xfff8, place & 1) {
+                    (0, 0) => piece,
                     (0, _) => Piece::First,
                     _ => Piece::Later,
                 };
-                packet.identification = Be32::from_wire(header[1]);
+                identification = Be32::from_wire(header[1]);
                 at += 8;
             }
             // A route that is not used up leads elsewhere than it says.
@@ -221,15 +175,12 @@ fn extensions(skb: *mut __sk_buff, packet: &mut Packet) -> Option<()> {
     if is_extension(next) {
         return None;
     }
-    packet.protocol = next;
-    packet.l4 = at as usize;
-    packet.has_ports = matches!(next, TCP | UDP);
-    Some(())
+    Some(Packet::new(at as u8, next, piece, identification))
 }
 
 /// Headers that are not read to their end: the host judges what comes from outside, and what it sends there itself.
 #[inline(always)]
-fn unread(walk: &Walk) -> Step<Packet> {
+fn unread<T>(walk: &Walk) -> Step<T> {
     match walk.hook {
         Hook::FromUplink | Hook::ToUplink => Err(Verdict::Next),
         _ => drop(Station::Parse, Reason::HeadersUnread),
@@ -245,7 +196,7 @@ fn is_of_link(address: &Address) -> bool {
 
 /// Neighbours speak to each other: their stacks' own, as ARP is. A Pod does so as itself, and nobody does through the tunnel.
 #[inline(always)]
-fn of_link(walk: &Walk) -> Step<Packet> {
+fn of_link<T>(walk: &Walk) -> Step<T> {
     let source = &walk.scratch.tuple.source;
     match walk.hook {
         Hook::FromOverlay => return drop(Station::Parse, Reason::NotHere),

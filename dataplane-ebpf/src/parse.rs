@@ -68,10 +68,13 @@ pub(crate) enum Piece {
     Later,
 }
 
-/// What was read besides the ends.
+/// What was read besides the ends. It stands in the scratch: what is read back from there is to the verifier any packet, of
+/// whatever family and protocol, and it follows one and not twenty of them through the stations.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Packet {
-    /// Offset of the transport header in bytes.
-    pub(crate) l4: usize,
+    /// See [`Packet::l4`]; a byte, which has its bound in itself.
+    l4: u8,
     /// IP protocol number.
     pub(crate) protocol: u8,
     /// TCP flags; 0 for others.
@@ -89,9 +92,15 @@ pub(crate) struct Packet {
 impl Packet {
     /// One whose transport header was not read yet.
     #[inline(always)]
-    pub(crate) const fn new(l4: usize, protocol: u8, piece: Piece, identification: Be32) -> Self {
+    pub(crate) const fn new(l4: u8, protocol: u8, piece: Piece, identification: Be32) -> Self {
         let has_ports = matches!(protocol, TCP | UDP);
         Self { l4, protocol, tcp_flags: 0, message: Message::None, piece, identification, has_ports }
+    }
+
+    /// Offset of the transport header in bytes.
+    #[inline(always)]
+    pub(crate) const fn l4(&self) -> usize {
+        self.l4 as usize
     }
 
     /// Whether it is an ICMP error.
@@ -156,7 +165,7 @@ pub(crate) fn linear_of(skb: *mut __sk_buff, bytes: usize) -> Step<()> {
 
 /// Reads the headers into the walk's tuple. What is no IP passes.
 #[inline(always)]
-pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
+pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
     // SAFETY: the context is valid.
     let protocol = unsafe { (*walk.skb).protocol };
     let tuple = &mut walk.scratch.tuple;
@@ -187,11 +196,35 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
     tuple.protocol = ip.protocol;
     // The upper half is for IPv6's.
     let identification = Be32::new(u32::from(u16::from_be(ip.identification)));
-    let mut packet = Packet::new(L3 + header_bytes, ip.protocol, piece, identification);
+    let mut packet = Packet::new((L3 + header_bytes) as u8, ip.protocol, piece, identification);
     if piece != Piece::Later && ip.protocol != ICMP6 {
         transport(walk.skb, &mut walk.scratch.tuple, &mut packet)?;
     }
-    Ok(packet)
+    put(&raw mut walk.scratch.packet, &packet);
+    Ok(in_scratch(walk))
+}
+
+/// Writes a packet field by field, which the compiler does not see through.
+#[inline(always)]
+pub(crate) fn put(to: *mut Packet, packet: &Packet) {
+    // SAFETY: callers give the room in their scratch.
+    unsafe {
+        (&raw mut (*to).l4).write_volatile(packet.l4);
+        (&raw mut (*to).identification).write_volatile(packet.identification);
+        (&raw mut (*to).protocol).write_volatile(packet.protocol);
+        (&raw mut (*to).tcp_flags).write_volatile(packet.tcp_flags);
+        (&raw mut (*to).message).write_volatile(packet.message);
+        (&raw mut (*to).piece).write_volatile(packet.piece);
+        (&raw mut (*to).has_ports).write_volatile(packet.has_ports);
+    }
+}
+
+/// The packet as it was put.
+#[inline(always)]
+pub(crate) fn in_scratch(walk: &mut Walk) -> &'static mut Packet {
+    let room = &raw mut walk.scratch.packet;
+    // SAFETY: a field of the scratch that nothing else touches until the walk ends.
+    unsafe { &mut *room }
 }
 
 /// Reads the ports, or what stands for them.
@@ -199,7 +232,7 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<Packet> {
 pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Packet) -> Step<()> {
     match packet.protocol {
         TCP => {
-            let segment: *const [u16; 8] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
+            let segment: *const [u16; 8] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: within the packet; headers are aligned to two bytes.
             let (source, destination, flags) = unsafe { ((*segment)[0], (*segment)[1], (*segment)[6]) };
             tuple.source_port = Be16::from_wire(source);
@@ -207,14 +240,14 @@ pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Pac
             packet.tcp_flags = (u16::from_be(flags) & 0xff) as u8;
         }
         UDP => {
-            let datagram: *const [u16; 4] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
+            let datagram: *const [u16; 4] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (source, destination) = unsafe { ((*datagram)[0], (*datagram)[1]) };
             tuple.source_port = Be16::from_wire(source);
             tuple.destination_port = Be16::from_wire(destination);
         }
         ICMP | ICMP6 => {
-            let message: *const [u16; 4] = at_of(skb, packet.l4).ok_or(MALFORMED)?;
+            let message: *const [u16; 4] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (kind, identifier) = unsafe { ((*message)[0], (*message)[2]) };
             let kind = (u16::from_be(kind) >> 8) as u8;

@@ -41,7 +41,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Answers, where the protocol has an answer and the packet is a plain one; the others end without a word.
 #[inline(always)]
 pub(crate) fn at_once(walk: &mut Walk, packet: &Packet, reason: Reason) -> Verdict {
-    let plain = packet.piece == Piece::Whole && packet.l4 == if walk.is_v6() { ipv6::L4 } else { V4_L4 };
+    let plain = packet.piece == Piece::Whole && packet.l4() == if walk.is_v6() { ipv6::L4 } else { V4_L4 };
     let answer = match packet.protocol {
         TCP if plain => reset(walk, packet),
         UDP if plain && may_send_error(walk) => unreachable(walk),
@@ -75,7 +75,7 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
         return None;
     }
     let carried_bytes = carried_bytes(walk)?;
-    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4)?;
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4())?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     let old = unsafe { *header };
     let header_bytes = u32::from(u16::from_be(old[6]) >> 12) * 4;
@@ -94,10 +94,10 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
     let change = difference(change, acknowledged, acknowledged_new);
     let change = folded(difference(change, word(old[6], old[7]), word(flags_new, 0)));
     // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
-    if unsafe { bpf_l4_csum_replace(walk.skb, packet.l4 as u32 + 16, 0, u64::from(change), 0) } != 0 {
+    if unsafe { bpf_l4_csum_replace(walk.skb, packet.l4() as u32 + 16, 0, u64::from(change), 0) } != 0 {
         return None;
     }
-    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4)?;
+    let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4())?;
     let (sequence, acknowledged) = (halves(sequence_new), halves(acknowledged_new));
     // SAFETY: as above.
     unsafe {

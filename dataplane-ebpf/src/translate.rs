@@ -87,9 +87,9 @@ pub(crate) fn addresses_difference(walk: &Walk, old: &Tuple, new: &Tuple) -> u32
 #[inline(always)]
 fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_new: u32) -> Step<()> {
     let (offset, flags) = match packet.protocol {
-        TCP => (packet.l4 + 16, 0),
-        UDP => (packet.l4 + 6, ZERO_MEANS_NONE),
-        _ => (packet.l4 + 2, 0),
+        TCP => (packet.l4() + 16, 0),
+        UDP => (packet.l4() + 6, ZERO_MEANS_NONE),
+        _ => (packet.l4() + 2, 0),
     };
     let offset = offset as u32;
     let (ports_old, ports_new) = (u64::from(ports_old), u64::from(ports_new));
@@ -133,7 +133,7 @@ fn ports_into(walk: &Walk, packet: &Packet, ports: u32) -> Step<()> {
     let bytes = ports.to_ne_bytes();
     let (source, destination) =
         (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]));
-    let header = parse::at::<[u16; 4]>(walk, packet.l4).ok_or(FAILED)?;
+    let header = parse::at::<[u16; 4]>(walk, packet.l4()).ok_or(FAILED)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {
         match packet.message {

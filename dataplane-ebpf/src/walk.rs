@@ -13,6 +13,7 @@ use weft_dataplane_abi::service::{ServiceKey, SourceKey};
 use weft_dataplane_abi::socket::SocketKey;
 
 use crate::dry::{self, dry};
+use crate::parse::Packet;
 use crate::track::Found;
 use crate::verdict::{Step, Verdict};
 use crate::words::clear;
@@ -27,6 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) first: Flow,
     /// The row of the other direction, to be written.
     pub(crate) twin: Flow,
+    /// What was read of the packet besides its ends.
+    pub(crate) packet: Packet,
     /// Keys of look-ups.
     pub(crate) twin_key: Tuple,
     pub(crate) other_key: Tuple,
@@ -125,12 +128,12 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
 /// What a Pod sends.
 #[inline(always)]
 pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
+    let packet = parse::headers(walk)?;
     if packet.is_error() {
-        return icmp::error(walk, &packet);
+        return icmp::error(walk, packet);
     }
-    fragment::ports(walk, &mut packet)?;
-    match track::find(walk, &packet) {
+    fragment::ports(walk, packet)?;
+    match track::find(walk, packet) {
         Found::Settled => {}
         Found::Unsettled => {
             origin::is_true(walk)?;
@@ -139,43 +142,43 @@ pub(crate) fn from_pod(walk: &mut Walk) -> Step<Verdict> {
         }
         Found::Nothing => {
             origin::is_true(walk)?;
-            balance::from_pod(walk, &packet)?;
+            balance::from_pod(walk, packet)?;
             route::find(walk);
             route::from_pod_may(walk)?;
             route::source_for_pod(walk)?;
-            track::begin(walk, &packet)?;
+            track::begin(walk, packet)?;
         }
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     route::leave(walk)
 }
 
 /// What the node's own stack sends to a Pod of this node.
 #[inline(always)]
 pub(crate) fn to_pod(walk: &mut Walk) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
+    let packet = parse::headers(walk)?;
     origin::not_yet_walked(walk)?;
     if packet.is_error() {
-        return icmp::error(walk, &packet);
+        return icmp::error(walk, packet);
     }
-    fragment::ports(walk, &mut packet)?;
-    if track::find(walk, &packet) == Found::Nothing {
-        track::begin(walk, &packet)?;
+    fragment::ports(walk, packet)?;
+    if track::find(walk, packet) == Found::Nothing {
+        track::begin(walk, packet)?;
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     Ok(Verdict::Next)
 }
 
 /// What comes out of the tunnel.
 #[inline(always)]
 pub(crate) fn from_overlay(walk: &mut Walk) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
+    let packet = parse::headers(walk)?;
     origin::of_tunnel(walk)?;
     if packet.is_error() {
-        return icmp::error(walk, &packet);
+        return icmp::error(walk, packet);
     }
-    fragment::ports(walk, &mut packet)?;
-    match track::find(walk, &packet) {
+    fragment::ports(walk, packet)?;
+    match track::find(walk, packet) {
         Found::Settled => {}
         Found::Unsettled => {
             origin::is_true(walk)?;
@@ -186,37 +189,37 @@ pub(crate) fn from_overlay(walk: &mut Walk) -> Step<Verdict> {
             origin::is_true(walk)?;
             route::find(walk);
             route::must_be_here(walk)?;
-            track::begin(walk, &packet)?;
+            track::begin(walk, packet)?;
         }
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     route::leave(walk)
 }
 
 /// What the node's own stack sends into the tunnel, or to a Service range whose route leads here.
 #[inline(always)]
 pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
+    let packet = parse::headers(walk)?;
     origin::not_yet_walked(walk)?;
     if packet.is_error() {
-        return icmp::error(walk, &packet);
+        return icmp::error(walk, packet);
     }
-    fragment::ports(walk, &mut packet)?;
-    match track::find(walk, &packet) {
+    fragment::ports(walk, packet)?;
+    match track::find(walk, packet) {
         Found::Settled => {}
         Found::Unsettled => {
             route::find(walk);
             track::settle(walk);
         }
         Found::Nothing => {
-            balance::from_node(walk, &packet)?;
+            balance::from_node(walk, packet)?;
             route::find(walk);
             route::from_node_may(walk)?;
             route::source_for_node(walk)?;
-            track::begin(walk, &packet)?;
+            track::begin(walk, packet)?;
         }
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     route::leave(walk)
 }
 
@@ -224,39 +227,39 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
 /// translated flow, is the host's own.
 #[inline(always)]
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
-    let mut packet = parse::headers(walk)?;
+    let packet = parse::headers(walk)?;
     if packet.is_error() {
-        return icmp::error(walk, &packet);
+        return icmp::error(walk, packet);
     }
     let front = if is_this_node(walk.config, &walk.scratch.tuple.destination) {
-        if fragment::ports(walk, &mut packet).is_err() || !route::may_be_ours(walk, &packet) {
+        if fragment::ports(walk, packet).is_err() || !route::may_be_ours(walk, packet) {
             return Ok(Verdict::Next);
         }
         None
     } else {
-        let front = balance::outward(walk, &mut packet);
+        let front = balance::outward(walk, packet);
         if front.is_none() {
             return Ok(Verdict::Next);
         }
         front
     };
-    match track::find(walk, &packet) {
+    match track::find(walk, packet) {
         Found::Settled => {}
         Found::Unsettled => {
             route::find(walk);
             track::settle(walk);
         }
         Found::Nothing => {
-            if !balance::from_outside(walk, &packet, front)? {
+            if !balance::from_outside(walk, packet, front)? {
                 return Ok(Verdict::Next);
             }
             route::find(walk);
             route::must_lead_on(walk)?;
             route::source_for_client(walk)?;
-            track::begin(walk, &packet)?;
+            track::begin(walk, packet)?;
         }
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     route::leave(walk)
 }
 
@@ -268,10 +271,10 @@ pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     if packet.is_error() || !packet.has_ports || !is_this_node(walk.config, &walk.scratch.tuple.source) {
         return Ok(Verdict::Next);
     }
-    if !track::find_as(walk, &packet, FLOW_TWIN | FLOW_NODE_PORT) {
+    if !track::find_as(walk, packet, FLOW_TWIN | FLOW_NODE_PORT) {
         return Ok(Verdict::Next);
     }
-    translate::apply(walk, &packet)?;
+    translate::apply(walk, packet)?;
     Ok(Verdict::Next)
 }
 
