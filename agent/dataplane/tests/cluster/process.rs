@@ -306,6 +306,8 @@ fn listen(socket: &UdpSocket) -> io::Result<String> {
 
 fn fetch(to: &str, bytes: usize) -> io::Result<String> {
     let mut stream = hold(to)?;
+    // So much is not made in a moment.
+    stream.set_read_timeout(Some(PATIENCE * 20))?;
     writeln!(stream, "get {bytes}")?;
     let mut got = vec![0; bytes];
     stream.read_exact(&mut got)?;
