@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use weft_dataplane::Announced;
 use weft_dataplane::desired::{Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceType};
@@ -42,7 +43,7 @@ fn service(bed: &mut Bed, name: &str, host: u8, node_port: u16, pods: &[(usize, 
         ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
         ..Service::default()
     };
-    bed.desired.services.insert(service.name.clone(), service);
+    bed.desired.services.insert(service.name.clone(), Arc::new(service));
     bed.tell();
 }
 
@@ -167,7 +168,8 @@ fn a_given_address_is_found_by_neighbours_and_moves() {
     let Some((mut bed, _)) = furnished() else { return };
     let address: IpAddr = "2001:db8:77::50:7".parse().expect("an address");
     let web = ServiceName::new("default", "web");
-    bed.desired.services.get_mut(&web).expect("a Service").external_ips = vec![address];
+    let service = bed.desired.services.get_mut(&web);
+    Arc::make_mut(service.expect("a Service")).external_ips = vec![address];
     bed.tell();
     let mut client = bed.client();
     let to = format!("[{address}]:80");
