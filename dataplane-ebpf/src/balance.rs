@@ -4,6 +4,7 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, SlotKey};
+use weft_dataplane_abi::choice;
 use weft_dataplane_abi::config::{BALANCE_PACKET, Config};
 use weft_dataplane_abi::conntrack::FLOW_NODE_PORT;
 use weft_dataplane_abi::counter::Counter;
@@ -64,11 +65,17 @@ pub(crate) fn still_there(backend_id: u32, generation: u32) -> bool {
     maps::backend(backend_id).is_some_and(|backend| backend.generation == generation)
 }
 
-/// Draws a backend for a client; none when the Service has no ready one. `keep`: the client is to get it again.
+/// Draws a backend for a client; none when the Service has no ready one. `keep`: the client is to get it again. `point`: what
+/// comes from outside gets what all nodes would give it.
 #[inline(always)]
-pub(crate) fn draw(service: &Service, client: &Address, keep: bool) -> Option<(u32, &'static Backend)> {
+pub(crate) fn draw(
+    service: &Service,
+    client: &Address,
+    keep: bool,
+    point: Option<u32>,
+) -> Option<(u32, &'static Backend)> {
     if service.affinity_seconds == 0 {
-        return draw_any(service);
+        return draw_any(service, point);
     }
     let key = AffinityKey { client: *client, service_id: service.id };
     // SAFETY: reads a clock.
@@ -86,7 +93,7 @@ pub(crate) fn draw(service: &Service, client: &Address, keep: bool) -> Option<(u
             }
         }
     }
-    let (backend_id, backend) = draw_any(service)?;
+    let (backend_id, backend) = draw_any(service, point)?;
     if keep {
         let row = Affinity { seen_ns: now, backend_id, generation: backend.generation };
         // Without the row the client is drawn for again, as without affinity.
@@ -96,7 +103,17 @@ pub(crate) fn draw(service: &Service, client: &Address, keep: bool) -> Option<(u
 }
 
 #[inline(always)]
-fn draw_any(service: &Service) -> Option<(u32, &'static Backend)> {
+fn draw_any(service: &Service, point: Option<u32>) -> Option<(u32, &'static Backend)> {
+    if let Some(point) = point {
+        let id = maps::choice(service, point);
+        // Where it is just being taken away, one is drawn.
+        if id != 0
+            && let Some(backend) = maps::backend(id)
+            && backend.flags & BACKEND_READY != 0
+        {
+            return Some((id, backend));
+        }
+    }
     for draw in 0..DRAWS_MAX {
         // SAFETY: draws a number.
         let random = unsafe { bpf_get_prandom_u32() };
@@ -136,7 +153,7 @@ pub(crate) fn from_pod(walk: &mut Walk, packet: &Packet) -> Step<()> {
         },
     };
     match found {
-        Some(service) => give(walk, packet, service, Counter::BalancedPacket),
+        Some(service) => give(walk, packet, service, None, Counter::BalancedPacket),
         None => Ok(()),
     }
 }
@@ -150,7 +167,7 @@ pub(crate) fn from_node(walk: &mut Walk, packet: &Packet) -> Step<()> {
     match of_cluster(walk) {
         Some(service) => {
             let service = inside(service, &mut walk.scratch.service_key);
-            give(walk, packet, service, Counter::BalancedPacket)
+            give(walk, packet, service, None, Counter::BalancedPacket)
         }
         None => Ok(()),
     }
@@ -180,8 +197,17 @@ pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, front: Option<&'sta
         return drop(Station::Balance, Reason::SourceNotAllowed);
     }
     walk.scratch.first.flags |= FLOW_NODE_PORT;
-    give(walk, packet, service, Counter::BalancedNodePort)?;
+    let point = point(walk, service);
+    give(walk, packet, service, Some(point), Counter::BalancedNodePort)?;
     Ok(true)
+}
+
+/// Where a flow from outside stands in its Service's table. With affinity all flows of a client stand in one place.
+#[inline(always)]
+fn point(walk: &Walk, service: &Service) -> u32 {
+    let tuple = &walk.scratch.tuple;
+    let ports = u32::from(tuple.source_port.get()) << 16 | u32::from(tuple.destination_port.get());
+    choice::point(tuple.source.halves(), if service.affinity_seconds == 0 { ports } else { 0 })
 }
 
 /// Whether the packet's source is in one of the Service's ranges.
@@ -229,10 +255,16 @@ fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
 
 /// Gives the flow that begins one of the Service's backends.
 #[inline(always)]
-fn give(walk: &mut Walk, packet: &Packet, service: &Service, counter: Counter) -> Step<()> {
+fn give(
+    walk: &mut Walk,
+    packet: &Packet,
+    service: &Service,
+    point: Option<u32>,
+    counter: Counter,
+) -> Step<()> {
     let scratch = &mut *walk.scratch;
     scratch.first.service_id = service.id;
-    let Some((id, backend)) = draw(service, &scratch.tuple.source, !dry()) else {
+    let Some((id, backend)) = draw(service, &scratch.tuple.source, !dry(), point) else {
         return Err(if is_local(service) {
             Verdict::Drop(Station::Balance, Reason::NoLocalBackend)
         } else {

@@ -5,6 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{Backend, Slot, SlotKey};
+use weft_dataplane_abi::choice::{Choices, ChoicesMany, PLACES, PLACES_MANY, place};
 use weft_dataplane_abi::config::Config;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
@@ -12,7 +13,9 @@ use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::flow_table::Bucket;
 use weft_dataplane_abi::fragment::{FragmentKey, FragmentPorts};
 use weft_dataplane_abi::route::{Node, Route};
-use weft_dataplane_abi::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceRange};
+use weft_dataplane_abi::service::{
+    Affinity, AffinityKey, SERVICE_CHOICES, SERVICE_CHOICES_MANY, Service, ServiceKey, Source, SourceRange,
+};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 use weft_dataplane_abi::{LAYOUT, maps as table};
 
@@ -38,6 +41,11 @@ pub(crate) static SLOTS: HashMap<SlotKey, Slot> = HashMap::with_max_entries(tabl
 #[map(name = "sources")]
 pub(crate) static SOURCES: LpmTrie<SourceRange, Source> =
     LpmTrie::with_max_entries(table::SOURCES.capacity, 0);
+#[map(name = "choices")]
+static CHOICES: HashMap<u32, Choices> = HashMap::with_max_entries(table::CHOICES.capacity, GROWS);
+#[map(name = "choices_many")]
+static CHOICES_MANY: HashMap<u32, ChoicesMany> =
+    HashMap::with_max_entries(table::CHOICES_MANY.capacity, GROWS);
 #[map(name = "backends")]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACKENDS.capacity, 0);
 #[map(name = "affinity")]
@@ -148,6 +156,32 @@ pub(crate) fn remove_flow(key: &Tuple) {
     if before::bridging() {
         before::forget(key);
     }
+}
+
+/// The number of the backend that a Service row's table has for a point; 0 when there is none.
+#[inline(always)]
+pub(crate) fn choice(service: &Service, point: u32) -> u32 {
+    if service.flags & SERVICE_CHOICES == 0 {
+        return 0;
+    }
+    if service.flags & SERVICE_CHOICES_MANY != 0 {
+        let Some(row) = CHOICES_MANY.get_ptr(&service.id) else { return 0 };
+        return at(row.cast(), place(point, PLACES_MANY), PLACES_MANY);
+    }
+    let Some(row) = CHOICES.get_ptr(&service.id) else { return 0 };
+    at(row.cast(), place(point, PLACES), PLACES)
+}
+
+#[inline(always)]
+fn at(row: *const u32, place: usize, places: usize) -> u32 {
+    // The compiler knows that it is less, and would write that so that the verifier does not see it.
+    let place = core::hint::black_box(place);
+    if place >= places {
+        return 0;
+    }
+    // SAFETY: a row has so many; it is written as a whole, and a reused one is another Service's, whose backends are checked
+    // as any.
+    unsafe { row.add(place).read_volatile() }
 }
 
 /// The backend of this number, whether ready or not.

@@ -77,7 +77,8 @@ pub(crate) fn balance<const V6: bool>(ctx: &SockAddrContext, hook: Hook) -> i32 
         write::<V6>(ctx.sock_addr, backend.address, backend.port);
         return ALLOW;
     }
-    let Some((backend_id, backend)) = choice::draw(service, &client(netns_cookie), question.is_none()) else {
+    let Some((backend_id, backend)) = choice::draw(service, &client(netns_cookie), question.is_none(), None)
+    else {
         if question.is_some() {
             // SAFETY: sets the call's result.
             unsafe { bpf_set_retval(-(ASKING_ERRNO + why(service) as i32)) };

@@ -204,7 +204,8 @@ impl Capacities {
     #[must_use]
     pub fn of_map(&self, name: &str, fixed: u32) -> u32 {
         match name {
-            "services" => self.services_max,
+            // No more rows than Services, and memory for those alone that the outside asks.
+            "services" | "choices" | "choices_many" => self.services_max,
             "slots" => self.slots_max,
             "sources" => self.sources_max,
             "backends" => self.backends_max,

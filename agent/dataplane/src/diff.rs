@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{Backend, SlotKey};
@@ -9,10 +10,11 @@ use weft_dataplane_abi::endpoint::{Endpoint, Netns};
 use weft_dataplane_abi::route::{Node, Route, RouteKey};
 use weft_dataplane_abi::service::{Service, ServiceKey, SourceKey};
 
+use crate::choices;
 use crate::rows::{Rows, ServiceRow, source_key};
 
 /// One write to one map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// Map `backends`: in use, or retired when its flags say so.
     PutBackend(u32, Backend),
@@ -24,6 +26,10 @@ pub enum Write {
     PutSource(SourceKey),
     /// Map `sources`.
     RemoveSource(SourceKey),
+    /// Map `choices` or, when it is that long, `choices_many`: the backends of a Service row by place.
+    PutChoices(u32, Arc<[u32]>),
+    /// Map `choices`, or `choices_many` for a row with so many places.
+    RemoveChoices(u32, usize),
     /// Map `services`.
     PutService(ServiceKey, Service),
     /// Map `services`.
@@ -72,7 +78,7 @@ pub fn diff(old: &Rows, new: &Rows) -> Vec<Write> {
     changed(&old.routes, &new.routes, |key, value| writes.push(Write::PutRoute(key, value)));
     changed(&old.backends, &new.backends, |key, value| writes.push(Write::PutBackend(key, value)));
     for (key, row) in &new.services {
-        service(*key, old.services.get(key), Some(row), &mut writes);
+        service(*key, old.services.get(key), Some((row, &new.backends)), &mut writes);
     }
     for (key, row) in &old.services {
         if !new.services.contains_key(key) {
@@ -97,13 +103,18 @@ pub fn retired(row: &Backend) -> Backend {
     Backend { flags: 0, generation: row.generation.wrapping_add(1), ..*row }
 }
 
-fn service(key: ServiceKey, old: Option<&ServiceRow>, new: Option<&ServiceRow>, writes: &mut Vec<Write>) {
+fn service(
+    key: ServiceKey,
+    old: Option<&ServiceRow>,
+    new: Option<(&ServiceRow, &HashMap<u32, Backend>)>,
+    writes: &mut Vec<Write>,
+) {
     let slot = |row: &ServiceRow, index: usize| SlotKey {
         service_id: row.value.id,
         // The number of slots is bounded by a map's capacity, which is a u32.
         index: u32::try_from(index).unwrap_or(u32::MAX),
     };
-    if let Some(new) = new {
+    if let Some((new, backends)) = new {
         let before = old.filter(|old| old.value.id == new.value.id);
         for (index, id) in new.backends.iter().enumerate() {
             if before.is_none_or(|old| old.backends.get(index) != Some(id)) {
@@ -114,6 +125,14 @@ fn service(key: ServiceKey, old: Option<&ServiceRow>, new: Option<&ServiceRow>, 
         {
             writes.push(Write::PutSource(source_key(new.value.id, range)));
         }
+        let places = choices::places(new.value.flags);
+        let filled = before.is_some_and(|old| {
+            old.filled && choices::places(old.value.flags) == places && old.backends == new.backends
+        });
+        if places > 0 && !filled {
+            let held = new.backends.iter().filter_map(|id| Some((*id, *backends.get(id)?)));
+            writes.push(Write::PutChoices(new.value.id, choices::table(held, |_| 1, places)));
+        }
         if old.is_none_or(|old| old.value != new.value) {
             writes.push(Write::PutService(key, new.value));
         }
@@ -121,7 +140,11 @@ fn service(key: ServiceKey, old: Option<&ServiceRow>, new: Option<&ServiceRow>, 
         writes.push(Write::RemoveService(key));
     }
     if let Some(old) = old {
-        let same = new.filter(|new| new.value.id == old.value.id);
+        let same = new.map(|(new, _)| new).filter(|new| new.value.id == old.value.id);
+        let places = choices::places(old.value.flags);
+        if places > 0 && same.is_none_or(|new| choices::places(new.value.flags) != places) {
+            writes.push(Write::RemoveChoices(old.value.id, places));
+        }
         for range in old.sources.iter().filter(|range| same.is_none_or(|new| !new.sources.contains(*range))) {
             writes.push(Write::RemoveSource(source_key(old.value.id, range)));
         }

@@ -3,6 +3,7 @@
 //! [`desired`] says what the node's kernel should know; [`rows`], [`plan`] and [`diff`] turn it into writes without
 //! touching anything; the rest does the writing: [`Dataplane`] is what the agent holds.
 
+mod choices;
 pub mod config;
 pub mod desired;
 pub mod diff;

@@ -224,7 +224,9 @@ fn when_full(spec: &MapSpec) -> &'static str {
         (_, "flows") => "flows not seen for longest go",
         (MapKind::LruHash, _) => "rows not used for long go",
         (MapKind::RingBuf, _) => "events are lost, and counted",
-        (_, "services" | "slots" | "sources" | "backends") => "the Service is refused, and said",
+        (_, "services" | "slots" | "sources" | "choices" | "choices_many" | "backends") => {
+            "the Service is refused, and said"
+        }
         (_, "endpoints" | "netns") => "the Pod is refused, and said",
         (_, "routes" | "nodes") => "the node is refused, and said",
         _ => "has one row for each number it can have",

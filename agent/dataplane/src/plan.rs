@@ -332,7 +332,7 @@ impl Planner {
             flags: wanted.flags,
             affinity_seconds: wanted.affinity_seconds,
         };
-        ServiceRow { value, backends: ids, sources: wanted.sources }
+        ServiceRow { value, backends: ids, sources: wanted.sources, filled: true }
     }
 
     fn take(&mut self, service_id: u32, protocol: u8, place: Place, node: &str) -> Option<u32> {

@@ -10,6 +10,7 @@ use std::path::Path;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -249,5 +250,15 @@ pub(crate) fn put_rows<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(
         // Where it knows the command, it says how far it came; where not, it leaves the count as it was.
         Err(_) if argument.count as usize >= count => 0,
         Err(_) => argument.count as usize,
+    }
+}
+
+/// Removes a row, if there is one.
+pub(crate) fn remove_row(table: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    let map_fd = table.as_raw_fd().cast_unsigned();
+    let mut argument = RowPut { map_fd, pad: 0, key: key.as_ptr() as u64, value: 0, flags: 0 };
+    match bpf(BPF_MAP_DELETE_ELEM, &mut argument) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other.map(|_| ()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::mem::discriminant;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -11,6 +11,7 @@ use aya::maps::{Array, HashMap as KernelHash, Map, MapData, MapError, PerCpuArra
 use thiserror::Error;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
+use weft_dataplane_abi::choice::PLACES;
 use weft_dataplane_abi::config::Config as ConfigRow;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
@@ -86,6 +87,9 @@ pub(crate) struct Tables {
     config: Array<MapData, Row<ConfigRow>>,
     services: Hash<ServiceKey, Service>,
     slots: Hash<SlotKey, Slot>,
+    /// Written as bytes, as the next: their values are large.
+    choices: MapData,
+    choices_many: MapData,
     sources: LpmTrie<MapData, Row<SourceRange>, Row<Source>>,
     backends: Array<MapData, Row<Backend>>,
     /// The same tables again: what reads or writes many rows at once needs their descriptors.
@@ -147,6 +151,8 @@ impl Tables {
             config: open(directory, &maps::CONFIG)?,
             services: open(directory, &maps::SERVICES)?,
             slots: open(directory, &maps::SLOTS)?,
+            choices: open_data(directory, &maps::CHOICES)?,
+            choices_many: open_data(directory, &maps::CHOICES_MANY)?,
             sources: open(directory, &maps::SOURCES)?,
             backends: open(directory, &maps::BACKENDS)?,
             services_data: open_data(directory, &maps::SERVICES)?,
@@ -201,7 +207,7 @@ impl Tables {
     }
 
     fn write_one(&mut self, write: &Write) -> Result<(), TableError> {
-        match *write {
+        match write.clone() {
             Write::PutBackend(id, row) => self.backends.set(id, Row(row), 0).map_err(writing("backends")),
             Write::PutSlot(key, backend_id) => {
                 self.slots.insert(Row(key), Row(slot(backend_id)), 0).map_err(writing("slots"))
@@ -213,6 +219,16 @@ impl Tables {
                 .map_err(writing("sources")),
             Write::RemoveSource(key) => {
                 removed(self.sources.remove(&source_trie_key(key))).map_err(writing("sources"))
+            }
+            Write::PutChoices(id, ids) => {
+                let (spec, table) = self.choices_of(ids.len());
+                sys::put_row(table, id.as_bytes(), ids.as_bytes(), 0)
+                    .map_err(|source| TableError::Batch { name: spec.name, source })
+            }
+            Write::RemoveChoices(id, places) => {
+                let (spec, table) = self.choices_of(places);
+                sys::remove_row(table, id.as_bytes())
+                    .map_err(|source| TableError::Batch { name: spec.name, source })
             }
             Write::PutService(key, row) => {
                 self.services.insert(Row(key), Row(row), 0).map_err(writing("services"))
@@ -234,6 +250,14 @@ impl Tables {
             }
             Write::PutNetns(key, row) => self.netns.insert(Row(key), Row(row), 0).map_err(writing("netns")),
             Write::RemoveNetns(key) => removed(self.netns.remove(&Row(key))).map_err(writing("netns")),
+        }
+    }
+
+    /// The table of choices with so many places.
+    fn choices_of(&self, places: usize) -> (maps::MapSpec, BorrowedFd<'_>) {
+        match places {
+            PLACES => (maps::CHOICES, self.choices.fd().as_fd()),
+            _ => (maps::CHOICES_MANY, self.choices_many.fd().as_fd()),
         }
     }
 
@@ -274,7 +298,7 @@ impl Tables {
                 }
             }
             let sources = sources.remove(&value.0.id).unwrap_or_default().into();
-            rows.services.insert(key.0, ServiceRow { value: value.0, backends, sources });
+            rows.services.insert(key.0, ServiceRow { value: value.0, backends, sources, filled: false });
         }
         for entry in self.routes.iter() {
             let (key, value) = entry.map_err(reading("routes"))?;

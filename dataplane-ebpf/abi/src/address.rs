@@ -85,6 +85,14 @@ impl Address {
         self.words[0].wire() == 0 && self.words[1].wire() == 0 && self.words[2].get() == 0xffff
     }
 
+    /// Its two halves as numbers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn halves(self) -> [u64; 2] {
+        let w = &self.words;
+        [(w[0].get() as u64) << 32 | w[1].get() as u64, (w[2].get() as u64) << 32 | w[3].get() as u64]
+    }
+
     /// Whether this is [`Address::ZERO`].
     #[inline(always)]
     #[must_use]

@@ -7,6 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::conntrack::{Flow, Tuple};
+use crate::sip::Sip;
 
 /// Rows of a bucket.
 pub const WAYS: usize = 8;
@@ -66,44 +67,11 @@ pub struct Spot {
     pub tag: u32,
 }
 
-/// SipHash-1-3 over a key of fixed length (Aumasson and Bernstein, 2012): nobody outside can tell which flows share a bucket.
-#[derive(Clone, Copy)]
-struct Sip([u64; 4]);
-
-impl Sip {
-    #[inline(always)]
-    fn round(&mut self) {
-        let v = &mut self.0;
-        v[0] = v[0].wrapping_add(v[1]);
-        v[1] = v[1].rotate_left(13) ^ v[0];
-        v[0] = v[0].rotate_left(32);
-        v[2] = v[2].wrapping_add(v[3]);
-        v[3] = v[3].rotate_left(16) ^ v[2];
-        v[0] = v[0].wrapping_add(v[3]);
-        v[3] = v[3].rotate_left(21) ^ v[0];
-        v[2] = v[2].wrapping_add(v[1]);
-        v[1] = v[1].rotate_left(17) ^ v[2];
-        v[2] = v[2].rotate_left(32);
-    }
-
-    #[inline(always)]
-    fn word(&mut self, word: u64) {
-        self.0[3] ^= word;
-        self.round();
-        self.0[0] ^= word;
-    }
-}
-
 /// Where a key's row may be in a table of so many buckets. `words` are the key as it stands in memory.
 #[inline(always)]
 #[must_use]
 pub fn spot(words: [u64; 5], seed: [u64; 2], buckets: u32) -> Spot {
-    let mut sip = Sip([
-        seed[0] ^ 0x736f_6d65_7073_6575,
-        seed[1] ^ 0x646f_7261_6e64_6f6d,
-        seed[0] ^ 0x6c79_6765_6e65_7261,
-        seed[1] ^ 0x7465_6462_7974_6573,
-    ]);
+    let mut sip = Sip::new(seed);
     let [s0, s1, d0, d1, ports] = words;
     if s0 | d0 == 0 {
         // Two IPv4 addresses: the upper halves of the second words are theirs.
@@ -115,11 +83,7 @@ pub fn spot(words: [u64; 5], seed: [u64; 2], buckets: u32) -> Spot {
         sip.word(d1);
     }
     sip.word(ports);
-    sip.0[2] ^= 0xff;
-    sip.round();
-    sip.round();
-    sip.round();
-    let hash = sip.0[0] ^ sip.0[1] ^ sip.0[2] ^ sip.0[3];
+    let hash = sip.finish();
     let (high, low) = (hash >> 32, hash & 0xffff_ffff);
     Spot {
         first: ((high * buckets as u64) >> 32) as u32,

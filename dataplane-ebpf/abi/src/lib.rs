@@ -8,6 +8,7 @@
 pub mod address;
 pub mod backend;
 pub mod bridge;
+pub mod choice;
 pub mod config;
 pub mod conntrack;
 pub mod counter;
@@ -22,6 +23,7 @@ pub mod order;
 pub mod reason;
 pub mod route;
 pub mod service;
+pub mod sip;
 pub mod socket;
 pub mod station;
 

@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::backend::{Backend, Slot, SlotKey};
+use crate::choice::{Choices, ChoicesMany};
 use crate::config::Config;
 use crate::counter::COUNTERS;
 use crate::dry::Asking;
@@ -80,6 +81,10 @@ pub const SERVICES: MapSpec = growing(map::<ServiceKey, Service>("services", Map
 pub const SLOTS: MapSpec = growing(map::<SlotKey, Slot>("slots", MapKind::Hash, 131_072));
 /// [`SourceKey`] → [`Source`].
 pub const SOURCES: MapSpec = growing(map::<SourceKey, Source>("sources", MapKind::LpmTrie, 16_384));
+/// [`crate::service::Service::id`] → [`Choices`], for rows that the outside asks.
+pub const CHOICES: MapSpec = growing(map::<u32, Choices>("choices", MapKind::Hash, 65_536));
+/// The same for rows with many backends: [`ChoicesMany`].
+pub const CHOICES_MANY: MapSpec = growing(map::<u32, ChoicesMany>("choices_many", MapKind::Hash, 65_536));
 /// Index → [`Backend`]; one for every slot, and row 0.
 pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
@@ -108,11 +113,13 @@ pub const COUNTERS_MAP: MapSpec = fixed(map::<u32, u64>("counters", MapKind::Per
 pub const ASKING: MapSpec = fixed(map::<u32, Asking>("asking", MapKind::Array, 1));
 
 /// All maps the agent sizes, pins and writes.
-pub const MAPS: [MapSpec; 16] = [
+pub const MAPS: [MapSpec; 18] = [
     CONFIG,
     SERVICES,
     SLOTS,
     SOURCES,
+    CHOICES,
+    CHOICES_MANY,
     BACKENDS,
     AFFINITY,
     FLOWS,

@@ -25,6 +25,11 @@ pub const SERVICE_OUTWARD: u32 = 1 << 1;
 /// [`Service::flags`]: of the outside only sources in the map `sources` are let in; none are where it has no row.
 pub const SERVICE_SOURCES: u32 = 1 << 2;
 
+/// [`Service::flags`]: what comes from outside gets the backend that the map `choices` has for it.
+pub const SERVICE_CHOICES: u32 = 1 << 3;
+/// [`Service::flags`], beside [`SERVICE_CHOICES`]: the map is `choices_many`.
+pub const SERVICE_CHOICES_MANY: u32 = 1 << 4;
+
 /// Key of the map `services`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]

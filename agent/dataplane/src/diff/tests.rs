@@ -17,6 +17,7 @@ struct Kernel {
     slots: HashMap<SlotKey, u32>,
     sources: HashSet<SourceKey>,
     backends: HashMap<u32, Backend>,
+    choices: HashMap<(u32, usize), Vec<u32>>,
     routes: HashMap<RouteKey, Route>,
 }
 
@@ -28,6 +29,8 @@ impl Kernel {
             Write::RemoveSlot(key) => drop(self.slots.remove(&key)),
             Write::PutSource(key) => drop(self.sources.insert(key)),
             Write::RemoveSource(key) => drop(self.sources.remove(&key)),
+            Write::PutChoices(id, row) => drop(self.choices.insert((id, row.len()), row.to_vec())),
+            Write::RemoveChoices(id, places) => drop(self.choices.remove(&(id, places))),
             Write::PutService(key, row) => drop(self.services.insert(key, row)),
             Write::RemoveService(key) => drop(self.services.remove(&key)),
             Write::PutRoute(key, row) => drop(self.routes.insert(key, row)),
@@ -50,6 +53,14 @@ impl Kernel {
     fn every_guarded_service_has_ranges(&self) -> bool {
         let guarded = self.services.values().filter(|service| service.flags & SERVICE_SOURCES != 0);
         guarded.map(|service| service.id).all(|id| self.sources.iter().any(|key| key.range.service_id == id))
+    }
+
+    /// What a program finds for any flow from outside: a backend of the Service, or one that is just going.
+    fn every_table_is_there(&self) -> bool {
+        self.services.values().filter(|service| choices::places(service.flags) > 0).all(|service| {
+            let row = self.choices.get(&(service.id, choices::places(service.flags)));
+            row.is_some_and(|row| row.iter().all(|id| *id != 0 && self.backends.contains_key(id)))
+        })
     }
 
     fn ready(&self) -> HashMap<u32, Backend> {
@@ -80,11 +91,12 @@ fn rows() -> impl Strategy<Value = Rows> {
             let key = ServiceKey { port: Be16::new(port), protocol: 6, ..ServiceKey::default() };
             rows.backends.extend(backends.iter().map(|id| (*id, backend(*id))));
             let backend_count = u32::try_from(backends.len()).expect("few");
-            let flags = if bits.is_empty() { 0 } else { SERVICE_SOURCES };
+            let outside = if port % 2 == 0 { choices::flags(backends.len()) } else { 0 };
+            let flags = outside | if bits.is_empty() { 0 } else { SERVICE_SOURCES };
             let source = |prefix_bits| RouteKey { prefix_bits, ..RouteKey::default() };
             let sources = bits.into_iter().map(source).collect();
             let value = Service { id: u32::from(port) + 1, backend_count, flags, affinity_seconds };
-            rows.services.insert(key, ServiceRow { value, backends, sources });
+            rows.services.insert(key, ServiceRow { value, backends, sources, filled: true });
         }
         for (bits, kind) in routes {
             let key = RouteKey { prefix_bits: bits, ..RouteKey::default() };
@@ -100,12 +112,14 @@ proptest! {
         let mut kernel = Kernel::default();
         for write in diff(&Rows::default(), &old) {
             kernel.apply(write);
-            prop_assert!(kernel.every_slot_has_a_ready_backend());
+            prop_assert!(kernel.every_slot_has_a_ready_backend() && kernel.every_table_is_there());
         }
         for write in diff(&old, &new) {
+            let said = format!("{write:?}");
             kernel.apply(write);
-            prop_assert!(kernel.every_slot_has_a_ready_backend(), "after {write:?}");
-            prop_assert!(kernel.every_guarded_service_has_ranges(), "after {write:?}");
+            prop_assert!(kernel.every_slot_has_a_ready_backend(), "after {said}");
+            prop_assert!(kernel.every_table_is_there(), "after {said}");
+            prop_assert!(kernel.every_guarded_service_has_ranges(), "after {said}");
         }
         let mut full = Kernel::default();
         for write in diff(&Rows::default(), &new) {
@@ -113,9 +127,20 @@ proptest! {
         }
         prop_assert_eq!(&kernel.services, &full.services);
         prop_assert_eq!(&kernel.slots, &full.slots);
+        prop_assert_eq!(&kernel.choices, &full.choices);
         prop_assert_eq!(&kernel.sources, &full.sources);
         prop_assert_eq!(&kernel.routes, &full.routes);
         prop_assert_eq!(kernel.ready(), full.ready());
+    }
+
+    #[test]
+    fn a_table_that_may_not_be_filled_is_filled(rows in rows()) {
+        let mut old = rows.clone();
+        old.services.values_mut().for_each(|row| row.filled = false);
+        let tables = rows.services.values().filter(|row| choices::places(row.value.flags) > 0).count();
+        let writes = diff(&old, &rows);
+        prop_assert_eq!(writes.len(), tables);
+        prop_assert!(writes.iter().all(|write| matches!(write, Write::PutChoices(..))));
     }
 
     #[test]

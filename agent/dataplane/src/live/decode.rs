@@ -1,8 +1,11 @@
 //! Rows of every table in words: named fields with addresses, ports and flags as people write them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
+use weft_dataplane_abi::choice::{Choices, ChoicesMany};
 use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{
     FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, TCP_SEEN_ACK,
@@ -16,8 +19,8 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{self, NODE_SELF, Node, Route, RouteKey};
 use weft_dataplane_abi::service::{
-    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD,
-    SERVICE_SOURCES, SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey,
+    Affinity, AffinityKey, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_CHOICES, SERVICE_LOCAL,
+    SERVICE_OUTWARD, SERVICE_SOURCES, SOURCE_KEY_BITS, Service, ServiceKey, Source, SourceKey,
 };
 use weft_dataplane_abi::socket::{SOCKET_FORWARD, SocketFlow, SocketKey};
 use zerocopy::FromBytes;
@@ -31,6 +34,8 @@ pub(super) fn row(table: &str, key: &[u8], value: &[u8]) -> Option<Decoded> {
         "services" => (service_key(&read(key)?), service(&read(value)?)),
         "slots" => slot(&read(key)?, &read(value)?),
         "sources" => source(&read(key)?, &read(value)?),
+        "choices" => (json!({ "service": number(key)? }), choices(&read::<Choices>(value)?)),
+        "choices_many" => (json!({ "service": number(key)? }), choices(&read::<ChoicesMany>(value)?)),
         "backends" => (json!({ "id": number(key)? }), backend(&read(value)?)?),
         "affinity" => affinity(&read(key)?, &read(value)?),
         "flows" => (tuple(&read(key)?), flow(&read(value)?)),
@@ -118,6 +123,15 @@ fn config(row: &Config) -> Value {
     })
 }
 
+/// How many places each backend has.
+fn choices(ids: &[u32]) -> Value {
+    let shares = ids.iter().fold(BTreeMap::<u32, usize>::new(), |mut shares, id| {
+        *shares.entry(*id).or_default() += 1;
+        shares
+    });
+    json!({ "placesByBackend": shares })
+}
+
 fn service_key(key: &ServiceKey) -> Value {
     let scope = match (key.scope & SCOPE_NODE != 0, key.scope & SCOPE_INSIDE != 0) {
         (false, false) => "address",
@@ -137,8 +151,12 @@ fn service_key(key: &ServiceKey) -> Value {
     })
 }
 
-const SERVICE_FLAGS: [(u32, &str); 3] =
-    [(SERVICE_LOCAL, "local"), (SERVICE_OUTWARD, "outward"), (SERVICE_SOURCES, "sources")];
+const SERVICE_FLAGS: [(u32, &str); 4] = [
+    (SERVICE_LOCAL, "local"),
+    (SERVICE_OUTWARD, "outward"),
+    (SERVICE_SOURCES, "sources"),
+    (SERVICE_CHOICES, "choices"),
+];
 
 fn service(row: &Service) -> Value {
     json!({

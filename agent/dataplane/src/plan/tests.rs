@@ -155,8 +155,8 @@ fn a_change_touches_only_its_own_rows() {
         assert!(errors.is_empty());
     }
     let (writes, _) = planner.change(&put(service(7, &[(1, true), (2, true), (3, true)])));
-    // A backend, a slot and a count for each of its two rows.
-    assert_eq!(writes.len(), 6, "{writes:?}");
+    // A backend, a slot and a count for each of its two rows, and the choices of the one that the outside asks.
+    assert_eq!(writes.len(), 7, "{writes:?}");
     assert!(planner.change(&put(service(7, &[(1, true), (2, true), (3, true)]))).0.is_empty());
 }
 

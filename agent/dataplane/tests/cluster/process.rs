@@ -101,6 +101,13 @@ pub(crate) fn role() {
         let answer = match words.as_slice() {
             ["tcp", to, times] => many(times, || over_tcp(to)),
             ["udp", to, times] => many(times, || over_udp(to)),
+            ["each", to, first, times] => {
+                let mut port: u16 = first.parse().expect("a port");
+                many(times, || {
+                    port += 1;
+                    from_port(port, to)
+                })
+            }
             ["hold", to] => hold(to).map(|stream| {
                 held = Some(stream);
                 "held".to_owned()
@@ -227,6 +234,15 @@ fn pattern(bytes: usize) -> Vec<u8> {
 fn many(times: &str, mut once: impl FnMut() -> io::Result<String>) -> io::Result<String> {
     let times: usize = times.parse().expect("a number");
     Ok((0..times).map(|_| once()).collect::<io::Result<Vec<_>>>()?.join(" "))
+}
+
+/// A question from a port of its own.
+fn from_port(port: u16, to: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind(("0.0.0.0", port))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // Asked again it is the same flow, and the same one answers.
+    let once = || socket.send_to(b"hello", to).and_then(|_| listen(&socket));
+    once().or_else(|_| once()).or_else(|_| once())
 }
 
 fn hold(to: &str) -> io::Result<TcpStream> {

@@ -119,6 +119,22 @@ fn a_node_port_answers_on_every_machine() {
 }
 
 #[test]
+fn machines_agree_on_who_answers_a_client() {
+    let Some((bed, _)) = furnished() else { return };
+    let mut client = bed.client();
+    let mut chosen = bed.machines.iter().map(|machine| {
+        let said = client.ask(&format!("each {}:30080 20000 60", machine.ip));
+        let name = |answer: &str| {
+            answer.split_once('=').map(|(name, _)| name.to_owned()).unwrap_or_else(|| panic!("{said}"))
+        };
+        said.split(' ').map(name).collect::<Vec<_>>()
+    });
+    let first = chosen.next().expect("a machine");
+    assert_eq!(first.iter().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(["a1", "b1", "b2"]));
+    assert!(chosen.all(|other| other == first), "by the same ports, whichever machine was asked");
+}
+
+#[test]
 fn pods_reach_the_outside_as_their_machine() {
     let Some((mut bed, _)) = furnished() else { return };
     let _client = bed.client();

@@ -11,11 +11,15 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
+use weft_dataplane::desired::Change;
+use weft_dataplane::diff::Write;
 use weft_dataplane::flow_table::FlowTable;
+use weft_dataplane::plan::Planner;
 use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
 use weft_dataplane_abi::bridge::BRIDGE;
+use weft_dataplane_abi::choice::{Choices, ChoicesMany, PLACES};
 use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
@@ -224,6 +228,37 @@ impl Bench {
         self.put::<_, _, 20, 16>("services", &key, &row);
     }
 
+    /// Makes Service rows by the agent's own hand, and writes what it would.
+    pub(crate) fn planned(&mut self, planner: &mut Planner, change: &Change) {
+        for write in planner.change(change).0 {
+            match write {
+                Write::PutBackend(id, row) => {
+                    self.set_array::<_, { size_of::<Backend>() }>("backends", id, &row);
+                }
+                Write::PutSlot(key, backend_id) => {
+                    self.put::<_, _, 8, { size_of::<Slot>() }>("slots", &key, &Slot { backend_id });
+                }
+                Write::PutChoices(id, ids) if ids.len() == PLACES => {
+                    let ids: Choices = ids.as_ref().try_into().expect("so many places");
+                    self.put::<_, _, 4, { size_of::<Choices>() }>("choices", &id, &ids);
+                }
+                Write::PutChoices(id, ids) => {
+                    let ids: ChoicesMany = ids.as_ref().try_into().expect("so many places");
+                    self.put::<_, _, 4, { size_of::<ChoicesMany>() }>("choices_many", &id, &ids);
+                }
+                Write::PutService(key, row) => self.put::<_, _, 20, 16>("services", &key, &row),
+                Write::RemoveSlot(key) => self.remove::<_, 8, { size_of::<Slot>() }>("slots", &key),
+                Write::RemoveChoices(id, PLACES) => {
+                    self.remove::<_, 4, { size_of::<Choices>() }>("choices", &id);
+                }
+                Write::RemoveChoices(id, _) => {
+                    self.remove::<_, 4, { size_of::<ChoicesMany>() }>("choices_many", &id);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// Lets a range of clients in.
     pub(crate) fn source(&mut self, service_id: u32, prefix: Ipv4Addr, bits: u32) {
         let map = self.ebpf.map_mut("sources").expect("the map sources");
@@ -309,6 +344,13 @@ impl Bench {
     /// Takes a row away, as a full table does.
     pub(crate) fn remove_flow(&mut self, tuple: &Tuple) {
         self.flows().remove(tuple).expect("a row to remove");
+    }
+
+    /// Takes all rows of flows away.
+    pub(crate) fn forget_flows(&self) {
+        let table = self.flows();
+        let keys: Vec<Tuple> = table.rows().map(|(key, _)| key).collect();
+        keys.iter().for_each(|key| table.remove(key).expect("a row to remove"));
     }
 
     pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
