@@ -30,12 +30,14 @@ use crate::outbox::Outbox;
 use crate::round::{Round, take};
 use crate::translate::{self, Local, NodeNames};
 use crate::view::address_of;
-use crate::{disk, join, machine, observe, outward, socket};
+use crate::{disk, join, machine, memory, observe, outward, socket};
 
 /// Committed changes that wait for their round.
 const CHANGES_MAX: usize = 16;
 /// How long a changed view may stay off the disk.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// After how many writes of the view memory is given back that a full list took.
+const QUIET_TICKS: u32 = 1;
 /// How long the machine waits for its Pod ranges before it says so in its log, again and again.
 const RANGES_WAIT: Duration = Duration::from_secs(10);
 
@@ -139,14 +141,28 @@ async fn live(config: Config) -> anyhow::Result<()> {
 async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<Change>) {
     let mut keep = tokio::time::interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The start was such a step, too.
+    let mut quiet_ticks = Some(0);
     loop {
         tokio::select! {
             change = changes.recv() => {
                 let Some(change) = change else { return };
                 keeper.note(&change);
+                if change.full {
+                    quiet_ticks = Some(0);
+                }
                 round.change(change).await;
             }
-            _ = keep.tick() => keeper.write().await,
+            _ = keep.tick() => {
+                keeper.write().await;
+                quiet_ticks = match quiet_ticks {
+                    Some(QUIET_TICKS) => {
+                        tokio::task::spawn_blocking(memory::give_back);
+                        None
+                    }
+                    ticks => ticks.map(|count| count + 1),
+                };
+            }
         }
     }
 }

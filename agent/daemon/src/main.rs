@@ -18,6 +18,7 @@ mod knowledge;
 mod link;
 mod log;
 mod machine;
+mod memory;
 mod network;
 mod node_status;
 mod observe;
