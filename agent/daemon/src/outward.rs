@@ -152,7 +152,8 @@ mod tests {
         view.put(inside);
         let services: Vec<Service> = view.outward().collect();
         assert_eq!(services.len(), 3, "the others are not looked at");
-        assert_eq!(announced(&services, "node-1"), [[192, 0, 2, 9].into()].into());
+        let both: [IpAddr; 2] = [[192, 0, 2, 9].into(), [0xfd; 16].into()];
+        assert_eq!(announced(&services, "node-1"), both.into());
         let checks = checks(&services, "node-1");
         assert_eq!(checks.len(), 3);
         assert_eq!((checks[&30_009].name.as_str(), checks[&30_009].local_endpoints), ("a", 1));
