@@ -38,31 +38,30 @@ impl Family {
     }
 }
 
-/// The first address of a host: an address itself, a name in /etc/hosts, or what the name server says; IPv4 first.
+/// The first address of a host: an address itself, a name in /etc/hosts, or what the name server says; of each name that is
+/// tried IPv4 first.
 pub(crate) fn lookup(host: &str, timeout: Duration) -> io::Result<IpAddr> {
-    let first = |family| lookup_all(host, family, timeout).map(|addresses| addresses.first().copied());
-    let six = || first(Family::V6)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-    match first(Family::V4) {
-        Ok(Some(address)) => Ok(address),
-        Ok(None) => six(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => six().map_err(|_| error),
-        Err(error) => Err(error),
-    }
+    let found = find(host, &[Family::V4, Family::V6], timeout)?;
+    found.first().copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// Every address of a host in one family.
 pub(crate) fn lookup_all(host: &str, family: Family, timeout: Duration) -> io::Result<Vec<IpAddr>> {
+    find(host, &[family], timeout)
+}
+
+/// The addresses of a host in the first of the families in which it has some.
+fn find(host: &str, families: &[Family], timeout: Duration) -> io::Result<Vec<IpAddr>> {
+    let fits = |address: IpAddr| families.iter().any(|family| family.has(address));
     let own: Option<IpAddr> = host.parse().ok();
-    let own = own.or_else(|| {
-        in_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), host, |address| family.has(address))
-    });
+    let own = own.or_else(|| in_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), host, fits));
     if let Some(address) = own {
-        return Ok(vec![address].into_iter().filter(|address| family.has(*address)).collect());
+        return Ok(vec![address].into_iter().filter(|address| fits(*address)).collect());
     }
     let settings = parse_settings(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host}: resolv.conf names no server"));
     for name in candidates(host, &settings) {
-        for server in &settings.servers {
+        for (server, family) in settings.servers.iter().flat_map(|s| families.iter().map(move |f| (s, *f))) {
             match ask(*server, &name, family, timeout) {
                 Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
                 Ok(_) => {
