@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::{Output, Run, Running, until};
 
 /// How long `up` may take, with everything built.
-const UP_MAX: Duration = Duration::from_secs(180);
+const UP_MAX: Duration = Duration::from_secs(300);
 /// How long one kubectl or agentctl command may take.
 pub const COMMAND_MAX: Duration = Duration::from_secs(60);
 

@@ -243,4 +243,4 @@ fn farewell(plan: &Plan, demo: bool) -> String {
 }
 
 /// How long one step may take before `up` gives up.
-pub(crate) const STEP_MAX: Duration = Duration::from_secs(60);
+pub(crate) const STEP_MAX: Duration = Duration::from_secs(120);
