@@ -5,7 +5,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, SlotKey};
 use weft_dataplane_abi::choice;
-use weft_dataplane_abi::config::{BALANCE_PACKET, Config};
+use weft_dataplane_abi::config::{BALANCE_PACKET, Config, OUTWARD_HERE};
 use weft_dataplane_abi::conntrack::FLOW_NODE_PORT;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::order::Be16;
@@ -185,6 +185,16 @@ pub(crate) fn outward(walk: &mut Walk, packet: &mut Packet) -> Option<&'static S
         fragment::ports(walk, packet).ok()?;
     }
     Some(service)
+}
+
+/// The Service at a port of this node's own address: a host port, mostly. What stands there is for the outside, too. Where
+/// the node has none, its own packets pay no look-up.
+#[inline(always)]
+pub(crate) fn outward_here(walk: &mut Walk) -> Option<&'static Service> {
+    if walk.config.flags & OUTWARD_HERE == 0 {
+        return None;
+    }
+    of_cluster(walk)
 }
 
 /// What comes from outside: to a Service's address that was found already, or to a port of this node; false when no

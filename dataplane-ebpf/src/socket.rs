@@ -121,6 +121,10 @@ pub(crate) fn restore<const V6: bool>(ctx: &SockAddrContext, hook: Hook) {
 /// The Service behind an address: its own, or a node port on a node's address, or on the node's own loopback.
 #[inline(always)]
 fn service(config: &Config, asked: &End, from_node: bool) -> Option<&'static Service> {
+    // A host port is on the node's loopback, too; everybody else's is his own.
+    if !from_node && is_loopback(&asked.address) {
+        return None;
+    }
     let mut key = ServiceKey {
         address: asked.address,
         port: asked.port,

@@ -232,10 +232,14 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
         return icmp::error(walk, packet);
     }
     let front = if is_this_node(walk.config, &walk.scratch.tuple.destination) {
-        if fragment::ports(walk, packet).is_err() || !route::may_be_ours(walk, packet) {
+        if fragment::ports(walk, packet).is_err() {
             return Ok(Verdict::Next);
         }
-        None
+        let front = balance::outward_here(walk);
+        if front.is_none() && !route::may_be_ours(walk, packet) {
+            return Ok(Verdict::Next);
+        }
+        front
     } else {
         let front = balance::outward(walk, packet);
         if front.is_none() {

@@ -32,6 +32,7 @@ fn every_clause_of_a_service_shows() {
     inside_traffic_stays_on_its_node(&cluster, &replicas);
     unready_pods_are_reached_where_the_service_says_so(&cluster, &replicas);
     endpoints_may_be_written_by_hand(&cluster, &replicas);
+    a_port_of_a_node_leads_to_its_pod(&cluster, &replicas);
     let said = cluster.pod_exec(&replicas[0].0, &["weft-demo", "resolve", "alias"]).ok();
     assert!(said.contains(&cluster.service_address("web")), "the alias leads to {said}");
 }
@@ -339,4 +340,34 @@ subsets: [{{ addresses: [{{ ip: '{ip}' }}], ports: [{{ port: 8080 }}] }}]
             said.stdout.contains(pod.as_str()).then_some(())
         });
     }
+}
+
+/// `hostPort`: from outside, from Pods, from the node and the other one; gone with the Pod.
+fn a_port_of_a_node_leads_to_its_pod(cluster: &Cluster, replicas: &Replicas) {
+    let port = "      ports: [{ containerPort: 8080, hostPort: 9080 }]";
+    cluster.apply(&pod("ported", "node-2", port)).ok();
+    cluster.ready("ported");
+    let url = format!("http://{}:9080/hostname", cluster.address("node-2"));
+    let get = ["weft-demo", "get", &url, "--count", "5", "--timeout-ms", "5000"];
+    for on in [false, true] {
+        socket_lb(cluster, on);
+        for (pod, node) in replicas {
+            let said = cluster.pod_exec(pod, &get).ok();
+            assert!(said.contains("ported"), "from a Pod on {node}, socket hook {on}: {said}");
+        }
+    }
+    for machine in ["client", "node-1", "node-2"] {
+        assert!(cluster.exec(machine, &get).ok().contains("ported"), "from {machine}");
+    }
+    let loopback = ["weft-demo", "get", "http://127.0.0.1:9080/hostname"];
+    assert!(cluster.exec("node-2", &loopback).ok().contains("ported"));
+    let events = cluster.kubectl(&["get", "events", "--field-selector", "involvedObject.name=ported"]).ok();
+    assert!(!events.contains("WithoutEffect"), "{events}");
+
+    cluster.kubectl(&["delete", "pod", "ported"]).ok();
+    let get = ["weft-demo", "get", &url, "--timeout-ms", "1000"];
+    until("the port to be the node's own again", SOON, || {
+        let said = cluster.exec("client", &get);
+        (said.code != 0 && format!("{said:?}").contains("refused")).then_some(())
+    });
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
-use weft_dataplane::{Dataplane, PodNetwork};
+use weft_api::view::pod::PodSpec;
+use weft_dataplane::desired::Protocol;
+use weft_dataplane::{Dataplane, HostPort, PodNetwork};
 use weft_runtime::{Answer, Attach, Network, PodRef, Refusal};
 
 use crate::api::answer::chain;
@@ -70,6 +72,7 @@ impl Network for PodNetworks {
                 name: request.pod.name.clone(),
                 netns: request.netns.to_owned(),
                 ips: ips.clone(),
+                host_ports: host_ports(request.spec),
             };
             self.dataplane.add_pod(network).await.map_err(|error| Refusal(chain(&error)))?;
             Ok(ips)
@@ -84,5 +87,47 @@ impl Network for PodNetworks {
                 Ok(())
             })
         })
+    }
+}
+
+/// The ports of the node that a Pod's containers ask for, those included that run beside the others from the start.
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let beside = spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
+    let ports = beside.chain(&spec.containers).flat_map(|container| &container.ports);
+    let asked = ports.filter(|port| port.host_port != 0).filter_map(|port| {
+        // At an address that cannot be read it is nowhere: it was not meant for all of them.
+        let ip = if port.host_ip.is_empty() { None } else { Some(port.host_ip.parse().ok()?) };
+        Some(HostPort {
+            protocol: Protocol::of_name(&port.protocol)?,
+            ip,
+            port: port.host_port,
+            to: port.container_port,
+        })
+    });
+    asked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ports_of_the_node_are_read_from_containers_and_sidecars() {
+        let spec: PodSpec = serde_json::from_value(json!({
+            "initContainers": [
+                { "ports": [{ "containerPort": 1, "hostPort": 1 }] },
+                { "restartPolicy": "Always", "ports": [{ "containerPort": 2, "hostPort": 3, "protocol": "UDP" }] },
+            ],
+            "containers": [{ "ports": [
+                { "containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.1" },
+                { "containerPort": 81 },
+                { "containerPort": 82, "hostPort": 82, "hostIP": "?" },
+            ] }],
+        }))
+        .unwrap();
+        let sidecar = HostPort { protocol: Protocol::Udp, ip: None, port: 3, to: 2 };
+        let web = HostPort { protocol: Protocol::Tcp, ip: Some([192, 0, 2, 1].into()), port: 8080, to: 80 };
+        assert_eq!(host_ports(&spec), [sidecar, web]);
     }
 }

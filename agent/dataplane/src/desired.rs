@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// A node, this one or another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Node {
 pub type Peer = Node;
 
 /// Transport protocol of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Protocol {
     /// TCP, number 6.
     Tcp,
@@ -75,6 +76,9 @@ impl std::fmt::Display for Protocol {
     }
 }
 
+/// What names of Pods' host ports begin with.
+const POD: &str = "pod/";
+
 /// Namespace and name of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName {
@@ -88,6 +92,18 @@ impl ServiceName {
     /// Builds the pair.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// What stands for a Pod's host ports: no Service has such a name.
+    #[must_use]
+    pub fn of_pod(namespace: &str, pod: &str) -> Self {
+        Self::new(namespace, format!("{POD}{pod}"))
+    }
+
+    /// Whether it stands for a Pod's host ports.
+    #[must_use]
+    pub fn is_of_pod(&self) -> bool {
+        self.name.starts_with(POD)
     }
 }
 
@@ -107,6 +123,8 @@ pub enum ServiceType {
     NodePort,
     /// Also an outside address.
     LoadBalancer,
+    /// No Service but ports of this node that lead to one of its Pods: see [`crate::HostPort`].
+    HostPort,
 }
 
 /// A Service with everything behind it.
@@ -118,7 +136,7 @@ pub struct Service {
     pub kind: ServiceType,
     /// Addresses inside the cluster, one per family; none for a headless Service, which then has no rows.
     pub cluster_ips: Vec<IpAddr>,
-    /// Addresses outside of it that are routed to the nodes.
+    /// Addresses outside of it that are routed to the nodes, or are theirs.
     pub external_ips: Vec<IpAddr>,
     /// Addresses outside of it that a load balancer brings to the nodes.
     pub load_balancer_ips: Vec<IpAddr>,

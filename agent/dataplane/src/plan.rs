@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::Backend;
-use weft_dataplane_abi::service::{Service as ServiceValue, ServiceKey};
+use weft_dataplane_abi::service::{SERVICE_OUTWARD, Service as ServiceValue, ServiceKey};
 
 use crate::config::Capacities;
 use crate::desired::{Change, Desired, Peer, Service, ServiceName};
@@ -106,6 +106,8 @@ pub struct Planner {
     service_id_next: u32,
     slots: usize,
     sources: usize,
+    /// Rows for the outside at this node's own addresses.
+    outward_here: HashSet<ServiceKey>,
     node_indexes: HashMap<String, u32>,
     node_indexes_used: HashSet<u32>,
     node_index_next: u32,
@@ -135,6 +137,7 @@ impl Planner {
             service_id_next: ids.max().unwrap_or(1).max(1),
             slots: kernel.services.values().map(|row| row.backends.len()).sum(),
             sources: kernel.services.values().map(|row| row.sources.len()).sum(),
+            outward_here: HashSet::new(),
             node_indexes: HashMap::new(),
             node_indexes_used: HashSet::new(),
             node_index_next: kernel.nodes.values().map(|row| row.index).max().unwrap_or(0) + 1,
@@ -180,7 +183,9 @@ impl Planner {
     #[must_use]
     pub fn replace_all<'a>(&self, desired: &'a Desired) -> Vec<Step<'a>> {
         let known = self.services.keys().chain(self.refused.keys());
-        let gone = known.filter(|name| !desired.services.contains_key(*name)).cloned().map(Kind::Remove);
+        // Host ports come and go with their Pods.
+        let gone = known.filter(|name| !desired.services.contains_key(*name) && !name.is_of_pod());
+        let gone = gone.cloned().map(Kind::Remove);
         let peers_gone = self
             .holders
             .keys()
@@ -348,6 +353,14 @@ impl Planner {
         self.slots = (self.slots + slots_new).saturating_sub(slots_old);
         let sources = |rows: &ServiceRows| rows.iter().map(|(_, row)| row.sources.len()).sum::<usize>();
         self.sources = (self.sources + sources(&new)).saturating_sub(sources(&old));
+        for (key, _) in &old {
+            self.outward_here.remove(key);
+        }
+        for (key, row) in &new {
+            if self.is_outward_here(key, row) {
+                self.outward_here.insert(*key);
+            }
+        }
         let rows = |rows: &ServiceRows| -> HashMap<u32, Backend> {
             rows.iter().flat_map(|(_, row)| self.backends.of(row)).collect()
         };
@@ -361,6 +374,19 @@ impl Planner {
             ..Rows::default()
         };
         diff(&set(old, held_old), &set(new, held_new))
+    }
+
+    fn is_outward_here(&self, key: &ServiceKey, row: &ServiceRow) -> bool {
+        let own = self.holders.get(&Holder::Node);
+        row.value.flags & SERVICE_OUTWARD != 0
+            && own.is_some_and(|rows| rows.nodes.contains_key(&key.address))
+    }
+
+    /// Whether the outside knows anything at this node's own addresses: host ports, or Services' external addresses.
+    #[must_use]
+    pub fn outward_here(&self) -> bool {
+        !self.outward_here.is_empty()
+            || self.adopted.services.iter().any(|(key, row)| self.is_outward_here(key, row))
     }
 
     fn room_for(&self, name: &ServiceName, wanted: &[Wanted]) -> Result<(), PlanError> {

@@ -14,6 +14,7 @@ use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::endpoint::{Endpoint, NETNS_POD, Netns};
 
 use crate::config::Config;
+use crate::host_ports::HostPort;
 use crate::links::{GATEWAY_V4, GATEWAY_V6};
 use crate::netlink::{Device, Mac, Netlink, NetlinkError, VethPair};
 use crate::netns::{self, NamespaceError};
@@ -38,10 +39,12 @@ pub struct PodNetwork {
     pub netns: PathBuf,
     /// Its addresses, at most one per family.
     pub ips: Vec<IpAddr>,
+    /// Ports of the node that lead to it.
+    pub host_ports: Vec<HostPort>,
 }
 
 /// A Pod that is linked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodLink {
     /// UID of the Pod object.
     pub uid: String,
@@ -53,6 +56,9 @@ pub struct PodLink {
     pub netns: PathBuf,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
+    /// Ports of the node that lead to it.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
     /// Name of the host's end of its veth pair.
     pub device: String,
     /// Interface index of the host's end.
@@ -215,6 +221,7 @@ pub(crate) async fn link(
         name: pod.name.clone(),
         netns: pod.netns.clone(),
         ips: pod.ips.clone(),
+        host_ports: pod.host_ports.clone(),
         device: device_name,
         ifindex: device.index,
         mac: inner,
@@ -397,6 +404,7 @@ mod tests {
             name: "web-0".into(),
             netns: "/run/netns/web-0".into(),
             ips: vec![IpAddr::from([10, 244, 1, 2])],
+            host_ports: Vec::new(),
             device: device_name("weft", uid),
             ifindex: 7,
             mac: mac(uid, 1),

@@ -19,7 +19,7 @@ use weft_dataplane_abi::service::{
 
 use crate::choices;
 use crate::config::Config;
-use crate::desired::{Endpoint, Peer, Service, ServicePort};
+use crate::desired::{Endpoint, Peer, Service, ServicePort, ServiceType};
 
 /// A Service row together with its slots: `backends[i]` is the backend of slot `i`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct Wanted {
 #[must_use]
 pub fn wanted(service: &Service, local: &str) -> Vec<Wanted> {
     let mut rows = Vec::new();
-    if service.cluster_ips.is_empty() {
+    if service.cluster_ips.is_empty() && service.kind != ServiceType::HostPort {
         return rows;
     }
     let families =
@@ -245,7 +245,7 @@ pub fn of_this_node(config: &Config, index: u32, cookie: u64) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::{Protocol, ServiceName, ServiceType};
+    use crate::desired::{Protocol, ServiceName};
     use weft_dataplane_abi::service::SERVICE_CHOICES;
 
     fn ip(text: &str) -> IpAddr {

@@ -1,6 +1,7 @@
 //! The thread that owns everything in the kernel: it starts, takes commands one after the other, and leaves all behind pinned.
 
 mod first;
+mod linked;
 mod probing;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,9 @@ use std::time::Instant;
 use aya::Ebpf;
 use tokio::sync::{mpsc, oneshot};
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, FLOW_EVENTS};
+use weft_dataplane_abi::config::{
+    BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, FLOW_EVENTS, OUTWARD_HERE,
+};
 use weft_dataplane_abi::hook::Hook;
 
 use crate::attach::{self, Attached, Place};
@@ -31,7 +34,7 @@ use crate::netlink::Netlink;
 use crate::netns;
 use crate::pin::{Found, Pins};
 use crate::plan::{Holder, PlanError, Planner};
-use crate::pods::{self, ALIAS, PodError, PodFiles, PodLink, PodNetwork};
+use crate::pods::{ALIAS, PodError, PodFiles, PodLink, PodNetwork};
 use crate::probe::{Abilities, probe};
 use crate::rows::{self, Rows};
 use crate::sockets::{self, Gone, Undertaker};
@@ -195,6 +198,7 @@ impl Worker {
                 name: pod.name,
                 netns: pod.netns,
                 ips: pod.ips,
+                host_ports: pod.host_ports,
             };
             if let Err(error) = self.add_pod(&network).await {
                 tracing::warn!(pod = %format!("{}/{}", network.namespace, network.name), error = %chain(&error),
@@ -218,7 +222,10 @@ impl Worker {
         let config = &self.config;
         let row = ConfigRow {
             layout: weft_dataplane_abi::LAYOUT,
-            flags: BALANCE_PACKET | FLOW_EVENTS | if socket_lb { BALANCE_SOCKET } else { 0 },
+            flags: BALANCE_PACKET
+                | FLOW_EVENTS
+                | if socket_lb { BALANCE_SOCKET } else { 0 }
+                | if self.planner.outward_here() { OUTWARD_HERE } else { 0 },
             node_v4: address(config.node_address(false)),
             node_v6: address(config.node_address(true)),
             overlay_v4: address(config.overlay_address(false)),
@@ -432,6 +439,7 @@ impl Worker {
             count += writes.len();
             self.write(&writes)?;
         }
+        self.heed_outward_here()?;
         refused.extend(self.planner.refused_of(change));
         Ok((count, refused))
     }
@@ -473,6 +481,7 @@ impl Worker {
                 .put(Holder::Pod(pod.uid.clone()), pod.rows())
                 .map_err(|error| ApplyError::Resync(Box::new(StartError::Plan(error))))?;
             self.write(&writes)?;
+            self.put_host_ports(&pod)?;
         }
         let writes = self.planner.drop_adopted_pods();
         self.write(&writes)?;
@@ -491,29 +500,8 @@ impl Worker {
             self.write(&writes)?;
         }
         let writes = self.planner.try_refused();
-        self.write(&writes)
-    }
-
-    async fn add_pod(&mut self, pod: &PodNetwork) -> Result<PodLink, PodError> {
-        let link = pods::link(&self.netlink, &self.config, pod, self.links.mtu_bytes).await?;
-        // Remembered before anything is attached: whatever happens next, a restart knows what to clean up.
-        self.files.write(&link)?;
-        let writes = self.planner.put(Holder::Pod(pod.uid.clone()), link.rows())?;
         self.write(&writes)?;
-        self.attach_pod(&link)?;
-        self.pods.insert(pod.uid.clone(), link.clone());
-        Ok(link)
-    }
-
-    async fn remove_pod(&mut self, uid: &str) -> Result<(), PodError> {
-        let device = pods::device_name(&self.config.device_prefix, uid);
-        let writes = self.planner.remove(&Holder::Pod(uid.to_owned()));
-        self.write(&writes)?;
-        pods::unlink(&self.netlink, &device, uid).await?;
-        attach::forget_device(&self.pins.links(), &[Hook::FromPod, Hook::ToPod], &device)?;
-        self.files.remove(uid)?;
-        self.pods.remove(uid);
-        Ok(())
+        self.heed_outward_here()
     }
 
     fn flows(&self, rows_max: usize) -> Result<Vec<FlowEntry>, TableError> {

@@ -8,6 +8,8 @@ mod chat;
 mod departed;
 #[path = "cluster/dry.rs"]
 mod dry;
+#[path = "cluster/host_ports.rs"]
+mod host_ports;
 #[path = "packet/object.rs"]
 mod object;
 #[path = "cluster/paths.rs"]

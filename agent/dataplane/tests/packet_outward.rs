@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use bench::{Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, POD_A, POD_B, POD_FAR, REDIRECT, SERVICE};
 use frame::{ACK, SYN, TCP, UDP, assert_valid, bare_tcp, ends, tcp, udp};
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::config::{BALANCE_PACKET, OUTWARD_HERE};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::event::{EVENT_SERVICE, Verdict};
 use weft_dataplane_abi::hook::Hook;
@@ -41,6 +42,30 @@ fn bench(backends: &[(Ipv4Addr, u16)]) -> Option<Bench> {
         bench.service(key(SERVICE, protocol), 8, backends);
     }
     Some(bench)
+}
+
+/// A port of the node itself leads to a Pod of it; what has no row there is the host's, and only where there are such rows are
+/// its own packets looked up at all.
+#[test]
+fn a_port_of_the_node_leads_to_its_pod() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.endpoint(POD_B, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xb]);
+    for protocol in [TCP, UDP] {
+        bench.service_with(key(NODE, protocol), 7, SERVICE_OUTWARD, &[(POD_B, 8080)]);
+    }
+    let (verdict, _) = bench.send(Hook::FromUplink, &tcp((OUTSIDE, 5_000, NODE, 80), SYN));
+    assert_eq!(verdict, NEXT, "the settings say that there are none");
+    bench.configure(BALANCE_PACKET | OUTWARD_HERE);
+    for packet in [tcp as fn(frame::Ends, u8) -> Vec<u8>, |ends, _| udp(ends)] {
+        let (verdict, after) = bench.send(Hook::FromUplink, &packet((OUTSIDE, 5_000, NODE, 80), SYN));
+        assert_eq!((verdict, ends(&after)), (REDIRECT, (OUTSIDE, 5_000, POD_B, 8080)));
+        assert_valid(&after);
+        let (verdict, back) = bench.send(Hook::FromPod, &packet((POD_B, 8080, OUTSIDE, 5_000), SYN | ACK));
+        assert_eq!((verdict, ends(&back)), (REDIRECT, (NODE, 80, OUTSIDE, 5_000)));
+        assert_valid(&back);
+        let other = packet((OUTSIDE, 5_000, NODE, 22), SYN);
+        assert_eq!(bench.send(Hook::FromUplink, &other), (NEXT, other.clone()));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use weft_api::view::pod::PodSpec;
 
 /// A future that may be kept in a box; implement with `Box::pin(async move { … })`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,6 +45,8 @@ pub struct Attach<'a> {
     pub netns: &'a Path,
     /// Whether the Pod uses the node's own network namespace.
     pub host_network: bool,
+    /// What it asks for.
+    pub spec: &'a PodSpec,
     /// The addresses an earlier `attach` gave; empty the first time. They must be kept while the Pod lives.
     pub known: &'a [IpAddr],
 }

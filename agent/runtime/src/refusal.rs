@@ -71,10 +71,6 @@ pub(crate) fn without_effect(pod: &Pod, host: Host) -> Vec<String> {
     }
     for container in containers(pod) {
         let name = &container.name;
-        if !pod.spec.host_network {
-            let ports = container.ports.iter().filter(|p| p.host_port != 0);
-            all.extend(ports.map(|p| format!("container {name}: hostPort {} is not served", p.host_port)));
-        }
         if container.resources.limits.contains_key("ephemeral-storage") {
             all.push(format!("container {name}: limits.ephemeral-storage is not enforced"));
         }
@@ -221,12 +217,12 @@ mod tests {
     fn what_has_no_effect_is_said() {
         let spec = json!({
             "securityContext": { "seLinuxOptions": { "level": "s0" } },
-            "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 8080 }] }],
+            "containers": [{ "name": "c", "resources": { "limits": { "ephemeral-storage": "1Gi" } } }],
             "volumes": [{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }],
         });
         let said = without_effect(&pod(&spec), Host::default()).join("\n");
         assert!(
-            said.contains("SELinux") && said.contains("hostPort 8080") && said.contains("volume v"),
+            said.contains("SELinux") && said.contains("ephemeral-storage") && said.contains("volume v"),
             "{said}"
         );
         assert_eq!(refused(&spec), "");

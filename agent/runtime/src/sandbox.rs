@@ -106,7 +106,7 @@ pub(crate) async fn prepare(
     made.map_err(|e| SandboxError::Io { path: place.namespaces(), source: io::Error::other(e) })?
         .map_err(|error| SandboxError::Namespace { error })?;
     let netns = netns(&place, pod);
-    let request = Attach { pod: pod_ref, netns: &netns, host_network, known };
+    let request = Attach { pod: pod_ref, netns: &netns, host_network, spec: &pod.spec, known };
     let mut ips = node.network.attach(request).await.map_err(SandboxError::Network)?;
     if host_network && ips.is_empty() {
         ips.clone_from(&node.config.host_ips);

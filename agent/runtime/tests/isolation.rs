@@ -184,10 +184,10 @@ async fn what_cannot_be_enforced_is_refused_and_said() {
     let mut spec = shell("sleep 1000");
     spec["securityContext"] =
         json!({ "sysctls": [{ "name": "net.ipv4.ip_unprivileged_port_start", "value": "77" }] });
-    spec["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 8080 }]);
+    spec["containers"][0]["resources"] = json!({ "limits": { "ephemeral-storage": "1Gi" } });
     bench.run("good", spec);
     bench.phase("good", "Running").await;
-    bench.event("WithoutEffect", "hostPort 8080").await;
+    bench.event("WithoutEffect", "ephemeral-storage").await;
     assert_eq!(exec(&bench, "good", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await.1, "77\n");
     bench.close().await;
 }

@@ -10,6 +10,9 @@ pub const BALANCE_SOCKET: u32 = 1 << 0;
 pub const BALANCE_PACKET: u32 = 1 << 1;
 /// [`Config::flags`]: an event for every new flow (drops are always told).
 pub const FLOW_EVENTS: u32 = 1 << 2;
+/// [`Config::flags`]: rows with [`crate::service::SERVICE_OUTWARD`] stand at this node's own address (host ports, external
+/// addresses): what comes from outside for the host itself is looked for there.
+pub const OUTWARD_HERE: u32 = 1 << 3;
 
 /// The only row of the map `config` (an array). While [`Config::layout`] is not [`crate::LAYOUT`], programs let pass all
 /// they see.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
 use weft_dataplane_abi::choice::{Choices, ChoicesMany};
-use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
+use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS, OUTWARD_HERE};
 use weft_dataplane_abi::conntrack::{
     FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, TCP_SEEN_ACK,
     TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN, Tuple,
@@ -105,7 +105,12 @@ fn flags(bits: u32, names: &[(u32, &str)]) -> Vec<String> {
 }
 
 fn config(row: &Config) -> Value {
-    let switches = [(BALANCE_SOCKET, "socket"), (BALANCE_PACKET, "packet"), (FLOW_EVENTS, "events")];
+    let switches = [
+        (BALANCE_SOCKET, "socket"),
+        (BALANCE_PACKET, "packet"),
+        (FLOW_EVENTS, "events"),
+        (OUTWARD_HERE, "outward here"),
+    ];
     json!({
         "layout": row.layout,
         "flags": flags(row.flags, &switches),

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use weft_dataplane::desired::{
     Change, Desired, Endpoint, Node, Owner, Protocol, Service, ServiceName, ServicePort, ServiceType,
 };
-use weft_dataplane::{Announcer, Config, Dataplane, PodNetwork, netns};
+use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PodNetwork, netns};
 
 use crate::process::{PORT, Process};
 
@@ -223,6 +223,11 @@ impl Bed {
 
     /// Starts a Pod on a machine and gives its address; [`six`] tells the one of IPv6.
     pub(crate) fn pod(&mut self, machine: usize, name: &str) -> IpAddr {
+        self.pod_with(machine, name, Vec::new())
+    }
+
+    /// The same, with ports of the machine.
+    pub(crate) fn pod_with(&mut self, machine: usize, name: &str, host_ports: Vec<HostPort>) -> IpAddr {
         let host = u8::try_from(self.pods.len()).expect("few Pods") + 10;
         let machine = &self.machines[machine];
         let node = u8::try_from(machine.name.trim_start_matches("node-").parse::<u32>().expect("a number"));
@@ -235,6 +240,7 @@ impl Bed {
             name: name.to_owned(),
             netns: pins.net.clone(),
             ips: vec![address, six(address)],
+            host_ports,
         };
         let dataplane = machine.dataplane.as_ref().expect("started");
         let link = self.runtime.block_on(dataplane.add_pod(pod));

@@ -116,6 +116,7 @@ fn a_pod_is_linked_once_however_often_it_is_asked_and_a_namespace_that_is_none_i
         name: link.name.clone(),
         netns: link.netns.clone(),
         ips: link.ips.clone(),
+        host_ports: link.host_ports.clone(),
     };
     let again = bed.ask(dataplane.add_pod(pod.clone())).expect("adopted");
     assert_eq!(again, link);

@@ -184,6 +184,9 @@ pub struct ContainerPort {
     pub container_port: u16,
     /// Port on the node; 0 for none.
     pub host_port: u16,
+    /// The node's address it is at; empty: all of them.
+    #[serde(rename = "hostIP")]
+    pub host_ip: String,
     /// `TCP` (default), `UDP`, `SCTP`.
     pub protocol: String,
 }
