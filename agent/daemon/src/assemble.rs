@@ -27,7 +27,7 @@ use crate::link::{self, Link};
 use crate::network::PodNetworks;
 use crate::node_status::{MachineFacts, Moment, registration, status};
 use crate::outbox::Outbox;
-use crate::round::{Round, take};
+use crate::round::{Round, own_zone, take};
 use crate::translate::{self, Local, NodeNames};
 use crate::view::address_of;
 use crate::{disk, join, machine, memory, observe, outward, socket};
@@ -129,7 +129,8 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let _first = agent.records.set(records.clone());
     tracing::info!(node = agent.config.node_name, "the node runs");
     let keeper = Keeper::new(file, agent.knowledge.clone());
-    let round = Round::new(agent, records, names);
+    let zone = own_zone(&agent.knowledge.view(), &agent.config.node_name);
+    let round = Round::new(agent, records, names, zone);
     round.beside_rows();
     rounds(&round, keeper, &mut changes).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -276,7 +277,8 @@ pub(crate) fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
 /// What the view says to the kernel's tables, before anything else is there to be told.
 fn known(config: &Config, knowledge: &Knowledge, names: &NodeNames) -> desired::Desired {
     let answered_here = addresses(&knowledge.cluster().dns_ips);
-    let local = Local { node: &config.node_name, answered_here: &answered_here, names };
+    let zone = own_zone(&knowledge.view(), &config.node_name);
+    let local = Local { node: &config.node_name, zone: &zone, answered_here: &answered_here, names };
     translate::whole(knowledge.view().resources(), &local)
 }
 

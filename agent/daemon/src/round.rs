@@ -1,7 +1,9 @@
 //! One round: a committed change of the view becomes rows of the kernel's tables, Pods of the runtime and records of DNS.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
+use bytes::Bytes;
+use weft_api::view::Node;
 use weft_dataplane::desired;
 use weft_dns::records::Records;
 use weft_link::message::{Resource, resource::Body};
@@ -12,12 +14,15 @@ use crate::agent::Agent;
 use crate::knowledge::addresses;
 use crate::resolve;
 use crate::translate::{self, Local, NodeNames};
+use crate::view::View;
 
 /// Carries changes to the agent's parts.
 pub(crate) struct Round {
     agent: Arc<Agent>,
     records: Arc<RwLock<Records>>,
     names: NodeNames,
+    /// The zone that the rows were made for.
+    zone: Mutex<String>,
 }
 
 /// Which parts a change touches.
@@ -26,19 +31,28 @@ struct Touched {
     rows: Vec<desired::Change>,
     pods: bool,
     inputs: bool,
+    /// The node has come into another zone: other endpoints are near.
+    zone: bool,
 }
 
 impl Round {
-    /// The parts.
-    pub(crate) fn new(agent: Arc<Agent>, records: Arc<RwLock<Records>>, names: NodeNames) -> Self {
-        Self { agent, records, names }
+    /// The parts, and the zone that the rows are made for so far.
+    pub(crate) fn new(
+        agent: Arc<Agent>,
+        records: Arc<RwLock<Records>>,
+        names: NodeNames,
+        zone: String,
+    ) -> Self {
+        Self { agent, records, names, zone: Mutex::new(zone) }
     }
 
     /// Carries the whole view, as it is held now.
     async fn whole(&self) {
         let desired = {
             let (view, here) = (self.agent.knowledge.view(), self.answered_here());
-            translate::whole(view.resources(), &self.local(&here))
+            let zone = own_zone(&view, &self.agent.config.node_name);
+            self.zone().clone_from(&zone);
+            translate::whole(view.resources(), &self.local(&here, &zone))
         };
         self.dataplane(vec![desired::Change::ReplaceAll(Box::new(desired))]).await;
         self.beside_rows();
@@ -65,7 +79,11 @@ impl Round {
             self.whole().await;
         } else {
             let touched = self.delta(change);
-            self.dataplane(touched.rows).await;
+            if touched.zone {
+                self.whole().await;
+            } else {
+                self.dataplane(touched.rows).await;
+            }
             if touched.pods {
                 self.pods();
             }
@@ -78,8 +96,8 @@ impl Round {
     }
 
     fn delta(&self, change: Change) -> Touched {
-        let here = self.answered_here();
-        let local = self.local(&here);
+        let (here, zone) = (self.answered_here(), self.zone().clone());
+        let local = self.local(&here, &zone);
         let mut touched = Touched::default();
         let mut view = self.agent.knowledge.view_mut();
         for name in change.removes {
@@ -96,7 +114,10 @@ impl Round {
                     touched.inputs = true;
                 }
                 Some(Body::Object(object)) if object.kind == "Pod" => touched.pods = true,
-                Some(Body::Object(_)) => touched.inputs = true,
+                Some(Body::Object(object)) => {
+                    touched.inputs = true;
+                    touched.zone |= object.kind == "Node" && zone_of(&object.json) != zone;
+                }
                 _ => {}
             }
             view.put(resource);
@@ -155,9 +176,23 @@ impl Round {
         addresses(&self.agent.knowledge.cluster().dns_ips)
     }
 
-    fn local<'a>(&'a self, answered_here: &'a [std::net::IpAddr]) -> Local<'a> {
-        Local { node: &self.agent.config.node_name, answered_here, names: &self.names }
+    fn zone(&self) -> MutexGuard<'_, String> {
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn local<'a>(&'a self, answered_here: &'a [std::net::IpAddr], zone: &'a str) -> Local<'a> {
+        Local { node: &self.agent.config.node_name, zone, answered_here, names: &self.names }
+    }
+}
+
+/// The zone of this node, as the view has it; empty: unknown.
+pub(crate) fn own_zone(view: &View, node: &str) -> String {
+    view.object("Node", "", node).map(zone_of).unwrap_or_default()
+}
+
+/// The zone of a Node object; empty: unknown.
+fn zone_of(json: &Bytes) -> String {
+    serde_json::from_slice::<Node>(json).map(|node| node.zone().to_owned()).unwrap_or_default()
 }
 
 /// Takes a full list into the view, before anything is there to carry it to.

@@ -29,6 +29,8 @@ impl NodeNames {
 pub(crate) struct Local<'a> {
     /// This node's name.
     pub(crate) node: &'a str,
+    /// Its zone; empty: unknown.
+    pub(crate) zone: &'a str,
     /// Service addresses the node answers itself: its rows are not the balancer's.
     pub(crate) answered_here: &'a [IpAddr],
     /// Names that endpoints share.
@@ -93,7 +95,7 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
         // What is not understood lets nobody in.
         source_ranges: (!message.source_ranges.is_empty())
             .then(|| message.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect()),
-        ports: message.ports.iter().filter_map(|port| service_port(message, port, local.names)).collect(),
+        ports: message.ports.iter().filter_map(|port| service_port(message, port, local)).collect(),
         external_local: message.external_local,
         internal_local: message.internal_local,
         affinity_seconds: message.affinity_seconds,
@@ -110,16 +112,18 @@ pub(crate) fn outside_addresses(message: &Service) -> impl Iterator<Item = IpAdd
 fn service_port(
     message: &Service,
     port: &weft_link::message::Port,
-    names: &NodeNames,
+    local: &Local<'_>,
 ) -> Option<desired::ServicePort> {
     let endpoints = message.endpoints.iter().filter_map(|endpoint| {
         Some(desired::Endpoint {
             ip: address_of(&endpoint.address)?,
             port: u16::try_from(*endpoint.ports.get(&port.name)?).ok()?,
-            node: names.one(&endpoint.node),
+            node: local.names.one(&endpoint.node),
             ready: endpoint.ready || message.publish_not_ready,
             serving: endpoint.serving,
             terminating: endpoint.terminating,
+            for_node: named(&endpoint.node_hints, local.node),
+            for_zone: named(&endpoint.zone_hints, local.zone),
         })
     });
     Some(desired::ServicePort {
@@ -129,6 +133,11 @@ fn service_port(
         node_port: u16::try_from(port.node_port).ok()?,
         endpoints: endpoints.collect(),
     })
+}
+
+/// Whether a list names somebody; `None`: it names nobody.
+fn named(list: &[String], name: &str) -> Option<bool> {
+    (!list.is_empty()).then(|| list.iter().any(|named| named == name))
 }
 
 fn peer(message: &Peer) -> desired::Peer {
@@ -156,7 +165,7 @@ mod tests {
 
     static NAMES: LazyLock<NodeNames> = LazyLock::new(NodeNames::default);
     static LOCAL: LazyLock<Local<'static>> =
-        LazyLock::new(|| Local { node: "node-1", answered_here: &[], names: &NAMES });
+        LazyLock::new(|| Local { node: "node-1", zone: "zone-1", answered_here: &[], names: &NAMES });
 
     fn web() -> Service {
         Service {
@@ -197,9 +206,25 @@ mod tests {
     }
 
     #[test]
+    fn hints_are_for_this_node_and_its_zone_or_for_others() {
+        let hints = |zones: &[&str], nodes: &[&str]| {
+            let mut message = web();
+            let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+            (message.endpoints[0].zone_hints, message.endpoints[0].node_hints) = (texts(zones), texts(nodes));
+            let Some(Change::PutService(service)) = put(&resource(message), &LOCAL) else {
+                panic!("no Service")
+            };
+            (service.ports[0].endpoints[0].for_zone, service.ports[0].endpoints[0].for_node)
+        };
+        assert_eq!(hints(&[], &[]), (None, None));
+        assert_eq!(hints(&["zone-2", "zone-1"], &["node-2"]), (Some(true), Some(false)));
+        assert_eq!(hints(&["zone-2"], &["node-1"]), (Some(false), Some(true)));
+    }
+
+    #[test]
     fn what_the_node_answers_itself_is_not_balanced() {
         let here = ["10.96.0.7".parse().unwrap()];
-        let local = Local { node: "node-1", answered_here: &here, names: &NAMES };
+        let local = Local { node: "node-1", zone: "zone-1", answered_here: &here, names: &NAMES };
         assert!(matches!(put(&resource(web()), &local), Some(Change::RemoveService(_))));
         let external = Service { r#type: "ExternalName".into(), ..web() };
         assert!(matches!(put(&resource(external), &LOCAL), Some(Change::RemoveService(_))));

@@ -182,13 +182,26 @@ pub struct Endpoint {
     pub serving: bool,
     /// Its Pod is being deleted.
     pub terminating: bool,
+    /// Whether it is meant for this node; `None`: nothing is said of nodes.
+    pub for_node: Option<bool>,
+    /// Whether it is meant for this node's zone; `None`: nothing is said of zones.
+    pub for_zone: Option<bool>,
 }
 
 impl Endpoint {
     /// A ready endpoint.
     #[must_use]
     pub fn ready(ip: IpAddr, port: u16, node: &str) -> Self {
-        Self { ip, port, node: node.into(), ready: true, serving: true, terminating: false }
+        Self {
+            ip,
+            port,
+            node: node.into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            for_node: None,
+            for_zone: None,
+        }
     }
 }
 

@@ -159,15 +159,15 @@ pub fn service_key(front: Front, port: u16, protocol: u8, inside: u8) -> Service
 }
 
 /// The endpoints that take connections: the ready ones, or, when there are none, those that terminate but still serve
-/// (as Kubernetes does, KEP-1669). One that terminates is ready only where its Service publishes all. Sorted, without
-/// doubles.
+/// (as Kubernetes does, KEP-1669). One that terminates is ready only where its Service publishes all. Of the ready ones of all
+/// nodes the near ones, where that is known of each. Sorted, without doubles.
 fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, Arc<str>)> {
     let pick = |takes: fn(&Endpoint) -> bool| {
-        let mut picked: Vec<_> = port
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint))
+        let all = port.endpoints.iter().filter(|endpoint| endpoint.ip.is_ipv6() == v6 && takes(endpoint));
+        let near = if only_on.is_none() { near(&all) } else { None };
+        let mut picked: Vec<_> = all
             .filter(|endpoint| only_on.is_none_or(|node| *endpoint.node == *node))
+            .filter(|endpoint| near.is_none_or(|near| near(endpoint) == Some(true)))
             .map(|endpoint| (Place { ip: endpoint.ip, port: endpoint.port }, endpoint.node.clone()))
             .collect();
         picked.sort();
@@ -176,6 +176,18 @@ fn serving(port: &ServicePort, v6: bool, only_on: Option<&str>) -> Vec<(Place, A
     };
     let ready = pick(|endpoint| endpoint.ready);
     if ready.is_empty() { pick(|endpoint| endpoint.serving && endpoint.terminating) } else { ready }
+}
+
+/// What tells of an endpoint whether it is near.
+type Near = fn(&Endpoint) -> Option<bool>;
+
+/// What to choose among endpoints by: those meant for this node, else those meant for its zone, if there are any and if each
+/// endpoint says whom it is meant for; else nothing, and all are as good (as kube-proxy does, KEP-2433 and KEP-3015).
+fn near<'a>(all: &(impl Iterator<Item = &'a Endpoint> + Clone)) -> Option<Near> {
+    let known: [Near; 2] = [|endpoint| endpoint.for_node, |endpoint| endpoint.for_zone];
+    let holds =
+        |near: &Near| all.clone().all(|e| near(e).is_some()) && all.clone().any(|e| near(e) == Some(true));
+    known.into_iter().find(holds)
 }
 
 /// Ranges as rows name them, each once.
@@ -298,6 +310,53 @@ mod tests {
     #[test]
     fn terminating_endpoints_serve_when_nobody_else_does() {
         let mut service = service();
+        service.ports[0].endpoints.retain(|endpoint| endpoint.terminating);
+        assert_eq!(wanted(&service, "node-1")[0].backends.len(), 1);
+    }
+
+    /// Each endpoint with what it says of nodes and zones, and how many are chosen here.
+    fn chosen(said: &[(Option<bool>, Option<bool>)]) -> Vec<usize> {
+        let endpoints = said.iter().enumerate().map(|(i, (for_node, for_zone))| {
+            let ip = IpAddr::from([10, 244, 2, u8::try_from(i).expect("few")]);
+            Endpoint { for_node: *for_node, for_zone: *for_zone, ..Endpoint::ready(ip, 8080, "node-2") }
+        });
+        let mut service = service();
+        service.external_local = false;
+        service.ports[0].endpoints = endpoints.collect();
+        let rows = wanted(&service, "node-1");
+        assert_eq!(rows[0].backends, rows[1].backends, "for the outside as inside");
+        rows[0]
+            .backends
+            .iter()
+            .map(|(place, _)| match place.ip {
+                IpAddr::V4(ip) => usize::from(ip.octets()[3]),
+                IpAddr::V6(_) => unreachable!("there are none"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn near_endpoints_are_chosen_where_all_say_whom_they_are_for() {
+        let (here, there, unsaid) = (Some(true), Some(false), None);
+        assert_eq!(chosen(&[(unsaid, here), (unsaid, there), (unsaid, here)]), [0, 2]);
+        assert_eq!(
+            chosen(&[(unsaid, here), (unsaid, there), (unsaid, unsaid)]),
+            [0, 1, 2],
+            "one says nothing"
+        );
+        assert_eq!(chosen(&[(unsaid, there), (unsaid, there)]), [0, 1], "none is for here");
+        assert_eq!(chosen(&[(here, here), (there, here), (there, there)]), [0], "the node before its zone");
+        assert_eq!(chosen(&[(there, here), (there, here), (there, there)]), [0, 1], "none for the node");
+        assert_eq!(chosen(&[(here, here), (unsaid, here), (there, there)]), [0, 1], "not all speak of nodes");
+    }
+
+    #[test]
+    fn what_is_not_ready_says_nothing_of_nearness_and_the_last_ones_are_taken_wherever_they_are() {
+        let mut service = service();
+        for endpoint in &mut service.ports[0].endpoints {
+            endpoint.for_zone = (!endpoint.terminating).then_some(*endpoint.node == *"node-1");
+        }
+        assert_eq!(wanted(&service, "node-1")[0].backends.len(), 1);
         service.ports[0].endpoints.retain(|endpoint| endpoint.terminating);
         assert_eq!(wanted(&service, "node-1")[0].backends.len(), 1);
     }

@@ -1,6 +1,6 @@
 //! Which Pods stand behind a Service, shared by EndpointSlices and the older Endpoints. No loop of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -139,6 +139,16 @@ pub(crate) fn services_of(change: &Applied, world: &World) -> Vec<LoopKey> {
         |service: &&Service| is_managed(service) && change.views::<Pod>().any(|pod| selects(service, pod));
     let services = world.all_in::<Service>(&change.key.namespace).filter(selected);
     services.map(|service| LoopKey::new(&kind::SERVICE, key_of(&service.metadata))).collect()
+}
+
+/// The Services that have endpoints on a node.
+pub(crate) fn services_of_node(node: &str, world: &World) -> Vec<LoopKey> {
+    let services = world.pods_on(node).flat_map(|pod| {
+        let services = world.all_in::<Service>(&pod.metadata.namespace);
+        services.filter(move |service| is_managed(service) && selects(service, pod))
+    });
+    let keys: BTreeSet<ObjectKey> = services.map(|service| key_of(&service.metadata)).collect();
+    keys.into_iter().map(|key| LoopKey::new(&kind::SERVICE, key)).collect()
 }
 
 /// Whether anything changed that an endpoint shows.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
+use weft_api::key::ObjectKey;
 use weft_api::kind;
-use weft_api::view::network::{EndpointConditions, EndpointPort, ObjectReference};
-use weft_api::view::{Endpoint, EndpointSlice, Service};
+use weft_api::view::network::{EndpointConditions, EndpointHints, EndpointPort, Hint, ObjectReference};
+use weft_api::view::{Endpoint, EndpointSlice, Node, Service};
 
 use crate::action::{Action, Event, controller_reference};
 use crate::backends::{self, Backend, instead};
@@ -25,13 +26,20 @@ const EMPTY_PATIENCE_MS: i64 = 15_000;
 
 pub(crate) const LOOP: Loop = Loop {
     name: "endpoint-slice",
-    watches: &[&kind::SERVICE, &kind::POD, &kind::ENDPOINT_SLICE],
+    watches: &[&kind::SERVICE, &kind::POD, &kind::ENDPOINT_SLICE, &kind::NODE],
     start: no_start,
     keys,
     plan,
 };
 
 fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
+    if change.kind == &kind::NODE {
+        let zone = |entry: Option<&Node>| entry.map(|node| node.zone().to_owned()).unwrap_or_default();
+        let before = zone(change.before.as_ref().and_then(|entry| entry.view()));
+        let after = zone(change.after.as_ref().and_then(|entry| entry.view()));
+        let moved = (before != after).then(|| backends::services_of_node(&change.key.name, world));
+        return moved.unwrap_or_default();
+    }
     if change.kind != &kind::ENDPOINT_SLICE {
         return backends::services_of(change, world);
     }
@@ -67,7 +75,10 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
     let backends = backends::of(service, world);
     let mut groups: BTreeMap<Group, BTreeMap<IpAddr, Endpoint>> = BTreeMap::new();
     for backend in &backends {
-        groups.entry(group_of(backend)).or_default().insert(backend.address, endpoint(backend));
+        groups
+            .entry(group_of(backend))
+            .or_default()
+            .insert(backend.address, endpoint(backend, service, world));
     }
     for family in backends::families(service) {
         if !groups.keys().any(|group| group.0 == family) {
@@ -98,8 +109,11 @@ fn port_row(port: &EndpointPort) -> (String, String, u16, Option<String>) {
     (port.name.clone(), port.protocol.clone(), port.port, port.app_protocol.clone())
 }
 
-fn endpoint(backend: &Backend) -> Endpoint {
+fn endpoint(backend: &Backend, service: &Service, world: &World) -> Endpoint {
     let meta = &backend.pod.metadata;
+    let node_name = Some(&backend.pod.spec.node_name).filter(|node| !node.is_empty());
+    let node = node_name.and_then(|name| world.get::<Node>(&ObjectKey::cluster(name)));
+    let zone = node.map(Node::zone).filter(|zone| !zone.is_empty());
     Endpoint {
         addresses: vec![backend.address.to_string()],
         conditions: EndpointConditions {
@@ -108,7 +122,9 @@ fn endpoint(backend: &Backend) -> Endpoint {
             terminating: Some(backend.terminating),
         },
         hostname: backend.hostname.clone(),
-        node_name: Some(backend.pod.spec.node_name.clone()).filter(|node| !node.is_empty()),
+        node_name: node_name.cloned(),
+        zone: zone.map(str::to_owned),
+        hints: hints(&service.spec.traffic_distribution, node_name.map(String::as_str), zone),
         target_ref: Some(ObjectReference {
             kind: "Pod".to_owned(),
             namespace: meta.namespace.clone(),
@@ -117,6 +133,18 @@ fn endpoint(backend: &Backend) -> Endpoint {
             ..ObjectReference::default()
         }),
     }
+}
+
+/// Who should use an endpoint, by the Service's `trafficDistribution`: who is in its zone, or on its node. With nodes the zone is
+/// named too, for those that know zones only (KEP-3015).
+fn hints(distribution: &str, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let one = |name: Option<&str>| name.map(|name| Hint { name: name.to_owned() }).into_iter().collect();
+    let hints = match distribution {
+        "PreferClose" | "PreferSameZone" => EndpointHints { for_zones: one(zone), for_nodes: Vec::new() },
+        "PreferSameNode" => EndpointHints { for_zones: one(zone), for_nodes: one(node) },
+        _ => return None,
+    };
+    Some(hints).filter(|hints| *hints != EndpointHints::default())
 }
 
 /// Brings the slices of one group to these endpoints: each stays where it is, the others fill the room there is, and

@@ -326,6 +326,12 @@ pub struct Endpoint {
     /// Is going away.
     #[prost(bool, tag = "8")]
     pub terminating: bool,
+    /// Nodes of these zones should use it; none: whoever.
+    #[prost(string, repeated, tag = "9")]
+    pub zone_hints: Vec<String>,
+    /// These nodes should use it; none: whoever.
+    #[prost(string, repeated, tag = "10")]
+    pub node_hints: Vec<String>,
 }
 
 /// A node of the cluster, as the others see it.

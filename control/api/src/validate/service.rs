@@ -28,6 +28,14 @@ pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldEr
     one_of(spec, "spec", "sessionAffinity", &["ClientIP", "None"], true, errors);
     one_of(spec, "spec", "internalTrafficPolicy", &["Cluster", "Local"], false, errors);
     one_of(spec, "spec", "externalTrafficPolicy", &["Cluster", "Local"], false, errors);
+    one_of(
+        spec,
+        "spec",
+        "trafficDistribution",
+        &["PreferClose", "PreferSameNode", "PreferSameZone"],
+        false,
+        errors,
+    );
     meta::labels(spec, "spec.selector", "selector", errors);
     self::ports(spec, limits, errors);
     addresses(spec, errors);

@@ -299,6 +299,10 @@ fn addresses_and_families_belong_together() {
             "spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"".into(),
         ),
         (
+            json!({"trafficDistribution": "PreferNear"}),
+            "spec.trafficDistribution: Unsupported value: \"PreferNear\": supported values: \"PreferClose\", \"PreferSameNode\", \"PreferSameZone\"".into(),
+        ),
+        (
             json!({"ipFamilyPolicy": "Dual"}),
             "spec.ipFamilyPolicy: Unsupported value: \"Dual\": supported values: \"PreferDualStack\", \"RequireDualStack\", \"SingleStack\"".into(),
         ),

@@ -84,6 +84,8 @@ pub struct ServiceSpec {
     pub internal_traffic_policy: String,
     /// `None` (default) or `ClientIP`.
     pub session_affinity: String,
+    /// Which endpoints are preferred: `PreferSameZone` (or `PreferClose`, its older name), `PreferSameNode`; empty: none.
+    pub traffic_distribution: String,
     /// Whether unready addresses are published too.
     pub publish_not_ready_addresses: bool,
     /// Addresses outside the cluster that somebody else routes to the nodes.
@@ -151,9 +153,35 @@ pub struct Endpoint {
     /// The node it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
+    /// The zone of that node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Who should use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hints: Option<EndpointHints>,
     /// The Pod behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<ObjectReference>,
+}
+
+/// Who should use an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointHints {
+    /// Nodes of these zones.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub for_zones: Vec<Hint>,
+    /// These nodes.
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub for_nodes: Vec<Hint>,
+}
+
+/// A zone or node that should use an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hint {
+    /// Its name.
+    pub name: String,
 }
 
 /// An endpoint's readiness; unset `ready` counts as true, unset `serving` as `ready`, unset `terminating` as false.

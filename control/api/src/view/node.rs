@@ -18,6 +18,17 @@ pub struct Node {
     pub status: NodeStatus,
 }
 
+/// The label that says which zone a node is in.
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+
+impl Node {
+    /// The zone it is in; empty: unknown.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        self.metadata.labels.get(ZONE_LABEL).map_or("", String::as_str)
+    }
+}
+
 /// `spec` of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -199,3 +199,54 @@ fn a_dual_stack_service_has_slices_of_each_family() {
     assert!(of(&world, "IPv4").is_empty() && of(&world, "IPv6").len() == 2);
     assert_eq!(slices(&world).len(), 1, "the other family's is gone");
 }
+
+fn node(name: &str, zone: Option<&str>) -> Object {
+    let labels: BTreeMap<_, _> = zone.map(|zone| ("topology.kubernetes.io/zone", zone)).into_iter().collect();
+    object(json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": labels } }))
+}
+
+#[test]
+fn endpoints_say_their_zone_and_whom_they_are_for() {
+    let on = |node: &str| json!({ "spec": { "nodeName": node } });
+    let mut world = world(&[
+        service(json!({})),
+        node("n1", Some("east")),
+        node("n2", None),
+        pod(1, on("n1")),
+        pod(2, on("n2")),
+    ]);
+    let hints = |world: &World| -> Vec<Value> {
+        let [slice] = slices(world)[..] else { panic!("one slice") };
+        slice.endpoints.iter().map(|e| json!([e.zone, e.hints])).collect()
+    };
+    settle(&mut world);
+    assert_eq!(hints(&world), [json!(["east", null]), json!([null, null])]);
+    let zones = json!({ "forZones": [{ "name": "east" }] });
+    let both = json!({ "forZones": [{ "name": "east" }], "forNodes": [{ "name": "n1" }] });
+    let node_alone = json!({ "forNodes": [{ "name": "n2" }] });
+    for (at, (distribution, first, second)) in [
+        ("PreferClose", &zones, &Value::Null),
+        ("PreferSameNode", &both, &node_alone),
+        ("PreferSameZone", &zones, &Value::Null),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let spec = json!({ "spec": { "trafficDistribution": distribution } });
+        let _ = world.apply(Change::put(service(spec), 90 + at as u64));
+        settle(&mut world);
+        assert_eq!(hints(&world), [json!(["east", first]), json!([null, second])], "{distribution}");
+    }
+}
+
+#[test]
+fn a_node_that_comes_into_another_zone_takes_its_endpoints_along() {
+    let mut world = world(&[service(json!({})), node("n1", Some("east")), pod(1, json!({}))]);
+    settle(&mut world);
+    let beat = world.apply(Change::put(node("n1", Some("east")), 90));
+    assert!(keys(&beat, &world).is_empty());
+    let moved = world.apply(Change::put(node("n1", Some("west")), 91));
+    assert_eq!(keys(&moved, &world), [backends::service_key("default", "web")]);
+    settle(&mut world);
+    assert_eq!(slices(&world)[0].endpoints[0].zone.as_deref(), Some("west"));
+}

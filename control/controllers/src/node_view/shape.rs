@@ -8,8 +8,8 @@ use serde::Deserialize;
 use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
 use weft_api::object::Object;
-use weft_api::view::network::EndpointPort;
-use weft_api::view::{EndpointSlice, Node, Pod, Service};
+use weft_api::view::network::{EndpointHints, EndpointPort, Hint};
+use weft_api::view::{Endpoint, EndpointSlice, Node, Pod, Service};
 use weft_link::message::{self, Resource, resource::Body};
 
 use crate::load_balancer::{ANNOUNCED_BY, is_ours};
@@ -206,6 +206,8 @@ fn endpoints(service: &ObjectKey, world: &World) -> Vec<message::Endpoint> {
                 ready,
                 serving: endpoint.conditions.serving.unwrap_or(ready),
                 terminating: endpoint.conditions.terminating.unwrap_or(false),
+                zone_hints: names(endpoint, |hints| &hints.for_zones),
+                node_hints: names(endpoint, |hints| &hints.for_nodes),
             });
             let ports = slice.ports.iter().filter(|port| port.port != 0);
             merged
@@ -214,6 +216,10 @@ fn endpoints(service: &ObjectKey, world: &World) -> Vec<message::Endpoint> {
         }
     }
     merged.into_values().collect()
+}
+
+fn names(endpoint: &Endpoint, of: fn(&EndpointHints) -> &Vec<Hint>) -> Vec<String> {
+    endpoint.hints.iter().flat_map(of).map(|hint| hint.name.clone()).collect()
 }
 
 /// An address in network byte order, 4 or 16 bytes.
