@@ -7,12 +7,12 @@ use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::choice::{BACKENDS_FEW_MAX, PLACES, PLACES_MANY, preference};
 use weft_dataplane_abi::service::{SERVICE_CHOICES, SERVICE_CHOICES_MANY};
 
-/// The flags of a Service row that has a table, with so many backends; none for one without any.
+/// The flags of a Service row that has a table, with so many backends; none for one where there is nothing to choose.
 #[must_use]
 pub(crate) const fn flags(backends: usize) -> u32 {
     match backends {
-        0 => 0,
-        1..=BACKENDS_FEW_MAX => SERVICE_CHOICES,
+        0 | 1 => 0,
+        2..=BACKENDS_FEW_MAX => SERVICE_CHOICES,
         _ => SERVICE_CHOICES | SERVICE_CHOICES_MANY,
     }
 }
@@ -133,9 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_no_table() {
-        assert_eq!((flags(0), places(0)), (0, 0));
-        assert_eq!([1, 100, 101].map(|n| places(flags(n))), [PLACES, PLACES, PLACES_MANY]);
+    fn where_nothing_is_to_choose_is_no_table() {
+        assert_eq!([0, 1].map(flags), [0, 0]);
+        assert_eq!([2, 100, 101].map(|n| places(flags(n))), [PLACES, PLACES, PLACES_MANY]);
         assert!(of(std::iter::empty(), PLACES).iter().all(|id| *id == 0));
     }
 }

@@ -258,7 +258,6 @@ pub fn of_this_node(config: &Config, index: u32, cookie: u64) -> Rows {
 mod tests {
     use super::*;
     use crate::desired::{Protocol, ServiceName};
-    use weft_dataplane_abi::service::SERVICE_CHOICES;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -299,7 +298,7 @@ mod tests {
         assert_eq!(rows[0].backends.len(), 2, "sorted, single, without the terminating one");
         assert_eq!(rows[1].key.scope, SCOPE_NODE);
         assert!(rows[1].key.address.is_zero());
-        assert_eq!(rows[1].flags, SERVICE_LOCAL | SERVICE_CHOICES);
+        assert_eq!(rows[1].flags, SERVICE_LOCAL);
         assert_eq!(rows[1].backends.len(), 1);
         assert!(wanted(&service(), "node-3")[1].backends.is_empty());
         let mut nobody = service();
@@ -371,7 +370,7 @@ mod tests {
         assert_eq!((rows.len(), outside.len()), (3, 2), "one for the outside, one for those inside");
         assert_eq!(
             (outside[0].key.scope, outside[0].flags, outside[0].backends.len()),
-            (SCOPE_CLUSTER, SERVICE_LOCAL | SERVICE_OUTWARD | SERVICE_CHOICES, 1)
+            (SCOPE_CLUSTER, SERVICE_LOCAL | SERVICE_OUTWARD, 1)
         );
         assert_eq!((outside[1].key.scope, outside[1].backends.len()), (SCOPE_CLUSTER | SCOPE_INSIDE, 2));
         assert_eq!(outside[0].key.port.get(), 80);
@@ -397,7 +396,7 @@ mod tests {
         assert_eq!(guarded.len(), 1, "neither node ports nor external addresses nor those inside");
         assert_eq!(guarded[0].key.address, Address::from(ip("198.51.100.7")));
         assert_eq!(guarded[0].key.scope, SCOPE_CLUSTER);
-        assert_eq!(guarded[0].flags, SERVICE_OUTWARD | SERVICE_SOURCES | SERVICE_LOCAL | SERVICE_CHOICES);
+        assert_eq!(guarded[0].flags, SERVICE_OUTWARD | SERVICE_SOURCES | SERVICE_LOCAL);
         let keys: Vec<_> = guarded[0].sources.iter().map(|range| source_key(5, range)).collect();
         let read: Vec<_> = keys.iter().map(|key| (key.prefix_bits, key.range.address.ip())).collect();
         assert_eq!(read, [(32 + 96 + 24, ip("203.0.113.0")), (32 + 32, ip("2001:db8::"))]);
