@@ -20,7 +20,7 @@ use weft_dataplane_abi::station::Station;
 use crate::before;
 use crate::dry::dry;
 use crate::maps::{self, AFFINITY, SERVICES, SLOTS, SOURCES};
-use crate::parse::{Packet, Piece, TCP, UDP};
+use crate::parse::{Packet, Piece, SCTP, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::words::copy;
@@ -254,7 +254,7 @@ fn of_node(walk: &mut Walk) -> Option<&'static Service> {
 #[inline(always)]
 fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
     let scratch = &mut *walk.scratch;
-    if !matches!(scratch.tuple.protocol, TCP | UDP) {
+    if !matches!(scratch.tuple.protocol, TCP | UDP | SCTP) {
         return None;
     }
     scratch.service_key.port = scratch.tuple.destination_port;
@@ -281,6 +281,9 @@ fn give(
             refuse::at_once(walk, packet, Reason::NoBackend)
         });
     };
+    if backend.port != walk.scratch.tuple.destination_port && !packet.ports_may_change() {
+        return drop(Station::Balance, Reason::PortsMustBeEqual);
+    }
     let scratch = &mut *walk.scratch;
     scratch.first.backend_id = id;
     scratch.first.generation = backend.generation;

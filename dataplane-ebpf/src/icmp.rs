@@ -16,7 +16,7 @@ use weft_dataplane_abi::station::Station;
 use crate::ipv6::{self, Ipv6};
 use crate::maps;
 use crate::origin;
-use crate::parse::{self, ICMP, ICMP6, Ipv4, L3, MALFORMED, Packet, TCP, UDP};
+use crate::parse::{self, ICMP, ICMP6, Ipv4, L3, MALFORMED, Packet, SCTP, TCP, UDP};
 use crate::route;
 use crate::translate::{
     PSEUDO_HEADER, addresses_difference, addresses_into, checksum_after, difference, folded, word,
@@ -140,7 +140,7 @@ fn ports(walk: &mut Walk, at: usize, icmp: u8) -> Inside {
     let ports = unsafe { *ports };
     let key = &mut walk.scratch.twin_key;
     let (source, destination) = match key.protocol {
-        TCP | UDP => (ports[0], ports[1]),
+        TCP | UDP | SCTP => (ports[0], ports[1]),
         protocol if protocol == icmp => (ports[2], 0),
         _ => (0, 0),
     };

@@ -29,12 +29,19 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMP6: u8 = 58;
+pub(crate) const SCTP: u8 = 132;
 
 /// TCP flags (RFC 9293).
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
+
+/// Types of SCTP's chunks (RFC 9260, section 3.2).
+const SCTP_INIT: u8 = 1;
+const SCTP_INIT_ACK: u8 = 2;
+const SCTP_ABORT: u8 = 6;
+const SCTP_SHUTDOWN_COMPLETE: u8 = 14;
 
 const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP_UNREACHABLE: u8 = 3;
@@ -77,7 +84,7 @@ pub(crate) struct Packet {
     l4: u8,
     /// IP protocol number.
     pub(crate) protocol: u8,
-    /// TCP flags; 0 for others.
+    /// TCP flags, and of SCTP those that say the same of a connection as its first chunk; 0 for others.
     pub(crate) tcp_flags: u8,
     /// What it is of ICMP.
     pub(crate) message: Message,
@@ -93,7 +100,7 @@ impl Packet {
     /// One whose transport header was not read yet.
     #[inline(always)]
     pub(crate) const fn new(l4: u8, protocol: u8, piece: Piece, identification: Be32) -> Self {
-        let has_ports = matches!(protocol, TCP | UDP);
+        let has_ports = matches!(protocol, TCP | UDP | SCTP);
         Self { l4, protocol, tcp_flags: 0, message: Message::None, piece, identification, has_ports }
     }
 
@@ -101,6 +108,12 @@ impl Packet {
     #[inline(always)]
     pub(crate) const fn l4(&self) -> usize {
         self.l4 as usize
+    }
+
+    /// Whether it has ports that may be replaced. Those of SCTP are not: its checksum covers the whole packet.
+    #[inline(always)]
+    pub(crate) const fn ports_may_change(&self) -> bool {
+        self.has_ports && self.protocol != SCTP
     }
 
     /// Whether it is an ICMP error.
@@ -246,6 +259,14 @@ pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Pac
             tuple.source_port = Be16::from_wire(source);
             tuple.destination_port = Be16::from_wire(destination);
         }
+        SCTP => {
+            let chunk: *const [u16; 8] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
+            // SAFETY: as above.
+            let (source, destination, kind) = unsafe { ((*chunk)[0], (*chunk)[1], (*chunk)[6]) };
+            tuple.source_port = Be16::from_wire(source);
+            tuple.destination_port = Be16::from_wire(destination);
+            packet.tcp_flags = as_tcp_flags((u16::from_be(kind) >> 8) as u8);
+        }
         ICMP | ICMP6 => {
             let message: *const [u16; 4] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
@@ -262,6 +283,18 @@ pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Pac
         _ => {}
     }
     Ok(())
+}
+
+/// What a packet's first chunk of SCTP says of its association, as TCP would of a connection.
+#[inline(always)]
+const fn as_tcp_flags(chunk: u8) -> u8 {
+    match chunk {
+        SCTP_INIT => SYN,
+        SCTP_INIT_ACK => SYN | ACK,
+        SCTP_ABORT => RST,
+        SCTP_SHUTDOWN_COMPLETE => FIN | ACK,
+        _ => ACK,
+    }
 }
 
 #[inline(always)]

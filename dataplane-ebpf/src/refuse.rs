@@ -13,7 +13,7 @@ use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_RETURN_MAC};
 use weft_dataplane_abi::station::Station;
 
 use crate::ipv6::{self, Ipv6};
-use crate::parse::{self, ACK, FIN, ICMP, ICMP6, Ipv4, L3, Packet, Piece, RST, SYN, TCP, UDP};
+use crate::parse::{self, ACK, FIN, ICMP, ICMP6, Ipv4, L3, Packet, Piece, RST, SCTP, SYN, TCP, UDP};
 use crate::translate::{checksum_after, difference, folded, word};
 use crate::verdict::Verdict;
 use crate::walk::Walk;
@@ -44,7 +44,7 @@ pub(crate) fn at_once(walk: &mut Walk, packet: &Packet, reason: Reason) -> Verdi
     let plain = packet.piece == Piece::Whole && packet.l4() == if walk.is_v6() { ipv6::L4 } else { V4_L4 };
     let answer = match packet.protocol {
         TCP if plain => reset(walk, packet),
-        UDP if plain && may_send_error(walk) => unreachable(walk),
+        UDP | SCTP if plain && may_send_error(walk) => unreachable(walk),
         _ => None,
     };
     match answer.and_then(|()| back(walk)) {

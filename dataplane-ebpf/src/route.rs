@@ -152,7 +152,8 @@ fn leave_as(walk: &mut Walk, own: &Address) -> Step<()> {
 /// Whether a packet to this node from outside can be a translated flow's: by port, so that the host's own costs no look-up.
 #[inline(always)]
 pub(crate) fn may_be_ours(walk: &Walk, packet: &Packet) -> bool {
-    if !packet.has_ports {
+    // Of SCTP a masqueraded flow keeps its port.
+    if !packet.ports_may_change() {
         return true;
     }
     let config = walk.config;

@@ -14,7 +14,7 @@ use weft_dataplane_abi::station::Station;
 
 use crate::dry::{self, dry};
 use crate::maps::{self, EEXIST};
-use crate::parse::{ACK, FIN, Message, Packet, RST, SYN, TCP, UDP};
+use crate::parse::{ACK, FIN, Message, Packet, RST, SCTP, SYN, TCP, UDP};
 use crate::verdict::{Step, drop};
 use crate::walk::{Walk, is_this_node};
 use crate::words::{copy, reverse, set};
@@ -104,7 +104,7 @@ fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
     flow.seen_ns = now;
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(walk.packet_bytes()));
-    if packet.protocol == TCP {
+    if matches!(packet.protocol, TCP | SCTP) {
         flow.tcp_seen |= seen(packet.tcp_flags);
     }
     if flow.packets % PACKETS_BETWEEN_LOOKS == 0 || silent_ns > SECOND_NS {
@@ -151,7 +151,7 @@ fn other_row(other: &mut Flow, flow: &Flow, now: u64) {
 #[inline(always)]
 fn must_begin_anew(walk: &mut Walk, flow: &Flow, packet: &Packet) -> bool {
     match packet.protocol {
-        TCP if packet.tcp_flags & (SYN | ACK | RST) == SYN => {
+        TCP | SCTP if packet.tcp_flags & (SYN | ACK | RST) == SYN => {
             let over = is_left_over(walk, flow);
             if over {
                 maps::count(Counter::FlowsReplaced);
@@ -225,7 +225,7 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let bytes = u64::from(walk.packet_bytes());
-    let has_ports = packet.has_ports && packet.message != Message::Answer;
+    let has_ports = packet.ports_may_change() && packet.message != Message::Answer;
     if has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
         draw_source_port(walk);
     }
@@ -336,8 +336,8 @@ fn draw_source_port(walk: &mut Walk) {
 fn is_over(flow: &Flow, protocol: u8, now: u64) -> bool {
     let closing = is_closing(flow) || flow.tcp_seen & TCP_SEEN_ACK == 0;
     let limit_seconds = match protocol {
-        TCP if closing => TCP_CLOSING_SECONDS,
-        TCP => TCP_IDLE_SECONDS,
+        TCP | SCTP if closing => TCP_CLOSING_SECONDS,
+        TCP | SCTP => TCP_IDLE_SECONDS,
         UDP => UDP_IDLE_SECONDS,
         _ => ICMP_IDLE_SECONDS,
     };

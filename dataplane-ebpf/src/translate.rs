@@ -59,7 +59,7 @@ pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
     let addresses = addresses_difference(walk, old, new);
     let ports_old = word(old.source_port.wire(), old.destination_port.wire());
     let ports_new = word(new.source_port.wire(), new.destination_port.wire());
-    let with_ports = packet.piece != Piece::Later && packet.has_ports;
+    let with_ports = packet.piece != Piece::Later && packet.ports_may_change();
     let with_checksum = with_ports || packet.message != Message::None;
     if with_checksum {
         checksum(walk, packet, addresses, ports_old, ports_new)?;

@@ -51,6 +51,8 @@ numbered! {
         FlowTableBusy = 20, "flow table busy";
         /// The extension headers of an IPv6 packet are more or longer than are read, cut off, or hold a route that is not used up.
         HeadersUnread = 21, "extension headers cannot be read";
+        /// A backend of SCTP has another port than was asked: ports of SCTP are not replaced.
+        PortsMustBeEqual = 22, "port of the backend is another, and sctp ports are not replaced";
     }
 }
 
