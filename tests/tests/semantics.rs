@@ -33,6 +33,7 @@ fn every_clause_of_a_service_shows() {
     unready_pods_are_reached_where_the_service_says_so(&cluster, &replicas);
     endpoints_may_be_written_by_hand(&cluster, &replicas);
     a_port_of_a_node_leads_to_its_pod(&cluster, &replicas);
+    sctp_ports_are_not_rewritten_and_this_is_said(&cluster);
     let said = cluster.pod_exec(&replicas[0].0, &["weft-demo", "resolve", "alias"]).ok();
     assert!(said.contains(&cluster.service_address("web")), "the alias leads to {said}");
 }
@@ -370,4 +371,22 @@ fn a_port_of_a_node_leads_to_its_pod(cluster: &Cluster, replicas: &Replicas) {
         let said = cluster.exec("client", &get);
         (said.code != 0 && format!("{said:?}").contains("refused")).then_some(())
     });
+}
+
+/// There are no SCTP sockets to show it with on every kernel: what is sent is shown packet by packet, here what is said.
+fn sctp_ports_are_not_rewritten_and_this_is_said(cluster: &Cluster) {
+    let service = |name: &str, target: u16| {
+        format!(
+            "
+apiVersion: v1
+kind: Service
+metadata: {{ name: {name} }}
+spec: {{ selector: {{ app: web }}, ports: [{{ port: 38412, targetPort: {target}, protocol: SCTP }}] }}
+---"
+        )
+    };
+    let done = cluster.apply(&service("same", 38412));
+    assert!(done.code == 0 && !done.stderr.contains("SCTP"), "{done:?}");
+    let done = cluster.apply(&service("other", 9000));
+    assert!(done.code == 0 && done.stderr.contains("9000 is not reached by port 38412"), "{done:?}");
 }

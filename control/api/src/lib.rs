@@ -21,3 +21,4 @@ pub mod table;
 pub mod time;
 pub mod validate;
 pub mod view;
+pub mod warn;

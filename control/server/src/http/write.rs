@@ -98,6 +98,7 @@ fn written(
 ) -> Result<Response<Body>, Status> {
     let mut response = read::object(code, cached, form, call)?;
     answer::warn(&mut response, warnings);
+    answer::warn(&mut response, &weft_api::warn::of(&cached.object));
     Ok(response)
 }
 
