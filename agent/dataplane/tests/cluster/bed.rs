@@ -265,6 +265,35 @@ impl Bed {
         Process::start("client", &PathBuf::from(format!("/run/netns/{}-c", self.id)), None)
     }
 
+    /// An outside client behind a router: what goes to it is handed on in packets of so many bytes at most, of which only the
+    /// router knows.
+    pub(crate) fn client_behind(&self, mtu_bytes: u32) -> Process {
+        let id = &self.id;
+        self.plug("r", "172.31.77.200", "2001:db8:77::200");
+        let router = PathBuf::from(format!("/run/netns/{id}-r"));
+        let forward = || {
+            for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                fs::write(format!("/proc/sys/net/{name}"), "1").expect("forwarding");
+            }
+        };
+        netns::within(&router, forward).expect("namespace");
+        ip(&format!("netns add {id}-d"));
+        ip(&format!("-n {id}-r link add far0 type veth peer name eth0 netns {id}-d"));
+        for (place, device, host) in [("r", "far0", 1), ("d", "eth0", 100)] {
+            ip(&format!("-n {id}-{place} addr add 172.31.78.{host}/24 dev {device}"));
+            ip(&format!("-n {id}-{place} addr add 2001:db8:78::{host}/64 dev {device} nodad"));
+            ip(&format!("-n {id}-{place} link set {device} up"));
+        }
+        ip(&format!("-n {id}-r link set far0 mtu {mtu_bytes}"));
+        ip(&format!("-n {id}-d route add default via 172.31.78.1"));
+        ip(&format!("-n {id}-d route add default via 2001:db8:78::1"));
+        for number in self.machines.iter().map(|machine| machine.name.trim_start_matches("node-")) {
+            ip(&format!("-n {id}-{number} route add 172.31.78.0/24 via 172.31.77.200"));
+            ip(&format!("-n {id}-{number} route add 2001:db8:78::/64 via 2001:db8:77::200"));
+        }
+        Process::start("far", &PathBuf::from(format!("/run/netns/{id}-d")), None)
+    }
+
     /// Puts a Service with endpoints `(machine, address)` in front of the echo port, TCP and UDP, and tells everybody.
     pub(crate) fn service(
         &mut self,
@@ -344,7 +373,7 @@ impl Drop for Bed {
         }
         drop(fs::remove_dir(PathBuf::from(cgroup_root()).join(&self.id)));
         let names = self.machines.iter().map(|machine| machine.name.trim_start_matches("node-").to_owned());
-        for name in names.chain(["c".to_owned(), "u".to_owned()]) {
+        for name in names.chain(["c", "u", "r", "d"].map(str::to_owned)) {
             drop(Command::new("ip").args(["netns", "del", &format!("{}-{name}", self.id)]).output());
         }
     }

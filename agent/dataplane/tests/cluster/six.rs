@@ -252,6 +252,25 @@ fn datagrams_larger_than_the_mtu_arrive_on_every_path() {
 }
 
 #[test]
+fn who_serves_hears_of_a_smaller_mtu_on_the_way_to_a_client() {
+    let Some((mut bed, pods)) = furnished() else { return };
+    service(&mut bed, "here", 50, 30_100, &[(0, pods[0])]);
+    service(&mut bed, "there", 51, 30_101, &[(1, pods[2])]);
+    let mut far = bed.client_behind(1_300);
+    let machine = &bed.machines[0];
+    for ip in [machine.ip, machine.ip_6] {
+        for port in [30_100, 30_101] {
+            let before = bed.counter(0, "errors_translated");
+            let to = std::net::SocketAddr::new(ip, port);
+            // The router asks for neighbours only once its own addresses are known to be nobody else's.
+            assert!((0..10).any(|_| !far.ask(&format!("tcp {to} 1")).starts_with("failed")), "{to}");
+            assert_eq!(far.ask(&format!("fetch {to} 2000000")), "identical", "{to}");
+            assert!(bed.counter(0, "errors_translated") > before, "{to}: nobody was told");
+        }
+    }
+}
+
+#[test]
 fn a_restart_of_the_agent_breaks_no_connection() {
     let Some((mut bed, _)) = furnished() else { return };
     let node_port = format!("[{}]:{NODE_PORT}", bed.machines[0].ip_6);
