@@ -236,7 +236,8 @@ fn a_client_stays_with_its_replica(cluster: &Cluster, replicas: &Replicas) {
     }
 }
 
-/// A client is kept as long as it comes back within the time, and forgotten after it: on both paths and from outside.
+/// A client is kept as long as it comes back within the time, and forgotten after it, on both paths. A client from outside
+/// gets the replica that its address leads to, by every node and after any time.
 fn affinity_ends_with_its_time(cluster: &Cluster, replicas: &Replicas) {
     const SECONDS: u64 = 3;
     let spec = format!(
@@ -245,29 +246,32 @@ fn affinity_ends_with_its_time(cluster: &Cluster, replicas: &Replicas) {
     );
     cluster.apply(&service("brief", &spec)).ok();
     let address = cluster.service_address("brief");
-    let port = cluster.get(&["service", "brief"])["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
-    let outside = format!("{}:{port}", cluster.address("node-1"));
     reachable(cluster, &address, replicas);
-    let pod = || answer_pod(cluster, &replicas[0].0, &address, replicas);
-    let client = || answer_node(cluster, "client", &outside, replicas);
-    for (name, on, inside) in
-        [("packets", false, true), ("sockets", true, true), ("the outside", true, false)]
-    {
-        let ask = || if inside { pod() } else { client() };
+    let ask = || answer_pod(cluster, &replicas[0].0, &address, replicas);
+    let past = || std::thread::sleep(Duration::from_secs(SECONDS + 1));
+    for (path, on) in [("packets", false), ("sockets", true)] {
         socket_lb(cluster, on);
         let first = ask();
-        assert_eq!(first.len(), 1, "{name}");
+        assert_eq!(first.len(), 1, "{path}");
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(SECONDS * 500));
-            assert_eq!(ask(), first, "{name}: who comes back in time is known");
+            assert_eq!(ask(), first, "{path}: who comes back in time is known");
         }
-        until(&format!("{name}: another replica after {SECONDS} s"), Duration::from_secs(90), || {
-            std::thread::sleep(Duration::from_secs(SECONDS + 1));
+        until(&format!("{path}: another replica after {SECONDS} s"), Duration::from_secs(90), || {
+            past();
             let now = ask();
-            assert_eq!(now.len(), 1, "{name}");
+            assert_eq!(now.len(), 1, "{path}");
             (now != first).then_some(())
         });
     }
+
+    let port = cluster.get(&["service", "brief"])["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    let by = |node| answer_node(cluster, "client", &format!("{}:{port}", cluster.address(node)), replicas);
+    let first = by("node-1");
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(by("node-2"), first);
+    past();
+    assert_eq!((by("node-1"), by("node-2")), (first.clone(), first));
 }
 
 /// `loadBalancerSourceRanges`: others are dropped with a reason, those inside do not come by the load balancer.
