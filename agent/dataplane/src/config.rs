@@ -37,6 +37,8 @@ pub struct Config {
     pub uplink: Option<String>,
     /// UDP port of the tunnel.
     pub vxlan_port: u16,
+    /// Room that an encryption below all that is sent to other nodes takes of a packet, bytes; 0 for none.
+    pub encryption_bytes: u32,
     /// What names of this crate's devices begin with.
     pub device_prefix: String,
     /// Balance at connect; off: packets are balanced one by one.
@@ -64,6 +66,7 @@ impl Config {
             cgroup_path: PathBuf::from("/sys/fs/cgroup"),
             uplink: None,
             vxlan_port: 4789,
+            encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
             socket_lb: true,
             node_ports: (30_000, 32_767),

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod dry;
 pub mod flow_table;
 pub mod live;
+pub mod mtu;
 pub mod netns;
 pub mod plan;
 pub mod rows;

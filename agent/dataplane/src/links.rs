@@ -8,11 +8,10 @@ use weft_dataplane_abi::route::OVERLAY_MAC;
 
 use crate::config::Config;
 use crate::desired::Peer;
+use crate::mtu::{Carriage, Mtu, Road, mtu};
 use crate::netlink::{Device, Netlink, NetlinkError, destination};
 use crate::sysctl::{self, SysctlError};
 
-/// Bytes that VXLAN over IPv4 puts before a packet: outer Ethernet, IP, UDP and VXLAN headers.
-const OVERLAY_BYTES: u32 = 50;
 /// Address Pods know as their gateway, IPv4: link-local (RFC 3927), on no device.
 pub(crate) const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 /// Address Pods know as their gateway, IPv6.
@@ -44,19 +43,35 @@ pub enum LinkError {
 pub(crate) struct NodeLinks {
     pub(crate) uplink: Device,
     pub(crate) vxlan: Device,
-    /// MTU of Pods' devices, bytes.
-    pub(crate) mtu_bytes: u32,
+    pub(crate) mtu: Mtu,
 }
 
-/// Makes the node's devices, addresses and settings as they should be.
-pub(crate) async fn prepare(netlink: &Netlink, config: &Config) -> Result<NodeLinks, LinkError> {
+/// What packets may be as long as, on this uplink and to these other nodes.
+pub(crate) fn mtu_of<'a>(config: &Config, uplink: &Device, peers: impl Iterator<Item = &'a Peer>) -> Mtu {
+    let tunnel = Carriage::tunnel(false);
+    let road = Road {
+        uplink_bytes: uplink.mtu_bytes,
+        encryption_bytes: config.encryption_bytes,
+        usual: tunnel,
+        tunnel,
+        pods_v6: config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6()),
+    };
+    mtu(&road, peers.map(|_| tunnel))
+}
+
+/// Makes the node's devices, addresses and settings as they should be, for the other nodes that are known.
+pub(crate) async fn prepare<'a>(
+    netlink: &Netlink,
+    config: &Config,
+    peers: impl Iterator<Item = &'a Peer>,
+) -> Result<NodeLinks, LinkError> {
     let uplink = uplink(netlink, config).await?;
-    let mtu_bytes = uplink.mtu_bytes.saturating_sub(OVERLAY_BYTES);
+    let mtu = mtu_of(config, &uplink, peers);
     let loopback = netlink.existing(LOOPBACK).await?;
     if !loopback.up {
         netlink.up(&loopback).await?;
     }
-    let vxlan = vxlan(netlink, config, mtu_bytes).await?;
+    let vxlan = vxlan(netlink, config, mtu.tunnel_bytes).await?;
     settings(config, &uplink, &vxlan)?;
     for v6 in [false, true] {
         if let Some(address) = config.overlay_address(v6) {
@@ -72,7 +87,7 @@ pub(crate) async fn prepare(netlink: &Netlink, config: &Config) -> Result<NodeLi
         // Processes that no socket hook serves reach Services by the programs of this device.
         netlink.put_route(*range, &vxlan, None, address_for(config, range)).await?;
     }
-    Ok(NodeLinks { uplink, vxlan, mtu_bytes })
+    Ok(NodeLinks { uplink, vxlan, mtu })
 }
 
 fn address_for(config: &Config, range: &IpNet) -> Option<IpAddr> {

@@ -320,6 +320,33 @@ async fn configure(
     Ok(())
 }
 
+/// Gives both ends of a Pod's veth another MTU.
+pub(crate) async fn resize(netlink: &Netlink, pod: &PodLink, mtu_bytes: u32) -> Result<(), PodError> {
+    let name = format!("{}/{}", pod.namespace, pod.name);
+    let (netns, inner) = (pod.netns.clone(), name.clone());
+    let worker = tokio::task::spawn_blocking(move || {
+        netns::within(&netns, || resize_inside(&inner, mtu_bytes))
+            .map_err(|source| PodError::Namespace { pod: inner.clone(), source })?
+    });
+    worker.await.map_err(|_| PodError::Stopped)??;
+    let set = async {
+        let device = netlink.existing(&pod.device).await?;
+        netlink.set_mtu(&device, mtu_bytes).await
+    };
+    set.await.map_err(|source| PodError::Netlink { pod: name, source })
+}
+
+fn resize_inside(pod: &str, mtu_bytes: u32) -> Result<(), PodError> {
+    let read = |source| PodError::Read { pod: pod.to_owned(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(read)?;
+    let set = runtime.block_on(async {
+        let netlink = Netlink::open()?;
+        let device = netlink.existing(INSIDE).await?;
+        netlink.set_mtu(&device, mtu_bytes).await
+    });
+    set.map_err(|source| PodError::Netlink { pod: pod.to_owned(), source })
+}
+
 /// Removes a Pod's device; the Pod's end goes with it.
 pub(crate) async fn unlink(netlink: &Netlink, device: &str, pod: &str) -> Result<(), PodError> {
     let refused = |source| PodError::Netlink { pod: pod.to_owned(), source };

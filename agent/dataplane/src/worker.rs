@@ -2,7 +2,9 @@
 
 mod first;
 mod linked;
+mod peers;
 mod probing;
+mod uplink;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +25,7 @@ use crate::attach::{self, Attached, Place};
 use crate::config::{Capacities, Config};
 use crate::dataplane::{Applied, ApplyError, StartError, Status};
 use crate::departed::{Departed, departed};
-use crate::desired::{Change, Desired, Peer};
+use crate::desired::{Change, Desired};
 use crate::diff::Write;
 use crate::dry::{self, DryError, Packet};
 use crate::inspect::{self, Fill, FlowEntry, ServiceEntry};
@@ -40,6 +42,7 @@ use crate::rows::{self, Rows};
 use crate::sockets::{self, Gone, Undertaker};
 use crate::sys::{self, LinkTarget};
 use crate::tables::{TableError, Tables};
+use peers::Routes;
 
 /// Refused changes remembered for the status.
 const REFUSED_MAX: usize = 64;
@@ -90,6 +93,8 @@ pub(crate) struct Worker {
     probing: Arc<AtomicBool>,
     /// Routes to other nodes could not all be put: they are put again.
     routes_owed: bool,
+    /// A device could not be given its MTU: it is given again.
+    mtu_owed: bool,
 }
 
 impl Worker {
@@ -114,7 +119,8 @@ impl Worker {
         let (tables, planner) =
             filled.unwrap_or_else(|| first::fill(&config, &pins, fresh, known.as_ref()))?;
         let netlink = Netlink::open().map_err(links::LinkError::from)?;
-        let links = links::prepare(&netlink, &config).await?;
+        let peers = known.iter().flat_map(|known| known.peers.values());
+        let links = links::prepare(&netlink, &config, peers).await?;
         let undertaker = Undertaker::start(pins.home()).map_err(StartError::Thread)?;
         let capacities = pins.capacities(config.capacities)?;
         let epoch = tables.epoch()?;
@@ -142,6 +148,7 @@ impl Worker {
             stale: false,
             probing: Arc::default(),
             routes_owed: false,
+            mtu_owed: false,
             config,
         };
         worker.put_node()?;
@@ -309,7 +316,7 @@ impl Worker {
         let replaced = self.hooks.values().filter(|done| **done == Attached::Replaced).count();
         tracing::info!(
             uplink = %self.links.uplink.name,
-            mtu_bytes = self.links.mtu_bytes,
+            mtu_bytes = self.links.mtu.pods_bytes,
             tables_adopted = self.found.adopted.len(),
             hooks_replaced = replaced,
             hooks_made = self.hooks.len() - replaced,
@@ -331,11 +338,21 @@ impl Worker {
         for sentence in &self.abilities.missing {
             tracing::warn!("{sentence}");
         }
+        self.report_cut();
     }
 
     /// Takes commands until nobody can send any.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(command) = commands.recv().await {
+        let mut looks = uplink::looks();
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                _ = looks.tick() => {
+                    self.look_at_uplink().await;
+                    continue;
+                }
+            };
+            let Some(command) = command else { return };
             // An answer nobody waits for any more is dropped: the deed is done all the same.
             match command {
                 Command::Apply(changes, answer) => drop(answer.send(self.apply(changes).await)),
@@ -413,14 +430,7 @@ impl Worker {
             applied.writes += writes;
             self.remember_refused(&refused);
             applied.refused.extend(refused);
-            let routed = match routes {
-                Routes::To(peer) => links::put_peer(&self.netlink, &self.config, &self.links, &peer).await,
-                Routes::All => self.put_peers().await,
-                Routes::Fewer if self.complete => self.keep_peers().await,
-                Routes::Fewer | Routes::Same => Ok(()),
-            };
-            self.routes_owed |= routed.is_err();
-            routed?;
+            self.route(routes).await?;
         }
         Ok(applied)
     }
@@ -442,22 +452,6 @@ impl Worker {
         self.heed_outward_here()?;
         refused.extend(self.planner.refused_of(change));
         Ok((count, refused))
-    }
-
-    /// Routes to all other nodes known, and none to others once all are known.
-    async fn put_peers(&mut self) -> Result<(), links::LinkError> {
-        for peer in self.desired.peers.values() {
-            links::put_peer(&self.netlink, &self.config, &self.links, peer).await?;
-        }
-        if self.complete {
-            self.keep_peers().await?;
-        }
-        self.routes_owed = false;
-        Ok(())
-    }
-
-    async fn keep_peers(&self) -> Result<(), links::LinkError> {
-        links::keep_peers(&self.netlink, &self.config, &self.links, self.desired.peers.values()).await
     }
 
     fn remember_refused(&mut self, refused: &[PlanError]) {
@@ -524,7 +518,7 @@ impl Worker {
             start_ms: self.start_ms,
             uplink: self.links.uplink.name.clone(),
             overlay: self.links.vxlan.name.clone(),
-            pod_mtu_bytes: self.links.mtu_bytes,
+            pod_mtu_bytes: self.links.mtu.pods_bytes,
             socket_lb: self.config.socket_lb,
             hooks: self
                 .hooks
@@ -546,25 +540,6 @@ impl Worker {
                 fill("nodes", count(|rows| rows.nodes.len()), capacities.nodes_max),
             ],
             refused: self.refused.clone(),
-        }
-    }
-}
-
-/// What a change means for the routes to other nodes.
-enum Routes {
-    To(Peer),
-    All,
-    Fewer,
-    Same,
-}
-
-impl Routes {
-    fn of(change: &Change) -> Self {
-        match change {
-            Change::PutPeer(peer) => Self::To(peer.clone()),
-            Change::ReplaceAll(_) => Self::All,
-            Change::RemovePeer(_) => Self::Fewer,
-            _ => Self::Same,
         }
     }
 }

@@ -10,6 +10,8 @@ mod departed;
 mod dry;
 #[path = "cluster/host_ports.rs"]
 mod host_ports;
+#[path = "cluster/mtu.rs"]
+mod mtu;
 #[path = "packet/object.rs"]
 mod object;
 #[path = "cluster/paths.rs"]

@@ -13,7 +13,7 @@ use crate::tables::TableError;
 
 impl Worker {
     pub(super) async fn add_pod(&mut self, pod: &PodNetwork) -> Result<PodLink, PodError> {
-        let link = pods::link(&self.netlink, &self.config, pod, self.links.mtu_bytes).await?;
+        let link = pods::link(&self.netlink, &self.config, pod, self.links.mtu.pods_bytes).await?;
         // Remembered before anything is attached: whatever happens next, a restart knows what to clean up.
         self.files.write(&link)?;
         let writes = self.planner.put(Holder::Pod(pod.uid.clone()), link.rows())?;

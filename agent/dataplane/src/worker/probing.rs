@@ -48,7 +48,7 @@ impl Worker {
             mac: pod.mac,
             gateway_mac: pod.gateway_mac,
             from: from.ok_or_else(|| DryError::NoAddress(format!("{namespace}/{name}")))?,
-            pod_mtu_bytes: self.links.mtu_bytes,
+            pod_mtu_bytes: self.links.mtu.pods_bytes,
             overlay: device(&self.links.vxlan),
             uplink: device(&self.links.uplink),
         })

@@ -196,6 +196,30 @@ impl Bed {
         ip(&format!("-n {}-{number} link set eth0 mtu {mtu_bytes}", self.id));
     }
 
+    /// How many packets a machine's own stack has cut, and how many pieces it has put together, of both families.
+    pub(crate) fn pieces(&self, machine: usize) -> u64 {
+        let read =
+            || ["snmp", "snmp6"].map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")));
+        let [four, six] = netns::within(&self.machines[machine].netns, read).expect("namespace");
+        let (four, six) = (four.expect("counters"), six.expect("counters"));
+        let mut ip = four.lines().filter_map(|line| line.strip_prefix("Ip: "));
+        let (names, values) = (ip.next().expect("names"), ip.next().expect("values"));
+        let four = names.split(' ').zip(values.split(' '));
+        let six = six.lines().filter_map(|line| line.strip_prefix("Ip6")?.split_once(char::is_whitespace));
+        let counts = four.chain(six).filter(|(name, _)| ["FragCreates", "ReasmReqds"].contains(&name.trim()));
+        counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum()
+    }
+
+    /// MTU of a Pod's device, bytes: outside, inside.
+    pub(crate) fn pod_mtu_bytes(&self, machine: usize, name: &str) -> (u32, u32) {
+        let dataplane = self.machines[machine].dataplane.as_ref().expect("started");
+        let pods = self.runtime.block_on(dataplane.known_pods()).expect("Pods");
+        let link = pods.into_iter().find(|pod| pod.name == name).expect("the Pod");
+        let outside = netns::within(&self.machines[machine].netns, || mtu_bytes(&link.device));
+        let inside = netns::within(&link.netns, || mtu_bytes("eth0"));
+        (outside.expect("namespace"), inside.expect("namespace"))
+    }
+
     /// Pulls out a machine's cable.
     pub(crate) fn cut(&self, machine: usize) {
         let number = self.machines[machine].name.trim_start_matches("node-").to_owned();

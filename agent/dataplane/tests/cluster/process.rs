@@ -139,6 +139,7 @@ pub(crate) fn role() {
                 sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
             }
             ["ask", maps, netns, to, protocol] => asked(maps, netns, to, protocol),
+            ["piece", to, bytes] => piece(to, bytes.parse().expect("a number")),
             ["large", to, bytes] => large(to, bytes.parse().expect("a number")),
             ["say"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), say),
             ["wait"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), listen),
@@ -301,6 +302,41 @@ fn large(to: &str, bytes: usize) -> io::Result<String> {
         return Err(io::Error::other(format!("{got} bytes, or others, from {from}")));
     }
     Ok(format!("{got} bytes"))
+}
+
+/// Sends a packet of so many bytes, headers and all, that must not be cut, and waits for its echo.
+#[allow(unsafe_code)]
+fn piece(to: &str, bytes: usize) -> io::Result<String> {
+    let socket = datagrams_to(to)?;
+    let v6 = to.starts_with('[');
+    // IP_PMTUDISC_DO and its twin: no way is too short without saying so.
+    let done: nix::libc::c_int = 2;
+    let (level, name, headers) = if v6 {
+        (nix::libc::IPPROTO_IPV6, nix::libc::IPV6_MTU_DISCOVER, 48)
+    } else {
+        (nix::libc::IPPROTO_IP, nix::libc::IP_MTU_DISCOVER, 28)
+    };
+    // SAFETY: the option is an integer, which is read within its size.
+    let set = unsafe {
+        nix::libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const done).cast(),
+            size_of_val(&done) as u32,
+        )
+    };
+    if set != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    socket.connect(to)?;
+    socket.send(&pattern(bytes - headers))?;
+    let mut buffer = [0; 9000];
+    let got = socket.recv(&mut buffer)?;
+    if buffer[..got] != pattern(bytes - headers) {
+        return Err(io::Error::other(format!("{got} bytes, or others")));
+    }
+    Ok(format!("{bytes} bytes"))
 }
 
 fn connect(to: &str) -> io::Result<UdpSocket> {
