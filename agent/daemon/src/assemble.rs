@@ -314,6 +314,7 @@ async fn start_dataplane(
     settings.cgroup_path =
         machine::cgroup_root(&config.cgroup_root).context("no cgroup for the socket hooks")?;
     settings.uplink = config.uplink.clone();
+    settings.packet_hooks = config.packet_hooks;
     if let Ok(port @ 1..) = u16::try_from(cluster.vxlan_port) {
         settings.vxlan_port = port;
     }

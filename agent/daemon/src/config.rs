@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 /// As typed. Flags are stronger than the environment, and that than the file of `--config`.
@@ -42,6 +42,9 @@ pub(crate) struct Raw {
     /// Device towards the other nodes [default: the one of the default route]
     #[arg(long, env = "WEFT_UPLINK", value_name = "DEVICE")]
     uplink: Option<String>,
+    /// How packet programs come to devices: by tcx links where the kernel has them, or as clsact classifiers on any [default: auto]
+    #[arg(long, env = "WEFT_PACKET_HOOKS", value_name = "HOW")]
+    packet_hooks: Option<PacketHooks>,
     /// The eBPF object [default: weft-bpf beside this program, then /usr/lib/weft/weft-bpf]
     #[arg(long, env = "WEFT_EBPF_OBJECT", value_name = "FILE")]
     ebpf_object: Option<PathBuf>,
@@ -87,6 +90,16 @@ pub(crate) struct Raw {
     config: Option<PathBuf>,
 }
 
+/// As typed: how packet programs come to devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PacketHooks {
+    /// By tcx links where the kernel has them, else as clsact classifiers
+    Auto,
+    /// As clsact classifiers
+    Clsact,
+}
+
 /// As valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -101,6 +114,7 @@ pub(crate) struct Config {
     /// Relative to each hierarchy's root, without a leading slash; empty for the root itself.
     pub(crate) cgroup_root: PathBuf,
     pub(crate) uplink: Option<String>,
+    pub(crate) packet_hooks: weft_dataplane::PacketHooks,
     pub(crate) ebpf_object: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) socket_lb: bool,
@@ -214,6 +228,10 @@ impl Raw {
             bpffs: raw.bpffs.unwrap_or_else(|| "/sys/fs/bpf/weft".into()),
             cgroup_root: cgroup_root.trim_matches('/').into(),
             uplink: raw.uplink,
+            packet_hooks: match raw.packet_hooks {
+                None | Some(PacketHooks::Auto) => weft_dataplane::PacketHooks::Probe,
+                Some(PacketHooks::Clsact) => weft_dataplane::PacketHooks::Clsact,
+            },
             ebpf_object: object(raw.ebpf_object, &machine.program)?,
             socket_lb: raw.socket_lb.unwrap_or(true),
             shim: raw.shim.unwrap_or_else(|| "containerd-shim-runc-v2".into()),
@@ -246,6 +264,7 @@ impl Raw {
             bpffs: self.bpffs.or(file.bpffs),
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
             uplink: self.uplink.or(file.uplink),
+            packet_hooks: self.packet_hooks.or(file.packet_hooks),
             ebpf_object: self.ebpf_object.or(file.ebpf_object),
             socket: self.socket.or(file.socket),
             socket_lb: self.socket_lb.or(file.socket_lb),
@@ -358,6 +377,19 @@ mod tests {
         assert!(refuse(Raw { image_gc_low: Some(90), ..raw() }).contains("--image-gc-low 90"));
         assert!(refuse(Raw { image_gc_high: Some(101), ..raw() }).contains("--image-gc-high 101"));
     }
+
+    #[test]
+    fn hooks_are_chosen_by_a_probe_unless_told() {
+        use weft_dataplane::PacketHooks::{Clsact, Probe};
+        let hooks = |raw: Raw| raw.validate(&machine()).unwrap().packet_hooks;
+        assert_eq!(hooks(raw()), Probe);
+        assert_eq!(hooks(Raw { packet_hooks: Some(PacketHooks::Auto), ..raw() }), Probe);
+        assert_eq!(hooks(Raw { packet_hooks: Some(PacketHooks::Clsact), ..raw() }), Clsact);
+        let file = |text: &str| serde_json::from_str::<Raw>(text).map(|raw| raw.packet_hooks);
+        assert_eq!(file(r#"{ "packet-hooks": "clsact" }"#).unwrap(), Some(PacketHooks::Clsact));
+        assert!(file(r#"{ "packet-hooks": "iptables" }"#).is_err());
+    }
+
     #[test]
     fn the_file_names_one_address_or_a_list() {
         for (text, wanted) in [

@@ -5,13 +5,14 @@ use std::io::{self, BufRead as _};
 use std::path::Path;
 
 use weft_dataplane::desired::Node;
-use weft_dataplane::{Config, Dataplane, chain, netns};
+use weft_dataplane::{Config, Dataplane, PacketHooks, chain, netns};
 
 /// Settings come as lines: network namespace, object, name, address, range of Pods, range of all Pods, range of Services,
-/// directory of pins, directory of state, cgroup, "true" or "false" for balancing at connect.
+/// directory of pins, directory of state, cgroup, "true" or "false" for balancing at connect, and for
+/// classifiers instead of tcx.
 fn main() {
-    let lines: Vec<String> = io::stdin().lock().lines().take(11).map_while(Result::ok).collect();
-    let [namespace, object, name, address, pods, all_pods, services, pins, state, cgroup, socket_lb] =
+    let lines: Vec<String> = io::stdin().lock().lines().take(12).map_while(Result::ok).collect();
+    let [namespace, object, name, address, pods, all_pods, services, pins, state, cgroup, socket_lb, clsact] =
         lines.as_slice()
     else {
         println!("failed: {} lines of settings", lines.len());
@@ -29,6 +30,7 @@ fn main() {
     config.state_dir = state.into();
     config.cgroup_path = cgroup.into();
     config.socket_lb = socket_lb == "true";
+    config.packet_hooks = if clsact == "true" { PacketHooks::Clsact } else { PacketHooks::Probe };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = netns::within(Path::new(namespace), || runtime.block_on(Dataplane::start(config)));
     match started.expect("the namespace") {

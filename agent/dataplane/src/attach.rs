@@ -8,19 +8,15 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
+use aya::programs::tc::TcAttachOptions;
 use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType,
 };
 use thiserror::Error;
 use weft_dataplane_abi::hook::Hook;
 
+use crate::clsact;
 use crate::sys::{self, LinkTarget};
-
-/// Priority of the classifiers on kernels without tcx.
-const CLSACT_PRIORITY: u16 = 7;
-/// Handle of the classifiers on kernels without tcx.
-const CLSACT_HANDLE: u32 = 0x7766;
 
 /// Why a program is not at its hook.
 #[derive(Debug, Error)]
@@ -132,17 +128,17 @@ pub(crate) fn device(
     let name = hook.text();
     let path = links.join(format!("{name}-{}", place.device));
     let program = program::<SchedClassifier>(ebpf, name)?;
-    let direction = match hook {
-        Hook::ToPod | Hook::ToOverlay | Hook::ToUplink => TcAttachType::Egress,
-        _ => TcAttachType::Ingress,
-    };
+    let direction = direction(hook);
     let refused = |source| AttachError::Refused {
         hook: name,
         target: format!("device {}", place.device),
         source: Box::new(source),
     };
     if !place.tcx {
-        return clsact(program, place, direction).map_err(refused);
+        let done = clsact::attach(program, place.device, direction).map_err(refused)?;
+        // What hung there by tcx goes after the other has come: no packet meets none.
+        unpin(&path)?;
+        return Ok(done);
     }
     let fd = program.fd().map_err(refused)?;
     if replace(&path, LinkTarget::Device(place.index), fd.as_fd())? {
@@ -152,31 +148,17 @@ pub(crate) fn device(
     let made = program.attach_with_options(place.device, direction, options).map_err(refused)?;
     let link = program.take_link(made).map_err(refused)?;
     pin(&path, FdLink::try_from(link).map_err(|error| unpinnable(&path, error))?)?;
+    // A classifier from when this node used clsact goes now; a link that was there says that there is none.
+    clsact::detach(place.device, direction);
     Ok(Attached::Made)
 }
 
-/// The way of kernels before 6.6: a classifier on the clsact qdisc, replaced at its fixed priority and handle.
-fn clsact(
-    program: &mut SchedClassifier,
-    place: &Place<'_>,
-    direction: TcAttachType,
-) -> Result<Attached, ProgramError> {
-    // The qdisc may be there already; if it could not be made, attaching says so.
-    let _exists = qdisc_add_clsact(place.device);
-    let handle = TcHandle::from(CLSACT_HANDLE);
-    let old = SchedClassifierLink::attached(place.device, direction, CLSACT_PRIORITY, handle, None)
-        .map_err(|error| ProgramError::from(aya::programs::tc::TcError::IoError(error)))?;
-    let (id, done) = match program.attach_to_link(old) {
-        Ok(id) => (id, Attached::Replaced),
-        Err(_) => {
-            let options = NlOptions { priority: CLSACT_PRIORITY, handle, classid: None };
-            let options = TcAttachOptions::Netlink(options);
-            (program.attach_with_options(place.device, direction, options)?, Attached::Made)
-        }
-    };
-    // The classifier stays when the agent goes: aya would remove it with the link.
-    std::mem::forget(program.take_link(id)?);
-    Ok(done)
+/// Which way the packets go that a hook sees.
+fn direction(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::ToPod | Hook::ToOverlay | Hook::ToUplink => TcAttachType::Egress,
+        _ => TcAttachType::Ingress,
+    }
 }
 
 /// Unpins a device's links: the kernel lets go of the programs with the device.

@@ -35,6 +35,8 @@ pub struct Config {
     pub cgroup_path: PathBuf,
     /// The device towards the other nodes; `None`: the one that has the node's address, else the default route's.
     pub uplink: Option<String>,
+    /// How packet programs come to devices.
+    pub packet_hooks: PacketHooks,
     /// UDP port of the tunnel.
     pub vxlan_port: u16,
     /// Room that an encryption below all that is sent to other nodes takes of a packet, bytes; 0 for none.
@@ -51,6 +53,16 @@ pub struct Config {
     pub capacities: Capacities,
 }
 
+/// How packet programs come to devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketHooks {
+    /// By tcx links where the kernel has them (Linux 6.6), else as clsact classifiers.
+    #[default]
+    Probe,
+    /// As clsact classifiers on every kernel.
+    Clsact,
+}
+
 impl Config {
     /// Settings with every default, for a node and the object with its programs.
     #[must_use]
@@ -65,6 +77,7 @@ impl Config {
             state_dir: PathBuf::from("/run/weft/dataplane"),
             cgroup_path: PathBuf::from("/sys/fs/cgroup"),
             uplink: None,
+            packet_hooks: PacketHooks::default(),
             vxlan_port: 4789,
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),

@@ -17,6 +17,7 @@ pub mod rows;
 
 mod announce;
 mod attach;
+mod clsact;
 mod dataplane;
 mod departed;
 mod echo;
@@ -39,7 +40,7 @@ mod worker;
 
 pub use announce::{AnnounceError, Announced, Announcer, neighbour_answers};
 pub use attach::AttachError;
-pub use config::{Capacities, Config, ConfigError};
+pub use config::{Capacities, Config, ConfigError, PacketHooks};
 pub use dataplane::{Applied, ApplyError, AskError, Dataplane, StartError, Status, Stopped};
 pub use events::{Event, Events, EventsError};
 pub use host_ports::HostPort;

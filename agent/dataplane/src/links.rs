@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 use weft_dataplane_abi::route::OVERLAY_MAC;
 
+use crate::clsact;
 use crate::config::Config;
 use crate::desired::Peer;
 use crate::mtu::{Carriage, Mtu, Road, mtu};
@@ -192,11 +193,13 @@ pub(crate) async fn keep_peers(
     Ok(())
 }
 
-/// Removes every device whose name begins as this node's do and that this crate makes.
+/// Removes every device whose name begins as this node's do and that this crate makes, and our classifiers of the others.
 pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(), LinkError> {
     for device in netlink.devices().await? {
         if device.name == config.vxlan_device() || device.alias.starts_with(crate::pods::ALIAS) {
             netlink.delete(&device).await?;
+        } else {
+            clsact::remove(netlink, &device).await?;
         }
     }
     Ok(())

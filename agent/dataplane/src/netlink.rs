@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{
     InfoData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::tc::TcHandle;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -339,6 +340,30 @@ impl Netlink {
             Err(error) if NetlinkError::errno(&error) == Some(libc::ESRCH) => Ok(()),
             other => other.map_err(refused("delete", "a route")),
         }
+    }
+
+    /// Whether anybody has a classifier on a device's clsact qdisc.
+    pub(crate) async fn has_classifiers(&self, device: &Device) -> Result<bool, NetlinkError> {
+        let index = device.index.cast_signed();
+        let mut filters = self.handle.traffic_filter(index);
+        for mut found in [filters.get().ingress().execute().boxed(), filters.get().egress().execute().boxed()]
+        {
+            match found.try_next().await {
+                Ok(None) => {}
+                Ok(Some(_)) => return Ok(true),
+                Err(error) => return Err(refused("list the classifiers of", &device.name)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes a device's clsact qdisc.
+    pub(crate) async fn delete_clsact(&self, device: &Device) -> Result<(), NetlinkError> {
+        let mut request = self.handle.qdisc().del(device.index.cast_signed());
+        // Of `clsact` the parent and the handle's major are the same for every device (`TC_H_CLSACT`).
+        request.message_mut().header.parent = TcHandle::CLSACT;
+        request.message_mut().header.handle = TcHandle { major: TcHandle::CLSACT.major, minor: 0 };
+        request.execute().await.map_err(refused("delete the clsact qdisc of", &device.name))
     }
 
     /// Puts a permanent neighbour entry.

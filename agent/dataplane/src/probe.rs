@@ -5,6 +5,9 @@ use std::fs;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::config::PacketHooks;
+use crate::sys;
+
 /// The kernel is too old.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("Linux {found} is too old: the dataplane needs 6.1, and 6.6 for everything")]
@@ -18,7 +21,7 @@ pub struct TooOld {
 pub struct Abilities {
     /// Its release, as uname says it.
     pub release: String,
-    /// tcx links; without them clsact classifiers are used, which are not replaced without a gap.
+    /// Packet programs hang on tcx links; otherwise they are classifiers of clsact qdiscs.
     pub tcx: bool,
     /// IPv6 is switched on.
     pub ipv6: bool,
@@ -26,24 +29,26 @@ pub struct Abilities {
     pub missing: Vec<String>,
 }
 
-/// Looks at the running kernel.
+/// Looks at the running kernel, and chooses how programs come to devices.
 ///
 /// # Errors
 /// It is older than 6.1.
-pub(crate) fn probe() -> Result<Abilities, TooOld> {
+pub(crate) fn probe(hooks: PacketHooks) -> Result<Abilities, TooOld> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")
         .map(|text| text.trim().to_owned())
         .unwrap_or_default();
-    let version = version(&release);
-    if version < (6, 1) {
+    if version(&release) < (6, 1) {
         return Err(TooOld { found: release });
     }
-    let tcx = version >= (6, 6);
+    let has_tcx = sys::has_tcx();
+    let tcx = has_tcx && hooks == PacketHooks::Probe;
     let ipv6 = fs::exists("/proc/sys/net/ipv6").unwrap_or(false);
     let mut missing = Vec::new();
     if !tcx {
+        let why = if has_tcx { "as it was told to" } else { "since this kernel has no tcx (6.6 has)" };
         missing.push(format!(
-            "Linux {release} has no tcx (6.6 has): clsact is used, and other owners' classifiers run after ours"
+            "Linux {release}: packet programs are clsact classifiers, {why}: other tools that delete a device's clsact qdisc \
+             or its filters take them away until the agent starts again"
         ));
     }
     if !ipv6 {

@@ -15,7 +15,12 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+/// `BPF_TCX_INGRESS`, a way to attach.
+const TCX_INGRESS: u32 = 46;
+/// Index of the loopback device, the same in every network namespace.
+const LOOPBACK_INDEX: u32 = 1;
 /// Rows of a table asked for at once.
 const BATCH_ROWS: u32 = 4_096;
 /// Longest key of a table that is read as bytes: where a reader stands is told by a key, or by less.
@@ -68,6 +73,23 @@ struct RowPut {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// Argument of `BPF_PROG_QUERY`, as far as it is used here.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramQuery {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+    attach_flags_of_programs: u64,
+    links: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
 
 /// Argument of `BPF_LINK_UPDATE`.
@@ -134,6 +156,13 @@ pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<LinkTarget> {
         LINK_TCX => LinkTarget::Device(info.first),
         _ => LinkTarget::Other,
     })
+}
+
+/// Whether the kernel has tcx: one that has not does not know the question of what hangs on a device that way.
+pub(crate) fn has_tcx() -> bool {
+    let mut argument =
+        ProgramQuery { target: LOOPBACK_INDEX, attach_type: TCX_INGRESS, ..ProgramQuery::default() };
+    !matches!(bpf(BPF_PROG_QUERY, &mut argument), Err(error) if error.raw_os_error() == Some(libc::EINVAL))
 }
 
 /// Replaces a link's program in one step: no packet or call meets none or both.

@@ -102,7 +102,7 @@ impl Worker {
     pub(crate) async fn start(config: Config, known: Option<Desired>) -> Result<Self, StartError> {
         let began = Instant::now();
         config.check()?;
-        let abilities = probe()?;
+        let abilities = probe(config.packet_hooks)?;
         let (pins, before) = Pins::prepare(&config.bpffs_dir)?;
         let found = pins.sift(&config.capacities)?;
         // Reading costs a system call a row; tables just made have none.

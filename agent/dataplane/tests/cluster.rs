@@ -4,6 +4,8 @@
 mod bed;
 #[path = "cluster/chat.rs"]
 mod chat;
+#[path = "cluster/clsact.rs"]
+mod clsact;
 #[path = "cluster/departed.rs"]
 mod departed;
 #[path = "cluster/dry.rs"]

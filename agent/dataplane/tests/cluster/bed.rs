@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use weft_dataplane::desired::{
     Change, Desired, Endpoint, Node, Owner, Protocol, Service, ServiceName, ServicePort, ServiceType,
 };
-use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PodNetwork, netns};
+use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PacketHooks, PodNetwork, netns};
 
 use crate::process::{PORT, Process};
 
@@ -24,6 +24,17 @@ pub(crate) const CLIENT_6: &str = "2001:db8:77::100";
 
 /// Beds of this process so far: tests may run side by side in it.
 static BEDS: AtomicU32 = AtomicU32::new(0);
+
+/// Set to `clsact`, the clusters of a process attach their programs as on kernels without tcx.
+pub(crate) const PACKET_HOOKS: &str = "WEFT_TEST_PACKET_HOOKS";
+
+fn packet_hooks() -> PacketHooks {
+    if std::env::var_os(PACKET_HOOKS).is_some_and(|by| by == "clsact") {
+        PacketHooks::Clsact
+    } else {
+        PacketHooks::Probe
+    }
+}
 
 /// One machine of the cluster.
 pub(crate) struct Machine {
@@ -121,6 +132,7 @@ impl Bed {
         config.bpffs_dir = PathBuf::from("/sys/fs/bpf").join(format!("{}-{number}", self.id));
         config.state_dir = self.directory.path().join(&name).join("state");
         config.cgroup_path.clone_from(&cgroup);
+        config.packet_hooks = packet_hooks();
         adjust(&mut config);
         let netns = PathBuf::from(format!("/run/netns/{}-{number}", self.id));
         Machine { name, ip: address, ip_6: address_6, config, dataplane: None, netns, cgroup }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use weft_dataplane::PacketHooks;
 use weft_dataplane_abi::LAYOUT;
 
 use crate::bed::{self, Bed};
@@ -44,6 +45,7 @@ impl Other {
             config.state_dir.display().to_string(),
             config.cgroup_path.display().to_string(),
             config.socket_lb.to_string(),
+            (config.packet_hooks == PacketHooks::Clsact).to_string(),
         ];
         let mut input = child.stdin.take().expect("input");
         writeln!(input, "{}", settings.join("\n")).expect("settings sent");
