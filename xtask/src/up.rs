@@ -53,7 +53,7 @@ pub(crate) struct Args {
     no_demo: bool,
     /// IP families of Pods, Services and machines, the first the one that Services have by default: IPv4, IPv4,IPv6 or
     /// IPv6,IPv4 (the tunnel between the machines is IPv4)
-    #[arg(long, value_delimiter = ',', default_value = "IPv4", value_name = "FAMILIES")]
+    #[arg(long, value_delimiter = ',', default_value = "IPv4,IPv6", value_name = "FAMILIES")]
     families: Vec<Family>,
     /// Flag for every weft-agent, repeatable: --agent-arg=--socket-lb=false
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
