@@ -159,12 +159,11 @@ pub(crate) fn addresses(texts: &[String]) -> Vec<IpAddr> {
 fn service_env(view: &View, namespace: &str, service_links: bool) -> Option<Vec<(String, String)>> {
     let kubernetes = view.service("default", "kubernetes")?;
     let mut env = Vec::new();
-    one_service_env(kubernetes, &mut env);
+    one_service_env(&kubernetes, &mut env);
     if service_links {
-        for service in view.services() {
-            let is_kubernetes = service.namespace == "default" && service.name == "kubernetes";
-            if service.namespace == namespace && !is_kubernetes {
-                one_service_env(service, &mut env);
+        for service in view.services_of(namespace) {
+            if service.namespace != "default" || service.name != "kubernetes" {
+                one_service_env(&service, &mut env);
             }
         }
     }

@@ -80,7 +80,7 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
         "LoadBalancer" => ServiceType::LoadBalancer,
         _ => ServiceType::ClusterIp,
     };
-    let cluster_ips: Vec<IpAddr> = message.cluster_ips.iter().filter_map(address_of).collect();
+    let cluster_ips: Vec<IpAddr> = exact(message.cluster_ips.iter().filter_map(address_of));
     if cluster_ips.iter().any(|ip| local.answered_here.contains(ip)) {
         return None;
     }
@@ -95,7 +95,7 @@ fn service(message: &Service, local: &Local<'_>) -> Option<desired::Service> {
         // What is not understood lets nobody in.
         source_ranges: (!message.source_ranges.is_empty())
             .then(|| message.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect()),
-        ports: message.ports.iter().filter_map(|port| service_port(message, port, local)).collect(),
+        ports: exact(message.ports.iter().filter_map(|port| service_port(message, port, local))),
         external_local: message.external_local,
         internal_local: message.internal_local,
         affinity_seconds: message.affinity_seconds,
@@ -131,8 +131,15 @@ fn service_port(
         protocol: Protocol::of_number(u8::try_from(port.protocol).ok()?)?,
         port: u16::try_from(port.port).ok()?,
         node_port: u16::try_from(port.node_port).ok()?,
-        endpoints: endpoints.collect(),
+        endpoints: exact(endpoints),
     })
+}
+
+/// All, without room for more: they are kept, and there are very many.
+fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = items.collect();
+    all.shrink_to_fit();
+    all
 }
 
 /// Whether a list names somebody; `None`: it names nobody.
@@ -199,6 +206,7 @@ mod tests {
         let Some(Change::PutService(service)) = put(&resource(web()), &LOCAL) else { panic!("no Service") };
         assert_eq!(service.kind, ServiceType::NodePort);
         assert_eq!(service.ports[0].endpoints[0].port, 8080);
+        assert_eq!((service.ports.capacity(), service.ports[0].endpoints.capacity()), (2, 1));
         assert!(service.ports[1].endpoints.is_empty());
         let Some(Change::PutService(again)) = put(&resource(web()), &LOCAL) else { panic!("no Service") };
         let node = |service: &desired::Service| service.ports[0].endpoints[0].node.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,28 +31,38 @@ pub(crate) struct View {
     node_names: HashSet<Arc<str>>,
 }
 
-/// A Service, its endpoints apart: there are ten times as many, and few ask for them.
+/// A Service as it came, encoded: there are many, and few of them are asked for.
 #[derive(Clone, Debug)]
 struct Held {
-    /// Without endpoints.
-    service: Service,
-    /// A `Service` of endpoints only, encoded.
-    endpoints: Box<[u8]>,
+    /// All but the endpoints, then the endpoints: encoded messages that follow each other are one.
+    bytes: Box<[u8]>,
+    /// Where the endpoints begin: there are ten times as many, and fewer ask for them.
+    endpoints_at: usize,
 }
 
 impl Held {
     fn new(mut service: Service) -> Self {
         let endpoints = Service { endpoints: std::mem::take(&mut service.endpoints), ..Service::default() };
-        Self { service, endpoints: endpoints.encode_to_vec().into() }
+        let mut bytes = service.encode_to_vec();
+        let endpoints_at = bytes.len();
+        bytes.extend(endpoints.encode_to_vec());
+        Self { bytes: bytes.into(), endpoints_at }
+    }
+
+    fn without_endpoints(&self) -> Service {
+        read(&self.bytes[..self.endpoints_at])
     }
 
     fn whole(&self) -> Service {
-        let mut service = self.service.clone();
-        // They were encoded here.
-        let read = service.merge(&self.endpoints[..]);
-        debug_assert!(read.is_ok(), "{read:?}");
-        service
+        read(&self.bytes)
     }
+}
+
+fn read(bytes: &[u8]) -> Service {
+    let service = Service::decode(bytes);
+    // They were encoded here.
+    debug_assert!(service.is_ok(), "{service:?}");
+    service.unwrap_or_default()
 }
 
 /// Whose an address is.
@@ -99,9 +109,10 @@ impl View {
     /// A resource is gone. What is answered of a Service is without its endpoints.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Resource> {
         let body = if let Some(held) = self.services.remove(name) {
-            self.unindex_service(&held.service);
+            let service = held.without_endpoints();
+            self.unindex_service(&service);
             self.outward.remove(name);
-            Body::Service(held.service)
+            Body::Service(service)
         } else if let Some(object) = self.objects.remove(name) {
             Body::Object(object)
         } else if let Some(peer) = self.peers.remove(name) {
@@ -197,8 +208,8 @@ impl View {
     }
 
     /// One Service, without its endpoints.
-    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.services.get(&service_name(namespace, name)).map(|held| &held.service)
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<Service> {
+        self.services.get(&service_name(namespace, name)).map(Held::without_endpoints)
     }
 
     /// A Service as it came.
@@ -230,9 +241,9 @@ impl View {
     /// What cluster DNS must know of each Service.
     pub(crate) fn records(&self) -> impl Iterator<Item = DnsService> {
         self.services.values().map(|held| {
+            let service = held.without_endpoints();
             // Only a headless Service's endpoints have names through it.
-            let all = if held.service.cluster_ips.is_empty() { Some(held.whole()) } else { None };
-            resolve::record(all.as_ref().unwrap_or(&held.service))
+            resolve::record(&if service.cluster_ips.is_empty() { held.whole() } else { service })
         })
     }
 
@@ -241,9 +252,11 @@ impl View {
         self.outward.iter().filter_map(|name| self.services.get(name)).map(Held::whole)
     }
 
-    /// All Services, without their endpoints.
-    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().map(|held| &held.service)
+    /// The Services of a namespace, without their endpoints.
+    pub(crate) fn services_of(&self, namespace: &str) -> impl Iterator<Item = Service> {
+        let names = service_name(namespace, "");
+        let from = self.services.range::<str, _>((Included(names.as_str()), Unbounded));
+        from.take_while(move |(name, _)| name.starts_with(&names)).map(|(_, held)| held.without_endpoints())
     }
 }
 
@@ -408,8 +421,12 @@ mod tests {
             assert_eq!(rest, all[place + 1..], "after {}", resource.name);
         }
         assert_eq!(view.names().count(), 5);
-        assert_eq!(view.with_endpoints("default", "web"), Some(service));
-        assert!(view.services().all(|service| service.endpoints.is_empty()));
+        assert_eq!(view.with_endpoints("default", "web"), Some(service.clone()));
+        assert_eq!(view.service("default", "web"), Some(Service { endpoints: Vec::new(), ..service }));
+        let (web, other) = ("service/default/web", "service/default-2/web");
+        view.put(Resource { name: other.into(), ..all.iter().find(|it| it.name == web).unwrap().clone() });
+        assert_eq!((view.services_of("default").count(), view.services_of("def").count()), (1, 0));
+        view.remove(other);
         for resource in &all {
             assert_eq!(view.remove(&resource.name).map(|gone| gone.name), Some(resource.name.clone()));
         }

@@ -100,7 +100,8 @@ pub(crate) struct Tables {
     routes: LpmTrie<MapData, Row<Address>, Row<Route>>,
     nodes: Hash<Address, Node>,
     netns: Hash<u64, Netns>,
-    flows: FlowTable,
+    /// Mapped while it is read: its pages count as the agent's memory for as long.
+    flows: MapData,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -162,7 +163,7 @@ impl Tables {
             routes: open(directory, &maps::ROUTES)?,
             nodes: open(directory, &maps::NODES)?,
             netns: open(directory, &maps::NETNS)?,
-            flows: flows(directory)?,
+            flows: open_data(directory, &maps::FLOWS)?,
             counters: open(directory, &maps::COUNTERS_MAP)?,
         })
     }
@@ -338,7 +339,9 @@ impl Tables {
 
     /// Tracked flows, at most so many.
     pub(crate) fn flows(&self, rows_max: usize) -> Result<Vec<(Tuple, Flow)>, TableError> {
-        Ok(self.flows.rows().take(rows_max).collect())
+        let table = FlowTable::of(&self.flows)
+            .map_err(|source| TableError::Batch { name: maps::FLOWS.name, source })?;
+        Ok(table.rows().take(rows_max).collect())
     }
 
     /// A counter, summed over the CPUs.

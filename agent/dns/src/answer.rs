@@ -332,7 +332,7 @@ fn reverse_address(name: &Name) -> Option<IpAddr> {
 
 /// Names of an address; an address that no Service has is somebody else's.
 fn pointers(mut reply: Message, name: &Name, address: IpAddr, records: &Records) -> Answer {
-    let targets = records.names_of(address).filter_map(|inner| absolute(inner, records));
+    let targets = records.names_of(address).filter_map(|inner| absolute(&inner, records));
     let found = targets.map(|target| Record::from_rdata(name.clone(), TTL_SECONDS, RData::PTR(PTR(target))));
     reply.answers.extend(found);
     if reply.answers.is_empty() {

@@ -12,17 +12,29 @@ pub struct DnsService {
     /// Name.
     pub name: String,
     /// Cluster addresses; none for headless and ExternalName.
-    pub cluster_ips: Vec<IpAddr>,
+    pub cluster_ips: Box<[IpAddr]>,
     /// Ports of the Service.
-    pub ports: Vec<DnsPort>,
+    pub ports: Box<[DnsPort]>,
     /// Endpoints.
-    pub endpoints: Vec<DnsEndpoint>,
+    pub endpoints: Box<[DnsEndpoint]>,
     /// CNAME target, for an ExternalName Service.
     pub external_name: Option<String>,
     /// Has no cluster address: its name stands for its endpoints.
     pub headless: bool,
     /// Endpoints that are not ready are answered too.
     pub publish_not_ready: bool,
+}
+
+impl DnsService {
+    /// Namespace and name.
+    fn owner(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    /// The addresses that have a name by it.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.cluster_ips.iter().copied().chain(self.endpoints.iter().map(|end| end.address))
+    }
 }
 
 /// A port of a Service.
@@ -96,16 +108,32 @@ pub fn undashed(label: &str) -> Option<IpAddr> {
 pub struct Records {
     domain: String,
     services: HashMap<String, BTreeMap<String, Arc<DnsService>>>,
-    /// Names of an address, without the cluster domain, in the order of the Services that give them: mostly one.
+    /// Who gives an address names, in the order of the Services: mostly one.
     reverse: HashMap<IpAddr, Vec<Reverse>>,
     serial: u32,
 }
 
-/// A name of an address, and the namespace and name of the Service that gives it.
+/// A Service that gives an address a name.
 #[derive(Clone, Debug)]
 struct Reverse {
-    owner: (String, String),
-    name: String,
+    service: Arc<DnsService>,
+    /// The label within the Service, for an endpoint's address.
+    label: Option<Box<str>>,
+}
+
+impl Reverse {
+    fn owner(&self) -> (&str, &str) {
+        self.service.owner()
+    }
+
+    /// Without the cluster domain.
+    fn name(&self) -> String {
+        let (namespace, name) = self.owner();
+        match &self.label {
+            None => format!("{name}.{namespace}.svc"),
+            Some(label) => format!("{label}.{name}.{namespace}.svc"),
+        }
+    }
 }
 
 impl Records {
@@ -132,15 +160,17 @@ impl Records {
     /// Sets a Service. One that is there already is replaced.
     pub fn put(&mut self, service: DnsService) {
         self.remove(&service.namespace, &service.name);
-        let owner = (service.namespace.clone(), service.name.clone());
-        for (address, name) in names(&service) {
-            let all = self.reverse.entry(address).or_default();
-            if let Err(place) = all.binary_search_by(|other| other.owner.cmp(&owner)) {
-                all.insert(place, Reverse { owner: owner.clone(), name });
+        let service = Arc::new(service);
+        let clusters = service.cluster_ips.iter().map(|ip| (*ip, None));
+        let ends = service.endpoints.iter().map(|end| (end.address, Some(end.label().into())));
+        for (address, label) in clusters.chain(ends) {
+            let all = self.reverse.entry(address).or_insert_with(|| Vec::with_capacity(1));
+            if let Err(place) = all.binary_search_by(|other| other.owner().cmp(&service.owner())) {
+                all.insert(place, Reverse { service: service.clone(), label });
             }
         }
         let namespace = self.services.entry(service.namespace.clone()).or_default();
-        namespace.insert(service.name.clone(), Arc::new(service));
+        namespace.insert(service.name.clone(), service);
     }
 
     /// Removes a Service, if it is there.
@@ -151,10 +181,9 @@ impl Records {
         if services.is_empty() {
             self.services.remove(namespace);
         }
-        let owner = (namespace.to_owned(), name.to_owned());
-        for (address, _) in removed.iter().flat_map(|service| names(service)) {
+        for address in removed.iter().flat_map(|service| service.addresses()) {
             if let Some(all) = self.reverse.get_mut(&address) {
-                all.retain(|other| other.owner != owner);
+                all.retain(|other| other.owner() != (namespace, name));
                 if all.is_empty() {
                     self.reverse.remove(&address);
                 }
@@ -180,8 +209,8 @@ impl Records {
     }
 
     /// The names of an address, without the cluster domain, for example `web.default.svc`.
-    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = &str> {
-        self.reverse.get(&address).into_iter().flatten().map(|reverse| reverse.name.as_str())
+    pub fn names_of(&self, address: IpAddr) -> impl Iterator<Item = String> {
+        self.reverse.get(&address).into_iter().flatten().map(Reverse::name)
     }
 
     /// How many Services there are.
@@ -195,14 +224,6 @@ impl Records {
     }
 }
 
-/// Addresses of a Service with the name each has through it.
-fn names(service: &DnsService) -> Vec<(IpAddr, String)> {
-    let own = format!("{}.{}.svc", service.name, service.namespace);
-    let mut names: Vec<(IpAddr, String)> = service.cluster_ips.iter().map(|ip| (*ip, own.clone())).collect();
-    names.extend(service.endpoints.iter().map(|end| (end.address, format!("{}.{own}", end.label()))));
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,14 +232,15 @@ mod tests {
         DnsService {
             namespace: "default".into(),
             name: name.into(),
-            cluster_ips: vec![ip.parse().unwrap()],
-            endpoints: vec![DnsEndpoint {
+            cluster_ips: [ip.parse().unwrap()].into(),
+            endpoints: [DnsEndpoint {
                 address: endpoint.parse().unwrap(),
                 hostname: String::new(),
                 pod: String::new(),
                 ready: true,
                 ports: vec![],
-            }],
+            }]
+            .into(),
             ..DnsService::default()
         }
     }
@@ -229,9 +251,8 @@ mod tests {
         assert_eq!(records.domain(), "cluster.local");
         records.put(service("a", "10.96.0.1", "10.244.0.1"));
         records.put(service("b", "10.96.0.2", "10.244.0.1"));
-        let names = |records: &Records, ip: &str| -> Vec<String> {
-            records.names_of(ip.parse().unwrap()).map(str::to_owned).collect()
-        };
+        let names =
+            |records: &Records, ip: &str| -> Vec<String> { records.names_of(ip.parse().unwrap()).collect() };
         assert_eq!(names(&records, "10.96.0.1"), ["a.default.svc"]);
         assert_eq!(names(&records, "10.244.0.1"), ["10-244-0-1.a.default.svc", "10-244-0-1.b.default.svc"]);
         records.put(service("a", "10.96.0.9", "10.244.0.2"));

@@ -107,7 +107,7 @@ mod tests {
         records.put(DnsService {
             namespace: "shop".into(),
             name: "web".into(),
-            cluster_ips: vec!["10.96.0.7".parse().unwrap()],
+            cluster_ips: [[10, 96, 0, 7].into()].into(),
             ..DnsService::default()
         });
         records.put(DnsService {

@@ -232,7 +232,7 @@ pub(crate) async fn services(agent: &Agent, query: &str) -> Result<Response<Body
 fn service_row(row: &Frontend, service: String, naming: &Naming) -> ServiceRow {
     let cluster_ip = service.split_once('/').is_some_and(|(namespace, name)| {
         let view = naming.knowledge.view();
-        let ips = view.service(namespace, name).map(|service| service.cluster_ips.clone());
+        let ips = view.service(namespace, name).map(|service| service.cluster_ips);
         let own = |bytes: &Bytes| crate::view::address_of(bytes) == Some(row.address.ip());
         ips.is_none_or(|ips| ips.iter().any(own))
     });

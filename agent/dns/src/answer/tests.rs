@@ -17,36 +17,38 @@ fn endpoint(address: &str, hostname: &str, ready: bool) -> DnsEndpoint {
 
 fn records() -> Records {
     let mut records = Records::new("cluster.local");
-    let ports = vec![
+    let ports = [
         DnsPort { name: "http".into(), protocol: Protocol::Tcp, port: 80 },
         DnsPort { name: "dns".into(), protocol: Protocol::Udp, port: 53 },
-    ];
+    ]
+    .into();
     let base = DnsService { namespace: "default".into(), ports, ..DnsService::default() };
     records.put(DnsService {
         name: "web".into(),
-        cluster_ips: vec!["10.96.0.7".parse().unwrap()],
-        endpoints: vec![endpoint("10.244.0.9", "", true)],
+        cluster_ips: [[10, 96, 0, 7].into()].into(),
+        endpoints: [endpoint("10.244.0.9", "", true)].into(),
         ..base.clone()
     });
     records.put(DnsService {
         name: "dual".into(),
-        cluster_ips: vec!["10.96.0.8".parse().unwrap(), "fd00:96::8".parse().unwrap()],
+        cluster_ips: ["10.96.0.8", "fd00:96::8"].map(|ip| ip.parse().unwrap()).into(),
         ..base.clone()
     });
     records.put(DnsService {
         name: "db".into(),
         headless: true,
-        endpoints: vec![
+        endpoints: [
             endpoint("10.244.0.1", "db-0", true),
             endpoint("10.244.0.2", "", true),
             endpoint("10.244.0.3", "db-2", false),
-        ],
+        ]
+        .into(),
         ..base.clone()
     });
     let external = |name: &str, target: &str| DnsService {
         name: name.into(),
         external_name: Some(target.into()),
-        ports: vec![],
+        ports: Box::default(),
         ..base.clone()
     };
     records.put(external("out", "example.org"));
@@ -234,12 +236,13 @@ fn both_families_are_answered_forward_and_reverse() {
         namespace: "default".into(),
         name: "both".into(),
         headless: true,
-        ports: vec![DnsPort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
-        endpoints: vec![
+        ports: [DnsPort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }].into(),
+        endpoints: [
             endpoint("10.244.0.5", "both-0", true),
             endpoint("fd00:244::5", "both-0", true),
             endpoint("fd00:244::6", "", true),
-        ],
+        ]
+        .into(),
         ..DnsService::default()
     });
     let ask = |name: &str, type_: RecordType| {

@@ -16,7 +16,11 @@ fn records() -> Arc<RwLock<Records>> {
         ports: vec![],
     });
     let base = DnsService { namespace: "default".into(), ..DnsService::default() };
-    records.put(DnsService { name: "web".into(), cluster_ips: vec![[10, 96, 0, 7].into()], ..base.clone() });
+    records.put(DnsService {
+        name: "web".into(),
+        cluster_ips: [[10, 96, 0, 7].into()].into(),
+        ..base.clone()
+    });
     records.put(DnsService {
         name: "many".into(),
         headless: true,
