@@ -1,7 +1,10 @@
 //! EndpointSlices: the Pods behind each Service, at most 100 to a slice, moved between slices as little as can be.
 
+mod topology;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use weft_api::key::ObjectKey;
@@ -13,7 +16,7 @@ use crate::action::{Action, Event, controller_reference};
 use crate::backends::{self, Backend, instead};
 use crate::pod_facts::{is_controlled_by, mix, suffix, time_of};
 use crate::table::{Context, Loop, LoopKey, Plan, no_start};
-use crate::world::{Applied, SERVICE_NAME_LABEL, World};
+use crate::world::{Applied, Entry, SERVICE_NAME_LABEL, World};
 
 /// Most endpoints in one slice.
 const ENDPOINTS_MAX: usize = 100;
@@ -37,8 +40,15 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
         let zone = |entry: Option<&Node>| entry.map(|node| node.zone().to_owned()).unwrap_or_default();
         let before = zone(change.before.as_ref().and_then(|entry| entry.view()));
         let after = zone(change.after.as_ref().and_then(|entry| entry.view()));
-        let moved = (before != after).then(|| backends::services_of_node(&change.key.name, world));
-        return moved.unwrap_or_default();
+        let mut keys = Vec::new();
+        if before != after {
+            keys = backends::services_of_node(&change.key.name, world);
+        }
+        if share(change.before.as_ref()) != share(change.after.as_ref()) {
+            let asking = world.all::<Service>().filter(|service| topology::is_asked(service));
+            keys.extend(asking.map(|it| backends::service_key(&it.metadata.namespace, &it.metadata.name)));
+        }
+        return keys;
     }
     if change.kind != &kind::ENDPOINT_SLICE {
         return backends::services_of(change, world);
@@ -53,6 +63,10 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
         .collect();
     keys.dedup();
     keys
+}
+
+fn share(entry: Option<&Arc<Entry>>) -> Option<(&str, u64)> {
+    entry.and_then(|entry| entry.view()).and_then(topology::share)
 }
 
 /// What the slices of one group have in common.
@@ -79,6 +93,10 @@ fn plan(key: &LoopKey, world: &World, context: &Context) -> Plan {
             .entry(group_of(backend))
             .or_default()
             .insert(backend.address, endpoint(backend, service, world));
+    }
+    if topology::is_asked(service) {
+        let zones = topology::zones(world);
+        groups.values_mut().for_each(|endpoints| topology::hint(endpoints, zones.as_ref()));
     }
     for family in backends::families(service) {
         if !groups.keys().any(|group| group.0 == family) {
@@ -124,7 +142,11 @@ fn endpoint(backend: &Backend, service: &Service, world: &World) -> Endpoint {
         hostname: backend.hostname.clone(),
         node_name: node_name.cloned(),
         zone: zone.map(str::to_owned),
-        hints: hints(&service.spec.traffic_distribution, node_name.map(String::as_str), zone),
+        hints: if topology::is_asked(service) {
+            None
+        } else {
+            hints(&service.spec.traffic_distribution, node_name.map(String::as_str), zone)
+        },
         target_ref: Some(ObjectReference {
             kind: "Pod".to_owned(),
             namespace: meta.namespace.clone(),

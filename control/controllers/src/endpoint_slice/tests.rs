@@ -240,6 +240,52 @@ fn endpoints_say_their_zone_and_whom_they_are_for() {
 }
 
 #[test]
+fn zones_share_the_endpoints_where_a_service_asks_for_it() {
+    let node = |name: &str, zone: &str, cpu: &str, ready: &str| {
+        object(json!({ "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": name, "labels": { "topology.kubernetes.io/zone": zone } },
+            "status": { "allocatable": { "cpu": cpu }, "conditions": [{ "type": "Ready", "status": ready }] } }))
+    };
+    let asking = json!({ "metadata": { "annotations": { "service.kubernetes.io/topology-mode": "Auto" } },
+        "spec": { "trafficDistribution": "PreferSameNode" } });
+    let on = |node: &str| json!({ "spec": { "nodeName": node } });
+    let mut world = world(&[
+        service(asking),
+        node("n1", "east", "2", "True"),
+        node("n2", "west", "2", "True"),
+        pod(1, on("n1")),
+        pod(2, on("n1")),
+        pod(3, on("n2")),
+        pod(4, on("n1")),
+    ]);
+    let hints = |world: &World| -> Vec<String> {
+        let [slice] = slices(world)[..] else { panic!("one slice") };
+        let of =
+            |e: &Endpoint| e.hints.iter().flat_map(|it| &it.for_zones).map(|it| it.name.clone()).collect();
+        slice.endpoints.iter().map(of).collect()
+    };
+    settle(&mut world);
+    assert_eq!(hints(&world), ["east", "east", "west", "west"], "the fourth is the west's");
+    let web = [backends::service_key("default", "web")];
+    for (at, (cpu, ready, expected)) in [
+        ("2", "Unknown", ["", "", "", ""]),
+        ("2", "True", ["east", "east", "west", "west"]),
+        // A third of the CPU: four endpoints are too few to share.
+        ("1", "True", ["", "", "", ""]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let changed = world.apply(Change::put(node("n2", "west", cpu, ready), 90 + at as u64));
+        assert_eq!(keys(&changed, &world), web);
+        settle(&mut world);
+        assert_eq!(hints(&world), expected, "{cpu} {ready}");
+    }
+    let beat = world.apply(Change::put(node("n2", "west", "1", "True"), 99));
+    assert!(keys(&beat, &world).is_empty());
+}
+
+#[test]
 fn a_node_that_comes_into_another_zone_takes_its_endpoints_along() {
     let mut world = world(&[service(json!({})), node("n1", Some("east")), pod(1, json!({}))]);
     settle(&mut world);
