@@ -8,6 +8,7 @@ use weft_dataplane_abi::choice;
 use weft_dataplane_abi::config::{BALANCE_PACKET, Config, OUTWARD_HERE};
 use weft_dataplane_abi::conntrack::FLOW_NODE_PORT;
 use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::NODE_SELF;
@@ -24,7 +25,7 @@ use crate::parse::{Packet, Piece, SCTP, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::words::copy;
-use crate::{fragment, refuse};
+use crate::{fragment, origin, refuse};
 
 /// How often a slot is drawn again when the agent is just taking it away.
 const DRAWS_MAX: u32 = 3;
@@ -197,19 +198,32 @@ pub(crate) fn outward_here(walk: &mut Walk) -> Option<&'static Service> {
     of_cluster(walk)
 }
 
-/// What comes from outside: to a Service's address that was found already, or to a port of this node; false when no
-/// Service has the port.
+/// What comes from outside to a Service.
 #[inline(always)]
-pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, front: Option<&'static Service>) -> Step<bool> {
-    let Some(service) = front.or_else(|| of_node(walk)) else { return Ok(false) };
+pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, service: &Service) -> Step<()> {
     if service.flags & SERVICE_SOURCES != 0 && !lets_in(walk, service) {
         walk.scratch.first.service_id = service.id;
         return drop(Station::Balance, Reason::SourceNotAllowed);
     }
     walk.scratch.first.flags |= FLOW_NODE_PORT;
     let point = point(walk, service);
-    give(walk, packet, service, Some(point), Counter::BalancedNodePort)?;
-    Ok(true)
+    let sent_on = walk.hook == Hook::FromOverlay;
+    let counter = if sent_on { Counter::DirectTaken } else { Counter::BalancedNodePort };
+    give(walk, packet, service, Some(point), counter)
+}
+
+/// What came from outside to another node, and is here as it came: to a Service's address that the outside knows, or to a
+/// port of that node's.
+#[inline(always)]
+pub(crate) fn sent_on(walk: &mut Walk, packet: &Packet) -> Step<()> {
+    let front = match of_cluster(walk).filter(|service| service.flags & SERVICE_OUTWARD != 0) {
+        None if origin::is_senders(walk, &walk.scratch.tuple.destination) => of_node(walk),
+        front => front,
+    };
+    match front {
+        Some(service) => from_outside(walk, packet, service),
+        None => drop(Station::Balance, Reason::NoService),
+    }
 }
 
 /// Where a flow from outside stands in its Service's table. With affinity all flows of a client stand in one place.
@@ -243,7 +257,7 @@ fn of_cluster(walk: &mut Walk) -> Option<&'static Service> {
 
 /// The Service whose node port the packet has.
 #[inline(always)]
-fn of_node(walk: &mut Walk) -> Option<&'static Service> {
+pub(crate) fn of_node(walk: &mut Walk) -> Option<&'static Service> {
     if !is_node_port(walk.config, walk.scratch.tuple.destination_port) {
         return None;
     }

@@ -5,7 +5,7 @@
 
 use aya_ebpf::helpers::bpf_l4_csum_replace;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::{FLOW_NODE_PORT, FLOW_TWIN};
+use weft_dataplane_abi::conntrack::{FLOW_DIRECT, FLOW_NODE_PORT, FLOW_TWIN};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
@@ -75,7 +75,8 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         return nobody(walk);
     }
     // The outside may complain to whom it heard, and of nobody else's packets.
-    let outside = walk.hook == Hook::FromUplink;
+    let sent_on = walk.hook == Hook::FromOverlay && origin::is_direct(walk);
+    let outside = walk.hook == Hook::FromUplink || sent_on;
     if outside && walk.scratch.twin_key.destination != walk.scratch.tuple.destination {
         return nobody(walk);
     }
@@ -90,12 +91,29 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
         return nobody(walk);
     }
     copy(&mut walk.scratch.twin.to, &flow.to);
+    if flow.flags & FLOW_DIRECT != 0 {
+        return send_on(walk);
+    }
     translate(walk)?;
     maps::count(Counter::ErrorsTranslated);
     if walk.hook == Hook::ToPod {
         return Ok(Verdict::Next);
     }
     route::find(walk);
+    route::leave(walk)
+}
+
+/// An error about an answer that another node has sent goes there as it came.
+#[inline(always)]
+fn send_on(walk: &mut Walk) -> Step<Verdict> {
+    if walk.hook != Hook::FromUplink {
+        return nobody(walk);
+    }
+    let scratch = &mut *walk.scratch;
+    copy(&mut scratch.first.to, &scratch.twin.to);
+    scratch.first.flags = FLOW_DIRECT;
+    route::find(walk);
+    route::still_direct(walk)?;
     route::leave(walk)
 }
 

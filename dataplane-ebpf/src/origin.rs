@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_skb_get_tunnel_key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{OVERLAY_RETURN_MAC, OVERLAY_SOURCE_MAC};
+use weft_dataplane_abi::route::{OVERLAY_DIRECT_MAC, OVERLAY_RETURN_MAC, OVERLAY_SOURCE_MAC};
 use weft_dataplane_abi::station::Station;
 
 use crate::maps;
@@ -65,10 +65,25 @@ pub(crate) fn is_true(walk: &Walk) -> Step<()> {
     }
 }
 
-/// What another of our programs has sent on to this device bears the overlay's source MAC: its walk is over.
+/// What another of our programs has sent on to this device bears a source MAC of the overlay's: its walk is over.
 #[inline(always)]
 pub(crate) fn not_yet_walked(walk: &Walk) -> Step<()> {
-    if has_source(walk, OVERLAY_SOURCE_MAC) { Err(Verdict::Next) } else { Ok(()) }
+    if has_source(walk, OVERLAY_SOURCE_MAC) || is_direct(walk) { Err(Verdict::Next) } else { Ok(()) }
+}
+
+/// Whether a packet is as it came from outside to the node that sent it on.
+#[inline(always)]
+pub(crate) fn is_direct(walk: &Walk) -> bool {
+    has_source(walk, OVERLAY_DIRECT_MAC)
+}
+
+/// Whether an address is one of the node's at the tunnel's other end.
+#[inline(always)]
+pub(crate) fn is_senders(walk: &Walk, address: &Address) -> bool {
+    match (maps::node(&Address::from_v4_wire(walk.origin.to_be())), maps::node(address)) {
+        (Some(sender), Some(node)) => sender.index == node.index,
+        _ => false,
+    }
 }
 
 #[inline(always)]

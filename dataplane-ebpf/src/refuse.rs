@@ -4,8 +4,8 @@
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_adj_room_mode};
 use aya_ebpf::helpers::{
-    bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_peer, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data,
+    bpf_ktime_get_coarse_ns, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_pull_data,
 };
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
@@ -283,6 +283,8 @@ fn back(walk: &Walk) -> Option<()> {
         match walk.hook {
             Hook::FromPod => bpf_redirect_peer(device, 0),
             Hook::ToOverlay => bpf_redirect(device, u64::from(BPF_F_INGRESS)),
+            // Sent on by another node: the client hears it from here.
+            Hook::FromOverlay => bpf_redirect_neigh(walk.config.uplink_ifindex, core::ptr::null_mut(), 0, 0),
             _ => bpf_redirect(device, 0),
         }
     };

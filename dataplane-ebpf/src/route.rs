@@ -3,12 +3,13 @@
 use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_set_tunnel_key};
 use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::FLOW_PORT_ALLOCATED;
+use weft_dataplane_abi::config::DIRECT_RETURN;
+use weft_dataplane_abi::conntrack::{FLOW_DIRECT, FLOW_PORT_ALLOCATED};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{
-    OVERLAY_MAC, OVERLAY_SOURCE_MAC, OVERLAY_VNI, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_OUTSIDE, ROUTE_POD,
-    ROUTE_SERVICE, ROUTE_TUNNEL,
+    OVERLAY_DIRECT_MAC, OVERLAY_MAC, OVERLAY_SOURCE_MAC, OVERLAY_VNI, ROUTE_HOST, ROUTE_NOWHERE,
+    ROUTE_OUTSIDE, ROUTE_POD, ROUTE_SERVICE, ROUTE_TUNNEL,
 };
 use weft_dataplane_abi::station::Station;
 
@@ -115,14 +116,29 @@ pub(crate) fn source_for_node(walk: &mut Walk) -> Step<()> {
     }
 }
 
-/// The source a client's flow leaves with: its own to what is here, else one whose answers come back here.
+/// The source a client's flow leaves with: its own to what is here, and to another node's Pod which that node is to answer
+/// for; else one whose answers come back here.
 #[inline(always)]
 pub(crate) fn source_for_client(walk: &mut Walk) -> Step<()> {
     match u32::from(walk.scratch.first.way) {
+        ROUTE_TUNNEL if walk.hook == Hook::FromUplink && walk.config.flags & DIRECT_RETURN != 0 => {
+            walk.scratch.first.flags |= FLOW_DIRECT;
+            Ok(())
+        }
         ROUTE_TUNNEL => leave_as(walk, of_overlay(walk)),
         ROUTE_OUTSIDE => leave_as(walk, of_node(walk)),
         _ => Ok(()),
     }
+}
+
+/// A flow that another node is to answer for goes by the tunnel, or nowhere: nothing of it is translated here.
+#[inline(always)]
+pub(crate) fn still_direct(walk: &Walk) -> Step<()> {
+    let flow = walk.flow();
+    if flow.flags & FLOW_DIRECT != 0 && u32::from(flow.way) != ROUTE_TUNNEL {
+        return drop(Station::Route, Reason::NoSuchPod);
+    }
+    Ok(())
 }
 
 /// This node's address of the packet's family.
@@ -185,7 +201,9 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
             if unsafe { bpf_skb_set_tunnel_key(walk.skb, key.raw(), TUNNEL_KEY_BYTES, 0) } != 0 {
                 return drop(Station::Route, Reason::TunnelKeyFailed);
             }
-            frame(walk, WALKED)?;
+            // Only what came from outside goes on as it came.
+            let direct = matches!(walk.hook, Hook::FromUplink) && flow.flags & FLOW_DIRECT != 0;
+            frame(walk, if direct { DIRECT } else { WALKED })?;
             if at_egress {
                 return Ok(Verdict::Next);
             }
@@ -204,14 +222,18 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
 }
 
 /// The two addresses of a frame in the tunnel, as they stand in memory.
-const WALKED: [u32; 3] = {
-    let (to, from) = (OVERLAY_MAC, OVERLAY_SOURCE_MAC);
+const WALKED: [u32; 3] = in_tunnel(OVERLAY_SOURCE_MAC);
+/// The same of one that the other node is to balance.
+const DIRECT: [u32; 3] = in_tunnel(OVERLAY_DIRECT_MAC);
+
+const fn in_tunnel(from: [u8; 6]) -> [u32; 3] {
+    let to = OVERLAY_MAC;
     [
         u32::from_ne_bytes([to[0], to[1], to[2], to[3]]),
         u32::from_ne_bytes([to[4], to[5], from[0], from[1]]),
         u32::from_ne_bytes([from[2], from[3], from[4], from[5]]),
     ]
-};
+}
 
 /// What of a word stands first in memory.
 #[inline(always)]

@@ -2,12 +2,13 @@
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use weft_dataplane_abi::conntrack::{
-    FLOW_DESTINATION, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, ICMP_IDLE_SECONDS,
+    FLOW_DESTINATION, FLOW_DIRECT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, ICMP_IDLE_SECONDS,
     TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN,
     UDP_IDLE_SECONDS, mirrored,
 };
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::Known;
+use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
@@ -45,6 +46,10 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
     let Some(flow) = maps::flow(&walk.scratch.tuple) else {
         return nothing(walk, Known::New);
     };
+    // What was sent on once is not sent on again, or two nodes could send it round for ever.
+    if walk.hook == Hook::FromOverlay && flow.flags & FLOW_DIRECT != 0 {
+        return nothing(walk, Known::Anew);
+    }
     if must_begin_anew(walk, flow, packet) {
         reverse(&mut walk.scratch.twin_key, &flow.to);
         maps::remove_flow(&walk.scratch.twin_key);
@@ -117,6 +122,9 @@ fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
 /// seen with the other's, and one that is gone is written again.
 #[inline(always)]
 fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
+    if flow.flags & FLOW_DIRECT != 0 {
+        return;
+    }
     let scratch = &mut *walk.scratch;
     reverse(&mut scratch.twin_key, &flow.to);
     if let Some(other) = maps::flow(&scratch.twin_key) {
@@ -185,6 +193,10 @@ fn is_left_over(walk: &mut Walk, flow: &Flow) -> bool {
     if is_closing(flow) {
         return true;
     }
+    // Answers of such a flow are not seen here; the node that answers knows.
+    if flow.flags & FLOW_DIRECT != 0 {
+        return false;
+    }
     reverse(&mut walk.scratch.twin_key, &flow.to);
     maps::flow(&walk.scratch.twin_key).is_none_or(|twin| is_closing(twin))
 }
@@ -229,6 +241,9 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     if has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
         draw_source_port(walk);
     }
+    if walk.scratch.first.flags & FLOW_DIRECT != 0 {
+        return write_direct(walk, packet, now, bytes);
+    }
     let scratch = &mut *walk.scratch;
     let (tuple, first) = (&scratch.tuple, &mut scratch.first);
     if first.to.destination != tuple.destination || first.to.destination_port != tuple.destination_port {
@@ -256,6 +271,25 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && is_this_node(walk.config, &scratch.first.to.source) {
         maps::count(Counter::Masqueraded);
     }
+    Ok(())
+}
+
+/// Writes the one row of a flow whose answers do not come here.
+#[inline(always)]
+fn write_direct(walk: &mut Walk, packet: &Packet, now: u64, bytes: u64) -> Step<()> {
+    let scratch = &mut *walk.scratch;
+    let first = &mut scratch.first;
+    first.seen_ns = now;
+    first.packets = 1;
+    first.bytes = bytes;
+    first.origin = walk.origin;
+    first.epoch = walk.epoch;
+    set(&mut first.tcp_seen, seen(packet.tcp_flags));
+    if maps::put_flow(&scratch.tuple, &scratch.first, 0).is_err() {
+        return drop(Station::Track, Reason::FlowTableBusy);
+    }
+    maps::count(Counter::FlowsBegun);
+    maps::count(Counter::DirectSent);
     Ok(())
 }
 

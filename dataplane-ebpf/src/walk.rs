@@ -187,8 +187,15 @@ pub(crate) fn from_overlay(walk: &mut Walk) -> Step<Verdict> {
         }
         Found::Nothing => {
             origin::is_true(walk)?;
-            route::find(walk);
-            route::must_be_here(walk)?;
+            if origin::is_direct(walk) {
+                balance::sent_on(walk, packet)?;
+                route::find(walk);
+                route::must_lead_on(walk)?;
+                route::source_for_client(walk)?;
+            } else {
+                route::find(walk);
+                route::must_be_here(walk)?;
+            }
             track::begin(walk, packet)?;
         }
     }
@@ -251,12 +258,14 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
         Found::Settled => {}
         Found::Unsettled => {
             route::find(walk);
+            route::still_direct(walk)?;
             track::settle(walk);
         }
         Found::Nothing => {
-            if !balance::from_outside(walk, packet, front)? {
+            let Some(service) = front.or_else(|| balance::of_node(walk)) else {
                 return Ok(Verdict::Next);
-            }
+            };
+            balance::from_outside(walk, packet, service)?;
             route::find(walk);
             route::must_lead_on(walk)?;
             route::source_for_client(walk)?;

@@ -52,7 +52,10 @@ fn flow_cells(row: FlowRow) -> Vec<String> {
         or_dash(row.backend),
         duration(row.idle_ms),
         format!("{} / {}", row.packets, size(row.bytes)),
-        format!("{} / {}", row.answer_packets, size(row.answer_bytes)),
+        match row.direct {
+            true => "by its node".to_owned(),
+            false => format!("{} / {}", row.answer_packets, size(row.answer_bytes)),
+        },
     ]
 }
 

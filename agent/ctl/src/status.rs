@@ -133,6 +133,9 @@ fn kernel(page: &mut Page, dataplane: &Value) {
         "balancing",
         if on { "at connect, and packet by packet" } else { "packet by packet; at connect it is OFF" },
     );
+    if dataplane["direct_return"] == true {
+        page.row("from outside", "other nodes' Pods are answered for by their own nodes (dsr)");
+    }
     if let Some(hooks) = dataplane["hooks"].as_object() {
         let replaced = hooks.values().filter(|done| *done == "replaced").count();
         let took = text(&dataplane["start_ms"]);
@@ -181,10 +184,12 @@ fn traffic(page: &mut Page, counters: &Value) {
     page.row(
         "balanced",
         format!(
-            "{} at connect, {} by packet, {} at node ports",
+            "{} at connect, {} by packet, {} at node ports ({} sent on directly), {} for other nodes",
             of("balanced_socket"),
             of("balanced_packet"),
-            of("balanced_node_port")
+            of("balanced_node_port"),
+            of("direct_sent"),
+            of("direct_taken")
         ),
     );
     let by = |prefix: &str| {
@@ -265,7 +270,7 @@ mod tests {
         ] {
             assert!(page.contains(words), "no {words:?} in\n{page}");
         }
-        assert!(!page.contains("waiting"), "{page}");
+        assert!(!page.contains("waiting") && !page.contains("dsr"), "{page}");
         assert!(!page.contains("to_pod 0") && !page.contains("LOST"), "{page}");
     }
 
@@ -276,6 +281,7 @@ mod tests {
         status["link"]["problem"] = json!("the certificate has expired");
         status["dataplane"]["refused"] = json!(["Service a/b: table services is full"]);
         status["dataplane"]["socket_lb"] = json!(false);
+        status["dataplane"]["direct_return"] = json!(true);
         status["counters"]["events_lost"] = json!(4);
         status["podCIDRsAfterRestart"] = json!(["fd00:244::/64"]);
         let page = page(&status).join("\n");
@@ -283,6 +289,7 @@ mod tests {
             "NOT connected to 192.0.2.1:6444: the certificate has expired",
             "refused      Service a/b: table services is full",
             "at connect it is OFF",
+            "from outside other nodes' Pods are answered for by their own nodes (dsr)",
             "Pods get addresses of fd00:244::/64 once weft-agent has been restarted",
             "4 LOST",
         ] {

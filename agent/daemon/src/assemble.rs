@@ -18,7 +18,7 @@ use weft_runtime::{Logger, Runtime};
 
 use crate::addresses::{self as own, kernel_has_v6};
 use crate::agent::Agent;
-use crate::config::Config;
+use crate::config::{Config, LoadBalancerMode};
 use crate::flows::Flows;
 use crate::identity::Directory;
 use crate::keep::Keeper;
@@ -324,6 +324,7 @@ async fn start_dataplane(
         settings.node_ports = (first, last);
     }
     settings.socket_lb = config.socket_lb;
+    settings.direct_return = config.load_balancer_mode == LoadBalancerMode::Dsr;
     Dataplane::start_knowing(settings, Some(known)).await.context("the dataplane does not start")
 }
 

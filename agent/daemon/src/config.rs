@@ -54,6 +54,10 @@ pub(crate) struct Raw {
     /// Balance at connect; `false` leaves it to the per-packet path [default: true]
     #[arg(long, env = "WEFT_SOCKET_LB", value_name = "BOOL")]
     socket_lb: Option<bool>,
+    /// How what comes from outside reaches another node's Pod: `snat`, by this node's address and back through it, or `dsr`,
+    /// by the client's address and answered from that node [default: snat]
+    #[arg(long, env = "WEFT_LOAD_BALANCER_MODE", value_name = "MODE")]
+    load_balancer_mode: Option<LoadBalancerMode>,
     /// The containerd shim [default: containerd-shim-runc-v2]
     #[arg(long, env = "WEFT_SHIM", value_name = "PROGRAM")]
     shim: Option<PathBuf>,
@@ -100,6 +104,17 @@ pub(crate) enum PacketHooks {
     Clsact,
 }
 
+/// Who answers an outside client whose backend is on another node than the one it asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LoadBalancerMode {
+    /// The node that was asked: it translates source and destination.
+    #[default]
+    Snat,
+    /// The backend's node (direct server return).
+    Dsr,
+}
+
 /// As valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -118,6 +133,7 @@ pub(crate) struct Config {
     pub(crate) ebpf_object: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) socket_lb: bool,
+    pub(crate) load_balancer_mode: LoadBalancerMode,
     pub(crate) shim: PathBuf,
     pub(crate) oci_runtime: PathBuf,
     pub(crate) insecure_registries: Vec<String>,
@@ -234,6 +250,7 @@ impl Raw {
             },
             ebpf_object: object(raw.ebpf_object, &machine.program)?,
             socket_lb: raw.socket_lb.unwrap_or(true),
+            load_balancer_mode: raw.load_balancer_mode.unwrap_or_default(),
             shim: raw.shim.unwrap_or_else(|| "containerd-shim-runc-v2".into()),
             oci_runtime: raw.oci_runtime.unwrap_or_else(|| "runc".into()),
             insecure_registries: raw.insecure_registry,
@@ -268,6 +285,7 @@ impl Raw {
             ebpf_object: self.ebpf_object.or(file.ebpf_object),
             socket: self.socket.or(file.socket),
             socket_lb: self.socket_lb.or(file.socket_lb),
+            load_balancer_mode: self.load_balancer_mode.or(file.load_balancer_mode),
             shim: self.shim.or(file.shim),
             oci_runtime: self.oci_runtime.or(file.oci_runtime),
             insecure_registry: or(self.insecure_registry, file.insecure_registry),
@@ -354,6 +372,24 @@ mod tests {
         assert_eq!(config.socket, Path::new("/run/weft/agent.sock"));
         assert_eq!(config.data_dir, Path::new("/var/lib/weft"));
         assert!(config.socket_lb && config.token.is_none());
+        assert_eq!(config.load_balancer_mode, LoadBalancerMode::Snat);
+    }
+
+    #[test]
+    fn the_mode_of_load_balancing_is_read_from_flags_and_from_the_file() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            raw: Raw,
+        }
+        let dsr = Command::try_parse_from(["agent", "--load-balancer-mode", "dsr"]).unwrap().raw;
+        assert_eq!(dsr.load_balancer_mode, Some(LoadBalancerMode::Dsr));
+        let dsr = Raw { load_balancer_mode: dsr.load_balancer_mode, ..raw() };
+        assert_eq!(dsr.validate(&machine()).unwrap().load_balancer_mode, LoadBalancerMode::Dsr);
+        assert!(Command::try_parse_from(["agent", "--load-balancer-mode", "both"]).is_err());
+        let file: Raw = serde_json::from_str(r#"{ "load-balancer-mode": "dsr" }"#).unwrap();
+        assert_eq!(file.load_balancer_mode, Some(LoadBalancerMode::Dsr));
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct Config {
     pub device_prefix: String,
     /// Balance at connect; off: packets are balanced one by one.
     pub socket_lb: bool,
+    /// What comes from outside for another node's Pod goes there as it came, and that node answers the client; off: this node
+    /// translates both ways.
+    pub direct_return: bool,
     /// First and last port number for NodePorts.
     pub node_ports: (u16, u16),
     /// First and last source port number for translated flows; outside of the range the node's own sockets use.
@@ -82,6 +85,7 @@ impl Config {
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
             socket_lb: true,
+            direct_return: false,
             node_ports: (30_000, 32_767),
             source_ports: (SOURCE_PORT_FIRST, SOURCE_PORT_LAST),
             capacities: Capacities::default(),

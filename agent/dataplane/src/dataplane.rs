@@ -114,6 +114,8 @@ pub struct Status {
     pub pod_mtu_bytes: u32,
     /// Services are balanced at connect.
     pub socket_lb: bool,
+    /// What comes from outside for other nodes' Pods is answered by those nodes themselves.
+    pub direct_return: bool,
     /// Hooks, and whether a link from before the start was `replaced` or a new one `attached`.
     pub hooks: BTreeMap<String, String>,
     /// Linked Pods.

@@ -17,7 +17,7 @@ use aya::Ebpf;
 use tokio::sync::{mpsc, oneshot};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::{
-    BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, FLOW_EVENTS, OUTWARD_HERE,
+    BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, DIRECT_RETURN, FLOW_EVENTS, OUTWARD_HERE,
 };
 use weft_dataplane_abi::hook::Hook;
 
@@ -232,7 +232,8 @@ impl Worker {
             flags: BALANCE_PACKET
                 | FLOW_EVENTS
                 | if socket_lb { BALANCE_SOCKET } else { 0 }
-                | if self.planner.outward_here() { OUTWARD_HERE } else { 0 },
+                | if self.planner.outward_here() { OUTWARD_HERE } else { 0 }
+                | if config.direct_return { DIRECT_RETURN } else { 0 },
             node_v4: address(config.node_address(false)),
             node_v6: address(config.node_address(true)),
             overlay_v4: address(config.overlay_address(false)),
@@ -520,6 +521,7 @@ impl Worker {
             overlay: self.links.vxlan.name.clone(),
             pod_mtu_bytes: self.links.mtu.pods_bytes,
             socket_lb: self.config.socket_lb,
+            direct_return: self.config.direct_return,
             hooks: self
                 .hooks
                 .iter()

@@ -8,8 +8,13 @@ mod chat;
 mod clsact;
 #[path = "cluster/departed.rs"]
 mod departed;
+#[path = "cluster/direct.rs"]
+mod direct;
 #[path = "cluster/dry.rs"]
 mod dry;
+#[path = "packet/frame.rs"]
+#[allow(dead_code, reason = "these tests use a part of the frames")]
+mod frame;
 #[path = "cluster/host_ports.rs"]
 mod host_ports;
 #[path = "cluster/mtu.rs"]

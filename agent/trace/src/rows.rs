@@ -44,7 +44,7 @@ pub struct FlowRow {
     /// `NS/NAME` of the Service that balanced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Where it goes instead.
+    /// Where it goes instead; with `direct` the backend that this node would choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Party>,
     /// Source it leaves with instead.
@@ -54,7 +54,10 @@ pub struct FlowRow {
     pub port_allocated: bool,
     /// It came by a node port.
     pub node_port: bool,
-    /// `opening`, `established`, `closing`, `reset`; `unanswered`, `answered`.
+    /// Its packets go as they came to the backend's node, which chooses the backend and answers the client itself.
+    #[serde(default)]
+    pub direct: bool,
+    /// `opening`, `established`, `closing`, `reset`; `unanswered`, `answered`; `direct` while another node answers.
     pub state: String,
     /// Where its packets go: `pod`, `tunnel`, `outside`, `host`.
     pub way: String,

@@ -13,6 +13,8 @@ pub const FLOW_EVENTS: u32 = 1 << 2;
 /// [`Config::flags`]: rows with [`crate::service::SERVICE_OUTWARD`] stand at this node's own address (host ports, external
 /// addresses): what comes from outside for the host itself is looked for there.
 pub const OUTWARD_HERE: u32 = 1 << 3;
+/// [`Config::flags`]: what comes from outside for a backend of another node goes there as it is, and is answered from there.
+pub const DIRECT_RETURN: u32 = 1 << 4;
 
 /// The only row of the map `config` (an array). While [`Config::layout`] is not [`crate::LAYOUT`], programs let pass all
 /// they see.

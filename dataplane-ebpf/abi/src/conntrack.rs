@@ -3,7 +3,7 @@
 //! Every flow has two rows: the *first* row under the tuple as the client sends it, and its *twin* under the tuple as
 //! the other end answers. Each holds the tuple its packets leave with, so that one look-up translates in either
 //! direction, and the twin's key is `first.to` reversed. Flows that nothing translates have both rows too: they occupy
-//! their reverse tuple, so that no translated flow can take it.
+//! their reverse tuple, so that no translated flow can take it. Only flows that another node answers have no twin.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -58,6 +58,9 @@ pub const FLOW_DESTINATION: u16 = 1 << 2;
 pub const FLOW_PORT_ALLOCATED: u16 = 1 << 3;
 /// [`Flow::flags`]: came from outside, by a node port or by an address of a Service that the outside knows.
 pub const FLOW_NODE_PORT: u16 = 1 << 4;
+/// [`Flow::flags`]: packets go to the node of their backend as they came from outside, and that node answers the client.
+/// `to` names the backend that this node would choose; there is no twin, since no answer passes here.
+pub const FLOW_DIRECT: u16 = 1 << 5;
 
 /// [`Flow::tcp_seen`]: a SYN passed in this direction.
 pub const TCP_SEEN_SYN: u8 = 1 << 0;

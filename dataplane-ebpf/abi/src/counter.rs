@@ -32,6 +32,10 @@ numbered! {
         ErrorsTranslated = 11, "errors_translated";
         /// Rows of flows whose other row was gone and was written again.
         FlowsMended = 12, "flows_mended";
+        /// Flows from outside that go to the node of their backend as they came.
+        DirectSent = 13, "direct_sent";
+        /// Flows that another node has sent on as they came from outside, balanced here.
+        DirectTaken = 14, "direct_taken";
     }
 }
 

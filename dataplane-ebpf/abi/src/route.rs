@@ -10,6 +10,9 @@ pub const OVERLAY_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x00];
 pub const OVERLAY_SOURCE_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x01];
 /// Source MAC address of what a program on the VXLAN device sends up into the node's own stack.
 pub const OVERLAY_RETURN_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x02];
+/// Source MAC address of what goes into the tunnel as it came from outside, to the node of its backend, which balances it and
+/// answers the client itself.
+pub const OVERLAY_DIRECT_MAC: [u8; 6] = [0x02, 0x77, 0x65, 0x66, 0x74, 0x03];
 /// VXLAN network identifier of what carries no identity.
 pub const OVERLAY_VNI: u32 = 1;
 

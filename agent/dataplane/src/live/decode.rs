@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
 use weft_dataplane_abi::choice::{Choices, ChoicesMany};
-use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS, OUTWARD_HERE};
+use weft_dataplane_abi::config::{
+    BALANCE_PACKET, BALANCE_SOCKET, Config, DIRECT_RETURN, FLOW_EVENTS, OUTWARD_HERE,
+};
 use weft_dataplane_abi::conntrack::{
-    FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, TCP_SEEN_ACK,
-    TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN, Tuple,
+    FLOW_DESTINATION, FLOW_DIRECT, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow,
+    TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN, Tuple,
 };
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
 use weft_dataplane_abi::dry::Asking;
@@ -110,6 +112,7 @@ fn config(row: &Config) -> Value {
         (BALANCE_PACKET, "packet"),
         (FLOW_EVENTS, "events"),
         (OUTWARD_HERE, "outward here"),
+        (DIRECT_RETURN, "direct return"),
     ];
     json!({
         "layout": row.layout,
@@ -226,6 +229,7 @@ fn flow(row: &Flow) -> Value {
         (FLOW_DESTINATION.into(), "destination"),
         (FLOW_PORT_ALLOCATED.into(), "port allocated"),
         (FLOW_NODE_PORT.into(), "node port"),
+        (FLOW_DIRECT.into(), "direct"),
     ];
     let seen = [
         (TCP_SEEN_SYN.into(), "syn"),

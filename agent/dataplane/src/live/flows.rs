@@ -8,8 +8,8 @@ use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::conntrack::{
-    FLOW_DESTINATION, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, TCP_SEEN_ACK,
-    TCP_SEEN_FIN, TCP_SEEN_RST, Tuple,
+    FLOW_DESTINATION, FLOW_DIRECT, FLOW_NODE_PORT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow,
+    TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, Tuple,
 };
 use weft_dataplane_abi::maps;
 use weft_dataplane_abi::order::Be16;
@@ -45,9 +45,12 @@ pub struct Tracked {
     pub port_allocated: bool,
     /// It came by a node port.
     pub node_port: bool,
+    /// Its packets go as they came to the node of `to_destination`, which answers: no answer passes here.
+    pub direct: bool,
     /// Number of the Service row that balanced it; 0 for none.
     pub service_id: u32,
-    /// In a word: `opening`, `established`, `closing`, `reset` for TCP, `unanswered` or `answered` for others.
+    /// In a word: `opening`, `established`, `closing`, `reset` for TCP, `unanswered` or `answered` for others; `direct`
+    /// where another node answers, and a client that has not ended it is all that is known.
     pub state: &'static str,
     /// Where its packets go.
     pub way: &'static str,
@@ -121,6 +124,10 @@ impl Flows {
             if !wanted(&tracked) {
                 return ControlFlow::Continue(());
             }
+            if tracked.direct {
+                answered_elsewhere(&mut tracked, &flow);
+                return take(tracked);
+            }
             let twin_key = Tuple { protocol: key.protocol, ..flow.to.reversed() };
             let twin = self.rows.find(&twin_key);
             answered(&mut tracked, &flow, twin.as_ref(), self.now_ns);
@@ -144,6 +151,7 @@ fn tracked(key: &Tuple, flow: &Flow, now_ns: u64) -> Tracked {
         destination_replaced: flow.flags & FLOW_DESTINATION != 0,
         port_allocated: flow.flags & FLOW_PORT_ALLOCATED != 0,
         node_port: flow.flags & FLOW_NODE_PORT != 0,
+        direct: flow.flags & FLOW_DIRECT != 0,
         service_id: flow.service_id,
         state: "",
         way: way_text(flow.way),
@@ -171,6 +179,16 @@ fn answered(tracked: &mut Tracked, flow: &Flow, twin: Option<&Flow>, now_ns: u64
         TCP => "opening",
         _ if tracked.answer_packets == 0 => "unanswered",
         _ => "answered",
+    };
+}
+
+/// What there is to say of a flow whose answers leave by another node.
+fn answered_elsewhere(tracked: &mut Tracked, flow: &Flow) {
+    tracked.half = false;
+    tracked.state = match flow.tcp_seen {
+        seen if seen & TCP_SEEN_RST != 0 => "reset",
+        seen if seen & TCP_SEEN_FIN != 0 => "closing",
+        _ => "direct",
     };
 }
 
@@ -230,5 +248,12 @@ mod tests {
         assert_eq!(state(&flow, Some(&twin)).0, "closing");
         twin.tcp_seen |= TCP_SEEN_RST;
         assert_eq!(state(&flow, Some(&twin)).0, "reset");
+        flow.flags = FLOW_DIRECT;
+        for (seen, state) in [(TCP_SEEN_ACK, "direct"), (TCP_SEEN_FIN, "closing"), (TCP_SEEN_RST, "reset")] {
+            flow.tcp_seen = seen;
+            let mut row = tracked(&key, &flow, 9_000_000);
+            answered_elsewhere(&mut row, &flow);
+            assert_eq!((row.direct, row.state, row.half, row.idle_ms), (true, state, false, 4));
+        }
     }
 }

@@ -184,9 +184,11 @@ impl Bed {
         self.directory.path().join(&self.machines[machine].name).join(name)
     }
 
-    /// Has the outside client send for an IPv6 address by a machine.
+    /// Has the outside client send for an address by a machine.
     pub(crate) fn route_from_client(&self, address: &str, machine: usize) {
-        ip(&format!("-n {}-c route add {address}/128 via {} dev eth0", self.id, self.machines[machine].ip_6));
+        let machine = &self.machines[machine];
+        let via = if address.contains(':') { machine.ip_6 } else { machine.ip };
+        ip(&format!("-n {}-c route replace {address} via {via} dev eth0", self.id));
     }
 
     /// Announces addresses on a machine's uplink.

@@ -142,6 +142,7 @@ pub(crate) fn role() {
             }
             ["ask", maps, netns, to, protocol] => asked(maps, netns, to, protocol),
             ["piece", to, bytes] => piece(to, bytes.parse().expect("a number")),
+            ["blob", to, hex] => blob(to, hex),
             ["large", to, bytes] => large(to, bytes.parse().expect("a number")),
             ["say"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), say),
             ["wait"] => connected.as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), listen),
@@ -339,6 +340,14 @@ fn piece(to: &str, bytes: usize) -> io::Result<String> {
         return Err(io::Error::other(format!("{got} bytes, or others")));
     }
     Ok(format!("{bytes} bytes"))
+}
+
+/// Sends a datagram of these bytes and waits for nothing.
+fn blob(to: &str, hex: &str) -> io::Result<String> {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    datagrams_to(to)?.send_to(&bytes, to)?;
+    Ok("sent".to_owned())
 }
 
 fn connect(to: &str) -> io::Result<UdpSocket> {

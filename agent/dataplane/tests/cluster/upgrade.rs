@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,7 @@ use weft_dataplane::PacketHooks;
 use weft_dataplane_abi::LAYOUT;
 
 use crate::bed::{self, Bed};
+use crate::direct;
 use crate::object;
 use crate::process::Process;
 use crate::traffic::furnished;
@@ -136,6 +138,11 @@ fn while_they_talk(bed: &mut Bed, work: impl FnOnce(&mut Bed)) {
     let client = |_| Talker::new(bed.client(), &node_port);
     // So many that every backend, here and there, has some.
     let mut talkers: Vec<Talker> = (0..4).map(client).collect();
+    if bed.machines[2].config.direct_return {
+        // What another machine sends on to this one.
+        let node_port = format!("{}:30080", bed.machines[2].ip);
+        talkers.extend((0..4).map(|_| Talker::new(bed.client(), &node_port)));
+    }
     talkers.push(Talker::new(pod, cluster_ip));
     talkers.push(Talker::new(far, "10.244.1.10:8080"));
     if !bed.machines[0].config.socket_lb {
@@ -166,7 +173,7 @@ fn while_they_talk(bed: &mut Bed, work: impl FnOnce(&mut Bed)) {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-fn upgraded_and_back(socket_lb: bool) {
+fn upgraded_and_back(socket_lb: bool, furnished: impl Fn() -> Option<(Bed, Vec<IpAddr>)>) {
     let Some((mut bed, _)) = furnished() else { return };
     bed.socket_lb(socket_lb);
     for machine in &mut bed.machines {
@@ -188,12 +195,17 @@ fn upgraded_and_back(socket_lb: bool) {
 
 #[test]
 fn an_upgrade_to_another_layout_and_back_loses_no_flow_balanced_at_connect() {
-    upgraded_and_back(true);
+    upgraded_and_back(true, furnished);
 }
 
 #[test]
 fn an_upgrade_to_another_layout_and_back_loses_no_flow_balanced_packet_by_packet() {
-    upgraded_and_back(false);
+    upgraded_and_back(false, furnished);
+}
+
+#[test]
+fn an_upgrade_to_another_layout_and_back_loses_no_flow_that_another_machine_answers() {
+    upgraded_and_back(true, direct::furnished);
 }
 
 #[test]
