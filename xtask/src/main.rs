@@ -6,6 +6,7 @@ mod command;
 mod down;
 mod exec;
 mod image;
+mod kernels;
 mod kill;
 mod lint;
 mod package;
@@ -48,6 +49,8 @@ enum Command {
     Image(image::Args),
     /// Run every test, on a fresh machine too
     Test(test::Args),
+    /// Run the dataplane's tests and a Pod on Debian's 6.1 kernel, in an emulator (takes an hour)
+    Kernels(kernels::Args),
     /// Measure on this machine and write the report to docs/benchmarks
     Bench(bench::Args),
     /// Check format, clippy, who imports whom, and the house rules a machine can check
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Start(args) => start::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Package(args) => package::run(&args),

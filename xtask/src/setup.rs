@@ -15,6 +15,7 @@ use crate::build_ebpf;
 use crate::command::{run as run_command, succeeds};
 use crate::workspace::{Workspace, path_with_cargo_bin, which};
 
+pub(crate) use apt::install as install_packages;
 pub(crate) use kubectl::{any as any_kubectl, newest as newest_kubectl};
 
 /// The release whose LLVM is the compilers' own: later ones want LLVM 23.
