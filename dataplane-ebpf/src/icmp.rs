@@ -10,11 +10,12 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{ROUTE_OUTSIDE, ROUTE_TUNNEL};
+use weft_dataplane_abi::route::{ROUTE_NATIVE, ROUTE_OUTSIDE, ROUTE_TUNNEL};
 use weft_dataplane_abi::station::Station;
 
 use crate::ipv6::{self, Ipv6};
 use crate::maps;
+use crate::native;
 use crate::origin;
 use crate::parse::{self, ICMP, ICMP6, Ipv4, L3, MALFORMED, Packet, SCTP, TCP, UDP};
 use crate::route;
@@ -83,10 +84,11 @@ pub(crate) fn error(walk: &mut Walk, packet: &Packet) -> Step<Verdict> {
     let Some(flow) = maps::flow(&walk.scratch.twin_key) else {
         return nobody(walk);
     };
-    // At other addresses than the node's it heard Services only.
+    // At other addresses than the node's it heard Services, and what Pods sent to other nodes'.
     if outside
         && !is_this_node(walk.config, &walk.scratch.tuple.destination)
         && flow.flags & (FLOW_NODE_PORT | FLOW_TWIN) != FLOW_NODE_PORT
+        && !native::has_seen(walk)
     {
         return nobody(walk);
     }
@@ -185,7 +187,9 @@ fn nobody(walk: &mut Walk) -> Step<Verdict> {
     route::find(walk);
     match u32::from(walk.scratch.first.way) {
         ROUTE_OUTSIDE => drop(Station::Track, Reason::ErrorAboutNothing),
-        ROUTE_TUNNEL if walk.hook == Hook::FromOverlay => drop(Station::Route, Reason::NotHere),
+        ROUTE_TUNNEL | ROUTE_NATIVE if walk.hook == Hook::FromOverlay => {
+            drop(Station::Route, Reason::NotHere)
+        }
         _ => route::leave(walk),
     }
 }

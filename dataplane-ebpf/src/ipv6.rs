@@ -196,11 +196,11 @@ fn is_of_link(address: &Address) -> bool {
 
 /// Neighbours speak to each other: their stacks' own, as ARP is. A Pod does so as itself, and nobody does through the tunnel.
 #[inline(always)]
-fn of_link<T>(walk: &Walk) -> Step<T> {
-    let source = &walk.scratch.tuple.source;
+fn of_link<T>(walk: &mut Walk) -> Step<T> {
+    let source = walk.scratch.tuple.source;
     match walk.hook {
         Hook::FromOverlay => return drop(Station::Parse, Reason::NotHere),
-        Hook::FromPod if !source.is_zero() && !is_of_link(source) => origin::is_true(walk)?,
+        Hook::FromPod if !source.is_zero() && !is_of_link(&source) => origin::is_true(walk)?,
         _ => {}
     }
     Err(Verdict::Next)

@@ -1,66 +1,48 @@
 //! Station *parse*, second half: who sent a packet, and whether he may.
 
-use aya_ebpf::bindings::bpf_tunnel_key;
-use aya_ebpf::helpers::bpf_skb_get_tunnel_key;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::conntrack::ORIGIN_UPLINK;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{OVERLAY_DIRECT_MAC, OVERLAY_RETURN_MAC, OVERLAY_SOURCE_MAC};
 use weft_dataplane_abi::station::Station;
 
 use crate::maps;
+use crate::native;
 use crate::parse;
+use crate::tunnel;
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
-
-/// The head of `bpf_tunnel_key`, which the kernel takes for the whole of it: identifier and IPv4 remote.
-#[repr(C)]
-pub(crate) struct TunnelKey {
-    pub(crate) id: u32,
-    /// The other end, host order.
-    pub(crate) remote: u32,
-}
-
-/// Its size as the kernel knows it: `offsetof(struct bpf_tunnel_key, remote_ipv6[1])`.
-pub(crate) const TUNNEL_KEY_BYTES: u32 = size_of::<TunnelKey>() as u32;
-
-impl TunnelKey {
-    /// As the helpers take it.
-    #[inline(always)]
-    pub(crate) fn raw(&mut self) -> *mut bpf_tunnel_key {
-        core::ptr::from_mut(self).cast()
-    }
-}
 
 /// A packet out of the tunnel: the node it came from, not checked yet. All that comes out of it has a key; what has none
 /// was put there on this node, and goes up when one of our programs did so.
 #[inline(always)]
 pub(crate) fn of_tunnel(walk: &mut Walk) -> Step<()> {
-    let mut key = TunnelKey { id: 0, remote: 0 };
-    // SAFETY: the key is as long as said; the helper writes within it.
-    if unsafe { bpf_skb_get_tunnel_key(walk.skb, key.raw(), TUNNEL_KEY_BYTES, 0) } != 0 {
-        if has_source(walk, OVERLAY_RETURN_MAC) {
-            return Err(Verdict::Next);
-        }
-        return drop(Station::Parse, Reason::UnknownTunnelSource);
+    if tunnel::other_end(walk).is_some() {
+        return Ok(());
     }
-    walk.origin = key.remote;
-    Ok(())
+    if has_source(walk, OVERLAY_RETURN_MAC) {
+        return Err(Verdict::Next);
+    }
+    drop(Station::Parse, Reason::UnknownTunnelSource)
 }
 
 /// A Pod speaks with its own address only, and the tunnel takes packets from nodes only. What this finds is kept with
 /// the flow; packets of other origin are looked at again.
 #[inline(always)]
-pub(crate) fn is_true(walk: &Walk) -> Step<()> {
-    match walk.hook {
+pub(crate) fn is_true(walk: &mut Walk) -> Step<()> {
+    let hook = walk.hook;
+    match hook {
         Hook::FromPod => match maps::endpoint(&walk.scratch.tuple.source) {
             Some(endpoint) if endpoint.ifindex == walk.origin => Ok(()),
             _ => drop(Station::Parse, Reason::ForeignSource),
         },
-        Hook::FromOverlay => match maps::node(&Address::from_v4_wire(walk.origin.to_be())) {
+        Hook::FromOverlay => match maps::node(&walk.scratch.outer) {
             Some(_) => Ok(()),
             None => drop(Station::Parse, Reason::UnknownTunnelSource),
         },
+        // By the uplink anybody may send: what is no other node's Pod's is the host's own.
+        Hook::FromUplink if walk.origin == ORIGIN_UPLINK && !native::is_peers(walk) => Err(Verdict::Next),
         _ => Ok(()),
     }
 }
@@ -80,7 +62,7 @@ pub(crate) fn is_direct(walk: &Walk) -> bool {
 /// Whether an address is one of the node's at the tunnel's other end.
 #[inline(always)]
 pub(crate) fn is_senders(walk: &Walk, address: &Address) -> bool {
-    match (maps::node(&Address::from_v4_wire(walk.origin.to_be())), maps::node(address)) {
+    match (maps::node(&walk.scratch.outer), maps::node(address)) {
         (Some(sender), Some(node)) => sender.index == node.index,
         _ => false,
     }

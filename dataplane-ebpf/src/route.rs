@@ -1,6 +1,6 @@
 //! Station *route*: where the destination is, which source the flow leaves with, and the way out.
 
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_set_tunnel_key};
+use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::DIRECT_RETURN;
@@ -8,18 +8,18 @@ use weft_dataplane_abi::conntrack::{FLOW_DIRECT, FLOW_PORT_ALLOCATED};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{
-    OVERLAY_DIRECT_MAC, OVERLAY_MAC, OVERLAY_SOURCE_MAC, OVERLAY_VNI, ROUTE_HOST, ROUTE_NOWHERE,
-    ROUTE_OUTSIDE, ROUTE_POD, ROUTE_SERVICE, ROUTE_TUNNEL,
+    OVERLAY_DIRECT_MAC, OVERLAY_MAC, OVERLAY_SOURCE_MAC, ROUTE_HOST, ROUTE_NATIVE, ROUTE_NOWHERE,
+    ROUTE_OUTSIDE, ROUTE_POD, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::station::Station;
 
 use crate::balance::is_node_port;
 use crate::maps::{self, ROUTES};
-use crate::origin::{TUNNEL_KEY_BYTES, TunnelKey};
 use crate::parse::{self, Packet, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::words::copy;
+use crate::{native, tunnel};
 
 /// Finds where the packet's new destination is, for the row in force.
 #[inline(always)]
@@ -34,14 +34,11 @@ pub(crate) fn find(walk: &mut Walk) {
         flow.way_words[3] = endpoint.ifindex;
         return;
     }
-    let key = &mut walk.scratch.route_key;
-    key.prefix_bits = 128;
-    copy(&mut key.address, &flow.to.destination);
-    // SAFETY: the two are laid out alike; aya's own is packed, which makes it a copy of bytes.
-    let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<Address>>() };
-    match ROUTES.get(key) {
+    match of(&mut walk.scratch.route_key, &flow.to.destination) {
         Some(route) => {
-            flow.way = route.kind as u8;
+            // What goes on as it came from outside has another node's mark, which only the tunnel carries.
+            let marked = flow.flags & FLOW_DIRECT != 0 && route.kind == ROUTE_NATIVE;
+            flow.way = if marked { ROUTE_TUNNEL } else { route.kind } as u8;
             flow.way_words[0] = route.tunnel.words[0].wire();
             flow.way_words[1] = route.tunnel.words[1].wire();
             flow.way_words[2] = route.tunnel.words[2].wire();
@@ -49,6 +46,16 @@ pub(crate) fn find(walk: &mut Walk) {
         }
         None => flow.way = ROUTE_OUTSIDE as u8,
     }
+}
+
+/// The route of an address, with room for the key.
+#[inline(always)]
+pub(crate) fn of(key: &mut RouteKey, address: &Address) -> Option<&'static Route> {
+    key.prefix_bits = 128;
+    copy(&mut key.address, address);
+    // SAFETY: the two are laid out alike; aya's own is packed, which makes it a copy of bytes.
+    let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<Address>>() };
+    ROUTES.get(key)
 }
 
 /// A route that leads nowhere ends the walk of a new flow, with the reason.
@@ -66,7 +73,7 @@ pub(crate) fn must_lead_on(walk: &Walk) -> Step<()> {
 pub(crate) fn must_be_here(walk: &Walk) -> Step<()> {
     must_lead_on(walk)?;
     match u32::from(walk.scratch.first.way) {
-        ROUTE_TUNNEL | ROUTE_OUTSIDE => drop(Station::Route, Reason::NotHere),
+        ROUTE_TUNNEL | ROUTE_NATIVE | ROUTE_OUTSIDE => drop(Station::Route, Reason::NotHere),
         _ => Ok(()),
     }
 }
@@ -125,7 +132,7 @@ pub(crate) fn source_for_client(walk: &mut Walk) -> Step<()> {
             walk.scratch.first.flags |= FLOW_DIRECT;
             Ok(())
         }
-        ROUTE_TUNNEL => leave_as(walk, of_overlay(walk)),
+        ROUTE_TUNNEL | ROUTE_NATIVE => leave_as(walk, of_overlay(walk)),
         ROUTE_OUTSIDE => leave_as(walk, of_node(walk)),
         _ => Ok(()),
     }
@@ -196,11 +203,7 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
             Ok(Verdict::redirected(unsafe { bpf_redirect_peer(words[3], 0) }))
         }
         ROUTE_TUNNEL => {
-            let mut key = TunnelKey { id: OVERLAY_VNI, remote: u32::from_be(words[3]) };
-            // SAFETY: the key is as long as said; the helper reads within it.
-            if unsafe { bpf_skb_set_tunnel_key(walk.skb, key.raw(), TUNNEL_KEY_BYTES, 0) } != 0 {
-                return drop(Station::Route, Reason::TunnelKeyFailed);
-            }
+            tunnel::to(walk, words)?;
             // Only what came from outside goes on as it came.
             let direct = matches!(walk.hook, Hook::FromUplink) && flow.flags & FLOW_DIRECT != 0;
             frame(walk, if direct { DIRECT } else { WALKED })?;
@@ -215,6 +218,7 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
             // SAFETY: without parameters the kernel looks up route and neighbour itself.
             Ok(Verdict::redirected(unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) }))
         }
+        ROUTE_NATIVE => Ok(native::send(walk)),
         ROUTE_HOST => Ok(Verdict::Next),
         ROUTE_SERVICE => drop(Station::Route, Reason::NoService),
         _ => drop(Station::Route, Reason::NoSuchPod),

@@ -17,7 +17,7 @@ use crate::parse::Packet;
 use crate::track::Found;
 use crate::verdict::{Step, Verdict};
 use crate::words::clear;
-use crate::{balance, emit, fragment, icmp, maps, origin, parse, route, track, translate};
+use crate::{balance, emit, fragment, icmp, maps, native, origin, parse, route, track, translate};
 
 /// What the stations of one walk tell each other, kept out of the stack.
 #[repr(C)]
@@ -30,6 +30,8 @@ pub(crate) struct Scratch {
     pub(crate) twin: Flow,
     /// What was read of the packet besides its ends.
     pub(crate) packet: Packet,
+    /// The tunnel's other end.
+    pub(crate) outer: Address,
     /// Keys of look-ups.
     pub(crate) twin_key: Tuple,
     pub(crate) other_key: Tuple,
@@ -230,13 +232,16 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
     route::leave(walk)
 }
 
-/// What comes from outside. All that is neither for a node port or an outward address of a Service, nor an answer to a
-/// translated flow, is the host's own.
+/// What comes from outside, and natively from other nodes' Pods. All that is neither for a node port or an outward address of
+/// a Service, nor an answer to a translated flow, is the host's own.
 #[inline(always)]
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     let packet = parse::headers(walk)?;
     if packet.is_error() {
         return icmp::error(walk, packet);
+    }
+    if native::is_for_us(walk) {
+        return native::arrive(walk, packet);
     }
     let front = if is_this_node(walk.config, &walk.scratch.tuple.destination) {
         if fragment::ports(walk, packet).is_err() {
@@ -277,10 +282,13 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
 }
 
 /// What leaves to the outside: answers of Services that the host's own network serves get the address and port back that
-/// the client asked.
+/// the client asked. What the host's own network sends natively to other nodes' Pods is tracked.
 #[inline(always)]
 pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     let packet = parse::headers(walk)?;
+    if !packet.is_error() && native::is_from_us(walk) {
+        return native::from_node(walk, packet);
+    }
     if packet.is_error() || !packet.has_ports || !is_this_node(walk.config, &walk.scratch.tuple.source) {
         return Ok(Verdict::Next);
     }

@@ -112,6 +112,27 @@ fn images(page: &mut Page, images: &Value) {
     }
 }
 
+/// The mode, and how many other nodes are reached how.
+fn routing(routing: &Value) -> String {
+    let ways = [
+        ("native_nodes", "natively"),
+        ("tunnel_v4_nodes", "by the tunnel"),
+        ("tunnel_v6_nodes", "by the tunnel over IPv6"),
+        ("unreached_nodes", "NOT AT ALL: no address of a common family"),
+    ];
+    let mut said = text(&routing["mode"]);
+    let mut before = ": ";
+    for (name, way) in ways {
+        match routing[name].as_u64() {
+            None | Some(0) => continue,
+            Some(1) => said += &format!("{before}1 node {way}"),
+            Some(nodes) => said += &format!("{before}{nodes} nodes {way}"),
+        }
+        before = ", ";
+    }
+    said
+}
+
 fn kernel(page: &mut Page, dataplane: &Value) {
     let abilities = &dataplane["abilities"];
     let hooks = if abilities["tcx"] == true { "tcx" } else { "clsact" };
@@ -128,6 +149,7 @@ fn kernel(page: &mut Page, dataplane: &Value) {
             text(&dataplane["pod_mtu_bytes"])
         ),
     );
+    page.row("routing", routing(&dataplane["routing"]));
     let on = dataplane["socket_lb"] == true;
     page.row(
         "balancing",
@@ -243,6 +265,7 @@ mod tests {
             "dataplane": {
                 "abilities": { "release": "6.18.1", "tcx": true, "ipv6": true, "missing": [] },
                 "layout": 2, "start_ms": 480, "uplink": "eth0", "overlay": "weft-vxlan", "pod_mtu_bytes": 1450,
+                "routing": { "mode": "native", "native_nodes": 3, "tunnel_v4_nodes": 1, "tunnel_v6_nodes": 0, "unreached_nodes": 0 },
                 "socket_lb": true, "hooks": { "connect4": "replaced", "from_uplink on eth0": "attached" }, "pods": 3,
                 "tables": [{ "table": "services", "rows": 7, "capacity": 65536 }, { "table": "nodes", "rows": 9, "capacity": 10 }],
                 "refused": [],
@@ -259,6 +282,7 @@ mod tests {
         let page = page(&status()).join("\n");
         assert!(page.lines().count() < 25, "{page}");
         for words in [
+            "routing      native: 3 nodes natively, 1 node by the tunnel",
             "node         node-1, weft-agent 0.1.0",
             "addresses    192.0.2.11, fd00::b; Pods 10.244.1.0/24, fd00:244:0:1::/64",
             "control      connected to 192.0.2.1:6444",

@@ -315,6 +315,7 @@ async fn start_dataplane(
         machine::cgroup_root(&config.cgroup_root).context("no cgroup for the socket hooks")?;
     settings.uplink = config.uplink.clone();
     settings.packet_hooks = config.packet_hooks;
+    settings.routing_mode = config.routing_mode;
     if let Ok(port @ 1..) = u16::try_from(cluster.vxlan_port) {
         settings.vxlan_port = port;
     }

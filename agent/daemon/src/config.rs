@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use weft_dataplane::RoutingMode;
 
 /// As typed. Flags are stronger than the environment, and that than the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -45,6 +46,10 @@ pub(crate) struct Raw {
     /// How packet programs come to devices: by tcx links where the kernel has them, or as clsact classifiers on any [default: auto]
     #[arg(long, env = "WEFT_PACKET_HOOKS", value_name = "HOW")]
     packet_hooks: Option<PacketHooks>,
+    /// Packets between the Pods of two nodes: `tunnel`, or `native`, which is as they are where the nodes share the uplink's
+    /// network [default: tunnel]
+    #[arg(long, env = "WEFT_ROUTING_MODE", value_name = "MODE", value_parser = ["tunnel", "native"])]
+    routing_mode: Option<String>,
     /// The eBPF object [default: weft-bpf beside this program, then /usr/lib/weft/weft-bpf]
     #[arg(long, env = "WEFT_EBPF_OBJECT", value_name = "FILE")]
     ebpf_object: Option<PathBuf>,
@@ -130,6 +135,7 @@ pub(crate) struct Config {
     pub(crate) cgroup_root: PathBuf,
     pub(crate) uplink: Option<String>,
     pub(crate) packet_hooks: weft_dataplane::PacketHooks,
+    pub(crate) routing_mode: RoutingMode,
     pub(crate) ebpf_object: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) socket_lb: bool,
@@ -180,6 +186,8 @@ pub(crate) enum ConfigError {
         "--image-gc-low {low} and --image-gc-high {high} must be percents, the first not above the second"
     )]
     ImageGc { low: u8, high: u8 },
+    #[error("--routing-mode {0:?} is neither tunnel nor native")]
+    RoutingMode(String),
     #[error("{option} must be at least 1")]
     Zero { option: &'static str },
     #[error("no eBPF object at {}: `cargo xtask build-ebpf` makes one, --ebpf-object names it", .tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" or "))]
@@ -221,6 +229,11 @@ impl Raw {
         if raw.pods_max == Some(0) {
             return Err(ConfigError::Zero { option: "--pods-max" });
         }
+        let routing_mode = match raw.routing_mode.as_deref() {
+            None | Some("tunnel") => RoutingMode::Tunnel,
+            Some("native") => RoutingMode::Native,
+            Some(other) => return Err(ConfigError::RoutingMode(other.to_owned())),
+        };
         let (low, high) = (raw.image_gc_low.unwrap_or(80), raw.image_gc_high.unwrap_or(85));
         if low > high || high > 100 {
             return Err(ConfigError::ImageGc { low, high });
@@ -248,6 +261,7 @@ impl Raw {
                 None | Some(PacketHooks::Auto) => weft_dataplane::PacketHooks::Probe,
                 Some(PacketHooks::Clsact) => weft_dataplane::PacketHooks::Clsact,
             },
+            routing_mode,
             ebpf_object: object(raw.ebpf_object, &machine.program)?,
             socket_lb: raw.socket_lb.unwrap_or(true),
             load_balancer_mode: raw.load_balancer_mode.unwrap_or_default(),
@@ -282,6 +296,7 @@ impl Raw {
             cgroup_root: self.cgroup_root.or(file.cgroup_root),
             uplink: self.uplink.or(file.uplink),
             packet_hooks: self.packet_hooks.or(file.packet_hooks),
+            routing_mode: self.routing_mode.or(file.routing_mode),
             ebpf_object: self.ebpf_object.or(file.ebpf_object),
             socket: self.socket.or(file.socket),
             socket_lb: self.socket_lb.or(file.socket_lb),
@@ -372,6 +387,7 @@ mod tests {
         assert_eq!(config.socket, Path::new("/run/weft/agent.sock"));
         assert_eq!(config.data_dir, Path::new("/var/lib/weft"));
         assert!(config.socket_lb && config.token.is_none());
+        assert_eq!(config.routing_mode, RoutingMode::Tunnel);
         assert_eq!(config.load_balancer_mode, LoadBalancerMode::Snat);
     }
 
@@ -409,6 +425,8 @@ mod tests {
             "--node-ip 192.0.2.2 is of the same family as 192.0.2.1: a node has one address of each"
         );
         assert!(refuse(Raw { node_ip: ips(&["::"]), ..raw() }).contains("--node-ip ::"));
+        let routed = refuse(Raw { routing_mode: Some("direct".into()), ..raw() });
+        assert_eq!(routed, "--routing-mode \"direct\" is neither tunnel nor native");
         assert!(refuse(Raw { flows_max: Some(0), ..raw() }).contains("--flows-max"));
         assert!(refuse(Raw { image_gc_low: Some(90), ..raw() }).contains("--image-gc-low 90"));
         assert!(refuse(Raw { image_gc_high: Some(101), ..raw() }).contains("--image-gc-high 101"));

@@ -13,6 +13,27 @@ use crate::desired::Node;
 /// Longest device name prefix, bytes: ten more make the name of a Pod's device, which the kernel limits to 15.
 pub const DEVICE_PREFIX_BYTES_MAX: usize = 5;
 
+/// How packets travel between the Pods of two nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoutingMode {
+    /// In the tunnel, always.
+    #[default]
+    Tunnel,
+    /// As they are between nodes that share a network, in the tunnel between others.
+    Native,
+}
+
+impl RoutingMode {
+    /// Its name in settings and for people.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Tunnel => "tunnel",
+            Self::Native => "native",
+        }
+    }
+}
+
 /// Everything the dataplane of one node is told at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -37,6 +58,8 @@ pub struct Config {
     pub uplink: Option<String>,
     /// How packet programs come to devices.
     pub packet_hooks: PacketHooks,
+    /// How packets travel between the Pods of two nodes.
+    pub routing_mode: RoutingMode,
     /// UDP port of the tunnel.
     pub vxlan_port: u16,
     /// Room that an encryption below all that is sent to other nodes takes of a packet, bytes; 0 for none.
@@ -81,6 +104,7 @@ impl Config {
             cgroup_path: PathBuf::from("/sys/fs/cgroup"),
             uplink: None,
             packet_hooks: PacketHooks::default(),
+            routing_mode: RoutingMode::default(),
             vxlan_port: 4789,
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
@@ -104,6 +128,14 @@ impl Config {
     pub fn overlay_address(&self, v6: bool) -> Option<IpAddr> {
         let range = self.node.pod_cidrs.iter().find(|range| range.addr().is_ipv6() == v6)?;
         range.trunc().hosts().nth(usize::from(v6))
+    }
+
+    /// Length of the range that [`Self::overlay_address`] is in, bits of an address in the kernel's tables (for IPv4 96 and its
+    /// own); 0 for none.
+    #[must_use]
+    pub fn pod_bits(&self, v6: bool) -> u8 {
+        let range = self.node.pod_cidrs.iter().find(|range| range.addr().is_ipv6() == v6);
+        range.map_or(0, |range| range.prefix_len() + if v6 { 0 } else { 96 })
     }
 
     /// Name of the VXLAN device.

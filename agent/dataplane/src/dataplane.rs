@@ -112,6 +112,8 @@ pub struct Status {
     pub overlay: String,
     /// MTU of Pods, bytes.
     pub pod_mtu_bytes: u32,
+    /// How other nodes are reached.
+    pub routing: Routing,
     /// Services are balanced at connect.
     pub socket_lb: bool,
     /// What comes from outside for other nodes' Pods is answered by those nodes themselves.
@@ -124,6 +126,21 @@ pub struct Status {
     pub tables: Vec<Fill>,
     /// The latest refused changes, in words.
     pub refused: Vec<String>,
+}
+
+/// How packets travel to the Pods of other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Routing {
+    /// The setting: `tunnel` or `native`.
+    pub mode: &'static str,
+    /// Nodes of which some Pods are reached as they are.
+    pub native_nodes: usize,
+    /// Nodes of which some Pods are reached by the tunnel with outer addresses of IPv4.
+    pub tunnel_v4_nodes: usize,
+    /// The same of IPv6.
+    pub tunnel_v6_nodes: usize,
+    /// Nodes of which some Pods are not reached: they have no address of a family that this node has one of.
+    pub unreached_nodes: usize,
 }
 
 /// The dataplane of one node. Cheap to clone; when the last clone is dropped its thread ends, and everything stays

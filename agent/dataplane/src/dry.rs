@@ -5,7 +5,7 @@ pub mod ask;
 mod frame;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use aya::maps::Array;
@@ -13,6 +13,7 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions}
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use serde::Serialize;
 use thiserror::Error;
+use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::dry::{DRY, End, Known, OWN, WALKED, Walked};
 use weft_dataplane_abi::flow_table;
 use weft_dataplane_abi::hook::Hook;
@@ -93,6 +94,8 @@ pub enum Way {
     Pod,
     /// The tunnel to a node with this address.
     Tunnel(IpAddr),
+    /// As it is to a node with this address, by the uplink.
+    Native(IpAddr),
     /// Up into the node's own stack.
     Host,
     /// Out of the uplink.
@@ -226,7 +229,10 @@ fn way(walked: &Walked) -> Way {
     match u32::from(walked.flow.way) {
         route::ROUTE_POD => Way::Pod,
         route::ROUTE_TUNNEL => {
-            Way::Tunnel(Ipv4Addr::from(Be32::from_wire(walked.flow.way_words[3]).get()).into())
+            Way::Tunnel(Address { words: walked.flow.way_words.map(Be32::from_wire) }.ip())
+        }
+        route::ROUTE_NATIVE => {
+            Way::Native(Address { words: walked.flow.way_words.map(Be32::from_wire) }.ip())
         }
         route::ROUTE_HOST => Way::Host,
         route::ROUTE_OUTSIDE => Way::Outside,
@@ -285,7 +291,7 @@ pub(crate) fn run(start: &Start, packet: &Packet) -> Result<Answer, DryError> {
             None
         }
         ("redirect", Way::Tunnel(_)) => Some((Hook::ToOverlay, &start.overlay)),
-        ("redirect", Way::Outside) => Some((Hook::ToUplink, &start.uplink)),
+        ("redirect", Way::Outside | Way::Native(_)) => Some((Hook::ToUplink, &start.uplink)),
         _ => None,
     };
     answer.passages.push(first);

@@ -13,6 +13,7 @@ pub mod live;
 pub mod mtu;
 pub mod netns;
 pub mod plan;
+pub mod reach;
 pub mod rows;
 
 mod announce;
@@ -40,8 +41,8 @@ mod worker;
 
 pub use announce::{AnnounceError, Announced, Announcer, neighbour_answers};
 pub use attach::AttachError;
-pub use config::{Capacities, Config, ConfigError, PacketHooks};
-pub use dataplane::{Applied, ApplyError, AskError, Dataplane, StartError, Status, Stopped};
+pub use config::{Capacities, Config, ConfigError, PacketHooks, RoutingMode};
+pub use dataplane::{Applied, ApplyError, AskError, Dataplane, Routing, StartError, Status, Stopped};
 pub use events::{Event, Events, EventsError};
 pub use host_ports::HostPort;
 pub use inspect::{Fill, FlowEntry, ServiceEntry};

@@ -1,5 +1,6 @@
 //! The node's own devices, addresses, routes and kernel settings. Idempotent: what is there already is kept.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -9,8 +10,9 @@ use weft_dataplane_abi::route::OVERLAY_MAC;
 use crate::clsact;
 use crate::config::Config;
 use crate::desired::Peer;
-use crate::mtu::{Carriage, Mtu, Road, mtu};
+use crate::mtu::{Carriage, Mtu};
 use crate::netlink::{Device, Netlink, NetlinkError, destination};
+use crate::reach::Reach;
 use crate::sysctl::{self, SysctlError};
 
 /// Address Pods know as their gateway, IPv4: link-local (RFC 3927), on no device.
@@ -44,30 +46,24 @@ pub enum LinkError {
 pub(crate) struct NodeLinks {
     pub(crate) uplink: Device,
     pub(crate) vxlan: Device,
+    /// How other nodes are reached.
+    pub(crate) reach: Reach,
     pub(crate) mtu: Mtu,
 }
 
-/// What packets may be as long as, on this uplink and to these other nodes.
-pub(crate) fn mtu_of<'a>(config: &Config, uplink: &Device, peers: impl Iterator<Item = &'a Peer>) -> Mtu {
-    let tunnel = Carriage::tunnel(false);
-    let road = Road {
-        uplink_bytes: uplink.mtu_bytes,
-        encryption_bytes: config.encryption_bytes,
-        usual: tunnel,
-        tunnel,
-        pods_v6: config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6()),
-    };
-    mtu(&road, peers.map(|_| tunnel))
+/// How other nodes are reached by this uplink.
+pub(crate) async fn reach(netlink: &Netlink, config: &Config, uplink: &Device) -> Result<Reach, LinkError> {
+    Ok(Reach::new(config, netlink.networks(uplink).await?))
 }
 
 /// Makes the node's devices, addresses and settings as they should be, for the other nodes that are known.
 pub(crate) async fn prepare<'a>(
     netlink: &Netlink,
     config: &Config,
+    (uplink, reach): (Device, Reach),
     peers: impl Iterator<Item = &'a Peer>,
 ) -> Result<NodeLinks, LinkError> {
-    let uplink = uplink(netlink, config).await?;
-    let mtu = mtu_of(config, &uplink, peers);
+    let mtu = reach.mtu(config, uplink.mtu_bytes, peers);
     let loopback = netlink.existing(LOOPBACK).await?;
     if !loopback.up {
         netlink.up(&loopback).await?;
@@ -88,14 +84,15 @@ pub(crate) async fn prepare<'a>(
         // Processes that no socket hook serves reach Services by the programs of this device.
         netlink.put_route(*range, &vxlan, None, address_for(config, range)).await?;
     }
-    Ok(NodeLinks { uplink, vxlan, mtu })
+    Ok(NodeLinks { uplink, vxlan, reach, mtu })
 }
 
 fn address_for(config: &Config, range: &IpNet) -> Option<IpAddr> {
     config.overlay_address(range.addr().is_ipv6())
 }
 
-async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device, LinkError> {
+/// The device towards the other nodes.
+pub(crate) async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device, LinkError> {
     if let Some(name) = &config.uplink {
         return Ok(netlink.existing(name).await?);
     }
@@ -168,38 +165,55 @@ pub(crate) async fn put_peer(
     peer: &Peer,
 ) -> Result<(), LinkError> {
     for range in &peer.pod_cidrs {
-        netlink.put_route(*range, &links.vxlan, None, address_for(config, range)).await?;
+        let (device, via) = device_to(links, peer, range);
+        netlink.put_route(*range, device, via, address_for(config, range)).await?;
     }
     Ok(())
 }
 
-/// Removes the routes to Pods of nodes that are not among `peers`.
+/// By which device the node's own packets leave to a range, and by which neighbour.
+fn device_to<'a>(links: &'a NodeLinks, peer: &Peer, range: &IpNet) -> (&'a Device, Option<IpAddr>) {
+    match links.reach.way(peer, range) {
+        Some((Carriage::Direct, neighbour)) => (&links.uplink, Some(neighbour)),
+        _ => (&links.vxlan, None),
+    }
+}
+
+/// Removes the routes to Pods of nodes that are not among `peers`, and those by another device than they are to go by.
 pub(crate) async fn keep_peers(
     netlink: &Netlink,
     config: &Config,
     links: &NodeLinks,
     peers: impl Iterator<Item = &Peer>,
 ) -> Result<(), LinkError> {
-    let kept: Vec<IpNet> = peers
-        .flat_map(|peer| peer.pod_cidrs.iter().copied())
-        .chain(config.service_cidrs.iter().copied())
-        .map(|range| range.trunc())
-        .collect();
-    for route in netlink.own_routes(&links.vxlan).await? {
-        if destination(&route).is_some_and(|range| !kept.contains(&range)) {
-            netlink.delete_route(route).await?;
+    let services = config.service_cidrs.iter().map(|range| (links.vxlan.index, range.trunc()));
+    let pods = peers.flat_map(|peer| peer.pod_cidrs.iter().map(move |range| (peer, range)));
+    let pods = pods.map(|(peer, range)| (device_to(links, peer, range).0.index, range.trunc()));
+    let kept: HashSet<(u32, IpNet)> = services.chain(pods).collect();
+    for device in [&links.vxlan, &links.uplink] {
+        for route in netlink.own_routes(device).await? {
+            if destination(&route).is_some_and(|range| !kept.contains(&(device.index, range))) {
+                netlink.delete_route(route).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Removes every device whose name begins as this node's do and that this crate makes, and our classifiers of the others.
+/// Removes every device whose name begins as this node's do and that this crate makes, our classifiers of the others, and our
+/// routes.
 pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(), LinkError> {
     for device in netlink.devices().await? {
         if device.name == config.vxlan_device() || device.alias.starts_with(crate::pods::ALIAS) {
             netlink.delete(&device).await?;
         } else {
             clsact::remove(netlink, &device).await?;
+        }
+    }
+    // Those through our own devices went with them.
+    if let Ok(uplink) = uplink(netlink, config).await {
+        for route in netlink.own_routes(&uplink).await? {
+            netlink.delete_route(route).await?;
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ pub const V4_BYTES_MIN: u32 = 68;
 /// How packets travel to the Pods of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Carriage {
+    /// As they are, by the uplink.
+    Direct,
     /// In the tunnel, with outer addresses of IPv4.
     TunnelV4,
     /// In the tunnel, with outer addresses of IPv6.
@@ -31,6 +33,7 @@ impl Carriage {
     #[must_use]
     pub const fn bytes(self) -> u32 {
         match self {
+            Self::Direct => 0,
             Self::TunnelV4 => TUNNEL_V4_BYTES,
             Self::TunnelV6 => TUNNEL_V6_BYTES,
         }
@@ -92,11 +95,11 @@ pub fn mtu(road: &Road, others: impl IntoIterator<Item = Carriage>) -> Mtu {
 
 #[cfg(test)]
 mod tests {
-    use super::Carriage::{TunnelV4, TunnelV6};
+    use super::Carriage::{Direct, TunnelV4, TunnelV6};
     use super::*;
 
     /// Uplink, encryption, ways, other nodes' ways: MTU of Pods and of the tunnel.
-    type Row = (u32, u32, Carriage, &'static [Carriage], u32, u32);
+    type Row = (u32, u32, (Carriage, Carriage), &'static [Carriage], u32, u32);
 
     /// WireGuard's headers behind outer ones of IPv4, and of IPv6.
     const WIREGUARD: [u32; 2] = [60, 80];
@@ -104,21 +107,27 @@ mod tests {
     #[test]
     fn the_longest_packet_is_what_the_way_leaves() {
         let [four, six] = WIREGUARD;
-        let table: [Row; 11] = [
-            (1_500, 0, TunnelV4, &[], 1_450, 1_450),
-            (1_500, 0, TunnelV4, &[TunnelV4, TunnelV4], 1_450, 1_450),
-            (1_500, 0, TunnelV6, &[], 1_430, 1_430),
-            (1_500, 0, TunnelV4, &[TunnelV4, TunnelV6], 1_430, 1_430),
-            (9_000, 0, TunnelV4, &[TunnelV4], 8_950, 8_950),
-            (9_000, 0, TunnelV6, &[TunnelV6], 8_930, 8_930),
-            (1_400, 0, TunnelV4, &[], 1_350, 1_350),
-            (1_500, four, TunnelV4, &[TunnelV4], 1_390, 1_390),
-            (1_500, six, TunnelV4, &[TunnelV4], 1_370, 1_370),
-            (1_500, six, TunnelV6, &[TunnelV6], 1_350, 1_350),
-            (9_000, four, TunnelV4, &[TunnelV6], 8_870, 8_870),
+        let table: [Row; 17] = [
+            (1_500, 0, (TunnelV4, TunnelV4), &[], 1_450, 1_450),
+            (1_500, 0, (TunnelV4, TunnelV4), &[TunnelV4, TunnelV4], 1_450, 1_450),
+            (1_500, 0, (TunnelV6, TunnelV6), &[], 1_430, 1_430),
+            (1_500, 0, (TunnelV4, TunnelV4), &[TunnelV4, TunnelV6], 1_430, 1_430),
+            (9_000, 0, (TunnelV4, TunnelV4), &[TunnelV4], 8_950, 8_950),
+            (9_000, 0, (TunnelV6, TunnelV6), &[TunnelV6], 8_930, 8_930),
+            (1_400, 0, (TunnelV4, TunnelV4), &[], 1_350, 1_350),
+            (1_500, four, (TunnelV4, TunnelV4), &[TunnelV4], 1_390, 1_390),
+            (1_500, six, (TunnelV4, TunnelV4), &[TunnelV4], 1_370, 1_370),
+            (1_500, six, (TunnelV6, TunnelV6), &[TunnelV6], 1_350, 1_350),
+            (9_000, four, (TunnelV4, TunnelV4), &[TunnelV6], 8_870, 8_870),
+            (1_500, 0, (Direct, TunnelV4), &[], 1_500, 1_450),
+            (1_500, 0, (Direct, TunnelV4), &[Direct, Direct], 1_500, 1_450),
+            (1_500, 0, (Direct, TunnelV6), &[Direct], 1_500, 1_430),
+            (1_500, 0, (Direct, TunnelV4), &[Direct, TunnelV4], 1_450, 1_450),
+            (1_500, 0, (Direct, TunnelV4), &[TunnelV6, Direct], 1_430, 1_430),
+            (1_500, six, (Direct, TunnelV4), &[Direct], 1_420, 1_370),
         ];
-        for (uplink_bytes, encryption_bytes, usual, others, pods_bytes, tunnel_bytes) in table {
-            let road = Road { uplink_bytes, encryption_bytes, usual, tunnel: usual, pods_v6: true };
+        for (uplink_bytes, encryption_bytes, (usual, tunnel), others, pods_bytes, tunnel_bytes) in table {
+            let road = Road { uplink_bytes, encryption_bytes, usual, tunnel, pods_v6: true };
             let is = mtu(&road, others.iter().copied());
             assert_eq!(is, Mtu { pods_bytes, tunnel_bytes, cut: false }, "{road:?} {others:?}");
         }

@@ -14,6 +14,7 @@ use crate::config::Capacities;
 use crate::desired::{Change, Desired, Peer, Service, ServiceName};
 use crate::diff::{Write, diff};
 use crate::plan::backends::Backends;
+use crate::reach::Reach;
 use crate::rows::{self, Place, Rows, ServiceRow, Wanted};
 
 /// How many rows of one table a set has.
@@ -117,6 +118,8 @@ pub struct Planner {
     /// Services that could not be taken in, or not all of their rows, and why. They are tried again after every change.
     refused: BTreeMap<ServiceName, (Arc<Service>, Vec<PlanError>)>,
     adopted: Rows,
+    /// How other nodes are reached; it may change under their rows.
+    reach: Reach,
 }
 
 impl Planner {
@@ -145,6 +148,7 @@ impl Planner {
             held: [0; HELD.len()],
             refused: BTreeMap::new(),
             adopted: Rows { backends: HashMap::new(), ..kernel },
+            reach: Reach::default(),
         }
     }
 
@@ -425,6 +429,11 @@ impl Planner {
         Ok(())
     }
 
+    /// Says how other nodes are reached: by the tunnel until it is said. Their rows are those of before until they are put again.
+    pub fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach;
+    }
+
     /// The index of a node: kept while this planner lives, taken over from the kernel's row of `address` if free.
     pub fn node_index(&mut self, name: &str, address: Option<Address>) -> u32 {
         if let Some(index) = self.node_indexes.get(name) {
@@ -445,7 +454,7 @@ impl Planner {
 
     fn put_peer(&mut self, peer: &Peer) -> (Vec<Write>, Vec<PlanError>) {
         let index = self.node_index(&peer.name, peer.addresses.first().map(|ip| Address::from(*ip)));
-        match self.put(Holder::Peer(peer.name.clone()), rows::of_peer(peer, index)) {
+        match self.put(Holder::Peer(peer.name.clone()), rows::of_peer(peer, index, &self.reach)) {
             Ok(writes) => (writes, Vec::new()),
             Err(error) => (Vec::new(), vec![error]),
         }

@@ -10,7 +10,8 @@ use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::endpoint::{Endpoint as EndpointRow, NETNS_NODE, Netns};
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
-    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
+    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
+    RouteKey,
 };
 use weft_dataplane_abi::service::{
     SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
@@ -20,6 +21,7 @@ use weft_dataplane_abi::service::{
 use crate::choices;
 use crate::config::Config;
 use crate::desired::{Endpoint, Peer, Service, ServicePort, ServiceType};
+use crate::reach::Reach;
 
 /// A Service row together with its slots: `backends[i]` is the backend of slot `i`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -217,16 +219,19 @@ pub fn route_key(range: IpNet) -> RouteKey {
     }
 }
 
-/// The rows of another node: its addresses, and the way to its Pods. The tunnel is one of IPv4, whatever it carries.
+/// The rows of another node: its addresses, and the ways to its Pods.
 #[must_use]
-pub fn of_peer(peer: &Peer, index: u32) -> Rows {
+pub fn of_peer(peer: &Peer, index: u32, reach: &Reach) -> Rows {
     let mut rows = Rows::default();
     for ip in &peer.addresses {
         rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: 0 });
     }
-    if let Some(tunnel) = peer.addresses.iter().find(|ip| ip.is_ipv4()) {
-        let route = Route { kind: ROUTE_TUNNEL, node_index: index, tunnel: Address::from(*tunnel) };
-        rows.routes.extend(peer.pod_cidrs.iter().map(|range| (route_key(*range), route)));
+    for range in &peer.pod_cidrs {
+        if let Some((carriage, by)) = reach.way(peer, range) {
+            let kind = if carriage.is_tunnel() { ROUTE_TUNNEL } else { ROUTE_NATIVE };
+            let route = Route { kind, node_index: index, tunnel: Address::from(by) };
+            rows.routes.insert(route_key(*range), route);
+        }
     }
     rows
 }
@@ -442,7 +447,7 @@ mod tests {
             addresses: vec![ip("2001:db8::2"), ip("192.168.0.2")],
             pod_cidrs: vec!["fd00:244:0:2::/64".parse().expect("a range")],
         };
-        let rows = of_peer(&peer, 2);
+        let rows = of_peer(&peer, 2, &Reach::default());
         assert_eq!(rows.nodes.len(), 2);
         let route = rows.routes.values().next().expect("a route");
         assert_eq!(route.tunnel.ip(), ip("192.168.0.2"));

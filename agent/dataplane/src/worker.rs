@@ -103,24 +103,25 @@ impl Worker {
         let began = Instant::now();
         config.check()?;
         let abilities = probe(config.packet_hooks)?;
+        let netlink = Netlink::open().map_err(links::LinkError::from)?;
+        let uplink = links::uplink(&netlink, &config).await?;
+        let reach = links::reach(&netlink, &config, &uplink).await?;
         let (pins, before) = Pins::prepare(&config.bpffs_dir)?;
         let found = pins.sift(&config.capacities)?;
         // Reading costs a system call a row; tables just made have none.
         let fresh = found.adopted.is_empty() && before.is_none();
         // What an upgrade brings over has to be there before the rows are read.
-        let filled =
-            || if before.is_none() { Some(first::fill(&config, &pins, fresh, known.as_ref())) } else { None };
+        let fill = || first::fill(&config, &pins, fresh, known.as_ref(), &reach);
+        let filled = || if before.is_none() { Some(fill()) } else { None };
         let (ebpf, filled) =
             load::load(&config.object_path, &pins, &config.capacities, before.as_ref(), filled)
                 .inspect_err(|_| pins.give_up())?;
         if let Some(before) = &before {
             before.bring_over(&pins.maps())?;
         }
-        let (tables, planner) =
-            filled.unwrap_or_else(|| first::fill(&config, &pins, fresh, known.as_ref()))?;
-        let netlink = Netlink::open().map_err(links::LinkError::from)?;
+        let (tables, planner) = filled.unwrap_or_else(fill)?;
         let peers = known.iter().flat_map(|known| known.peers.values());
-        let links = links::prepare(&netlink, &config, peers).await?;
+        let links = links::prepare(&netlink, &config, (uplink, reach.clone()), peers).await?;
         let undertaker = Undertaker::start(pins.home()).map_err(StartError::Thread)?;
         let capacities = pins.capacities(config.capacities)?;
         let epoch = tables.epoch()?;
@@ -246,7 +247,8 @@ impl Worker {
             source_port_first: config.source_ports.0,
             source_port_last: config.source_ports.1,
             overlay_port: config.vxlan_port,
-            reserved: 0,
+            pod_bits_v4: config.pod_bits(false),
+            pod_bits_v6: config.pod_bits(true),
             epoch: self.epoch,
         };
         self.tables.set_config(row)?;
@@ -469,6 +471,7 @@ impl Worker {
     fn resync(&mut self) -> Result<(), ApplyError> {
         let (rows, generations) = self.tables.read()?;
         self.planner = Planner::adopt(&self.config.node.name, self.capacities, rows, &generations);
+        self.planner.set_reach(self.links.reach.clone());
         self.put_node().map_err(|error| ApplyError::Resync(Box::new(error)))?;
         for pod in self.pods.values().cloned().collect::<Vec<_>>() {
             let writes = self
@@ -520,6 +523,7 @@ impl Worker {
             uplink: self.links.uplink.name.clone(),
             overlay: self.links.vxlan.name.clone(),
             pod_mtu_bytes: self.links.mtu.pods_bytes,
+            routing: self.routing(),
             socket_lb: self.config.socket_lb,
             direct_return: self.config.direct_return,
             hooks: self

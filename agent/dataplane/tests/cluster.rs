@@ -2,6 +2,8 @@
 
 #[path = "cluster/bed.rs"]
 mod bed;
+#[path = "cluster/capture.rs"]
+mod capture;
 #[path = "cluster/chat.rs"]
 mod chat;
 #[path = "cluster/clsact.rs"]
@@ -19,6 +21,8 @@ mod frame;
 mod host_ports;
 #[path = "cluster/mtu.rs"]
 mod mtu;
+#[path = "cluster/native.rs"]
+mod native;
 #[path = "packet/object.rs"]
 mod object;
 #[path = "cluster/paths.rs"]

@@ -50,8 +50,11 @@ pub struct Config {
     pub source_port_last: u16,
     /// UDP port of the VXLAN tunnel, host order: Pods may not send to it on a node.
     pub overlay_port: u16,
-    /// Zero.
-    pub reserved: u16,
+    /// Length of this node's own Pod range of IPv4, which `overlay_v4` is in, bits of an [`Address`] (96 and its own); 0 while
+    /// it is not known: what other nodes' Pods send to the range by the uplink is the host's own then.
+    pub pod_bits_v4: u8,
+    /// The same for IPv6 and `overlay_v6`.
+    pub pod_bits_v6: u8,
     /// Raised after every change to Pods, routes and nodes, never 0: a flow whose way was found in another epoch finds
     /// it again.
     pub epoch: u32,

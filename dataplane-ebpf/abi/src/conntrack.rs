@@ -71,6 +71,9 @@ pub const TCP_SEEN_FIN: u8 = 1 << 2;
 /// [`Flow::tcp_seen`]: a RST passed in this direction.
 pub const TCP_SEEN_RST: u8 = 1 << 3;
 
+/// [`Flow::origin`]: by the uplink, from another node's Pod that is routed natively. No address of a node.
+pub const ORIGIN_UPLINK: u32 = u32::MAX;
+
 /// How long a TCP connection may be silent before its tuple may be taken by another, seconds (RFC 5382: at least 2 h 4 min).
 pub const TCP_IDLE_SECONDS: u64 = 8_000;
 /// The same for a TCP connection that did not get past its SYN, or that saw FIN or RST.
@@ -98,8 +101,8 @@ pub struct Flow {
     pub backend_id: u32,
     /// [`crate::backend::Backend::generation`] when it was chosen.
     pub generation: u32,
-    /// Who was found to be allowed to send this direction's packets: the interface of the Pod with the source address, or
-    /// the tunnel's other end (IPv4, host order); 0 where nothing is checked.
+    /// Who was found to be allowed to send this direction's packets: the interface of the Pod with the source address, the
+    /// tunnel's other end (IPv4 in host order, or a keyed hash of IPv6), or [`ORIGIN_UPLINK`]; 0 where nothing is checked.
     pub origin: u32,
     /// [`crate::config::Config::epoch`] in which `origin` and `way` were found; 0 before that.
     pub epoch: u32,
@@ -110,7 +113,7 @@ pub struct Flow {
     /// Where this direction's packets go, `ROUTE_*`; 0 before that was looked for.
     pub way: u8,
     /// How they get there. To a Pod of this node: the two addresses that its frames begin with, as they stand in memory, and
-    /// the interface of the host's end of its veth. Into the tunnel: the other node's [`Address`].
+    /// the interface of the host's end of its veth. Into the tunnel, or natively: the other node's [`Address`].
     pub way_words: [u32; 4],
     /// A field that another build might have added.
     #[cfg(feature = "other-layout")]

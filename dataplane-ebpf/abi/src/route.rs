@@ -29,6 +29,14 @@ pub const ROUTE_NOWHERE: u32 = 5;
 /// [`crate::conntrack::Flow::way`]: a Pod of this node. No row of `routes` has it: the map `endpoints` knows these.
 pub const ROUTE_POD: u32 = 6;
 
+/// [`Route::kind`]: Pods of another node, as they are, by the uplink to `tunnel`, which is a neighbour there and of the
+/// range's own family.
+pub const ROUTE_NATIVE: u32 = 7;
+
+/// What the programs write into a packet's `tc_index` when they send it natively: the program at the uplink knows by it what
+/// has been walked already.
+pub const WALKED_INDEX: u32 = 0x7766;
+
 /// Key of the map `routes` (a longest-prefix trie).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -49,7 +57,7 @@ pub struct Route {
     pub kind: u32,
     /// Index of the node behind it; 0 for none.
     pub node_index: u32,
-    /// The other node's address on the underlay, for [`ROUTE_TUNNEL`].
+    /// The other node's address on the underlay, for [`ROUTE_TUNNEL`] and [`ROUTE_NATIVE`].
     pub tunnel: Address,
 }
 

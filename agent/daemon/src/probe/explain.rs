@@ -289,6 +289,10 @@ impl Telling<'_> {
                 let name = self.view.node(node).unwrap_or_else(|| "a node".to_owned());
                 format!("through the tunnel to {name} ({node})")
             }
+            Way::Native(node) => {
+                let name = self.view.node(node).unwrap_or_else(|| "a node".to_owned());
+                format!("as it is to {name} ({node}), a neighbour on the uplink")
+            }
             Way::Host => format!("{to} is this node: up into its own stack"),
             Way::Outside => format!("{to} is outside the overlay: out of the uplink, as the node itself"),
             Way::Service => "in the Service range".to_owned(),
@@ -331,7 +335,8 @@ impl Telling<'_> {
                 self.unknown.push(format!("whether a process of the Pod listens on port {}", to.port()));
             }
             Way::Host => self.host(first),
-            Way::Tunnel(node) => self.other_node(node, to),
+            Way::Tunnel(node) => self.other_node("from_overlay", node, to),
+            Way::Native(node) => self.other_node("from_uplink", node, to),
             Way::Outside => self.outside(first),
             Way::None | Way::Service | Way::Nowhere => {}
         }
@@ -349,25 +354,21 @@ impl Telling<'_> {
         }
     }
 
-    fn other_node(&mut self, node: IpAddr, to: SocketAddr) {
+    fn other_node(&mut self, hook: &str, node: IpAddr, to: SocketAddr) {
         let name = self.view.node(node).unwrap_or_else(|| node.to_string());
         match self.view.pod(to.ip()) {
             Some((pod, place)) if place == name => {
-                self.step(
-                    "from_overlay",
-                    "route",
-                    format!("as far as this node knows, {name} hands it to {pod}"),
-                );
+                self.step(hook, "route", format!("as far as this node knows, {name} hands it to {pod}"));
             }
             Some((pod, place)) => {
                 let text =
                     format!("{name} has the address's range, but this node knows {pod} to be on {place}");
-                self.step("from_overlay", "route", text);
+                self.step(hook, "route", text);
             }
             None => {
                 let text =
                     format!("{name} has the address's range, but this node knows no Pod with the address");
-                self.step("from_overlay", "route", text);
+                self.step(hook, "route", text);
             }
         }
         self.unknown.push(format!("the tables of {name}: agentctl --node {name} map endpoints"));

@@ -62,6 +62,7 @@ pub(super) fn way_text(way: u8) -> &'static str {
     match u32::from(way) {
         0 => "",
         route::ROUTE_TUNNEL => "tunnel",
+        route::ROUTE_NATIVE => "native",
         route::ROUTE_HOST => "host",
         route::ROUTE_OUTSIDE => "outside",
         route::ROUTE_SERVICE => "service range",
@@ -274,7 +275,8 @@ fn route(row: &Route) -> Value {
     value.insert("way".into(), way_text(row.kind as u8).into());
     value.insert("nodeIndex".into(), row.node_index.into());
     if !row.tunnel.is_zero() {
-        value.insert("tunnel".into(), ip(row.tunnel).into());
+        let by = if row.kind == route::ROUTE_NATIVE { "nextHop" } else { "tunnel" };
+        value.insert(by.into(), ip(row.tunnel).into());
     }
     value.into()
 }

@@ -6,6 +6,7 @@ use crate::desired::Desired;
 use crate::diff::Write;
 use crate::pin::Pins;
 use crate::plan::Planner;
+use crate::reach::Reach;
 use crate::tables::{TableError, Tables};
 
 /// Writes that are put in order and made together.
@@ -18,11 +19,13 @@ pub(super) fn fill(
     pins: &Pins,
     fresh: bool,
     known: Option<&Desired>,
+    reach: &Reach,
 ) -> Result<(Tables, Planner), StartError> {
     let mut tables = Tables::open(&pins.maps())?;
     let (rows, generations) = if fresh { Default::default() } else { tables.read()? };
     let capacities = pins.capacities(config.capacities)?;
     let mut planner = Planner::adopt(&config.node.name, capacities, rows, &generations);
+    planner.set_reach(reach.clone());
     if let Some(known) = known.filter(|_| fresh) {
         // The number of the node itself comes first, as in every start.
         let address = config.node.addresses.first().map(|ip| (*ip).into());

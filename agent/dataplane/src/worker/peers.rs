@@ -1,8 +1,11 @@
 //! The node's own routes to the Pods of other nodes, and what the ways there leave of a packet.
 
-use super::Worker;
+use super::{Worker, chain};
+use crate::dataplane::Routing;
 use crate::desired::{Change, Peer};
 use crate::links::{self, LinkError};
+use crate::mtu::Carriage;
+use crate::reach::Reach;
 
 /// What a change means for the routes to other nodes.
 pub(super) enum Routes {
@@ -48,6 +51,47 @@ impl Worker {
         }
         self.routes_owed = false;
         Ok(())
+    }
+
+    /// Takes up that other nodes are reached in other ways now: the uplink has another address.
+    pub(super) async fn reach_otherwise(&mut self, reach: Reach) {
+        tracing::info!(uplink = %self.links.uplink.name, "the uplink is in other networks now: other nodes are reached anew");
+        self.planner.set_reach(reach.clone());
+        self.links.reach = reach;
+        for peer in self.desired.peers.values().cloned().collect::<Vec<_>>() {
+            // What fails makes the tables stale: all is put again with the next change.
+            match self.carry(&Change::PutPeer(peer)) {
+                Ok((_, refused)) => self.remember_refused(&refused),
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "routes to another node are those of before");
+                }
+            }
+        }
+        if let Err(error) = self.put_peers().await {
+            self.routes_owed = true;
+            tracing::error!(error = %chain(&error), "the node's own routes to others are those of before");
+        }
+    }
+
+    /// How many other nodes are reached in which way.
+    pub(super) fn routing(&self) -> Routing {
+        let mut routing = Routing { mode: self.config.routing_mode.text(), ..Routing::default() };
+        for peer in self.desired.peers.values() {
+            let ways: Vec<_> = peer
+                .pod_cidrs
+                .iter()
+                .map(|range| self.links.reach.way(peer, range).map(|(carriage, _)| carriage))
+                .collect();
+            for (way, nodes) in [
+                (Some(Carriage::Direct), &mut routing.native_nodes),
+                (Some(Carriage::TunnelV4), &mut routing.tunnel_v4_nodes),
+                (Some(Carriage::TunnelV6), &mut routing.tunnel_v6_nodes),
+                (None, &mut routing.unreached_nodes),
+            ] {
+                *nodes += usize::from(ways.contains(&way));
+            }
+        }
+        routing
     }
 
     async fn keep_peers(&self) -> Result<(), LinkError> {

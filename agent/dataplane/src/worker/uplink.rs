@@ -19,17 +19,27 @@ pub(super) fn looks() -> Interval {
 }
 
 impl Worker {
-    /// Takes up another MTU of the uplink. One that is gone for a while is as it was.
+    /// Takes up another MTU of the uplink, and other addresses. One that is gone for a while is as it was.
     pub(super) async fn look_at_uplink(&mut self) {
-        if let Ok(Some(device)) = self.netlink.device(&self.links.uplink.name).await {
+        let uplink = &self.links.uplink;
+        if let Ok(Some(device)) = self.netlink.device(&uplink.name).await
+            && device.index == uplink.index
+        {
+            let reach = links::reach(&self.netlink, &self.config, &device).await;
             self.links.uplink.mtu_bytes = device.mtu_bytes;
+            if let Ok(reach) = reach
+                && reach != self.links.reach
+            {
+                self.reach_otherwise(reach).await;
+            }
         }
         self.measure().await;
     }
 
     /// Gives the devices their MTU where it has changed. What fails is tried again at the next look.
     pub(super) async fn measure(&mut self) {
-        let mtu = links::mtu_of(&self.config, &self.links.uplink, self.desired.peers.values());
+        let uplink_bytes = self.links.uplink.mtu_bytes;
+        let mtu = self.links.reach.mtu(&self.config, uplink_bytes, self.desired.peers.values());
         if mtu == self.links.mtu && !self.mtu_owed {
             return;
         }

@@ -15,6 +15,8 @@ use weft_dataplane::desired::{
 };
 use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PacketHooks, PodNetwork, netns};
 
+use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
+
 use crate::process::{PORT, Process};
 
 /// The client's address.
@@ -232,6 +234,41 @@ impl Bed {
         let outside = netns::within(&self.machines[machine].netns, || mtu_bytes(&link.device));
         let inside = netns::within(&link.netns, || mtu_bytes("eth0"));
         (outside.expect("namespace"), inside.expect("namespace"))
+    }
+
+    /// Gives the machines' uplinks networks of many, or of one each.
+    pub(crate) fn share_network(&self, shared: bool) {
+        for machine in &self.machines {
+            let place = format!("{}-{}", self.id, machine.name.trim_start_matches("node-"));
+            for (ip_, network, many, one) in
+                [(machine.ip, "172.31.77.0/24", 24, 32), (machine.ip_6, "2001:db8:77::/64", 64, 128)]
+            {
+                let (old, new) = if shared { (one, many) } else { (many, one) };
+                ip(&format!("-n {place} addr del {ip_}/{old} dev eth0"));
+                let quiet = if ip_.is_ipv6() { " nodad" } else { "" };
+                ip(&format!("-n {place} addr add {ip_}/{new} dev eth0{quiet}"));
+                if !shared {
+                    ip(&format!("-n {place} route replace {network} dev eth0"));
+                }
+            }
+        }
+    }
+
+    /// Has the outside client put a packet between two Pods into the tunnel to a machine.
+    pub(crate) fn forge(&self, machine: IpAddr, from: Ipv4Addr, to: Ipv4Addr) {
+        let mut packet = vec![0x08, 0, 0, 0, 0, 0, 1, 0];
+        packet.extend(OVERLAY_MAC);
+        packet.extend(OVERLAY_SOURCE_MAC);
+        packet.extend([8, 0, 0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0]);
+        packet.extend(from.octets());
+        packet.extend(to.octets());
+        packet.extend([0, 9, 0, 9, 0, 8, 0, 0]);
+        let client = PathBuf::from(format!("/run/netns/{}-c", self.id));
+        let sent = netns::within(&client, || {
+            let any = if machine.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+            std::net::UdpSocket::bind(any)?.send_to(&packet, (machine, 4789))
+        });
+        sent.expect("namespace").expect("sent");
     }
 
     /// Pulls out a machine's cable.

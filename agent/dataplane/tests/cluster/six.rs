@@ -21,7 +21,7 @@ const NODE_PORT: u16 = 30_080;
 const GIVEN: &str = "2001:db8:50::7";
 
 /// A dual-stack Service before these Pods, and tells everybody.
-fn service(bed: &mut Bed, name: &str, host: u8, node_port: u16, pods: &[(usize, IpAddr)]) {
+pub(crate) fn service(bed: &mut Bed, name: &str, host: u8, node_port: u16, pods: &[(usize, IpAddr)]) {
     let endpoints: Vec<Endpoint> = pods
         .iter()
         .flat_map(|(machine, ip)| [*ip, six(*ip)].map(|ip| (*machine, ip)))

@@ -71,6 +71,8 @@ pub(crate) struct Bench {
     pub(crate) epoch: u32,
     /// First and last source port for translation.
     pub(crate) source_ports: (u16, u16),
+    /// Lengths of the node's own Pod ranges, where it knows them.
+    pub(crate) pod_bits: (u8, u8),
 }
 
 impl Bench {
@@ -97,7 +99,7 @@ impl Bench {
     }
 
     fn furnished(ebpf: Ebpf) -> Self {
-        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007) };
+        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007), pod_bits: (96 + 24, 64) };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -140,8 +142,9 @@ impl Bench {
             source_port_first: self.source_ports.0,
             source_port_last: self.source_ports.1,
             overlay_port: 4789,
+            pod_bits_v4: self.pod_bits.0,
+            pod_bits_v6: self.pod_bits.1,
             epoch: self.epoch,
-            ..Config::default()
         }
     }
 
@@ -183,7 +186,12 @@ impl Bench {
         kind: u32,
         tunnel: Option<Ipv4Addr>,
     ) {
-        let row = Route { kind, node_index: 0, tunnel: tunnel.map_or(Address::ZERO, Address::v4) };
+        self.route_by(prefix, bits, kind, tunnel.map_or(Address::ZERO, Address::v4));
+    }
+
+    /// The same by an address of any family.
+    pub(crate) fn route_by(&mut self, prefix: impl Into<Address>, bits: u32, kind: u32, by: Address) {
+        let row = Route { kind, node_index: 0, tunnel: by };
         let map = self.ebpf.map_mut("routes").expect("the map routes");
         let mut map: LpmTrie<&mut MapData, [u8; 16], [u8; size_of::<Route>()]> =
             LpmTrie::try_from(map).expect("a trie");

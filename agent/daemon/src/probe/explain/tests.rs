@@ -138,6 +138,17 @@ fn a_way_through_a_service_to_another_node_is_told_as_far_as_it_is_known() {
 }
 
 #[test]
+fn a_neighbour_gets_the_packet_as_it_is() {
+    let mut facts = facts("10.244.2.7:8080");
+    facts.walked = walked(passes(&facts, Way::Native("192.0.2.2".parse().expect("an address"))), 1_500);
+    let probe = explain(&facts, &view());
+    assert_eq!(probe.outcome, Outcome::Forwarded);
+    let text = probe.to_string();
+    assert!(text.contains("as it is to node-2 (192.0.2.2), a neighbour on the uplink"), "{text}");
+    assert!(text.contains("node-2 hands it to default/far"), "{text}");
+}
+
+#[test]
 fn too_long_a_packet_ends_in_the_pod_or_at_its_exit() {
     let mut facts = facts("10.244.2.7:8080");
     facts.bytes = 1_451;

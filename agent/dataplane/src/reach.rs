@@ -1,0 +1,148 @@
+//! How the Pods of another node are reached from here: natively where it is a neighbour and that is wanted, else in the
+//! tunnel. Pure: what addresses the uplink has comes in.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, RoutingMode};
+use crate::desired::Peer;
+use crate::mtu::{Carriage, Mtu, Road, mtu};
+
+/// What this node's side of every way is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    mode: RoutingMode,
+    /// Networks that the uplink is in.
+    networks: Vec<IpNet>,
+    /// Families of which this node has an address, IPv4 first.
+    families: [bool; 2],
+}
+
+impl Default for Reach {
+    /// All by the tunnel, of either family.
+    fn default() -> Self {
+        Self { mode: RoutingMode::Tunnel, networks: Vec::new(), families: [true; 2] }
+    }
+}
+
+impl Reach {
+    /// For a node with these settings, whose uplink has these addresses.
+    #[must_use]
+    pub fn new(config: &Config, networks: Vec<IpNet>) -> Self {
+        let families = [false, true].map(|v6| config.node_address(v6).is_some());
+        // A network of one machine has no neighbours.
+        let shared = |network: &IpNet| network.prefix_len() < network.max_prefix_len();
+        let networks = networks.into_iter().filter(shared).collect();
+        Self { mode: config.routing_mode, networks, families }
+    }
+
+    /// The way to a range of a node's Pods, and the address of the node that it leads by; none where the two have no family in
+    /// common. A neighbour is one of the range's own family.
+    #[must_use]
+    pub fn way(&self, peer: &Peer, range: &IpNet) -> Option<(Carriage, IpAddr)> {
+        let at = |v6: bool| peer.addresses.iter().copied().find(|ip| ip.is_ipv6() == v6);
+        let neighbour = at(range.addr().is_ipv6())
+            .filter(|ip| self.networks.iter().any(|network| network.contains(ip)))
+            .filter(|_| self.mode == RoutingMode::Native);
+        if let Some(ip) = neighbour {
+            return Some((Carriage::Direct, ip));
+        }
+        let tunnels = [false, true].into_iter().filter(|v6| self.families[usize::from(*v6)]);
+        tunnels.filter_map(|v6| Some((Carriage::tunnel(v6), at(v6)?))).next()
+    }
+
+    /// The ways to all of a node's Pods.
+    pub fn ways<'a>(&'a self, peer: &'a Peer) -> impl Iterator<Item = Carriage> + 'a {
+        peer.pod_cidrs.iter().filter_map(|range| self.way(peer, range)).map(|(carriage, _)| carriage)
+    }
+
+    /// How long packets may be on an uplink with this MTU, for these other nodes.
+    #[must_use]
+    pub fn mtu<'a>(&self, config: &Config, uplink_bytes: u32, peers: impl Iterator<Item = &'a Peer>) -> Mtu {
+        let tunnel = Carriage::tunnel(!self.families[0] && self.families[1]);
+        let usual = if self.mode == RoutingMode::Native { Carriage::Direct } else { tunnel };
+        let pods_v6 = config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6());
+        let road = Road { uplink_bytes, encryption_bytes: config.encryption_bytes, usual, tunnel, pods_v6 };
+        mtu(&road, peers.flat_map(|peer| self.ways(peer).collect::<Vec<_>>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Node;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn node(addresses: &[&str], number: u8) -> Node {
+        Node {
+            name: format!("node-{number}"),
+            addresses: addresses.iter().map(|text| ip(text)).collect(),
+            pod_cidrs: [format!("10.244.{number}.0/24"), format!("fd00:244:0:{number}::/64")]
+                .map(|range| range.parse().expect("a range"))
+                .to_vec(),
+        }
+    }
+
+    fn reach(mode: RoutingMode, own: &[&str], networks: &[&str]) -> (Config, Reach) {
+        let mut config = Config::new(node(own, 1), "object".into());
+        config.routing_mode = mode;
+        let networks = networks.iter().map(|text| text.parse().expect("a network")).collect();
+        let reach = Reach::new(&config, networks);
+        (config, reach)
+    }
+
+    fn ways(reach: &Reach, peer: &Node) -> Vec<Option<(Carriage, IpAddr)>> {
+        peer.pod_cidrs.iter().map(|range| reach.way(peer, range)).collect()
+    }
+
+    const BOTH: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+    const NETWORKS: [&str; 3] = ["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"];
+
+    #[test]
+    fn neighbours_are_reached_as_they_are_and_others_by_the_tunnel() {
+        use Carriage::{Direct, TunnelV4};
+        let (config, reach) = reach(RoutingMode::Native, &BOTH, &NETWORKS);
+        let near = node(&["192.0.2.2", "2001:db8::2"], 2);
+        assert_eq!(ways(&reach, &near), [Some((Direct, ip("192.0.2.2"))), Some((Direct, ip("2001:db8::2")))]);
+        let far = node(&["198.51.100.2", "2001:db8:1::2"], 3);
+        assert_eq!(ways(&reach, &far), [Some((TunnelV4, ip("198.51.100.2"))); 2]);
+        // A next hop is of its range's family: the other range goes by the tunnel.
+        let four = node(&["192.0.2.4"], 4);
+        assert_eq!(ways(&reach, &four), [Some((Direct, ip("192.0.2.4"))), Some((TunnelV4, ip("192.0.2.4")))]);
+        let mtu = |peers: &[&Node]| reach.mtu(&config, 1_500, peers.iter().copied()).pods_bytes;
+        assert_eq!(
+            (mtu(&[]), mtu(&[&near]), mtu(&[&near, &far]), mtu(&[&four])),
+            (1_500, 1_500, 1_450, 1_450)
+        );
+    }
+
+    #[test]
+    fn a_network_of_one_machine_has_no_neighbours() {
+        let (_, reach) = reach(RoutingMode::Native, &BOTH, &["192.0.2.1/32", "2001:db8::1/128"]);
+        let peer = node(&["192.0.2.1", "2001:db8::1"], 2);
+        assert!(ways(&reach, &peer).iter().all(|way| matches!(way, Some((Carriage::TunnelV4, _)))));
+    }
+
+    #[test]
+    fn the_tunnel_is_one_of_ipv4_where_both_have_it_and_else_of_ipv6() {
+        let (config, both) = reach(RoutingMode::Tunnel, &BOTH, &NETWORKS);
+        let (alone_config, alone) = reach(RoutingMode::Tunnel, &["2001:db8::1"], &NETWORKS);
+        let (_, four) = reach(RoutingMode::Tunnel, &["192.0.2.1"], &NETWORKS);
+        let (dual, six) = (node(&["2001:db8::2", "192.0.2.2"], 2), node(&["2001:db8::3"], 3));
+        let (v4, v6) = (Carriage::TunnelV4, Carriage::TunnelV6);
+        assert_eq!(ways(&both, &dual), [Some((v4, ip("192.0.2.2"))); 2]);
+        assert_eq!(ways(&both, &six), [Some((v6, ip("2001:db8::3"))); 2]);
+        assert_eq!(ways(&alone, &dual), [Some((v6, ip("2001:db8::2"))); 2]);
+        assert_eq!(ways(&four, &six), [None; 2]);
+        let mtu = |reach: &Reach, config: &Config, peers: &[&Node]| {
+            reach.mtu(config, 1_500, peers.iter().copied()).pods_bytes
+        };
+        assert_eq!(mtu(&both, &config, &[&dual]), 1_450);
+        assert_eq!(mtu(&both, &config, &[&dual, &six]), 1_430);
+        assert_eq!(mtu(&alone, &alone_config, &[]), 1_430);
+    }
+}
