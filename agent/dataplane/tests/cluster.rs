@@ -35,6 +35,8 @@ mod replaced;
 mod restart;
 #[path = "cluster/six.rs"]
 mod six;
+#[path = "cluster/sweep.rs"]
+mod sweep;
 #[path = "cluster/traffic.rs"]
 mod traffic;
 #[path = "cluster/upgrade.rs"]

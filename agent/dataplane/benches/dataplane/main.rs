@@ -9,6 +9,8 @@ mod cases;
 mod kernel;
 mod options;
 mod process;
+#[path = "../../tests/cluster/sweep.rs"]
+mod sweep;
 mod weft;
 
 use std::time::Duration;

@@ -21,6 +21,8 @@ mod object;
 #[allow(dead_code, reason = "streams are not used here")]
 mod process;
 mod step;
+#[path = "../../tests/cluster/sweep.rs"]
+mod sweep;
 #[path = "../dataplane/weft.rs"]
 mod weft;
 

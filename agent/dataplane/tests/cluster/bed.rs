@@ -18,6 +18,7 @@ use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PacketHooks, PodNet
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
 
 use crate::process::{PORT, Process};
+use crate::sweep::sweep;
 
 /// The client's address.
 pub(crate) const CLIENT: &str = "172.31.77.100";
@@ -77,6 +78,7 @@ fn ip(arguments: &str) {
 impl Bed {
     /// A cluster of so many machines, each with a running dataplane and no Pods.
     pub(crate) fn new(machines: u8, object: &Path, adjust: impl Fn(&mut Config)) -> Self {
+        sweep();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let mut bed = Self {
             id: format!("wt{}x{}", std::process::id(), BEDS.fetch_add(1, Ordering::Relaxed)),
@@ -480,7 +482,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
-fn cgroup_root() -> &'static str {
+/// Where cgroups of version 2 are.
+pub(crate) fn cgroup_root() -> &'static str {
     let hybrid = "/sys/fs/cgroup/unified";
     if fs::exists(hybrid).unwrap_or(false) { hybrid } else { "/sys/fs/cgroup" }
 }
