@@ -130,7 +130,7 @@ fn kind(dir: &str) -> Option<Kind> {
     Some(match dir {
         "control/api" | "dataplane-ebpf/abi" => Kind::Bytes,
         "control/link" | "control/store" | "control/scheduler" | "control/controllers" => Kind::Thought,
-        "agent/dataplane" | "agent/runtime" | "agent/dns" | "agent/trace" => Kind::Thought,
+        "agent/dataplane" | "agent/runtime" | "agent/dns" | "agent/trace" | "agent/encrypt" => Kind::Thought,
         "control/server" | "dataplane-ebpf" | "agent/daemon" | "agent/ctl" => Kind::Deed,
         _ => return None,
     })
