@@ -57,6 +57,18 @@ pub enum Action {
         /// The node.
         node: String,
     },
+    /// Makes a key pair for a node, and puts it into the node's Secret ([`crate::node_key`]). Keys are random, and no plan sees a
+    /// private one.
+    MakeKey {
+        /// The node.
+        node: String,
+        /// Generation of the new pair.
+        generation: u64,
+        /// The Secret that is there: its UID and version.
+        secret: Option<(String, String)>,
+        /// Names in the Secret's data that go.
+        drop: Vec<String>,
+    },
     /// Tells the user something; [`crate::record::resolve`] makes an Event object of it. Never holds up the other actions.
     Record(Event),
 }

@@ -18,6 +18,7 @@ mod kubernetes_service;
 mod load_balancer;
 mod namespace_life;
 mod node_cidr;
+pub mod node_key;
 pub mod node_life;
 pub mod node_view;
 mod pod_facts;

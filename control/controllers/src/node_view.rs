@@ -15,6 +15,7 @@ use weft_api::view::{Node, Pod};
 use weft_link::Item;
 use weft_link::message::Resource;
 
+use crate::node_key;
 use crate::world::{Applied, World};
 use refer::Reference;
 
@@ -93,10 +94,16 @@ impl NodeViews {
                 self.service(&key, world, &mut deltas);
             }
         } else if change.kind == &kind::NODE {
-            self.node(change, &mut deltas);
+            self.node(change, world, &mut deltas);
         } else if change.kind == &kind::POD {
             self.pod(change, world, &mut deltas);
         } else if refer::KINDS.contains(&change.kind) {
+            if let Some(node) = node_key::node_of(change.kind, &change.key) {
+                // The public half to all, the private one to whom it is.
+                self.peer(node, world, &mut deltas);
+                let object = change.after.as_ref().map(|entry| &entry.object);
+                deltas.push((Target::Node(node.to_owned()), object_delta(change.kind, &change.key, object)));
+            }
             let reference = Reference { kind: change.kind, key: change.key.clone() };
             if let Some(referred) = self.referred.get_mut(&reference) {
                 let object = change.after.as_ref().map(|entry| &entry.object);
@@ -117,6 +124,8 @@ impl NodeViews {
     pub fn own(&self, node: &str, world: &World) -> Vec<Item> {
         let mut items = Vec::new();
         items.extend(world.object(&kind::NODE, &ObjectKey::cluster(node)).and_then(object_item));
+        let keys = node_key::secret_key(node);
+        items.extend(world.object(&kind::SECRET, &keys).and_then(object_item));
         let mut references = BTreeSet::new();
         for pod in world.pods_on(node) {
             let key = crate::action::key_of(&pod.metadata);
@@ -137,9 +146,14 @@ impl NodeViews {
         self.share(&shape::service_name(key), resource, deltas);
     }
 
-    fn node(&mut self, change: &Applied, deltas: &mut Vec<(Target, Delta)>) {
-        let node = change.after.as_ref().and_then(|entry| entry.view::<Node>());
-        self.share(&shape::peer_name(&change.key.name), node.map(shape::peer), deltas);
+    /// A node as the others see it.
+    fn peer(&mut self, node: &str, world: &World, deltas: &mut Vec<(Target, Delta)>) {
+        let resource = world.get::<Node>(&ObjectKey::cluster(node)).map(|node| shape::peer(node, world));
+        self.share(&shape::peer_name(node), resource, deltas);
+    }
+
+    fn node(&mut self, change: &Applied, world: &World, deltas: &mut Vec<(Target, Delta)>) {
+        self.peer(&change.key.name, world, deltas);
         let object = change.after.as_ref().map(|entry| &entry.object);
         let same = match (&change.before, object) {
             (Some(before), Some(after)) => before.object.json == after.json,

@@ -35,6 +35,10 @@ pub struct Settings {
     pub eviction_seconds: u32,
     /// Events older than this are removed, seconds.
     pub event_ttl_seconds: u32,
+    /// Whether nodes encrypt what they send each other: then each has keys.
+    pub encryption: bool,
+    /// How long a generation of keys is the newest, seconds.
+    pub key_life_seconds: u32,
     /// Ended Pods kept, over the whole cluster, before the oldest go.
     pub finished_pods_max: usize,
 }
@@ -55,6 +59,8 @@ impl Default for Settings {
             leading_since: None,
             eviction_seconds: 300,
             event_ttl_seconds: 3600,
+            encryption: false,
+            key_life_seconds: 86_400,
             finished_pods_max: 12_500,
         }
     }

@@ -104,6 +104,7 @@ pub static LOOPS: &[Loop] = &[
     crate::namespace_life::LOOP,
     crate::kubernetes_service::LOOP,
     crate::node_cidr::LOOP,
+    crate::node_key::LOOP,
     crate::deployment::LOOP,
     crate::replica_set::LOOP,
     crate::scheduling::LOOP,

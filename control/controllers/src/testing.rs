@@ -115,6 +115,17 @@ pub(crate) fn perform(world: &mut World, actions: &[Action], at: Timestamp) {
                 value["metadata"]["resourceVersion"] = json!(revision.to_string());
                 let _ = world.apply(Change::put(object(value), revision));
             }
+            Action::MakeKey { node, generation, drop, .. } => {
+                let key = crate::node_key::secret_key(node);
+                let mut value = world
+                    .object(&kind::SECRET, &key)
+                    .map_or(json!({}), |before| serde_json::from_slice(&before.json).unwrap());
+                let public = [u8::try_from(*generation).unwrap(); 32];
+                let made = crate::node_key::Made { private: [0; 32], public };
+                merge(&mut value, &crate::node_key::secret(node, *generation, &made, drop, at));
+                value["metadata"]["resourceVersion"] = json!(revision.to_string());
+                let _ = world.apply(Change::put(object(value), revision));
+            }
             Action::Record(_) => {}
         }
     }

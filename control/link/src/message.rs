@@ -115,6 +115,9 @@ pub struct Cluster {
     /// UDP port of the VXLAN overlay.
     #[prost(uint32, tag = "9")]
     pub vxlan_port: u32,
+    /// First of the two UDP ports of WireGuard; 0: nodes do not encrypt.
+    #[prost(uint32, tag = "10")]
+    pub encryption_port: u32,
 }
 
 /// State, downward. A full list is `begin`, `put`s, `commit`; a delta is `put`s and `remove`s, then `commit`.
@@ -346,6 +349,20 @@ pub struct Peer {
     /// Its Pods' ranges, CIDR text.
     #[prost(string, repeated, tag = "3")]
     pub pod_cidrs: Vec<String>,
+    /// Its public keys, of the generations in use.
+    #[prost(message, repeated, tag = "4")]
+    pub keys: Vec<NodeKey>,
+}
+
+/// A node's public key. The private one stands in a Secret that goes to that node alone.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NodeKey {
+    /// Generation: nodes speak by keys of one generation.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Curve25519, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub public: Bytes,
 }
 
 /// Who has an address: for names in traces, and later for policy.

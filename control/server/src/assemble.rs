@@ -196,6 +196,8 @@ fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
         ca_pem: pki.ca_pem.clone(),
         domain: config.domain.clone(),
         leading_since: Some(clock::now()),
+        encryption: config.encryption,
+        key_life_seconds: config.key_life_seconds,
         ..Settings::default()
     }
 }

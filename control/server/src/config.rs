@@ -101,6 +101,15 @@ pub(crate) struct RawConfig {
     /// UDP port of the overlay between nodes [default: 4789]
     #[arg(long, env = "WEFT_VXLAN_PORT")]
     pub(crate) vxlan_port: Option<u16>,
+    /// Whether nodes encrypt what Pods send each other across nodes: off or wireguard [default: off]
+    #[arg(long, env = "WEFT_ENCRYPTION")]
+    pub(crate) encryption: Option<String>,
+    /// First of the two UDP ports of the nodes' WireGuard [default: 51820]
+    #[arg(long, env = "WEFT_ENCRYPTION_PORT")]
+    pub(crate) encryption_port: Option<u16>,
+    /// How long nodes' keys are used before others are made: 1h, 7d [default: 24h]
+    #[arg(long, env = "WEFT_ENCRYPTION_KEY_LIFE")]
+    pub(crate) encryption_key_life: Option<String>,
     /// How often a node reports that it lives, milliseconds [default: 5000]
     #[arg(long, env = "WEFT_HEARTBEAT_MS")]
     pub(crate) heartbeat_ms: Option<u32>,
@@ -137,6 +146,9 @@ pub(crate) struct Config {
     pub(crate) load_balancer_pool: Vec<AddressRange>,
     pub(crate) domain: String,
     pub(crate) vxlan_port: u16,
+    pub(crate) encryption: bool,
+    pub(crate) encryption_port: u16,
+    pub(crate) key_life_seconds: u32,
     pub(crate) heartbeat_ms: u32,
     pub(crate) certificate_life: Duration,
     pub(crate) connections_max: usize,
@@ -189,6 +201,9 @@ impl RawConfig {
             load_balancer_pool: list(self.load_balancer_pool, file.load_balancer_pool),
             domain: self.domain.or(file.domain),
             vxlan_port: self.vxlan_port.or(file.vxlan_port),
+            encryption: self.encryption.or(file.encryption),
+            encryption_port: self.encryption_port.or(file.encryption_port),
+            encryption_key_life: self.encryption_key_life.or(file.encryption_key_life),
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
             certificate_life: self.certificate_life.or(file.certificate_life),
             connections_max: self.connections_max.or(file.connections_max),
@@ -254,6 +269,8 @@ impl RawConfig {
         if !(100..=60_000).contains(&heartbeat_ms) {
             return Err(bad("heartbeat-ms", heartbeat_ms, "must lie between 100 and 60000"));
         }
+        let vxlan_port = raw.vxlan_port.unwrap_or(4789);
+        let pod_cidrs_v4: Vec<IpNet> = pod_cidrs.iter().filter(|range| is_v4(range)).copied().collect();
         Ok(Config {
             data_dir: raw.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/weft/control")),
             listen,
@@ -267,7 +284,10 @@ impl RawConfig {
             node_ports: node_ports(raw.node_ports.as_deref().unwrap_or("30000-32767"))?,
             load_balancer_pool,
             domain,
-            vxlan_port: raw.vxlan_port.unwrap_or(4789),
+            vxlan_port,
+            encryption: encryption(raw.encryption.as_deref().unwrap_or("off"), &pod_cidrs_v4)?,
+            encryption_port: encryption_port(raw.encryption_port.unwrap_or(51_820), vxlan_port)?,
+            key_life_seconds: key_life_seconds(raw.encryption_key_life.as_deref().unwrap_or("24h"))?,
             heartbeat_ms,
             certificate_life: certificate_life(raw.certificate_life.as_deref().unwrap_or("365d"))?,
             connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
@@ -305,6 +325,35 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor_seconds).map(Duration::from_secs)
+}
+
+fn encryption(text: &str, pod_cidrs_v4: &[IpNet]) -> Result<bool, ConfigError> {
+    match text {
+        "off" => Ok(false),
+        "wireguard" if pod_cidrs_v4.is_empty() => Err(bad(
+            "encryption",
+            text,
+            "the tunnel's ends have addresses of IPv4: --pod-cidr names no such range",
+        )),
+        "wireguard" => Ok(true),
+        other => Err(bad("encryption", other, "is neither off nor wireguard")),
+    }
+}
+
+/// Two generations of keys have a port each.
+fn encryption_port(port: u16, vxlan_port: u16) -> Result<u16, ConfigError> {
+    let taken = vxlan_port == port || vxlan_port == port.wrapping_add(1);
+    if !(1..u16::MAX).contains(&port) || taken {
+        return Err(bad("encryption-port", port, "and the one after it must be free, the overlay's aside"));
+    }
+    Ok(port)
+}
+
+/// Nodes that hear of a key late need time for it.
+fn key_life_seconds(text: &str) -> Result<u32, ConfigError> {
+    let life = duration(text).filter(|life| life.as_secs() >= 300);
+    life.and_then(|life| u32::try_from(life.as_secs()).ok())
+        .ok_or_else(|| bad("encryption-key-life", text, "is not a time of the form 24h, of 5m at least"))
 }
 
 fn socket_address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -8,6 +8,7 @@ mod cache;
 mod clock;
 mod config;
 mod http;
+mod keys;
 mod loops;
 mod nodes;
 mod objects;

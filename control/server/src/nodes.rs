@@ -135,6 +135,7 @@ impl Nodes {
             heartbeat_ms: config.heartbeat_ms,
             ca_pem: self.pki.ca_pem.clone(),
             vxlan_port: u32::from(config.vxlan_port),
+            encryption_port: if config.encryption { u32::from(config.encryption_port) } else { 0 },
         }
     }
 

@@ -8,6 +8,7 @@ use weft_controllers::action::{Action, Event};
 use weft_controllers::record;
 
 use crate::clock;
+use crate::keys;
 use crate::loops::Snapshot;
 use crate::objects::delete::{DeleteOptions, Propagation};
 use crate::objects::update::Target;
@@ -83,6 +84,9 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
             objects.delete(kind, key, &delete).await.map(|_| ())
         }
         Action::Bind { pod, uid, node } => objects.bind(pod, exactly(uid, None), node, &options).await,
+        Action::MakeKey { node, generation, secret, drop } => {
+            keys::make(objects, node, *generation, secret.as_ref(), drop).await
+        }
         // Resolved to a create or a patch before it comes here.
         Action::Record(_) => Ok(()),
     }

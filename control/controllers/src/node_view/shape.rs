@@ -13,6 +13,7 @@ use weft_api::view::{Endpoint, EndpointSlice, Node, Pod, Service};
 use weft_link::message::{self, Resource, resource::Body};
 
 use crate::load_balancer::{ANNOUNCED_BY, is_ours};
+use crate::node_key::{self, Generation};
 use crate::world::{Entry, World};
 
 /// Session affinity without a bound of its own lasts so long, seconds.
@@ -54,7 +55,7 @@ pub(super) fn object(object: &Object) -> Resource {
     }
 }
 
-pub(super) fn peer(node: &Node) -> Resource {
+pub(super) fn peer(node: &Node, world: &World) -> Resource {
     let addresses = node.status.addresses.iter().filter(|a| a.type_ == "InternalIP");
     Resource {
         name: peer_name(&node.metadata.name),
@@ -62,8 +63,18 @@ pub(super) fn peer(node: &Node) -> Resource {
             node: node.metadata.name.clone(),
             addresses: addresses.filter_map(|a| octets(&a.address)).map(Bytes::from).collect(),
             pod_cidrs: node.spec.pod_cidrs.clone(),
+            keys: keys(&node.metadata.name, world),
         })),
     }
+}
+
+/// A node's public keys; none where nodes do not encrypt.
+fn keys(node: &str, world: &World) -> Vec<message::NodeKey> {
+    let key = |generation: &Generation| message::NodeKey {
+        generation: generation.number,
+        public: Bytes::copy_from_slice(&generation.public),
+    };
+    node_key::generations(node, world).iter().map(key).collect()
 }
 
 /// The addresses that are a Pod's own: none for one on the node's network, or one that has ended.
