@@ -38,6 +38,8 @@ use aya_ebpf::macros::{cgroup_sock_addr, classifier};
 use aya_ebpf::programs::{SockAddrContext, TcContext};
 use weft_dataplane_abi::hook::Hook;
 
+use crate::verdict::Verdict;
+
 /// tcx ingress of the host's end of a Pod's veth.
 #[classifier]
 pub fn from_pod(ctx: TcContext) -> i32 {
@@ -72,6 +74,13 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn to_uplink(ctx: TcContext) -> i32 {
     walk::run(ctx, Hook::ToUplink, walk::to_uplink)
+}
+
+/// tcx ingress of the device that decrypts: what comes out of it says so to the tunnel.
+#[classifier]
+pub fn from_cipher(ctx: TcContext) -> i32 {
+    origin::mark(&ctx);
+    Verdict::Next.number()
 }
 
 /// `connect(2)`, IPv4.

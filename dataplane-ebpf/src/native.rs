@@ -4,12 +4,15 @@
 use aya_ebpf::bindings::bpf_redir_neigh;
 use aya_ebpf::helpers::bpf_redirect_neigh;
 use weft_dataplane_abi::address::{Address, FAMILY_V4, FAMILY_V6};
+use weft_dataplane_abi::config::ENCRYPTED;
 use weft_dataplane_abi::conntrack::ORIGIN_UPLINK;
+use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{ROUTE_NATIVE, ROUTE_TUNNEL, Route, WALKED_INDEX};
+use weft_dataplane_abi::station::Station;
 
 use crate::parse::Packet;
 use crate::track::Found;
-use crate::verdict::{Step, Verdict};
+use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::{fragment, origin, route, track, translate};
 
@@ -70,6 +73,11 @@ fn leads_to_node(route: Option<&Route>) -> bool {
 #[inline(always)]
 pub(crate) fn arrive(walk: &mut Walk, packet: &mut Packet) -> Step<Verdict> {
     walk.origin = ORIGIN_UPLINK;
+    if walk.config.flags & ENCRYPTED != 0 {
+        // Whose it says it is does not send in clear; what is nobody's of the cluster is the host's own.
+        origin::is_true(walk)?;
+        return drop(Station::Parse, Reason::InClear);
+    }
     fragment::ports(walk, packet)?;
     match track::find(walk, packet) {
         Found::Settled => {}

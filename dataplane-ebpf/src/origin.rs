@@ -1,12 +1,15 @@
 //! Station *parse*, second half: who sent a packet, and whether he may.
 
+use aya_ebpf::programs::TcContext;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::config::{CIPHER_MARK, ENCRYPTED};
 use weft_dataplane_abi::conntrack::ORIGIN_UPLINK;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{OVERLAY_DIRECT_MAC, OVERLAY_RETURN_MAC, OVERLAY_SOURCE_MAC};
 use weft_dataplane_abi::station::Station;
 
+use crate::dry::dry;
 use crate::maps;
 use crate::native;
 use crate::parse;
@@ -19,12 +22,35 @@ use crate::walk::Walk;
 #[inline(always)]
 pub(crate) fn of_tunnel(walk: &mut Walk) -> Step<()> {
     if tunnel::other_end(walk).is_some() {
-        return Ok(());
+        return was_encrypted(walk);
     }
     if has_source(walk, OVERLAY_RETURN_MAC) {
         return Err(Verdict::Next);
     }
     drop(Station::Parse, Reason::UnknownTunnelSource)
+}
+
+/// Where nodes encrypt, the tunnel takes only what was decrypted here.
+#[inline(always)]
+fn was_encrypted(walk: &Walk) -> Step<()> {
+    if walk.config.flags & ENCRYPTED != 0 {
+        // SAFETY: the context is valid for the whole program.
+        let mark = unsafe { &raw mut (*walk.skb).mark };
+        // SAFETY: as above.
+        if unsafe { mark.read_volatile() } != CIPHER_MARK && !dry() {
+            return drop(Station::Parse, Reason::InClear);
+        }
+        // SAFETY: as above. It has said what it was for.
+        unsafe { mark.write_volatile(0) };
+    }
+    Ok(())
+}
+
+/// A packet that was decrypted here: the mark stays with it until the tunnel.
+#[inline(always)]
+pub(crate) fn mark(ctx: &TcContext) {
+    // SAFETY: the context is valid for the whole program.
+    unsafe { (&raw mut (*ctx.skb.skb).mark).write_volatile(CIPHER_MARK) };
 }
 
 /// A Pod speaks with its own address only, and the tunnel takes packets from nodes only. What this finds is kept with

@@ -8,8 +8,8 @@ use weft_dataplane_abi::conntrack::{FLOW_DIRECT, FLOW_PORT_ALLOCATED};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{
-    OVERLAY_DIRECT_MAC, OVERLAY_MAC, OVERLAY_SOURCE_MAC, ROUTE_HOST, ROUTE_NATIVE, ROUTE_NOWHERE,
-    ROUTE_OUTSIDE, ROUTE_POD, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
+    OVERLAY_DIRECT_MAC, OVERLAY_MAC, OVERLAY_SOURCE_MAC, ROUTE_HOST, ROUTE_LOCKED, ROUTE_NATIVE,
+    ROUTE_NOWHERE, ROUTE_OUTSIDE, ROUTE_POD, ROUTE_SERVICE, ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::station::Station;
 
@@ -64,6 +64,7 @@ pub(crate) fn must_lead_on(walk: &Walk) -> Step<()> {
     match u32::from(walk.scratch.first.way) {
         ROUTE_SERVICE => drop(Station::Route, Reason::NoService),
         ROUTE_NOWHERE => drop(Station::Route, Reason::NoSuchPod),
+        ROUTE_LOCKED => drop(Station::Route, Reason::NoKey),
         _ => Ok(()),
     }
 }
@@ -221,6 +222,7 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
         ROUTE_NATIVE => Ok(native::send(walk)),
         ROUTE_HOST => Ok(Verdict::Next),
         ROUTE_SERVICE => drop(Station::Route, Reason::NoService),
+        ROUTE_LOCKED => drop(Station::Route, Reason::NoKey),
         _ => drop(Station::Route, Reason::NoSuchPod),
     }
 }

@@ -171,6 +171,12 @@ const NEEDS: &[Need] = &[
         is_there: |_| which("iptables-save").is_some() && which("iptables-legacy-restore").is_some(),
     },
     Need {
+        what: "tcpdump, to see what nodes that encrypt send",
+        when: For::Test,
+        source: package("tcpdump", "tcpdump", "tcpdump"),
+        is_there: |_| which("tcpdump").is_some(),
+    },
+    Need {
         what: "nft, for the same",
         when: For::Test,
         source: package("nftables", "nftables", "nftables"),

@@ -22,6 +22,7 @@ fn main() {
         name: name.clone(),
         addresses: vec![address.parse().expect("an address")],
         pod_cidrs: vec![pods.parse().expect("a range")],
+        ..Node::default()
     };
     let mut config = Config::new(node, object.into());
     config.cluster_cidrs = vec![all_pods.parse().expect("a range")];

@@ -8,7 +8,7 @@ use thiserror::Error;
 use weft_dataplane_abi::config::{SOURCE_PORT_FIRST, SOURCE_PORT_LAST};
 use weft_dataplane_abi::maps;
 
-use crate::desired::Node;
+use crate::desired::{Node, inner_address};
 
 /// Longest device name prefix, bytes: ten more make the name of a Pod's device, which the kernel limits to 15.
 pub const DEVICE_PREFIX_BYTES_MAX: usize = 5;
@@ -66,6 +66,8 @@ pub struct Config {
     pub encryption_bytes: u32,
     /// What names of this crate's devices begin with.
     pub device_prefix: String,
+    /// Whether nodes encrypt: the tunnel then runs through [`Config::cipher_device`], which must be there.
+    pub encrypted: bool,
     /// Balance at connect; off: packets are balanced one by one.
     pub socket_lb: bool,
     /// What comes from outside for another node's Pod goes there as it came, and that node answers the client; off: this node
@@ -108,6 +110,7 @@ impl Config {
             vxlan_port: 4789,
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
+            encrypted: false,
             socket_lb: true,
             direct_return: false,
             node_ports: (30_000, 32_767),
@@ -144,6 +147,18 @@ impl Config {
         format!("{}-vxlan", self.device_prefix)
     }
 
+    /// Name of the device that encrypts.
+    #[must_use]
+    pub fn cipher_device(&self) -> String {
+        format!("{}-cipher", self.device_prefix)
+    }
+
+    /// The node's own address inside the encryption; none where nodes do not encrypt.
+    #[must_use]
+    pub fn inner_address(&self) -> Option<IpAddr> {
+        self.encrypted.then(|| inner_address(&self.node.pod_cidrs)).flatten()
+    }
+
     /// Looks for values that cannot work.
     ///
     /// # Errors
@@ -154,6 +169,9 @@ impl Config {
         }
         if self.node.addresses.is_empty() {
             return Err(ConfigError::NoNodeAddress);
+        }
+        if self.encrypted && self.inner_address().is_none() {
+            return Err(ConfigError::NoInnerAddress);
         }
         if self.device_prefix.is_empty() || self.device_prefix.len() > DEVICE_PREFIX_BYTES_MAX {
             return Err(ConfigError::DevicePrefix(self.device_prefix.clone()));
@@ -179,6 +197,9 @@ pub enum ConfigError {
     /// No address.
     #[error("the node has no address")]
     NoNodeAddress,
+    /// The tunnel would have no end.
+    #[error("nodes encrypt, and this one has no IPv4 Pod range to take its address inside from")]
+    NoInnerAddress,
     /// The prefix does not fit into device names.
     #[error("device name prefix {0:?} is not 1 to {DEVICE_PREFIX_BYTES_MAX} bytes long")]
     DevicePrefix(String),
@@ -284,6 +305,7 @@ mod tests {
             name: "node-1".into(),
             addresses: vec!["192.168.0.1".parse().expect("an address")],
             pod_cidrs: vec!["10.244.3.0/24".parse().expect("a range")],
+            ..Node::default()
         };
         Config::new(node, PathBuf::from("weft-bpf"))
     }

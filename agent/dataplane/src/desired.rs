@@ -16,6 +16,27 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Ranges its Pods take their addresses from.
     pub pod_cidrs: Vec<IpNet>,
+    /// Where the tunnel to it ends.
+    pub end: TunnelEnd,
+}
+
+/// Where the tunnel to a node ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// At its address on the underlay.
+    #[default]
+    Underlay,
+    /// At its address inside the encryption ([`inner_address`]).
+    Inner(IpAddr),
+    /// Nowhere: nodes encrypt, and this one has no key yet. What is for it is dropped.
+    Locked,
+}
+
+/// A node's address inside the encryption: the first of its first IPv4 Pod range, which no Pod gets. It stands in the outer
+/// header of the tunnel, and is routed into the device that encrypts, and nowhere else.
+#[must_use]
+pub fn inner_address(pod_cidrs: &[IpNet]) -> Option<IpAddr> {
+    pod_cidrs.iter().find(|range| range.addr().is_ipv4()).map(IpNet::network)
 }
 
 /// Another node, as this one must know it.

@@ -237,7 +237,7 @@ fn way(walked: &Walked) -> Way {
         route::ROUTE_HOST => Way::Host,
         route::ROUTE_OUTSIDE => Way::Outside,
         route::ROUTE_SERVICE => Way::Service,
-        route::ROUTE_NOWHERE => Way::Nowhere,
+        route::ROUTE_NOWHERE | route::ROUTE_LOCKED => Way::Nowhere,
         _ => Way::None,
     }
 }

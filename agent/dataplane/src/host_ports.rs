@@ -86,7 +86,7 @@ mod tests {
             ..PodLink::default()
         };
         let addresses = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().expect("an address")).into();
-        let node = Node { name: "node-1".into(), addresses, pod_cidrs: Vec::new() };
+        let node = Node { name: "node-1".into(), addresses, pod_cidrs: Vec::new(), ..Node::default() };
         let config = Config::new(node, "/nowhere".into());
         let all = services(&pod, &config);
         assert!(all.iter().all(|service| service.name.is_of_pod()));

@@ -9,7 +9,7 @@ use weft_dataplane_abi::route::OVERLAY_MAC;
 
 use crate::clsact;
 use crate::config::Config;
-use crate::desired::Peer;
+use crate::desired::{Peer, TunnelEnd};
 use crate::mtu::{Carriage, Mtu};
 use crate::netlink::{Device, Netlink, NetlinkError, destination};
 use crate::reach::Reach;
@@ -48,6 +48,8 @@ pub(crate) struct NodeLinks {
     pub(crate) vxlan: Device,
     /// How other nodes are reached.
     pub(crate) reach: Reach,
+    /// The device that encrypts, where nodes do.
+    pub(crate) cipher: Option<Device>,
     pub(crate) mtu: Mtu,
 }
 
@@ -64,6 +66,7 @@ pub(crate) async fn prepare<'a>(
     peers: impl Iterator<Item = &'a Peer>,
 ) -> Result<NodeLinks, LinkError> {
     let mtu = reach.mtu(config, uplink.mtu_bytes, peers);
+    let cipher = cipher(netlink, config, &uplink).await?;
     let loopback = netlink.existing(LOOPBACK).await?;
     if !loopback.up {
         netlink.up(&loopback).await?;
@@ -84,7 +87,7 @@ pub(crate) async fn prepare<'a>(
         // Processes that no socket hook serves reach Services by the programs of this device.
         netlink.put_route(*range, &vxlan, None, address_for(config, range)).await?;
     }
-    Ok(NodeLinks { uplink, vxlan, reach, mtu })
+    Ok(NodeLinks { uplink, vxlan, reach, cipher, mtu })
 }
 
 fn address_for(config: &Config, range: &IpNet) -> Option<IpAddr> {
@@ -115,6 +118,29 @@ pub(crate) async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device,
         .into_iter()
         .find(|device| device.index == index && device.name != LOOPBACK)
         .ok_or(LinkError::NoUplink)
+}
+
+/// The device that encrypts, which whoever encrypts has made: with the node's address inside. One that is left from when nodes
+/// encrypted goes.
+async fn cipher(netlink: &Netlink, config: &Config, uplink: &Device) -> Result<Option<Device>, LinkError> {
+    let name = config.cipher_device();
+    let Some(inner) = config.inner_address() else {
+        if let Some(left) = netlink.device(&name).await? {
+            netlink.delete(&left).await?;
+        }
+        return Ok(None);
+    };
+    let device = netlink.existing(&name).await?;
+    let mtu_bytes = uplink.mtu_bytes.saturating_sub(config.encryption_bytes);
+    if device.mtu_bytes != mtu_bytes {
+        netlink.set_mtu(&device, mtu_bytes).await?;
+    }
+    sysctl::set(&format!("ipv4/conf/{name}/rp_filter"), "0")?;
+    // Nothing but the tunnel's packets.
+    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    netlink.add_address(&device, IpNet::from(inner)).await?;
+    netlink.up(&device).await?;
+    Ok(Some(Device { mtu_bytes, up: true, ..device }))
 }
 
 async fn vxlan(netlink: &Netlink, config: &Config, mtu_bytes: u32) -> Result<Device, LinkError> {
@@ -168,6 +194,9 @@ pub(crate) async fn put_peer(
         let (device, via) = device_to(links, peer, range);
         netlink.put_route(*range, device, via, address_for(config, range)).await?;
     }
+    if let (Some(cipher), TunnelEnd::Inner(inner)) = (&links.cipher, peer.end) {
+        netlink.put_route(IpNet::from(inner), cipher, None, config.inner_address()).await?;
+    }
     Ok(())
 }
 
@@ -186,11 +215,16 @@ pub(crate) async fn keep_peers(
     links: &NodeLinks,
     peers: impl Iterator<Item = &Peer>,
 ) -> Result<(), LinkError> {
+    let peers: Vec<&Peer> = peers.collect();
     let services = config.service_cidrs.iter().map(|range| (links.vxlan.index, range.trunc()));
-    let pods = peers.flat_map(|peer| peer.pod_cidrs.iter().map(move |range| (peer, range)));
+    let pods = peers.iter().flat_map(|peer| peer.pod_cidrs.iter().map(move |range| (*peer, range)));
     let pods = pods.map(|(peer, range)| (device_to(links, peer, range).0.index, range.trunc()));
-    let kept: HashSet<(u32, IpNet)> = services.chain(pods).collect();
-    for device in [&links.vxlan, &links.uplink] {
+    let inner = peers.iter().filter_map(|peer| match (&links.cipher, peer.end) {
+        (Some(cipher), TunnelEnd::Inner(inner)) => Some((cipher.index, IpNet::from(inner))),
+        _ => None,
+    });
+    let kept: HashSet<(u32, IpNet)> = services.chain(pods).chain(inner).collect();
+    for device in [&links.vxlan, &links.uplink].into_iter().chain(&links.cipher) {
         for route in netlink.own_routes(device).await? {
             if destination(&route).is_some_and(|range| !kept.contains(&(device.index, range))) {
                 netlink.delete_route(route).await?;
@@ -204,7 +238,9 @@ pub(crate) async fn keep_peers(
 /// routes.
 pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(), LinkError> {
     for device in netlink.devices().await? {
-        if device.name == config.vxlan_device() || device.alias.starts_with(crate::pods::ALIAS) {
+        if [config.vxlan_device(), config.cipher_device()].contains(&device.name)
+            || device.alias.starts_with(crate::pods::ALIAS)
+        {
             netlink.delete(&device).await?;
         } else {
             clsact::remove(netlink, &device).await?;

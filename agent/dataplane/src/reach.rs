@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{Config, RoutingMode};
-use crate::desired::Peer;
+use crate::desired::{Peer, TunnelEnd};
 use crate::mtu::{Carriage, Mtu, Road, mtu};
 
 /// What this node's side of every way is.
@@ -17,12 +17,14 @@ pub struct Reach {
     networks: Vec<IpNet>,
     /// Families of which this node has an address, IPv4 first.
     families: [bool; 2],
+    /// Nothing goes to an address of the underlay.
+    encrypted: bool,
 }
 
 impl Default for Reach {
     /// All by the tunnel, of either family.
     fn default() -> Self {
-        Self { mode: RoutingMode::Tunnel, networks: Vec::new(), families: [true; 2] }
+        Self { mode: RoutingMode::Tunnel, networks: Vec::new(), families: [true; 2], encrypted: false }
     }
 }
 
@@ -30,17 +32,26 @@ impl Reach {
     /// For a node with these settings, whose uplink has these addresses.
     #[must_use]
     pub fn new(config: &Config, networks: Vec<IpNet>) -> Self {
+        if config.inner_address().is_some() {
+            // All of it goes through the device that encrypts, whose addresses are of IPv4.
+            return Self { families: [true, false], encrypted: true, ..Self::default() };
+        }
         let families = [false, true].map(|v6| config.node_address(v6).is_some());
         // A network of one machine has no neighbours.
         let shared = |network: &IpNet| network.prefix_len() < network.max_prefix_len();
         let networks = networks.into_iter().filter(shared).collect();
-        Self { mode: config.routing_mode, networks, families }
+        Self { mode: config.routing_mode, networks, families, encrypted: false }
     }
 
     /// The way to a range of a node's Pods, and the address of the node that it leads by; none where the two have no family in
     /// common. A neighbour is one of the range's own family.
     #[must_use]
     pub fn way(&self, peer: &Peer, range: &IpNet) -> Option<(Carriage, IpAddr)> {
+        match peer.end {
+            TunnelEnd::Underlay if !self.encrypted => {}
+            TunnelEnd::Inner(inner) => return Some((Carriage::tunnel(inner.is_ipv6()), inner)),
+            TunnelEnd::Underlay | TunnelEnd::Locked => return None,
+        }
         let at = |v6: bool| peer.addresses.iter().copied().find(|ip| ip.is_ipv6() == v6);
         let neighbour = at(range.addr().is_ipv6())
             .filter(|ip| self.networks.iter().any(|network| network.contains(ip)))

@@ -10,7 +10,7 @@ use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::endpoint::{Endpoint as EndpointRow, NETNS_NODE, Netns};
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
-    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
+    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_LOCKED, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
     RouteKey,
 };
 use weft_dataplane_abi::service::{
@@ -20,7 +20,7 @@ use weft_dataplane_abi::service::{
 
 use crate::choices;
 use crate::config::Config;
-use crate::desired::{Endpoint, Peer, Service, ServicePort, ServiceType};
+use crate::desired::{Endpoint, Peer, Service, ServicePort, ServiceType, TunnelEnd};
 use crate::reach::Reach;
 
 /// A Service row together with its slots: `backends[i]` is the backend of slot `i`.
@@ -226,12 +226,17 @@ pub fn of_peer(peer: &Peer, index: u32, reach: &Reach) -> Rows {
     for ip in &peer.addresses {
         rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: 0 });
     }
+    if let TunnelEnd::Inner(inner) = peer.end {
+        rows.nodes.insert(Address::from(inner), NodeRow { index, flags: 0 });
+    }
     for range in &peer.pod_cidrs {
-        if let Some((carriage, by)) = reach.way(peer, range) {
-            let kind = if carriage.is_tunnel() { ROUTE_TUNNEL } else { ROUTE_NATIVE };
-            let route = Route { kind, node_index: index, tunnel: Address::from(by) };
-            rows.routes.insert(route_key(*range), route);
-        }
+        let (kind, tunnel) = match reach.way(peer, range) {
+            Some((carriage, by)) if carriage.is_tunnel() => (ROUTE_TUNNEL, Address::from(by)),
+            Some((_, by)) => (ROUTE_NATIVE, Address::from(by)),
+            None if peer.end == TunnelEnd::Locked => (ROUTE_LOCKED, Address::ZERO),
+            None => continue,
+        };
+        rows.routes.insert(route_key(*range), Route { kind, node_index: index, tunnel });
     }
     rows
 }
@@ -252,7 +257,7 @@ pub fn of_this_node(config: &Config, index: u32, cookie: u64) -> Rows {
     {
         rows.routes.insert(route_key(IpNet::from(ip)), route(ROUTE_HOST));
     }
-    for ip in &config.node.addresses {
+    for ip in config.node.addresses.iter().chain(config.inner_address().iter()) {
         rows.nodes.insert(Address::from(*ip), NodeRow { index, flags: NODE_SELF });
     }
     rows.netns.insert(cookie, Netns { kind: NETNS_NODE, reserved: 0 });
@@ -446,11 +451,33 @@ mod tests {
             name: "node-2".into(),
             addresses: vec![ip("2001:db8::2"), ip("192.168.0.2")],
             pod_cidrs: vec!["fd00:244:0:2::/64".parse().expect("a range")],
+            ..Peer::default()
         };
         let rows = of_peer(&peer, 2, &Reach::default());
         assert_eq!(rows.nodes.len(), 2);
         let route = rows.routes.values().next().expect("a route");
         assert_eq!(route.tunnel.ip(), ip("192.168.0.2"));
+    }
+
+    #[test]
+    fn where_nodes_encrypt_no_row_leads_to_an_address_of_the_underlay() {
+        let mut peer = Peer {
+            name: "node-2".into(),
+            addresses: vec![ip("192.168.0.2")],
+            pod_cidrs: vec!["10.244.2.0/24".parse().expect("a range")],
+            end: TunnelEnd::Inner(ip("10.244.2.0")),
+        };
+        let rows = of_peer(&peer, 2);
+        assert!(
+            rows.nodes.contains_key(&Address::from(ip("10.244.2.0"))),
+            "the tunnel takes packets from it"
+        );
+        let routes: Vec<_> = rows.routes.values().map(|route| (route.kind, route.tunnel.ip())).collect();
+        assert_eq!(routes, [(ROUTE_TUNNEL, ip("10.244.2.0"))]);
+        peer.end = TunnelEnd::Locked;
+        let rows = of_peer(&peer, 2);
+        let routes: Vec<_> = rows.routes.values().map(|route| (route.kind, route.tunnel)).collect();
+        assert_eq!(routes, [(ROUTE_LOCKED, Address::ZERO)]);
     }
 
     #[test]

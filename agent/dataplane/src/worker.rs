@@ -17,7 +17,7 @@ use aya::Ebpf;
 use tokio::sync::{mpsc, oneshot};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::{
-    BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, DIRECT_RETURN, FLOW_EVENTS, OUTWARD_HERE,
+    BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, DIRECT_RETURN, ENCRYPTED, FLOW_EVENTS, OUTWARD_HERE,
 };
 use weft_dataplane_abi::hook::Hook;
 
@@ -234,7 +234,8 @@ impl Worker {
                 | FLOW_EVENTS
                 | if socket_lb { BALANCE_SOCKET } else { 0 }
                 | if self.planner.outward_here() { OUTWARD_HERE } else { 0 }
-                | if config.direct_return { DIRECT_RETURN } else { 0 },
+                | if config.direct_return { DIRECT_RETURN } else { 0 }
+                | if config.encrypted { ENCRYPTED } else { 0 },
             node_v4: address(config.node_address(false)),
             node_v6: address(config.node_address(true)),
             overlay_v4: address(config.overlay_address(false)),
@@ -259,13 +260,16 @@ impl Worker {
 
     /// Programs at the node's hooks, the socket hooks last: nothing is sent where nobody forwards yet.
     fn attach(&mut self) -> Result<(), StartError> {
-        let (vxlan, uplink) = (self.links.vxlan.clone(), self.links.uplink.clone());
-        for (hook, device) in [
-            (Hook::FromOverlay, &vxlan),
-            (Hook::ToOverlay, &vxlan),
-            (Hook::FromUplink, &uplink),
-            (Hook::ToUplink, &uplink),
-        ] {
+        let links = self.links.clone();
+        let (vxlan, uplink) = (&links.vxlan, &links.uplink);
+        let cipher = links.cipher.iter().map(|device| (Hook::FromCipher, device));
+        let others = [
+            (Hook::FromOverlay, vxlan),
+            (Hook::ToOverlay, vxlan),
+            (Hook::FromUplink, uplink),
+            (Hook::ToUplink, uplink),
+        ];
+        for (hook, device) in cipher.chain(others) {
             let place = Place { device: &device.name, index: device.index, tcx: self.abilities.tcx };
             let done = attach::device(&mut self.ebpf, &self.pins.links(), hook, &place)?;
             self.hooks.insert(format!("{} on {}", hook.text(), device.name), done);

@@ -6,6 +6,8 @@ mod bed;
 mod capture;
 #[path = "cluster/chat.rs"]
 mod chat;
+#[path = "cluster/cipher.rs"]
+mod cipher;
 #[path = "cluster/clsact.rs"]
 mod clsact;
 #[path = "cluster/departed.rs"]

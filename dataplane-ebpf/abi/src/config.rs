@@ -16,6 +16,11 @@ pub const OUTWARD_HERE: u32 = 1 << 3;
 /// [`Config::flags`]: what comes from outside for a backend of another node goes there as it is, and is answered from there.
 pub const DIRECT_RETURN: u32 = 1 << 4;
 
+/// [`Config::flags`]: nodes encrypt: the tunnel takes only what comes out of the device that decrypts.
+pub const ENCRYPTED: u32 = 1 << 5;
+/// Packet mark of what the device that decrypts gave: nothing that comes from outside bears one.
+pub const CIPHER_MARK: u32 = 0x0077_6566;
+
 /// The only row of the map `config` (an array). While [`Config::layout`] is not [`crate::LAYOUT`], programs let pass all
 /// they see.
 #[repr(C)]

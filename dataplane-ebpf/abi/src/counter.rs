@@ -56,4 +56,4 @@ pub const fn dropped_by(hook: Hook) -> u32 {
 /// How many rows the map has.
 pub const COUNTERS: u32 = 64;
 
-const _: () = assert!(dropped_by(Hook::ToUplink) < COUNTERS);
+const _: () = assert!(dropped_by(Hook::FromCipher) < COUNTERS);

@@ -33,6 +33,8 @@ numbered! {
         FromUplink = 13, "from_uplink";
         /// tcx egress of the uplink.
         ToUplink = 14, "to_uplink";
+        /// tcx ingress of the device that decrypts.
+        FromCipher = 15, "from_cipher";
     }
 }
 

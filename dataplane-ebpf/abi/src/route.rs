@@ -32,6 +32,8 @@ pub const ROUTE_POD: u32 = 6;
 /// [`Route::kind`]: Pods of another node, as they are, by the uplink to `tunnel`, which is a neighbour there and of the
 /// range's own family.
 pub const ROUTE_NATIVE: u32 = 7;
+/// [`Route::kind`]: Pods of a node that has no key yet, where nodes encrypt; dropped with the reason "no key".
+pub const ROUTE_LOCKED: u32 = 8;
 
 /// What the programs write into a packet's `tc_index` when they send it natively: the program at the uplink knows by it what
 /// has been walked already.

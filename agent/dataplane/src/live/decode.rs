@@ -68,6 +68,7 @@ pub(super) fn way_text(way: u8) -> &'static str {
         route::ROUTE_SERVICE => "service range",
         route::ROUTE_NOWHERE => "nowhere",
         route::ROUTE_POD => "pod",
+        route::ROUTE_LOCKED => "no key",
         _ => "unknown",
     }
 }

@@ -223,6 +223,7 @@ fn a_renamed_node_keeps_its_row() {
         name: name.into(),
         addresses: vec![IpAddr::from([192, 168, 0, 2])],
         pod_cidrs: vec!["10.244.2.0/24".parse().expect("a range")],
+        ..Peer::default()
     };
     kernel.apply(planner.change(&Change::PutPeer(peer("old"))).0);
     kernel.apply(planner.change(&Change::PutPeer(peer("new"))).0);
@@ -240,6 +241,7 @@ fn five_thousand_nodes_are_taken_in_at_once() {
             name: format!("node-{number}"),
             addresses: vec![IpAddr::from([10, 1, high, low])],
             pod_cidrs: vec![format!("10.{}.{}.0/24", 64 + high, low).parse().expect("a range")],
+            ..Peer::default()
         };
         desired.peers.insert(peer.name.clone(), peer);
     }

@@ -14,12 +14,15 @@ use weft_dataplane::desired::{
     Change, Desired, Endpoint, Node, Owner, Protocol, Service, ServiceName, ServicePort, ServiceType,
 };
 use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PacketHooks, PodNetwork, netns};
+use weft_encrypt::device::Device;
 
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
 
 use crate::process::{PORT, Process};
 use crate::sweep::sweep;
 
+/// First of the two ports that machines encrypt to.
+pub(crate) const CIPHER_PORT: u16 = 51_820;
 /// The client's address.
 pub(crate) const CLIENT: &str = "172.31.77.100";
 /// The same of IPv6.
@@ -51,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) config: Config,
     /// Its dataplane while it runs.
     pub(crate) dataplane: Option<Dataplane>,
+    /// What encrypts there, where nodes do.
+    pub(crate) cipher: Option<Device>,
     /// Its network namespace.
     pub(crate) netns: PathBuf,
     cgroup: PathBuf,
@@ -126,7 +131,8 @@ impl Bed {
         let address_6: IpAddr = format!("2001:db8:77::{number}").parse().expect("an address");
         let ranges = [format!("10.244.{number}.0/24"), format!("fd00:244:0:{number}::/64")];
         let pod_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
-        let node = Node { name: name.clone(), addresses: vec![address, address_6], pod_cidrs };
+        let node =
+            Node { name: name.clone(), addresses: vec![address, address_6], pod_cidrs, ..Node::default() };
         let cgroup = PathBuf::from(cgroup_root()).join(&self.id).join(&name);
         fs::create_dir_all(&cgroup).expect("a cgroup");
         let mut config = Config::new(node, object.to_owned());
@@ -139,13 +145,23 @@ impl Bed {
         config.packet_hooks = packet_hooks();
         adjust(&mut config);
         let netns = PathBuf::from(format!("/run/netns/{}-{number}", self.id));
-        Machine { name, ip: address, ip_6: address_6, config, dataplane: None, netns, cgroup }
+        Machine { name, ip: address, ip_6: address_6, config, dataplane: None, cipher: None, netns, cgroup }
+    }
+
+    /// What everything of it is named after.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Starts a machine's dataplane, as its agent would.
     pub(crate) fn start(&mut self, number: usize) {
         let machine = &mut self.machines[number];
         let config = machine.config.clone();
+        if config.encrypted && machine.cipher.is_none() {
+            let start = || Device::start(&config.cipher_device(), CIPHER_PORT);
+            let started = netns::within(&machine.netns, start).expect("namespace");
+            machine.cipher = Some(started.unwrap_or_else(|error| panic!("{}", chain(&error))));
+        }
         let started = netns::within(&machine.netns, || block_on(Dataplane::start(config)));
         machine.dataplane =
             Some(started.expect("namespace").unwrap_or_else(|error| panic!("{}", chain(&error))));
@@ -434,6 +450,7 @@ impl Drop for Bed {
         self.pods.clear();
         for machine in &mut self.machines {
             machine.dataplane = None;
+            machine.cipher = None;
             let config = machine.config.clone();
             let removed = netns::within(&machine.netns, || block_on(Dataplane::remove_everything(&config)));
             if let Ok(Err(error)) = removed {
