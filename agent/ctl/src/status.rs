@@ -1,5 +1,7 @@
 //! `agentctl status`: whether this node is well, in a page for people; `-o json` has every field.
 
+mod encryption;
+
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -45,6 +47,7 @@ fn page(status: &Value) -> Vec<String> {
         page.row("waiting", format!("Pods get addresses of {later} once weft-agent has been restarted"));
     }
     link(&mut page, &status["link"]);
+    encryption::rows(&mut page, &status["encryption"]);
     page.row("pods", counted(&status["pods"], ""));
     images(&mut page, &status["images"]);
     let dataplane = &status["dataplane"];

@@ -9,6 +9,7 @@ use weft_dataplane::Dataplane;
 use weft_dns::records::Records;
 use weft_runtime::Runtime;
 
+use crate::cipher::Cipher;
 use crate::config::Config;
 use crate::flows::Flows;
 use crate::knowledge::Knowledge;
@@ -28,6 +29,8 @@ pub(crate) struct Agent {
     pub(crate) addresses: Vec<IpAddr>,
     /// The ranges its Pods take their addresses from, as they were at the start.
     pub(crate) ranges: Vec<IpNet>,
+    /// Encryption between nodes, where there is any.
+    pub(crate) cipher: Option<Cipher>,
     /// The view has changed, and the kernel's tables hold the change.
     pub(crate) carried: Notify,
     /// What cluster DNS is answered from, once it is.

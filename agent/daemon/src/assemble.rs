@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use weft_runtime::{Logger, Runtime};
 
 use crate::addresses::{self as own, kernel_has_v6};
 use crate::agent::Agent;
+use crate::cipher::{self, Cipher};
 use crate::config::{Config, LoadBalancerMode};
 use crate::flows::Flows;
 use crate::identity::Directory;
@@ -98,8 +100,16 @@ async fn live(config: Config) -> anyhow::Result<()> {
         given => given.to_vec(),
     };
     let names = NodeNames::default();
+    let settings = dataplane_settings(&config, &essentials, &node_addresses)?;
+    let encryption_port = essentials.cluster.encryption_port;
+    // Before the dataplane, which has the tunnel run through its device.
+    let cipher = match u16::try_from(encryption_port) {
+        Ok(port @ 1..) => Some(Cipher::start(&config.run_dir, &settings, port, &knowledge).await?),
+        _ => None,
+    };
+    let known = known(&config, &knowledge, &names, cipher.is_some());
     let dataplane =
-        start_dataplane(&config, &essentials, &node_addresses, known(&config, &knowledge, &names)).await?;
+        Dataplane::start_knowing(settings, Some(known)).await.context("the dataplane does not start")?;
     let runtime = start_runtime(&config, &knowledge, &dataplane, &essentials, &node_addresses).await?;
     let flows = Arc::new(Flows::new(config.flows_max));
     let agent = Arc::new(Agent {
@@ -107,6 +117,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         knowledge,
         runtime,
         dataplane,
+        cipher,
         flows,
         outbox,
         link: state,
@@ -124,6 +135,7 @@ async fn live(config: Config) -> anyhow::Result<()> {
         tokio::spawn(observe::flows(agent.clone())),
         tokio::spawn(observe::node(agent.clone(), facts, node_addresses.clone())),
         tokio::spawn(outward::run(agent.clone(), node_addresses)),
+        tokio::spawn(encrypt(agent.clone())),
     ];
     let records = crate::dns::start(&agent)?;
     let _first = agent.records.set(records.clone());
@@ -132,14 +144,31 @@ async fn live(config: Config) -> anyhow::Result<()> {
     let zone = own_zone(&agent.knowledge.view(), &agent.config.node_name);
     let round = Round::new(agent, records, names, zone);
     round.beside_rows();
-    rounds(&round, keeper, &mut changes).await;
+    let ended = rounds(&round, keeper, &mut changes, encryption_port).await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     link.abort();
-    Err(anyhow!("the link has ended"))
+    match ended {
+        Ended::Link => Err(anyhow!("the link has ended")),
+        // As with any restart nothing stops; it is the same process, for whoever looks after it.
+        Ended::Anew => Err(anyhow!(anew()).context("the agent cannot start itself anew")),
+    }
+}
+
+/// Looks after who encrypts, where nodes do.
+async fn encrypt(agent: Arc<Agent>) {
+    if let Some(cipher) = &agent.cipher {
+        cipher.run(&agent.knowledge).await;
+    }
 }
 
 /// Carries changes as they come, and keeps the view on disk.
-async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<Change>) {
+/// Ends when the cluster's nodes begin to encrypt, or no longer do, and that is on disk.
+async fn rounds(
+    round: &Round,
+    mut keeper: Keeper,
+    changes: &mut mpsc::Receiver<Change>,
+    encryption_port: u32,
+) -> Ended {
     let mut keep = tokio::time::interval(KEEP_EVERY);
     keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The start was such a step, too.
@@ -147,7 +176,7 @@ async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<
     loop {
         tokio::select! {
             change = changes.recv() => {
-                let Some(change) = change else { return };
+                let Some(change) = change else { return Ended::Link };
                 keeper.note(&change);
                 if change.full {
                     quiet_ticks = Some(0);
@@ -156,6 +185,11 @@ async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<
             }
             _ = keep.tick() => {
                 keeper.write().await;
+                let other = keeper.kept_cluster().is_some_and(|kept| kept.encryption_port != encryption_port);
+                if other {
+                    tracing::info!("the cluster's encryption was switched; the agent starts anew");
+                    return Ended::Anew;
+                }
                 quiet_ticks = match quiet_ticks {
                     Some(QUIET_TICKS) => {
                         tokio::task::spawn_blocking(memory::give_back);
@@ -165,6 +199,22 @@ async fn rounds(round: &Round, mut keeper: Keeper, changes: &mut mpsc::Receiver<
                 };
             }
         }
+    }
+}
+
+/// Why there are no rounds any more.
+enum Ended {
+    Link,
+    Anew,
+}
+
+/// Becomes the same program, with what it was told at its start.
+fn anew() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    let given = arguments.next();
+    match std::env::current_exe().or_else(|error| given.map(PathBuf::from).ok_or(error)) {
+        Ok(program) => std::process::Command::new(program).args(arguments).exec(),
+        Err(error) => error,
     }
 }
 
@@ -275,10 +325,11 @@ pub(crate) fn own_ranges(config: &Config, knowledge: &Knowledge) -> Vec<IpNet> {
 }
 
 /// What the view says to the kernel's tables, before anything else is there to be told.
-fn known(config: &Config, knowledge: &Knowledge, names: &NodeNames) -> desired::Desired {
+fn known(config: &Config, knowledge: &Knowledge, names: &NodeNames, encrypted: bool) -> desired::Desired {
     let answered_here = addresses(&knowledge.cluster().dns_ips);
     let zone = own_zone(&knowledge.view(), &config.node_name);
-    let local = Local { node: &config.node_name, zone: &zone, answered_here: &answered_here, names };
+    let local =
+        Local { node: &config.node_name, encrypted, zone: &zone, answered_here: &answered_here, names };
     translate::whole(knowledge.view().resources(), &local)
 }
 
@@ -292,16 +343,16 @@ fn spoken(mut ranges: Vec<IpNet>) -> Vec<IpNet> {
     ranges
 }
 
-async fn start_dataplane(
+fn dataplane_settings(
     config: &Config,
     essentials: &Essentials,
     node_addresses: &[IpAddr],
-    known: desired::Desired,
-) -> anyhow::Result<Dataplane> {
+) -> anyhow::Result<weft_dataplane::Config> {
     let node = desired::Node {
         name: config.node_name.clone(),
         addresses: node_addresses.to_vec(),
         pod_cidrs: essentials.ranges.clone(),
+        end: desired::TunnelEnd::default(),
     };
     let cluster = &essentials.cluster;
     let mut settings = weft_dataplane::Config::new(node, config.ebpf_object.clone());
@@ -326,7 +377,11 @@ async fn start_dataplane(
     }
     settings.socket_lb = config.socket_lb;
     settings.direct_return = config.load_balancer_mode == LoadBalancerMode::Dsr;
-    Dataplane::start_knowing(settings, Some(known)).await.context("the dataplane does not start")
+    settings.encrypted = cluster.encryption_port != 0;
+    if settings.encrypted {
+        settings.encryption_bytes = cipher::headers_bytes(node_addresses);
+    }
+    Ok(settings)
 }
 
 async fn start_runtime(

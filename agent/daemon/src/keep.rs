@@ -108,6 +108,12 @@ impl Keeper {
         }
     }
 
+    /// The cluster's settings, once they are on disk.
+    pub(crate) fn kept_cluster(&self) -> Option<&Cluster> {
+        let is_kept = !self.whole && self.writing.is_none() && self.written_bytes.0 > 0;
+        is_kept.then(|| &*self.cluster)
+    }
+
     fn written(&mut self, done: io::Result<Written>) {
         match done {
             Ok(Written::Whole(bytes)) => self.written_bytes = (bytes, 0),

@@ -11,3 +11,11 @@ pub(crate) fn to_stderr(json: bool, default: &str) {
         .with_writer(std::io::stderr);
     if json { builder.json().init() } else { builder.init() }
 }
+
+/// `weft-agent log-writer`.
+#[derive(clap::Args)]
+pub(crate) struct Writer {
+    /// What the shim says
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<std::ffi::OsString>,
+}

@@ -4,6 +4,7 @@ mod addresses;
 mod agent;
 mod api;
 mod assemble;
+mod cipher;
 mod config;
 mod disk;
 mod dns;
@@ -58,15 +59,16 @@ enum Command {
     AskSocket(probe::AskSocket),
     /// Write a container's log; the shim starts this
     #[command(hide = true, trailing_var_arg = true)]
-    LogWriter {
-        #[arg(allow_hyphen_values = true)]
-        arguments: Vec<std::ffi::OsString>,
-    },
+    LogWriter(log::Writer),
+    /// Encrypt what nodes send each other; the agent starts this
+    #[command(hide = true)]
+    Cipher(cipher::Raw),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::LogWriter { arguments } => weft_runtime::log_writer_main(arguments.into_iter()),
+        Command::LogWriter(writer) => weft_runtime::log_writer_main(writer.arguments.into_iter()),
+        Command::Cipher(raw) => cipher::main(raw),
         Command::AskSocket(arguments) => probe::ask_socket(&arguments),
         Command::Remove(raw) => remove::main(&raw),
         Command::Run(raw) => match configure(*raw) {

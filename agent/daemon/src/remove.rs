@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What the agent keeps on disk beside its leases of addresses, which go with the Pods.
 const STATE: [&str; 4] = ["identity", "runtime", "view", "view.new"];
 /// What it keeps in memory.
-const RUNNING: [&str; 3] = ["runtime", "dataplane", "agent.sock"];
+const RUNNING: [&str; 4] = ["runtime", "dataplane", "agent.sock", "cipher.sock"];
 
 /// What goes, and where it lies; the same defaults as `run`.
 #[derive(Args, Clone, Debug)]
@@ -103,10 +103,11 @@ async fn run(raw: &Raw) -> Result<(), RemoveError> {
         return Err(RemoveError::AgentRuns(socket));
     }
     end_pods(raw).await?;
-    let nobody = desired::Node { name: String::new(), addresses: Vec::new(), pod_cidrs: Vec::new() };
+    let nobody = desired::Node::default();
     let mut places = weft_dataplane::Config::new(nobody, PathBuf::new());
     places.bpffs_dir = raw.bpffs.clone();
     places.state_dir = raw.run_dir.join("dataplane");
+    crate::cipher::end(&raw.run_dir).await;
     Dataplane::remove_everything(&places).await?;
     println!("remove: programs, tables and devices are gone");
     let group = assemble::pods_cgroup(&raw.cgroup());

@@ -11,6 +11,7 @@ use weft_link::receiver::Change;
 use weft_runtime::DesiredPod;
 
 use crate::agent::Agent;
+use crate::cipher;
 use crate::knowledge::addresses;
 use crate::resolve;
 use crate::translate::{self, Local, NodeNames};
@@ -31,6 +32,8 @@ struct Touched {
     rows: Vec<desired::Change>,
     pods: bool,
     inputs: bool,
+    /// Nodes or their keys.
+    peers: bool,
     /// The node has come into another zone: other endpoints are near.
     zone: bool,
 }
@@ -55,6 +58,7 @@ impl Round {
             translate::whole(view.resources(), &self.local(&here, &zone))
         };
         self.dataplane(vec![desired::Change::ReplaceAll(Box::new(desired))]).await;
+        self.peers();
         self.beside_rows();
     }
 
@@ -79,6 +83,9 @@ impl Round {
             self.whole().await;
         } else {
             let touched = self.delta(change);
+            if touched.peers {
+                self.peers();
+            }
             if touched.zone {
                 self.whole().await;
             } else {
@@ -116,8 +123,10 @@ impl Round {
                 Some(Body::Object(object)) if object.kind == "Pod" => touched.pods = true,
                 Some(Body::Object(object)) => {
                     touched.inputs = true;
+                    touched.peers |= cipher::is_key(object);
                     touched.zone |= object.kind == "Node" && zone_of(&object.json) != zone;
                 }
+                Some(Body::Peer(_)) => touched.peers = true,
                 _ => {}
             }
             view.put(resource);
@@ -134,8 +143,19 @@ impl Round {
                     self.agent.outbox.forget(&pod.view.metadata.uid);
                 }
             }
-            Some(Body::Object(_)) => touched.inputs = true,
+            Some(Body::Object(object)) => {
+                touched.inputs = true;
+                touched.peers |= cipher::is_key(object);
+            }
+            Some(Body::Peer(_)) => touched.peers = true,
             _ => {}
+        }
+    }
+
+    /// Tells who encrypts for them.
+    fn peers(&self) {
+        if let Some(cipher) = &self.agent.cipher {
+            cipher.changed.notify_one();
         }
     }
 
@@ -181,7 +201,13 @@ impl Round {
     }
 
     fn local<'a>(&'a self, answered_here: &'a [std::net::IpAddr], zone: &'a str) -> Local<'a> {
-        Local { node: &self.agent.config.node_name, zone, answered_here, names: &self.names }
+        Local {
+            node: &self.agent.config.node_name,
+            encrypted: self.agent.cipher.is_some(),
+            zone,
+            answered_here,
+            names: &self.names,
+        }
     }
 }
 

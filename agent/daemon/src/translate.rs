@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weft_dataplane::desired::{self, Change, Desired, Owner, Protocol, ServiceName, ServiceType};
+use weft_dataplane::desired::{self, Change, Desired, Owner, Protocol, ServiceName, ServiceType, TunnelEnd};
 use weft_link::message::{Address, Peer, Resource, Service, resource::Body};
 
+use crate::cipher;
 use crate::view::address_of;
 
 /// Names of nodes, each once in memory. Bounded by the nodes that the endpoints of the cluster ever named.
@@ -31,6 +32,8 @@ pub(crate) struct Local<'a> {
     pub(crate) node: &'a str,
     /// Its zone; empty: unknown.
     pub(crate) zone: &'a str,
+    /// Nodes encrypt what they send each other.
+    pub(crate) encrypted: bool,
     /// Service addresses the node answers itself: its rows are not the balancer's.
     pub(crate) answered_here: &'a [IpAddr],
     /// Names that endpoints share.
@@ -53,7 +56,9 @@ pub(crate) fn put(resource: &Resource, local: &Local<'_>) -> Option<Change> {
             Some(service) => Change::PutService(service.into()),
             None => Change::RemoveService(name(message)),
         }),
-        Body::Peer(message) if message.node != local.node => Some(Change::PutPeer(peer(message))),
+        Body::Peer(message) if message.node != local.node => {
+            Some(Change::PutPeer(peer(message, local.encrypted)))
+        }
         Body::Address(message) => address(message),
         Body::Peer(_) | Body::Object(_) => None,
     }
@@ -147,11 +152,12 @@ fn named(list: &[String], name: &str) -> Option<bool> {
     (!list.is_empty()).then(|| list.iter().any(|named| named == name))
 }
 
-fn peer(message: &Peer) -> desired::Peer {
+fn peer(message: &Peer, encrypted: bool) -> desired::Peer {
     desired::Peer {
         name: message.node.clone(),
         addresses: message.addresses.iter().filter_map(address_of).collect(),
         pod_cidrs: message.pod_cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+        end: if encrypted { cipher::end_of(message) } else { TunnelEnd::Underlay },
     }
 }
 
@@ -171,8 +177,13 @@ mod tests {
     use weft_link::message::{Endpoint, Port};
 
     static NAMES: LazyLock<NodeNames> = LazyLock::new(NodeNames::default);
-    static LOCAL: LazyLock<Local<'static>> =
-        LazyLock::new(|| Local { node: "node-1", zone: "zone-1", answered_here: &[], names: &NAMES });
+    static LOCAL: LazyLock<Local<'static>> = LazyLock::new(|| Local {
+        node: "node-1",
+        encrypted: false,
+        zone: "zone-1",
+        answered_here: &[],
+        names: &NAMES,
+    });
 
     fn web() -> Service {
         Service {
@@ -232,7 +243,8 @@ mod tests {
     #[test]
     fn what_the_node_answers_itself_is_not_balanced() {
         let here = ["10.96.0.7".parse().unwrap()];
-        let local = Local { node: "node-1", zone: "zone-1", answered_here: &here, names: &NAMES };
+        let local =
+            Local { node: "node-1", encrypted: false, zone: "zone-1", answered_here: &here, names: &NAMES };
         assert!(matches!(put(&resource(web()), &local), Some(Change::RemoveService(_))));
         let external = Service { r#type: "ExternalName".into(), ..web() };
         assert!(matches!(put(&resource(external), &LOCAL), Some(Change::RemoveService(_))));

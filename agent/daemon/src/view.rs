@@ -238,6 +238,11 @@ impl View {
         self.peers.get(&format!("peer/{node}"))
     }
 
+    /// All nodes.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
     /// What cluster DNS must know of each Service.
     pub(crate) fn records(&self) -> impl Iterator<Item = DnsService> {
         self.services.values().map(|held| {
@@ -346,6 +351,7 @@ mod tests {
                 node: "node-1".into(),
                 addresses: vec![Bytes::from_static(&[192, 0, 2, 1])],
                 pod_cidrs: Vec::new(),
+                ..Peer::default()
             })),
         });
         let found = |text: &str| Names::service(&view, text.parse().unwrap(), 6).map(|s| s.name);

@@ -36,6 +36,7 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
     let counters = agent.dataplane.counters().await.map_err(|error| Refusal::failed(&error))?;
     let (flows, overwritten) = agent.flows.fill();
     let images = agent.runtime.images();
+    let encryption = encryption(agent).await;
     answer::json(&json!({
         "node": agent.config.node_name,
         "version": env!("CARGO_PKG_VERSION"),
@@ -49,6 +50,7 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         "addresses": agent.addresses,
         "podCIDRs": agent.ranges,
         "podCIDRsAfterRestart": later(agent),
+        "encryption": encryption,
         "dataplane": dataplane,
         "counters": counters,
         "flows": { "kept": flows, "overwritten": overwritten },
@@ -59,6 +61,15 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
         },
         "pods": agent.knowledge.view().objects("Pod").count(),
     }))
+}
+
+/// How nodes encrypt, who does it here, and how the peers are.
+async fn encryption(agent: &Agent) -> serde_json::Value {
+    let Some(cipher) = &agent.cipher else { return json!({ "mode": "off" }) };
+    match cipher.status().await {
+        Ok(status) => json!({ "mode": "user space", "status": status }),
+        Err(problem) => json!({ "mode": "user space", "problem": problem }),
+    }
 }
 
 /// Ranges that the control plane has given the node since the agent started, for example because the cluster has become dual

@@ -174,7 +174,7 @@ fn everything_arrives_and_nothing_of_it_can_be_read() {
 fn a_rotation_under_traffic_loses_nothing() {
     let Some((mut bed, pods)) = furnished() else { return };
     let to = format!("{}:8080", pods[1]);
-    let mut reach = |bed: &mut Bed| {
+    let reach = |bed: &mut Bed| {
         bed.pods.get_mut("a1").expect("a Pod").reach("udp", &to, 20);
     };
     reach(&mut bed);

@@ -14,7 +14,7 @@ fn view() -> View {
         let addresses = vec![Bytes::copy_from_slice(&[192, 0, 2, last])];
         put(
             &format!("peer/{node}"),
-            Body::Peer(Peer { node: node.into(), addresses, pod_cidrs: Vec::new() }),
+            Body::Peer(Peer { node: node.into(), addresses, pod_cidrs: Vec::new(), ..Peer::default() }),
         );
     }
     for (ip, pod, node) in
