@@ -7,7 +7,7 @@ use weft_dataplane_abi::address::{Address, FAMILY_V4, FAMILY_V6};
 use weft_dataplane_abi::config::ENCRYPTED;
 use weft_dataplane_abi::conntrack::ORIGIN_UPLINK;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{ROUTE_NATIVE, ROUTE_TUNNEL, Route, WALKED_INDEX};
+use weft_dataplane_abi::route::{ROUTE_LOCKED, ROUTE_NATIVE, ROUTE_TUNNEL, Route, WALKED_INDEX};
 use weft_dataplane_abi::station::Station;
 
 use crate::parse::Packet;
@@ -66,7 +66,7 @@ pub(crate) fn has_seen(walk: &mut Walk) -> bool {
 
 #[inline(always)]
 fn leads_to_node(route: Option<&Route>) -> bool {
-    route.is_some_and(|route| matches!(route.kind, ROUTE_NATIVE | ROUTE_TUNNEL))
+    route.is_some_and(|route| matches!(route.kind, ROUTE_NATIVE | ROUTE_TUNNEL | ROUTE_LOCKED))
 }
 
 /// What comes by the uplink for this node's Pod range.

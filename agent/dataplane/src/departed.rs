@@ -89,7 +89,8 @@ mod tests {
         let service = Service { name: name.clone(), ports: vec![port], ..Service::default() };
         let pod =
             |last: u8| Owner::Pod { namespace: String::new(), name: last.to_string(), node: "a".into() };
-        let host = Node { name: "a".into(), addresses: vec![ip(100)], pod_cidrs: Vec::new(), ..Node::default() };
+        let host =
+            Node { name: "a".into(), addresses: vec![ip(100)], pod_cidrs: Vec::new(), ..Node::default() };
         Desired {
             services: [(name, service.into())].into(),
             peers: [("a".to_owned(), host)].into(),

@@ -95,6 +95,7 @@ mod tests {
             pod_cidrs: [format!("10.244.{number}.0/24"), format!("fd00:244:0:{number}::/64")]
                 .map(|range| range.parse().expect("a range"))
                 .to_vec(),
+            end: TunnelEnd::Underlay,
         }
     }
 
@@ -155,5 +156,19 @@ mod tests {
         assert_eq!(mtu(&both, &config, &[&dual]), 1_450);
         assert_eq!(mtu(&both, &config, &[&dual, &six]), 1_430);
         assert_eq!(mtu(&alone, &alone_config, &[]), 1_430);
+    }
+
+    #[test]
+    fn where_nodes_encrypt_all_ways_lead_inside() {
+        let mut config = Config::new(node(&BOTH, 1), "object".into());
+        (config.routing_mode, config.encrypted, config.encryption_bytes) = (RoutingMode::Native, true, 60);
+        let reach = Reach::new(&config, NETWORKS.map(|text| text.parse().expect("a network")).to_vec());
+        let near = |end| Node { end, ..node(&["192.0.2.2", "2001:db8::2"], 2) };
+        let inner = ip("10.244.2.0");
+        assert_eq!(ways(&reach, &near(TunnelEnd::Inner(inner))), [Some((Carriage::TunnelV4, inner)); 2]);
+        for end in [TunnelEnd::Locked, TunnelEnd::Underlay] {
+            assert_eq!(ways(&reach, &near(end)), [None; 2], "{end:?}");
+        }
+        assert_eq!(reach.mtu(&config, 1_500, [].into_iter()).pods_bytes, 1_390);
     }
 }

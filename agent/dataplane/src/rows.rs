@@ -10,8 +10,8 @@ use weft_dataplane_abi::backend::Backend;
 use weft_dataplane_abi::endpoint::{Endpoint as EndpointRow, NETNS_NODE, Netns};
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
-    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_LOCKED, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_SERVICE, ROUTE_TUNNEL, Route,
-    RouteKey,
+    NODE_SELF, Node as NodeRow, ROUTE_HOST, ROUTE_LOCKED, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_SERVICE,
+    ROUTE_TUNNEL, Route, RouteKey,
 };
 use weft_dataplane_abi::service::{
     SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, SCOPE_V6, SERVICE_LOCAL, SERVICE_OUTWARD, SERVICE_SOURCES,
@@ -467,7 +467,7 @@ mod tests {
             pod_cidrs: vec!["10.244.2.0/24".parse().expect("a range")],
             end: TunnelEnd::Inner(ip("10.244.2.0")),
         };
-        let rows = of_peer(&peer, 2);
+        let rows = of_peer(&peer, 2, &Reach::default());
         assert!(
             rows.nodes.contains_key(&Address::from(ip("10.244.2.0"))),
             "the tunnel takes packets from it"
@@ -475,7 +475,7 @@ mod tests {
         let routes: Vec<_> = rows.routes.values().map(|route| (route.kind, route.tunnel.ip())).collect();
         assert_eq!(routes, [(ROUTE_TUNNEL, ip("10.244.2.0"))]);
         peer.end = TunnelEnd::Locked;
-        let rows = of_peer(&peer, 2);
+        let rows = of_peer(&peer, 2, &Reach::default());
         let routes: Vec<_> = rows.routes.values().map(|route| (route.kind, route.tunnel)).collect();
         assert_eq!(routes, [(ROUTE_LOCKED, Address::ZERO)]);
     }

@@ -20,6 +20,7 @@ use bench::{
     POD_A_IFINDEX, POD_B, POD_B_6, POD_FAR, POD_FAR_6, REDIRECT, SERVICE, SERVICE_6,
 };
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::config::{BALANCE_PACKET, ENCRYPTED, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{Flow, ORIGIN_UPLINK, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
@@ -299,6 +300,20 @@ fn who_is_no_other_nodes_pod_is_not_believed_and_stays_the_hosts_own() {
     for it in families() {
         let packet = tcp((it.far, 9, it.a, 80), SYN);
         assert_eq!(bench.send(Hook::FromUplink, &packet), (NEXT, packet));
+    }
+}
+
+#[test]
+fn where_nodes_encrypt_nothing_of_theirs_is_taken_in_clear() {
+    let Some(mut bench) = native() else { return };
+    bench.configure(BALANCE_PACKET | FLOW_EVENTS | ENCRYPTED);
+    for it in families() {
+        let (verdict, _) = bench.send(Hook::FromUplink, &tcp((it.far, 9, it.a, 80), SYN));
+        let event = bench.events()[0];
+        let wanted = (DROP, Station::Parse as u8, Reason::InClear as u8);
+        assert_eq!((verdict, event.station, event.reason), wanted);
+        let outside = tcp((it.outside, 9, it.a, 80), SYN);
+        assert_eq!(bench.send(Hook::FromUplink, &outside), (NEXT, outside));
     }
 }
 

@@ -54,7 +54,7 @@ numbered! {
         /// A backend of SCTP has another port than was asked: ports of SCTP are not replaced.
         PortsMustBeEqual = 22, "port of the backend is another, and sctp ports are not replaced";
         /// Nodes encrypt, and this came into the tunnel without.
-        InClear = 23, "tunnelled in clear, and nodes encrypt";
+        InClear = 23, "sent in clear, and nodes encrypt";
         /// Nodes encrypt, and the other node has no key yet.
         NoKey = 24, "node has no key, and nodes encrypt";
     }
