@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -57,14 +56,15 @@ impl Client {
         &self.settings.device
     }
 
-    /// Starts the process, unless one of this version runs. One of another version is replaced if the keys are there to be told
+    /// Starts the process, unless one of this version and port runs. Another one is replaced if the keys are there to be told
     /// to the next, and goes on with those it has otherwise. Whether one was started.
     ///
     /// # Errors
     /// It cannot be started, or does not answer.
     pub async fn ensure(&self, keys_are_known: bool) -> Result<bool, ClientError> {
         if let Ok(status) = self.ask(&Question::Alive).await {
-            if status.version == version() || !keys_are_known {
+            let same = status.version == version() && status.port == self.settings.port;
+            if same || !keys_are_known {
                 return Ok(false);
             }
             // It may end before it answers.
@@ -72,14 +72,9 @@ impl Client {
         }
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        // What is sent to the agent's terminal is not for it.
-        command.process_group(0);
         let mut child = command.spawn().map_err(ClientError::Start)?;
-        // Waited for by a thread of its own: it may end before the agent, and is to leave nothing behind.
-        let _waiting = std::thread::Builder::new()
-            .name("weft-encrypt".to_owned())
-            .spawn(move || child.wait())
-            .map_err(ClientError::Start)?;
+        // It leaves at once; what stays is no child.
+        let _left = tokio::task::spawn_blocking(move || child.wait()).await;
         let started = timeout(START_MAX, async {
             while self.ask(&Question::Alive).await.is_err() {
                 sleep(LOOK).await;

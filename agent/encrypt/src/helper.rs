@@ -68,6 +68,9 @@ pub enum HelperError {
         #[source]
         source: io::Error,
     },
+    /// It cannot leave who started it.
+    #[error("no process of its own")]
+    Alone(#[source] io::Error),
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -78,9 +81,13 @@ pub enum HelperError {
 
 /// Runs until it is told to end, or its device is gone.
 ///
+/// Leaves whoever started it; to be called before there is a second thread.
+///
 /// # Errors
 /// The device or the socket cannot be had, another such process having them included.
 pub fn run(settings: &Settings) -> Result<(), HelperError> {
+    // Whoever starts it has no child to wait for; what is sent to his terminal is not for it either.
+    nix::unistd::daemon(true, true).map_err(|error| HelperError::Alone(error.into()))?;
     // Should it ever fall, its keys are in no core file.
     let _always_taken = nix::sys::prctl::set_dumpable(false);
     let failed = |source| HelperError::Socket { path: settings.socket.clone(), source };
@@ -90,7 +97,7 @@ pub fn run(settings: &Settings) -> Result<(), HelperError> {
     let listener = listen(&settings.socket).map_err(failed)?;
     for stream in listener.incoming() {
         let stream = stream.map_err(failed)?;
-        match serve(&device, &stream) {
+        match serve(&device, settings.port, &stream) {
             Ok(Next::Goes) => {}
             Ok(Next::Ends) => return Ok(()),
             Ok(Next::Gone) => return Err(HelperError::Gone(settings.device.clone())),
@@ -130,7 +137,7 @@ enum Next {
     Gone,
 }
 
-fn serve(device: &Device, stream: &UnixStream) -> io::Result<Next> {
+fn serve(device: &Device, port: u16, stream: &UnixStream) -> io::Result<Next> {
     stream.set_read_timeout(Some(QUESTION_WAIT))?;
     stream.set_write_timeout(Some(QUESTION_WAIT))?;
     let mut line = String::new();
@@ -138,7 +145,8 @@ fn serve(device: &Device, stream: &UnixStream) -> io::Result<Next> {
     let next = match serde_json::from_str(&line)? {
         Question::Alive if device.is_over() => Next::Gone,
         Question::Alive => {
-            answer(stream, &Status { version: version(), pid: std::process::id(), ..Status::default() })?;
+            let alive = Status { version: version(), pid: std::process::id(), port, ..Status::default() };
+            answer(stream, &alive)?;
             return Ok(Next::Goes);
         }
         Question::Status => Next::Goes,
@@ -149,7 +157,7 @@ fn serve(device: &Device, stream: &UnixStream) -> io::Result<Next> {
         Question::End => Next::Ends,
     };
     let Some(status) = device.status() else { return Ok(Next::Gone) };
-    answer(stream, &Status { version: version(), ..status })?;
+    answer(stream, &Status { version: version(), port, ..status })?;
     Ok(next)
 }
 

@@ -108,8 +108,11 @@ pub struct PeerStatus {
 pub struct Status {
     /// Version of the process's messages and of its build.
     pub version: String,
-    /// Its process id.
+    /// Its process id; none of the kernel's.
     pub pid: u32,
+    /// First of its two UDP ports.
+    #[serde(default)]
+    pub port: u16,
     /// Generations of this node's keys, newest first.
     pub generations: Vec<u64>,
     /// Peers by name.
