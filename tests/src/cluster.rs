@@ -109,6 +109,12 @@ impl Cluster {
         xtask(&["start", "--name", &self.name, machine]).run(COMMAND_MAX).ok();
     }
 
+    /// Starts the daemon of a machine again with a setting from the environment, which one on its command line overrides.
+    #[track_caller]
+    pub fn start_told(&self, machine: &str, setting: &str, value: &str) {
+        xtask(&["start", "--name", &self.name, machine]).env(setting, value).run(COMMAND_MAX).ok();
+    }
+
     /// Ends the daemon of a machine as its service manager would.
     #[track_caller]
     pub fn end(&self, machine: &str) {
