@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -59,7 +60,7 @@ enum Command {
 #[derive(Debug)]
 pub struct Device {
     commands: Mutex<Sender<Command>>,
-    waker: Arc<UdpSocket>,
+    waker: UnixDatagram,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -83,7 +84,7 @@ impl Device {
             .name("weft-encrypt".to_owned())
             .spawn(move || Carrier::new(tun, sockets, wake, engine).run(&received))
             .map_err(DeviceError::Thread)?;
-        Ok(Self { commands: Mutex::new(commands), waker: Arc::new(waker), thread: Some(thread) })
+        Ok(Self { commands: Mutex::new(commands), waker, thread: Some(thread) })
     }
 
     fn tell(&self, command: Command) {
@@ -122,10 +123,8 @@ impl Drop for Device {
 }
 
 /// Two sockets, of which one wakes who waits at the other.
-fn wakers() -> io::Result<(UdpSocket, UdpSocket)> {
-    let (waker, wake) = (UdpSocket::bind(("127.0.0.1", 0))?, UdpSocket::bind(("127.0.0.1", 0))?);
-    waker.connect(wake.local_addr()?)?;
-    wake.connect(waker.local_addr()?)?;
+fn wakers() -> io::Result<(UnixDatagram, UnixDatagram)> {
+    let (waker, wake) = UnixDatagram::pair()?;
     waker.set_nonblocking(true)?;
     wake.set_nonblocking(true)?;
     Ok((waker, wake))
@@ -189,7 +188,7 @@ impl Desk<'_> {
 struct Carrier {
     tun: File,
     sockets: [UdpSocket; 2],
-    wake: UdpSocket,
+    wake: UnixDatagram,
     engine: Engine,
     out: [Batch; 2],
     into: Batch,
@@ -200,7 +199,7 @@ struct Carrier {
 }
 
 impl Carrier {
-    fn new(tun: File, sockets: [UdpSocket; 2], wake: UdpSocket, engine: Engine) -> Self {
+    fn new(tun: File, sockets: [UdpSocket; 2], wake: UnixDatagram, engine: Engine) -> Self {
         let batch = || Batch::new(BATCH_PACKETS, PACKET_BYTES_MAX);
         let mapped = [0, 1].map(|which: usize| sockets[which].local_addr().is_ok_and(|it| it.is_ipv6()));
         Self {
