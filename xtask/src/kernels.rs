@@ -39,11 +39,22 @@ const STEPS: &[Step] = &[
             "clsact::classifiers_of_others_run_and_stay_when_the_node_is_removed",
         ],
     },
+    Step { name: "WireGuard in the kernel", test: "wireguard", only: &[] },
+    Step {
+        name: "nodes encrypt",
+        test: "cluster",
+        only: &[
+            "cipher::a_rotation_under_traffic_loses_nothing",
+            "cipher::everything_arrives_and_nothing_of_it_can_be_read",
+            "cipher::nothing_is_taken_in_clear_whatever_its_sender_says",
+        ],
+    },
 ];
-/// The step after those of [`STEPS`].
+/// The steps after those of [`STEPS`].
 const POD: &str = "a Pod runs with cgroup v2 alone";
+const ENCRYPT: &str = "agents have the kernel encrypt";
 
-/// One thing to see on the other kernel: tests of one of the dataplane's test programs.
+/// One thing to see on the other kernel: tests of one test program.
 struct Step {
     name: &'static str,
     /// The test program.
@@ -86,6 +97,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if wanted(POD) {
         steps.push((POD, guest::pod(&workspace.bin_dir(false).join("xtask"))));
+    }
+    if wanted(ENCRYPT) {
+        steps.push((ENCRYPT, guest::encrypt(&workspace.bin_dir(false).join("xtask"))));
     }
     if steps.is_empty() {
         bail!("no step's name contains {:?}", args.only.as_deref().unwrap_or_default());

@@ -100,11 +100,11 @@ async fn live(config: Config) -> anyhow::Result<()> {
         given => given.to_vec(),
     };
     let names = NodeNames::default();
-    let settings = dataplane_settings(&config, &essentials, &node_addresses)?;
+    let mut settings = dataplane_settings(&config, &essentials, &node_addresses)?;
     let encryption_port = essentials.cluster.encryption_port;
     // Before the dataplane, which has the tunnel run through its device.
     let cipher = match u16::try_from(encryption_port) {
-        Ok(port @ 1..) => Some(Cipher::start(&config.run_dir, &settings, port, &knowledge).await?),
+        Ok(port @ 1..) => Some(Cipher::start(&config.run_dir, &mut settings, port, &knowledge).await?),
         _ => None,
     };
     let known = known(&config, &knowledge, &names, cipher.is_some());

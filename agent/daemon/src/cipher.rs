@@ -1,19 +1,21 @@
-//! Encryption between nodes: what this node encrypts with and for, as the view has it, and the process that does it
-//! ([`weft_encrypt`]), which is started where there is none and outlives this one.
+//! Encryption between nodes: what this node encrypts with and for, as the view has it, and who does it ([`weft_encrypt`]): the
+//! kernel, or a process that is started where there is none and outlives this one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use thiserror::Error;
 use tokio::sync::Notify;
 use weft_dataplane::desired;
 use weft_encrypt::helper::Settings;
+use weft_encrypt::kernel::{self, Kernel, KernelError};
 use weft_encrypt::{Client, ClientError, OwnKey, Peer, PublicKey, SecretKey, Status, Wanted, helper, wanted};
 use weft_link::message;
 
@@ -56,15 +58,36 @@ pub(crate) fn main(raw: Raw) -> ExitCode {
     }
 }
 
+/// Why nodes' packets are not as they should be.
+#[derive(Debug, Error)]
+pub(crate) enum CipherError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ClientError),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A task ended before its time.
+    #[error("who looks after the kernel's devices has fallen")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Who encrypts.
+#[derive(Debug)]
+enum By {
+    Process(Client),
+    Kernel(Arc<Mutex<Kernel>>),
+}
+
 /// The agent's end.
 #[derive(Debug)]
 pub(crate) struct Cipher {
-    client: Client,
+    by: By,
     node: String,
     inner: Ipv4Addr,
     /// The view's peers or keys have changed.
     pub(crate) changed: Notify,
-    /// What the process was told last; none: it is to be told.
+    /// What who encrypts was told last; none: it is to be told.
     told: tokio::sync::Mutex<Option<Wanted>>,
     problem: Mutex<Option<String>>,
 }
@@ -97,13 +120,14 @@ pub(crate) async fn end(run_dir: &Path) {
 }
 
 impl Cipher {
-    /// Has the process run and know what the view says; its device is there then.
+    /// Has the kernel encrypt, or else the process, and know what the view says; the devices are there then, and the settings say
+    /// which.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// Neither can be had.
     pub(crate) async fn start(
         run_dir: &Path,
-        settings: &weft_dataplane::Config,
+        settings: &mut weft_dataplane::Config,
         port: u16,
         knowledge: &Knowledge,
     ) -> anyhow::Result<Self> {
@@ -112,19 +136,35 @@ impl Cipher {
                 "nodes encrypt, and this one has no IPv4 Pod range to take its address inside from"
             );
         };
+        let process = client(run_dir, &settings.cipher_device(), port)?;
+        settings.cipher_in_kernel = kernel::is_there();
+        let by = match <[String; 2]>::try_from(settings.cipher_devices()) {
+            Ok(devices) => {
+                // It may have encrypted until now, and has the ports.
+                process.end().await;
+                tracing::info!(?devices, "WireGuard runs in the kernel");
+                By::Kernel(Arc::new(Mutex::new(Kernel::start(devices, port)?)))
+            }
+            Err(_one) => By::Process(process),
+        };
         let cipher = Self {
-            client: client(run_dir, &settings.cipher_device(), port)?,
+            by,
             node: settings.node.name.clone(),
             inner,
             changed: Notify::new(),
             told: tokio::sync::Mutex::new(None),
             problem: Mutex::new(None),
         };
-        cipher.look(knowledge).await?;
+        cipher.tell(knowledge).await?;
         Ok(cipher)
     }
 
-    /// Looks after the process, for ever.
+    /// Whether the kernel encrypts.
+    pub(crate) fn is_in_kernel(&self) -> bool {
+        matches!(self.by, By::Kernel(_))
+    }
+
+    /// Looks after who encrypts, for ever.
     pub(crate) async fn run(&self, knowledge: &Knowledge) {
         loop {
             let problem = self.look(knowledge).await.err().map(|error| chain(&error));
@@ -139,16 +179,33 @@ impl Cipher {
         }
     }
 
-    async fn look(&self, knowledge: &Knowledge) -> Result<(), ClientError> {
+    async fn look(&self, knowledge: &Knowledge) -> Result<(), CipherError> {
+        self.tell(knowledge).await?;
+        match &self.by {
+            By::Process(_) => Ok(()),
+            By::Kernel(kernel) => with(kernel, |kernel| kernel.tend()).await,
+        }
+    }
+
+    /// Tells who encrypts what the view says, where that is something else than before.
+    async fn tell(&self, knowledge: &Knowledge) -> Result<(), CipherError> {
         let mut told = self.told.lock().await;
-        if self.client.ensure(knowledge.is_complete()).await? {
-            tracing::info!(device = self.client.device(), "WireGuard runs in user space");
+        if let By::Process(client) = &self.by
+            && client.ensure(knowledge.is_complete()).await?
+        {
+            tracing::info!(device = client.device(), "WireGuard runs in user space");
             *told = None;
         }
         let wanted = wanted_of(&knowledge.view(), knowledge.is_complete(), &self.node, self.inner);
         if told.as_ref() != Some(&wanted) {
             *told = None;
-            self.client.set(wanted.clone()).await?;
+            match &self.by {
+                By::Process(client) => drop(client.set(wanted.clone()).await?),
+                By::Kernel(kernel) => {
+                    let wanted = wanted.clone();
+                    with(kernel, |kernel| kernel.set(wanted)).await?;
+                }
+            }
             *told = Some(wanted);
         }
         Ok(())
@@ -161,11 +218,24 @@ impl Cipher {
     /// How it is, or why nobody knows.
     pub(crate) async fn status(&self) -> Result<Status, String> {
         let problem = self.lock().clone();
-        match problem {
-            Some(problem) => Err(problem),
-            None => self.client.status().await.map_err(|error| chain(&error)),
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        match &self.by {
+            By::Process(client) => client.status().await.map_err(|error| chain(&error)),
+            By::Kernel(kernel) => with(kernel, |kernel| kernel.status()).await.map_err(|error| chain(&error)),
         }
     }
+}
+
+/// Asks the kernel, beside everything else: it answers when it is done.
+async fn with<T: Send + 'static>(
+    kernel: &Arc<Mutex<Kernel>>,
+    deed: impl FnOnce(&mut Kernel) -> Result<T, KernelError> + Send + 'static,
+) -> Result<T, CipherError> {
+    let kernel = kernel.clone();
+    let done = move || deed(&mut kernel.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(tokio::task::spawn_blocking(done).await??)
 }
 
 /// Whether an object is a node's keys.

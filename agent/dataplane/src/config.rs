@@ -66,8 +66,10 @@ pub struct Config {
     pub encryption_bytes: u32,
     /// What names of this crate's devices begin with.
     pub device_prefix: String,
-    /// Whether nodes encrypt: the tunnel then runs through [`Config::cipher_device`], which must be there.
+    /// Whether nodes encrypt: the tunnel then runs through [`Config::cipher_devices`], which must be there.
     pub encrypted: bool,
+    /// The kernel encrypts: by two devices, and whoever tends them chooses by routes of his own which leads to whom.
+    pub cipher_in_kernel: bool,
     /// Balance at connect; off: packets are balanced one by one.
     pub socket_lb: bool,
     /// What comes from outside for another node's Pod goes there as it came, and that node answers the client; off: this node
@@ -111,6 +113,7 @@ impl Config {
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
             encrypted: false,
+            cipher_in_kernel: false,
             socket_lb: true,
             direct_return: false,
             node_ports: (30_000, 32_767),
@@ -147,10 +150,25 @@ impl Config {
         format!("{}-vxlan", self.device_prefix)
     }
 
-    /// Name of the device that encrypts.
+    /// Name of the device that encrypts, where the kernel does not.
     #[must_use]
     pub fn cipher_device(&self) -> String {
         format!("{}-cipher", self.device_prefix)
+    }
+
+    /// Names of the devices that encrypt; none where nodes do not.
+    #[must_use]
+    pub fn cipher_devices(&self) -> Vec<String> {
+        match self.every_cipher_device() {
+            _ if !self.encrypted => Vec::new(),
+            [_, even, odd] if self.cipher_in_kernel => vec![even, odd],
+            [one, ..] => vec![one],
+        }
+    }
+
+    /// Names of all devices that may ever have encrypted here.
+    pub(crate) fn every_cipher_device(&self) -> [String; 3] {
+        ["", "0", "1"].map(|which| format!("{}{which}", self.cipher_device()))
     }
 
     /// The node's own address inside the encryption; none where nodes do not encrypt.

@@ -48,8 +48,8 @@ pub(crate) struct NodeLinks {
     pub(crate) vxlan: Device,
     /// How other nodes are reached.
     pub(crate) reach: Reach,
-    /// The device that encrypts, where nodes do.
-    pub(crate) cipher: Option<Device>,
+    /// The devices that encrypt, where nodes do.
+    pub(crate) ciphers: Vec<Device>,
     pub(crate) mtu: Mtu,
 }
 
@@ -66,7 +66,7 @@ pub(crate) async fn prepare<'a>(
     peers: impl Iterator<Item = &'a Peer>,
 ) -> Result<NodeLinks, LinkError> {
     let mtu = reach.mtu(config, uplink.mtu_bytes, peers);
-    let cipher = cipher(netlink, config, &uplink).await?;
+    let ciphers = ciphers(netlink, config, &uplink).await?;
     let loopback = netlink.existing(LOOPBACK).await?;
     if !loopback.up {
         netlink.up(&loopback).await?;
@@ -87,7 +87,7 @@ pub(crate) async fn prepare<'a>(
         // Processes that no socket hook serves reach Services by the programs of this device.
         netlink.put_route(*range, &vxlan, None, address_for(config, range)).await?;
     }
-    Ok(NodeLinks { uplink, vxlan, reach, cipher, mtu })
+    Ok(NodeLinks { uplink, vxlan, reach, ciphers, mtu })
 }
 
 fn address_for(config: &Config, range: &IpNet) -> Option<IpAddr> {
@@ -120,27 +120,31 @@ pub(crate) async fn uplink(netlink: &Netlink, config: &Config) -> Result<Device,
         .ok_or(LinkError::NoUplink)
 }
 
-/// The device that encrypts, which whoever encrypts has made: with the node's address inside. One that is left from when nodes
-/// encrypted goes.
-async fn cipher(netlink: &Netlink, config: &Config, uplink: &Device) -> Result<Option<Device>, LinkError> {
-    let name = config.cipher_device();
-    let Some(inner) = config.inner_address() else {
-        if let Some(left) = netlink.device(&name).await? {
+/// The devices that encrypt, which whoever encrypts has made: with the node's address inside. Those that are left from when nodes
+/// encrypted, or did so otherwise, go.
+async fn ciphers(netlink: &Netlink, config: &Config, uplink: &Device) -> Result<Vec<Device>, LinkError> {
+    let names = config.cipher_devices();
+    for name in config.every_cipher_device().iter().filter(|name| !names.contains(name)) {
+        if let Some(left) = netlink.device(name).await? {
             netlink.delete(&left).await?;
         }
-        return Ok(None);
-    };
-    let device = netlink.existing(&name).await?;
-    let mtu_bytes = uplink.mtu_bytes.saturating_sub(config.encryption_bytes);
-    if device.mtu_bytes != mtu_bytes {
-        netlink.set_mtu(&device, mtu_bytes).await?;
     }
-    sysctl::set(&format!("ipv4/conf/{name}/rp_filter"), "0")?;
-    // Nothing but the tunnel's packets.
-    sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-    netlink.add_address(&device, IpNet::from(inner)).await?;
-    netlink.up(&device).await?;
-    Ok(Some(Device { mtu_bytes, up: true, ..device }))
+    let Some(inner) = config.inner_address() else { return Ok(Vec::new()) };
+    let mut devices = Vec::with_capacity(names.len());
+    for name in names {
+        let device = netlink.existing(&name).await?;
+        let mtu_bytes = uplink.mtu_bytes.saturating_sub(config.encryption_bytes);
+        if device.mtu_bytes != mtu_bytes {
+            netlink.set_mtu(&device, mtu_bytes).await?;
+        }
+        sysctl::set(&format!("ipv4/conf/{name}/rp_filter"), "0")?;
+        // Nothing but the tunnel's packets.
+        sysctl::set_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        netlink.add_address(&device, IpNet::from(inner)).await?;
+        netlink.up(&device).await?;
+        devices.push(Device { mtu_bytes, up: true, ..device });
+    }
+    Ok(devices)
 }
 
 async fn vxlan(netlink: &Netlink, config: &Config, mtu_bytes: u32) -> Result<Device, LinkError> {
@@ -194,7 +198,7 @@ pub(crate) async fn put_peer(
         let (device, via) = device_to(links, peer, range);
         netlink.put_route(*range, device, via, address_for(config, range)).await?;
     }
-    if let (Some(cipher), TunnelEnd::Inner(inner)) = (&links.cipher, peer.end) {
+    if let ([cipher], TunnelEnd::Inner(inner)) = (&links.ciphers[..], peer.end) {
         netlink.put_route(IpNet::from(inner), cipher, None, config.inner_address()).await?;
     }
     Ok(())
@@ -219,12 +223,12 @@ pub(crate) async fn keep_peers(
     let services = config.service_cidrs.iter().map(|range| (links.vxlan.index, range.trunc()));
     let pods = peers.iter().flat_map(|peer| peer.pod_cidrs.iter().map(move |range| (*peer, range)));
     let pods = pods.map(|(peer, range)| (device_to(links, peer, range).0.index, range.trunc()));
-    let inner = peers.iter().filter_map(|peer| match (&links.cipher, peer.end) {
-        (Some(cipher), TunnelEnd::Inner(inner)) => Some((cipher.index, IpNet::from(inner))),
+    let inner = peers.iter().filter_map(|peer| match (&links.ciphers[..], peer.end) {
+        ([cipher], TunnelEnd::Inner(inner)) => Some((cipher.index, IpNet::from(inner))),
         _ => None,
     });
     let kept: HashSet<(u32, IpNet)> = services.chain(pods).chain(inner).collect();
-    for device in [&links.vxlan, &links.uplink].into_iter().chain(&links.cipher) {
+    for device in [&links.vxlan, &links.uplink].into_iter().chain(&links.ciphers) {
         for route in netlink.own_routes(device).await? {
             if destination(&route).is_some_and(|range| !kept.contains(&(device.index, range))) {
                 netlink.delete_route(route).await?;
@@ -238,7 +242,8 @@ pub(crate) async fn keep_peers(
 /// routes.
 pub(crate) async fn remove_all(netlink: &Netlink, config: &Config) -> Result<(), LinkError> {
     for device in netlink.devices().await? {
-        if [config.vxlan_device(), config.cipher_device()].contains(&device.name)
+        if device.name == config.vxlan_device()
+            || config.every_cipher_device().contains(&device.name)
             || device.alias.starts_with(crate::pods::ALIAS)
         {
             netlink.delete(&device).await?;

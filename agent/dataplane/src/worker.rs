@@ -262,7 +262,7 @@ impl Worker {
     fn attach(&mut self) -> Result<(), StartError> {
         let links = self.links.clone();
         let (vxlan, uplink) = (&links.vxlan, &links.uplink);
-        let cipher = links.cipher.iter().map(|device| (Hook::FromCipher, device));
+        let cipher = links.ciphers.iter().map(|device| (Hook::FromCipher, device));
         let others = [
             (Hook::FromOverlay, vxlan),
             (Hook::ToOverlay, vxlan),

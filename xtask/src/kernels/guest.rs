@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 /// What the guest's script writes before the status and name of a step that has ended.
 const ENDED: &str = "kernels-step-ended";
 const POD: &str = include_str!("pod.sh");
+const ENCRYPT: &str = include_str!("encrypt.sh");
 /// How often is looked whether the guest has ended.
 const LOOK: Duration = Duration::from_millis(200);
 /// Longest line that is read of the guest, bytes.
@@ -45,6 +46,11 @@ pub(crate) fn test(program: &Path, only: &[&str]) -> String {
 /// other layers, which containers have.
 pub(crate) fn pod(xtask: &Path) -> String {
     POD.replace("@XTASK@", &quoted(&xtask.display().to_string()))
+}
+
+/// The commands of the step with agents that encrypt: a cluster of two nodes by `up`, as above.
+pub(crate) fn encrypt(xtask: &Path) -> String {
+    ENCRYPT.replace("@XTASK@", &quoted(&xtask.display().to_string()))
 }
 
 /// The guest's script: the environment, then step by step, then off.

@@ -1,4 +1,4 @@
-//! The dataplane's test programs: which file cargo built each to.
+//! Test programs: which file cargo built each to.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ pub(super) fn rows(page: &mut Page, encryption: &Value) {
     let mode = match encryption["mode"].as_str() {
         None => return,
         Some("off") => return page.row("encryption", "off"),
+        Some("kernel") => "the kernel",
         Some(mode) => mode,
     };
     if let Some(problem) = encryption["problem"].as_str() {
@@ -78,5 +79,9 @@ mod tests {
         let none = json!({ "mode": "user space", "status": { "generations": [], "peers": [] } });
         assert!(said(&none).contains("NO KEYS"));
         assert!(said(&json!({ "mode": "user space", "problem": "gone" })).contains("BROKEN"));
+        let status = json!({ "generations": [4, 3], "peers": [] });
+        assert!(
+            said(&json!({ "mode": "kernel", "status": status })).contains("WireGuard in the kernel, keys")
+        );
     }
 }

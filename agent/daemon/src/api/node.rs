@@ -66,9 +66,10 @@ pub(crate) async fn status(agent: &Agent) -> Result<Response<Body>, Refusal> {
 /// How nodes encrypt, who does it here, and how the peers are.
 async fn encryption(agent: &Agent) -> serde_json::Value {
     let Some(cipher) = &agent.cipher else { return json!({ "mode": "off" }) };
+    let mode = if cipher.is_in_kernel() { "kernel" } else { "user space" };
     match cipher.status().await {
-        Ok(status) => json!({ "mode": "user space", "status": status }),
-        Err(problem) => json!({ "mode": "user space", "problem": problem }),
+        Ok(status) => json!({ "mode": mode, "status": status }),
+        Err(problem) => json!({ "mode": mode, "problem": problem }),
     }
 }
 

@@ -63,7 +63,7 @@ impl Worker {
             self.mtu_owed = true;
             tracing::warn!(error = %chain(&error), "the tunnel keeps its MTU for now");
         }
-        if let Some(cipher) = &mut self.links.cipher {
+        for cipher in &mut self.links.ciphers {
             cipher.mtu_bytes = self.links.uplink.mtu_bytes.saturating_sub(self.config.encryption_bytes);
             if let Err(error) = self.netlink.set_mtu(cipher, cipher.mtu_bytes).await {
                 self.mtu_owed = true;

@@ -15,6 +15,8 @@ use weft_dataplane::desired::{
 };
 use weft_dataplane::{Announcer, Config, Dataplane, HostPort, PacketHooks, PodNetwork, netns};
 use weft_encrypt::device::Device;
+use weft_encrypt::kernel::{self, Kernel};
+use weft_encrypt::{Status, Wanted};
 
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
 
@@ -55,7 +57,7 @@ pub(crate) struct Machine {
     /// Its dataplane while it runs.
     pub(crate) dataplane: Option<Dataplane>,
     /// What encrypts there, where nodes do.
-    pub(crate) cipher: Option<Device>,
+    pub(crate) cipher: Option<Cipher>,
     /// Its network namespace.
     pub(crate) netns: PathBuf,
     cgroup: PathBuf,
@@ -144,6 +146,7 @@ impl Bed {
         config.cgroup_path.clone_from(&cgroup);
         config.packet_hooks = packet_hooks();
         adjust(&mut config);
+        config.cipher_in_kernel = config.encrypted && kernel::is_there();
         let netns = PathBuf::from(format!("/run/netns/{}-{number}", self.id));
         Machine { name, ip: address, ip_6: address_6, config, dataplane: None, cipher: None, netns, cgroup }
     }
@@ -158,9 +161,8 @@ impl Bed {
         let machine = &mut self.machines[number];
         let config = machine.config.clone();
         if config.encrypted && machine.cipher.is_none() {
-            let start = || Device::start(&config.cipher_device(), CIPHER_PORT);
-            let started = netns::within(&machine.netns, start).expect("namespace");
-            machine.cipher = Some(started.unwrap_or_else(|error| panic!("{}", chain(&error))));
+            let started = netns::within(&machine.netns, || Cipher::start(&config)).expect("namespace");
+            machine.cipher = Some(started);
         }
         let started = netns::within(&machine.netns, || block_on(Dataplane::start(config)));
         machine.dataplane =
@@ -442,6 +444,47 @@ impl Bed {
     pub(crate) fn counter(&self, machine: usize, name: &str) -> u64 {
         let dataplane = self.machines[machine].dataplane.as_ref().expect("started");
         self.runtime.block_on(dataplane.counters()).expect("counters")[name]
+    }
+}
+
+/// What encrypts on a machine: the kernel, where it has WireGuard.
+pub(crate) enum Cipher {
+    Process(Device),
+    Kernel(std::sync::Mutex<Kernel>),
+}
+
+impl Cipher {
+    /// In the network namespace of the calling thread.
+    fn start(config: &Config) -> Self {
+        match <[String; 2]>::try_from(config.cipher_devices()) {
+            Ok(devices) => {
+                let kernel = Kernel::start(devices, CIPHER_PORT);
+                Self::Kernel(kernel.unwrap_or_else(|error| panic!("{}", chain(&error))).into())
+            }
+            Err(_one) => {
+                let device = Device::start(&config.cipher_device(), CIPHER_PORT);
+                Self::Process(device.unwrap_or_else(|error| panic!("{}", chain(&error))))
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, wanted: Wanted) {
+        match self {
+            Self::Process(device) => device.set(wanted),
+            Self::Kernel(kernel) => kernel.lock().expect("no panic").set(wanted).expect("keys"),
+        }
+    }
+
+    /// How it is, once what is due is done.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Process(device) => device.status().expect("it runs"),
+            Self::Kernel(kernel) => {
+                let kernel = kernel.lock().expect("no panic");
+                kernel.tend().expect("routes");
+                kernel.status().expect("a status")
+            }
+        }
     }
 }
 
