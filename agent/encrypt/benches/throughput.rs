@@ -1,5 +1,6 @@
-//! What encryption costs: one TCP connection between two network namespaces over a veth pair, in clear and encrypted. Needs
-//! root; prints Gbit/s, several rounds of each in turn. `cargo bench -p weft-encrypt`.
+//! What encryption in user space costs: one TCP connection between two network namespaces over a veth pair, through a VXLAN tunnel in
+//! clear, and through one inside the encryption, which is how nodes do it. Needs root; every way has its turn in every round, and
+//! medians are told with their spread, and as ratios. `cargo bench -p weft-encrypt`.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -11,13 +12,17 @@ use nix::sched::{CloneFlags, setns};
 use weft_encrypt::device::Device;
 use weft_encrypt::{OwnKey, Peer, PublicKey, SecretKey, Wanted};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const LENGTH: Duration = Duration::from_secs(3);
 const PORT: u16 = 51_820;
 /// Of the uplink, bytes.
 const MTU_BYTES: usize = 1_500;
 /// What encryption takes of it.
 const CIPHER_BYTES: usize = 60;
+/// What the tunnel takes.
+const TUNNEL_BYTES: usize = 50;
+/// The ways, and the third byte of their addresses.
+const WAYS: [(&str, u8); 3] = [("no tunnel", 0), ("tunnel in clear", 1), ("tunnel, encrypted", 2)];
 
 fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
@@ -56,6 +61,11 @@ fn measure(names: &[String; 2], to: Ipv4Addr) -> f64 {
     bytes as f64 * 8.0 / began.elapsed().as_secs_f64() / 1e9
 }
 
+/// Of a machine by a way.
+fn address(machine: u8, way: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2 + way, machine + 1)
+}
+
 fn secret(machine: u8) -> [u8; 32] {
     [machine + 1; 32]
 }
@@ -66,7 +76,7 @@ fn main() {
     let [a, b] = &names;
     ip(&format!("link add u0 netns {a} mtu {MTU_BYTES} type veth peer name u0 netns {b} mtu {MTU_BYTES}"));
     let inner = |machine: u8| Ipv4Addr::new(10, 244, machine, 0);
-    let outer = |machine: u8| Ipv4Addr::new(192, 0, 2, machine + 1);
+    let outer = |machine: u8| address(machine, 0);
     let public = |secret| {
         *boringtun::x25519::PublicKey::from(&boringtun::x25519::StaticSecret::from(secret)).as_bytes()
     };
@@ -94,9 +104,34 @@ fn main() {
             device
         })
         .collect();
-    for round in 1..=ROUNDS {
-        let (clear, encrypted) = (measure(&names, outer(1)), measure(&names, inner(1)));
-        println!("round {round}: {clear:.2} Gbit/s in clear, {encrypted:.2} Gbit/s encrypted");
+    for machine in [0, 1] {
+        let (name, other) = (&names[usize::from(machine)], 1 - machine);
+        let ends = [(1, outer(machine), outer(other), 0), (2, inner(machine), inner(other), CIPHER_BYTES)];
+        for (way, local, remote, less) in ends {
+            let mtu = MTU_BYTES - TUNNEL_BYTES - less;
+            let port = 4_790 + u16::from(way);
+            ip(&format!(
+                "-n {name} link add vx{way} mtu {mtu} type vxlan id {way} local {local} remote {remote} dstport {port}"
+            ));
+            ip(&format!("-n {name} addr add {}/24 dev vx{way}", address(machine, way)));
+            ip(&format!("-n {name} link set vx{way} up"));
+        }
+    }
+    let mut rates: [Vec<f64>; WAYS.len()] = Default::default();
+    for _ in 0..ROUNDS {
+        for ((_, way), rates) in WAYS.iter().zip(&mut rates) {
+            rates.push(measure(&names, address(1, *way)));
+        }
+    }
+    let median = |rates: &mut Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[ROUNDS / 2]
+    };
+    let medians = rates.each_mut().map(median);
+    for (((way, _), rates), median) in WAYS.iter().zip(&rates).zip(medians) {
+        let (least, most) = (rates[0], rates[ROUNDS - 1]);
+        let ratio = median / medians[1];
+        println!("{way}: {median:.2} Gbit/s ({least:.2} to {most:.2}), {ratio:.2} of the tunnel in clear");
     }
     for device in &devices {
         println!("{:?}", device.status().map(|status| status.drops));
