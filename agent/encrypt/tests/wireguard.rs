@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
@@ -82,7 +83,10 @@ impl Pair {
             eprintln!("this kernel has no WireGuard: nothing is tested");
             return None;
         }
-        let names = [0, 1].map(|machine| format!("wk{}{user}{machine}", std::process::id()));
+        // Tests run beside each other.
+        static PAIRS: AtomicU32 = AtomicU32::new(0);
+        let number = PAIRS.fetch_add(1, Ordering::Relaxed);
+        let names = [0, 1].map(|machine| format!("wk{}-{number}-{machine}", std::process::id()));
         names.iter().for_each(|name| must(&format!("netns add {name}")));
         let [a, b] = &names;
         must(&format!("link add u0 netns {a} type veth peer name u0 netns {b}"));
