@@ -43,6 +43,7 @@ pub(crate) enum Found {
 /// Finds the flow; its row is in force then. When there is none, the row that begins leaves with the packet's own ends.
 #[inline(always)]
 pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
+    set(&mut walk.scratch.older.protocol, 0);
     let Some(flow) = maps::flow(&walk.scratch.tuple) else {
         return nothing(walk, Known::New);
     };
@@ -51,9 +52,7 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
         return nothing(walk, Known::Anew);
     }
     if must_begin_anew(walk, flow, packet) {
-        reverse(&mut walk.scratch.twin_key, &flow.to);
-        maps::remove_flow(&walk.scratch.twin_key);
-        maps::remove_flow(&walk.scratch.tuple);
+        copy(&mut walk.scratch.older, &flow.to);
         return nothing(walk, Known::Anew);
     }
     let settled = flow.epoch == walk.epoch && flow.origin == walk.origin;
@@ -238,7 +237,7 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let bytes = u64::from(walk.packet_bytes());
     let has_ports = packet.ports_may_change() && packet.message != Message::Answer;
-    if has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
+    if !follow_older(walk, has_ports) && has_ports && walk.scratch.first.flags & FLOW_PORT_ALLOCATED != 0 {
         draw_source_port(walk);
     }
     if walk.scratch.first.flags & FLOW_DIRECT != 0 {
@@ -272,6 +271,32 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
         maps::count(Counter::Masqueraded);
     }
     Ok(())
+}
+
+/// What begins in place of a flow that is over leaves by the port that one had, if it goes to the same end: a connection may
+/// wait there for stray packets (TIME-WAIT), and lets itself be followed only by one with the same sender's clock (RFC 6191).
+/// If it goes elsewhere, the old answers have no place here any more. Says whether the source port is settled.
+#[inline(always)]
+fn follow_older(walk: &mut Walk, has_ports: bool) -> bool {
+    let scratch = &mut *walk.scratch;
+    let (older, first) = (&scratch.older, &mut scratch.first);
+    if older.protocol == 0 {
+        return false;
+    }
+    if has_ports
+        && older.source == first.to.source
+        && older.destination == first.to.destination
+        && older.destination_port == first.to.destination_port
+    {
+        if older.source_port != first.to.source_port {
+            first.flags |= FLOW_PORT_ALLOCATED;
+            first.to.source_port = older.source_port;
+        }
+        return true;
+    }
+    reverse(&mut scratch.twin_key, older);
+    maps::remove_flow(&scratch.twin_key);
+    false
 }
 
 /// Writes the one row of a flow whose answers do not come here.

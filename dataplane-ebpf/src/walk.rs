@@ -28,6 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) first: Flow,
     /// The row of the other direction, to be written.
     pub(crate) twin: Flow,
+    /// The ends with which the flow left that the packet begins anew; of protocol 0 when there was none.
+    pub(crate) older: Tuple,
     /// What was read of the packet besides its ends.
     pub(crate) packet: Packet,
     /// The tunnel's other end.

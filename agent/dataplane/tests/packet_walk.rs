@@ -272,6 +272,28 @@ fn a_syn_on_left_over_rows_begins_anew() {
 }
 
 #[test]
+fn what_begins_anew_leaves_by_the_port_it_had() {
+    let Some(mut bench) = bench() else { return };
+    bench.service(cluster(80, TCP), 7, &[(POD_B, 8080)]);
+    let (by_service, direct): (Ends, Ends) = ((POD_A, 40_000, SERVICE, 80), (POD_A, 40_000, POD_B, 8080));
+    bench.send(Hook::FromPod, &tcp(by_service, SYN));
+    let port = ends(&bench.send(Hook::FromPod, &tcp(direct, SYN)).1).1;
+    assert_ne!(port, 40_000, "remapped");
+    // The backend's end of each waits for stray packets, and knows each sender by its clock.
+    for round in 0..8 {
+        for (ours, port) in [(by_service, 40_000), (direct, port)] {
+            bench.send(Hook::FromPod, &tcp(ours, ACK | FIN));
+            let (verdict, after) = bench.send(Hook::FromPod, &tcp(ours, SYN));
+            assert_eq!((verdict, ends(&after)), (REDIRECT, (POD_A, port, POD_B, 8080)), "round {round}");
+            assert_valid(&after);
+            let (_, back) = bench.send(Hook::FromPod, &tcp((POD_B, 8080, POD_A, port), SYN | ACK));
+            assert_eq!(ends(&back), (ours.2, ours.3, POD_A, 40_000), "round {round}");
+        }
+    }
+    assert_eq!(bench.counter(Counter::FlowsReplaced), 16);
+}
+
+#[test]
 fn a_syn_that_comes_late_does_not_end_a_living_connection() {
     let Some(mut bench) = bench() else { return };
     let backends: Vec<(Ipv4Addr, u16)> = (1..=40).map(|port| (POD_B, port)).collect();

@@ -76,8 +76,9 @@ pub const ORIGIN_UPLINK: u32 = u32::MAX;
 
 /// How long a TCP connection may be silent before its tuple may be taken by another, seconds (RFC 5382: at least 2 h 4 min).
 pub const TCP_IDLE_SECONDS: u64 = 8_000;
-/// The same for a TCP connection that did not get past its SYN, or that saw FIN or RST.
-pub const TCP_CLOSING_SECONDS: u64 = 60;
+/// The same for a TCP connection that did not get past its SYN, or that saw FIN or RST: longer than Linux keeps its end in
+/// TIME-WAIT (60 s, by a timer that may be 2 s late), which would not take a stranger's connection with the same ends.
+pub const TCP_CLOSING_SECONDS: u64 = 65;
 /// The same for UDP (RFC 4787: at least 2 min).
 pub const UDP_IDLE_SECONDS: u64 = 180;
 /// The same for ICMP echo.
