@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns};
 use weft_dataplane_abi::conntrack::{
     FLOW_DESTINATION, FLOW_DIRECT, FLOW_PORT_ALLOCATED, FLOW_SOURCE, FLOW_TWIN, Flow, ICMP_IDLE_SECONDS,
-    TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST, TCP_SEEN_SYN,
-    UDP_IDLE_SECONDS, mirrored,
+    TCP_CLOSED_SECONDS_MIN, TCP_CLOSING_SECONDS, TCP_IDLE_SECONDS, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_RST,
+    TCP_SEEN_SYN, UDP_IDLE_SECONDS, mirrored,
 };
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::Known;
@@ -25,6 +25,9 @@ use crate::{balance, before, emit};
 const NOEXIST: u64 = 1;
 /// How many source ports are tried for one flow.
 const SOURCE_PORTS_TRIED_MAX: u32 = 16;
+/// Source ports of a sender that keeps its own address.
+const OWN_PORT_FIRST: u32 = 1_024;
+const OWN_PORT_LAST: u32 = 65_535;
 const SECOND_NS: u64 = 1_000_000_000;
 /// After so many packets of one direction (a power of two) the other direction's row is looked after.
 const PACKETS_BETWEEN_LOOKS: u64 = 64;
@@ -323,36 +326,49 @@ fn write_direct(walk: &mut Walk, packet: &Packet, now: u64, bytes: u64) -> Step<
 fn take_reverse(walk: &mut Walk, has_ports: bool, now: u64) -> Step<()> {
     let scratch = &mut *walk.scratch;
     reverse(&mut scratch.twin_key, &scratch.first.to);
-    if take(walk, now)? {
+    if take(walk, now, false)? {
         return Ok(());
     }
     if has_ports {
         let first = &mut walk.scratch.first;
         first.flags |= FLOW_PORT_ALLOCATED | FLOW_SOURCE;
         set(&mut walk.scratch.twin.flags, mirrored(first.flags));
-        let mut conflicts = 1;
+        let (mut conflicts, mut spare, mut is_free) = (1, None, false);
         // Looks only: what is found is taken once, below, so that the verifier need not follow that sixteen times.
         for _ in 0..SOURCE_PORTS_TRIED_MAX {
             draw_source_port(walk);
             let scratch = &mut *walk.scratch;
             scratch.twin_key.destination_port = scratch.first.to.source_port;
             match maps::flow(&scratch.twin_key) {
-                Some(other) if !is_over(other, scratch.tuple.protocol, now) => conflicts += 1,
-                _ => break,
+                Some(other) if !is_over(other, scratch.tuple.protocol, now) => {
+                    conflicts += 1;
+                    if may_be_followed(other, now) {
+                        spare = Some(scratch.first.to.source_port);
+                    }
+                }
+                _ => {
+                    is_free = true;
+                    break;
+                }
             }
         }
         maps::count_by(Counter::SourcePortConflicts, conflicts);
-        if take(walk, now)? {
+        if !is_free && let Some(port) = spare {
+            let scratch = &mut *walk.scratch;
+            scratch.first.to.source_port = port;
+            scratch.twin_key.destination_port = port;
+        }
+        if take(walk, now, !is_free)? {
             return Ok(());
         }
     }
     drop(Station::Track, Reason::SourcePortsExhausted)
 }
 
-/// Takes the twin's tuple if it is free, or this flow's own from before, or of a flow that is over; that one's other
-/// row goes, too.
+/// Takes the twin's tuple if it is free, or this flow's own from before, or of a flow that is over, or in need of one that
+/// may be followed; that one's other row goes, too.
 #[inline(always)]
-fn take(walk: &mut Walk, now: u64) -> Step<bool> {
+fn take(walk: &mut Walk, now: u64, in_need: bool) -> Step<bool> {
     let scratch = &mut *walk.scratch;
     if before::bridging() {
         // Whoever has the tuple in the other layout has it here, too.
@@ -367,7 +383,7 @@ fn take(walk: &mut Walk, now: u64) -> Step<bool> {
         return Ok(false);
     };
     if other.to != scratch.twin.to {
-        if !is_over(other, scratch.tuple.protocol, now) {
+        if !is_over(other, scratch.tuple.protocol, now) && !(in_need && may_be_followed(other, now)) {
             return Ok(false);
         }
         reverse(&mut scratch.other_key, &other.to);
@@ -379,14 +395,30 @@ fn take(walk: &mut Walk, now: u64) -> Step<bool> {
     Ok(true)
 }
 
+/// Draws from the range that is for this alone where the address is one of the node's; a sender that keeps its own address may
+/// have any port that is nobody's in particular, since its own sockets meet the table, too.
 #[inline(always)]
 fn draw_source_port(walk: &mut Walk) {
     // SAFETY: draws a number.
     let random = unsafe { bpf_get_prandom_u32() };
-    let first = u32::from(walk.config.source_port_first);
-    let ports = u32::from(walk.config.source_port_last).wrapping_sub(first).wrapping_add(1);
+    let scratch = &mut *walk.scratch;
+    let is_nodes = scratch.first.to.source != scratch.tuple.source
+        || matches!(walk.hook, Hook::ToPod | Hook::ToOverlay | Hook::ToUplink);
+    let (first, last) = if is_nodes {
+        (u32::from(walk.config.source_port_first), u32::from(walk.config.source_port_last))
+    } else {
+        (OWN_PORT_FIRST, OWN_PORT_LAST)
+    };
+    let ports = last.wrapping_sub(first).wrapping_add(1);
     let offset = (u64::from(random) * u64::from(ports)) >> 32;
-    walk.scratch.first.to.source_port = Be16::new((first + offset as u32) as u16);
+    scratch.first.to.source_port = Be16::new((first + offset as u32) as u16);
+}
+
+/// Whether a connection has ended so long ago that its ports may be used where there are no others. The other side may still
+/// know it: that costs the new one a second SYN, and not the packet.
+#[inline(always)]
+fn may_be_followed(flow: &Flow, now: u64) -> bool {
+    is_closing(flow) && now.wrapping_sub(flow.seen_ns) > TCP_CLOSED_SECONDS_MIN * SECOND_NS
 }
 
 /// Whether nothing is to be expected of a row any more. Its other direction is asked by what it has seen itself: both

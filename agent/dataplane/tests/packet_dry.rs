@@ -161,11 +161,6 @@ fn tuple(ends: Ends, protocol: u8) -> Tuple {
     }
 }
 
-fn now_ns() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
-    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
-}
-
 #[test]
 fn known_flows_are_found_and_left_as_they_are() {
     let Some(mut dry) = Bench::dry() else { return };
@@ -198,7 +193,7 @@ fn known_flows_are_found_and_left_as_they_are() {
     }
     // A flow of another Pod has the answers' tuple: a port would be taken, and is not.
     let taken = (POD_B, 80, POD_A, 41_000);
-    let other = Flow { to: tuple((OUTSIDE, 1, OUTSIDE, 2), TCP), seen_ns: now_ns(), ..row };
+    let other = Flow { to: tuple((OUTSIDE, 1, OUTSIDE, 2), TCP), seen_ns: bench::now_ns(), ..row };
     dry.set_flow(&tuple(taken, TCP), &other);
     let before = dry.bytes();
     dry.send(Hook::FromPod, &tcp((POD_A, 41_000, POD_B, 80), SYN));

@@ -11,10 +11,14 @@ mod object;
 
 use std::net::Ipv4Addr;
 
-use bench::{Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, REDIRECT, SERVICE};
+use bench::{
+    Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, PEER, POD_A, POD_B, POD_FAR, REDIRECT, SERVICE, now_ns,
+};
 use frame::{ACK, Ends, FIN, RST, SYN, TCP, UDP, assert_valid, ends, tcp, udp};
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::conntrack::{FLOW_DESTINATION, FLOW_TWIN, Flow, Tuple};
+use weft_dataplane_abi::conntrack::{
+    FLOW_DESTINATION, FLOW_TWIN, Flow, TCP_SEEN_ACK, TCP_SEEN_FIN, TCP_SEEN_SYN, Tuple,
+};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::event::{EVENT_SERVICE, EVENT_SOURCE, Verdict};
 use weft_dataplane_abi::hook::Hook;
@@ -206,6 +210,36 @@ fn source_ports_run_out_with_a_reason_and_no_two_flows_share_one() {
 }
 
 #[test]
+fn where_all_ports_are_in_use_one_that_ended_a_while_ago_is_given_away() {
+    let Some(mut bench) = bench() else { return };
+    let ask = |bench: &mut Bench, port| bench.send(Hook::FromPod, &tcp((POD_A, port, OUTSIDE, 443), SYN));
+    let mut flows = std::collections::BTreeMap::new();
+    for port in 1_000..1_200 {
+        let (verdict, after) = ask(&mut bench, port);
+        if verdict == REDIRECT {
+            flows.insert(ends(&after).1, port);
+        }
+    }
+    assert_eq!(flows.len(), 8, "the range has eight ports");
+    let (&given, &from) = flows.iter().next().expect("a flow");
+    let answers = tuple((OUTSIDE, 443, NODE, given), TCP);
+    let mut row = bench.flow(&answers).expect("the answers' row");
+    for (tcp_seen, seconds) in [(TCP_SEEN_SYN | TCP_SEEN_ACK, 60), (TCP_SEEN_ACK | TCP_SEEN_FIN, 5)] {
+        (row.tcp_seen, row.seen_ns) = (tcp_seen, now_ns().saturating_sub(seconds * 1_000_000_000));
+        bench.set_flow(&answers, &row);
+        assert!(
+            (2_000..2_050).all(|port| ask(&mut bench, port).0 == DROP),
+            "seen {tcp_seen} {seconds} s ago"
+        );
+    }
+    row.seen_ns = now_ns().saturating_sub(11_000_000_000);
+    bench.set_flow(&answers, &row);
+    let got = (3_000..3_100).map(|port| ask(&mut bench, port)).find(|(verdict, _)| *verdict == REDIRECT);
+    assert_eq!(ends(&got.expect("a flow").1).1, given);
+    assert!(bench.flow(&tuple((POD_A, from, OUTSIDE, 443), TCP)).is_none(), "its other row went with it");
+}
+
+#[test]
 fn a_node_port_keeps_the_client_here_and_comes_back_from_there() {
     let Some(mut bench) = bench() else { return };
     bench.service(node_port(TCP), 8, &[(POD_B, 8080)]);
@@ -240,7 +274,7 @@ fn a_direct_connection_and_one_by_the_service_do_not_clash() {
     let (verdict, after) = bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 8080), SYN));
     let (source, port, ..) = ends(&after);
     assert_eq!((verdict, source), (REDIRECT, POD_A));
-    assert!((61_000..=61_007).contains(&port), "remapped, since the reverse tuple is taken: {port}");
+    assert!(port != 40_000 && port >= 1_024, "remapped, since the reverse tuple is taken: {port}");
     assert_valid(&after);
     let (_, back) = bench.send(Hook::FromPod, &tcp((POD_B, 8080, POD_A, port), SYN | ACK));
     assert_eq!(ends(&back), (POD_B, 8080, POD_A, 40_000));

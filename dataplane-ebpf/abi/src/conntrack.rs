@@ -79,6 +79,8 @@ pub const TCP_IDLE_SECONDS: u64 = 8_000;
 /// The same for a TCP connection that did not get past its SYN, or that saw FIN or RST: longer than Linux keeps its end in
 /// TIME-WAIT (60 s, by a timer that may be 2 s late), which would not take a stranger's connection with the same ends.
 pub const TCP_CLOSING_SECONDS: u64 = 65;
+/// The same for a TCP connection that saw FIN or RST, where all source ports that were tried are in use.
+pub const TCP_CLOSED_SECONDS_MIN: u64 = 10;
 /// The same for UDP (RFC 4787: at least 2 min).
 pub const UDP_IDLE_SECONDS: u64 = 180;
 /// The same for ICMP echo.

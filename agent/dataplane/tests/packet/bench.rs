@@ -435,6 +435,12 @@ impl Bench {
     }
 }
 
+/// What `seen_ns` of a row seen now would be.
+pub(crate) fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
 fn bytes_of<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
     value.as_bytes().try_into().expect("the row's size")
 }
