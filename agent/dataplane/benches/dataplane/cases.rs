@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use crate::kernel::{self, Ground, SERVICE_PORT, SINK_SERVICE_PORT};
+use crate::kernel::{self, Ground, PACKETS_SERVICE_PORT, SERVICE_PORT, SINK_SERVICE_PORT};
 use crate::process::{PORT, Process, SINK_PORT};
 use crate::weft::{self, Weft};
 
@@ -98,13 +98,16 @@ impl Stage {
     /// A Service's address, on both paths. The last Service leads to the same machine, the one behind it to the next.
     fn balanced(&mut self, from: usize, to: usize, services: usize) {
         let ip = IpAddr::from(kernel::service_ip(if from == to { services - 1 } else { services }));
-        for (name, on) in [("ClusterIP, socket path", true), ("ClusterIP, per-packet path", false)] {
+        for (name, on, port) in [
+            ("ClusterIP, socket path", true, SERVICE_PORT),
+            ("ClusterIP, per-packet path", false, PACKETS_SERVICE_PORT),
+        ] {
             self.cases.push(Case {
                 name: name.to_owned(),
                 crosses: from != to,
                 services,
                 ends: Ends::Weft(from, to),
-                requests: SocketAddr::new(ip, SERVICE_PORT),
+                requests: SocketAddr::new(ip, port),
                 streams: SocketAddr::new(ip, SINK_SERVICE_PORT),
                 socket_lb: Some(on),
             });

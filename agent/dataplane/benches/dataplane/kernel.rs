@@ -12,6 +12,8 @@ use crate::process::{PORT, Process, SINK_PORT};
 /// Port of every Service that leads to [`PORT`], and of the one that leads to [`SINK_PORT`].
 pub(crate) const SERVICE_PORT: u16 = 80;
 pub(crate) const SINK_SERVICE_PORT: u16 = 81;
+/// Where a Service of Weft is asked packet by packet.
+pub(crate) const PACKETS_SERVICE_PORT: u16 = 82;
 /// Address a Pod has its default route to; every machine has it on every Pod's device.
 const GATEWAY: &str = "169.254.1.1";
 

@@ -14,6 +14,10 @@ use nix::unistd::Pid;
 
 /// Port that requests go to.
 pub(crate) const PORT: u16 = 8080;
+/// The same, for those by a Service's address through sockets, and packet by packet: paths of one bench that meet at one port
+/// would have to be told apart by other source ports, which none of them needs by itself.
+pub(crate) const SOCKETS_PORT: u16 = 8082;
+pub(crate) const PACKETS_PORT: u16 = 8083;
 /// Port that takes a stream and tells its length.
 pub(crate) const SINK_PORT: u16 = 8081;
 /// How long a connection may take; more is a failure of the path under test.
@@ -106,7 +110,9 @@ pub(crate) fn role() -> bool {
     }
     let netns = File::open(std::env::var_os("WEFT_BENCH_NETNS").expect("a namespace")).expect("opened");
     setns(netns, CloneFlags::CLONE_NEWNET).expect("entered");
-    serve(PORT, answer_requests);
+    for port in [PORT, SOCKETS_PORT, PACKETS_PORT] {
+        serve(port, answer_requests);
+    }
     serve(SINK_PORT, swallow);
     println!("ready");
     for line in io::stdin().lines() {

@@ -7,8 +7,8 @@ use std::path::Path;
 use weft_dataplane::desired::{Change, Endpoint, Protocol, Service, ServiceName, ServicePort, ServiceType};
 
 use crate::bed::Bed;
-use crate::kernel::{SERVICE_PORT, SINK_SERVICE_PORT, service_ip};
-use crate::process::{PORT, SINK_PORT};
+use crate::kernel::{PACKETS_SERVICE_PORT, SERVICE_PORT, SINK_SERVICE_PORT, service_ip};
+use crate::process::{PACKETS_PORT, SINK_PORT, SOCKETS_PORT};
 
 /// The machines with their Pods.
 pub(crate) struct Weft {
@@ -82,7 +82,11 @@ fn service(number: usize, ip: IpAddr, node: &str) -> Service {
         name: ServiceName::new("default", format!("service-{number}")),
         kind: ServiceType::ClusterIp,
         cluster_ips: vec![service_ip(number).into()],
-        ports: vec![port("requests", SERVICE_PORT, PORT), port("stream", SINK_SERVICE_PORT, SINK_PORT)],
+        ports: vec![
+            port("requests", SERVICE_PORT, SOCKETS_PORT),
+            port("packets", PACKETS_SERVICE_PORT, PACKETS_PORT),
+            port("stream", SINK_SERVICE_PORT, SINK_PORT),
+        ],
         ..Service::default()
     }
 }
