@@ -112,11 +112,10 @@ fn common(walk: &Walk, event: &mut FlowEvent) {
     event.packet_bytes = walk.packet_bytes();
     event.service_id = walk.scratch.first.service_id;
     event.backend_id = walk.scratch.first.backend_id;
-    if walk.hook == Hook::FromPod
-        && let Some(endpoint) = maps::endpoint(&tuple.source)
-    {
-        event.netns_cookie = endpoint.netns_cookie;
-    }
+    event.netns_cookie = match walk.scratch.netns_cookie {
+        0 if walk.hook == Hook::FromPod => maps::endpoint(&tuple.source).map_or(0, |pod| pod.netns_cookie),
+        known => known,
+    };
 }
 
 /// The sender's socket, when it is on this machine.

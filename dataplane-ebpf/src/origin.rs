@@ -60,7 +60,10 @@ pub(crate) fn is_true(walk: &mut Walk) -> Step<()> {
     let hook = walk.hook;
     match hook {
         Hook::FromPod => match maps::endpoint(&walk.scratch.tuple.source) {
-            Some(endpoint) if endpoint.ifindex == walk.origin => Ok(()),
+            Some(endpoint) if endpoint.ifindex == walk.origin => {
+                walk.scratch.netns_cookie = endpoint.netns_cookie;
+                Ok(())
+            }
             _ => drop(Station::Parse, Reason::ForeignSource),
         },
         Hook::FromOverlay => match maps::node(&walk.scratch.outer) {

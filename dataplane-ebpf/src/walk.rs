@@ -34,6 +34,8 @@ pub(crate) struct Scratch {
     pub(crate) packet: Packet,
     /// The tunnel's other end.
     pub(crate) outer: Address,
+    /// The sending Pod's network namespace, once it was found to be the sender; 0 before.
+    pub(crate) netns_cookie: u64,
     /// Keys of look-ups.
     pub(crate) twin_key: Tuple,
     pub(crate) other_key: Tuple,
@@ -105,6 +107,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     scratch.first.generation = 0;
     scratch.first.flags = 0;
     scratch.first.way = 0;
+    scratch.netns_cookie = 0;
     if dry() {
         dry::begin();
         clear(&raw mut scratch.first);

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use thiserror::Error;
@@ -115,23 +116,34 @@ pub enum EventsError {
 /// The stream of events. There is one ring: two streams would share its events between them.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// There were events, and time was given for more of them.
+    gathered: bool,
     unreadable: u64,
 }
+
+/// How long events gather before they are read: while some wait to be read, a new one wakes nobody, which would cost a new flow
+/// more than all of its walk.
+const GATHERING: Duration = Duration::from_millis(5);
 
 impl Events {
     pub(crate) fn open(directory: &Path) -> Result<Self, EventsError> {
         let ring: RingBuf<MapData> = tables::open(directory, &maps::EVENTS)?;
         // SAFETY: the ring owns its descriptor, which nobody replaces or closes while it lives in the `AsyncFd`.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        Ok(Self { ring: ring.map_err(|error| EventsError::Wait(error.into()))?, unreadable: 0 })
+        Ok(Self { ring: ring.map_err(|error| EventsError::Wait(error.into()))?, gathered: false, unreadable: 0 })
     }
 
-    /// The next event. Cancel-safe.
+    /// The next event, some milliseconds after it was made. Cancel-safe.
     ///
     /// # Errors
     /// The ring can no longer be waited for.
     pub async fn next(&mut self) -> Result<Event, EventsError> {
         loop {
+            if !self.gathered {
+                drop(self.ring.readable().await.map_err(EventsError::Wait)?);
+                tokio::time::sleep(GATHERING).await;
+                self.gathered = true;
+            }
             let mut ready = self.ring.readable_mut().await.map_err(EventsError::Wait)?;
             while let Some(item) = ready.get_inner_mut().next() {
                 match FlowEvent::read_from_bytes(&item) {
@@ -139,6 +151,7 @@ impl Events {
                     Err(_) => self.unreadable += 1,
                 }
             }
+            self.gathered = false;
             ready.clear_ready();
         }
     }

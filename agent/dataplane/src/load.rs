@@ -13,7 +13,7 @@ use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{FLOWS, MAPS};
 
 use crate::config::Capacities;
-use crate::flow_table::FlowTable;
+use crate::flow_table::{FlowTable, STORES_ARE_ORDERED};
 use crate::migrate::Before;
 use crate::pin::Pins;
 
@@ -85,6 +85,7 @@ pub(crate) fn load<T>(
         }
     }
     let flows = Flows::settle(&directory, capacities, before)?;
+    loader.override_global(flow_table::ORDERED_STORES, &STORES_ARE_ORDERED, true);
     loader.override_global(flow_table::FLOW_BUCKETS, &flows.buckets, true);
     loader.override_global(flow_table::FLOW_SEED, &flows.seed, true);
     let other = match before {

@@ -7,7 +7,6 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::conntrack::{Flow, Tuple};
-use crate::sip::Sip;
 
 /// Rows of a bucket.
 pub const WAYS: usize = 8;
@@ -16,6 +15,8 @@ pub const BUCKETS: u32 = 16_384;
 /// Bytes of a bucket before its rows, in every layout.
 pub const HEAD_BYTES: usize = 64;
 
+/// Name of the programs' constant that says whether the machine keeps stores in order, a `u32`: 0 or 1.
+pub const ORDERED_STORES: &str = "ORDERED_STORES";
 /// Name of the programs' constant of how many buckets there are, a `u32`.
 pub const FLOW_BUCKETS: &str = "FLOW_BUCKETS";
 /// Name of their constant of the hash's seed, two `u64`.
@@ -71,23 +72,46 @@ pub struct Spot {
 #[inline(always)]
 #[must_use]
 pub fn spot(words: [u64; 5], seed: [u64; 2], buckets: u32) -> Spot {
-    let mut sip = Sip::new(seed);
     let [s0, s1, d0, d1, ports] = words;
+    let mut sum = pair(ports, seed[1]);
     if s0 | d0 == 0 {
         // Two IPv4 addresses: the upper halves of the second words are theirs.
-        sip.word((s1 >> 32) | (d1 & 0xffff_ffff_0000_0000));
+        sum = sum.wrapping_add(pair((s1 >> 32) | (d1 & 0xffff_ffff_0000_0000), seed[0]));
     } else {
-        sip.word(s0);
-        sip.word(s1);
-        sip.word(d0);
-        sip.word(d1);
+        sum = sum.wrapping_add(pair(s0, seed[0]));
+        sum = sum.wrapping_add(pair(s1, seed[0].wrapping_mul(KEYS[0]) ^ seed[1]));
+        sum = sum.wrapping_add(pair(d0, seed[0].wrapping_mul(KEYS[1]) ^ seed[1]));
+        sum = sum.wrapping_add(pair(d1, seed[0].wrapping_mul(KEYS[2]) ^ seed[1]));
     }
-    sip.word(ports);
-    let hash = sip.finish();
+    let hash = spread(sum);
     let (high, low) = (hash >> 32, hash & 0xffff_ffff);
     Spot {
         first: ((high * buckets as u64) >> 32) as u32,
         second: ((low * buckets as u64) >> 32) as u32,
         tag: (hash >> 16) as u32 | 1,
     }
+}
+
+/// Odd numbers that make more keys of a seed.
+const KEYS: [u64; 3] = [0xd6e8_feb8_6659_fd93, 0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db];
+/// Multipliers of [`spread`].
+const SPREAD: [u64; 2] = [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53];
+
+/// One word's part of the sum: its halves, each with a key of its own, by each other. Two keys of the table that an outsider
+/// picks have the same sum once in 2^32 seeds (the hash NH of UMAC, RFC 4418, section 5.2.2).
+#[inline(always)]
+const fn pair(word: u64, key: u64) -> u64 {
+    let low = (word as u32).wrapping_add(key as u32);
+    let high = ((word >> 32) as u32).wrapping_add((key >> 32) as u32);
+    (low as u64).wrapping_mul(high as u64)
+}
+
+/// Lets each bit of the sum count in each of the hash.
+#[inline(always)]
+const fn spread(mut sum: u64) -> u64 {
+    sum ^= sum >> 32;
+    sum = sum.wrapping_mul(SPREAD[0]);
+    sum ^= sum >> 29;
+    sum = sum.wrapping_mul(SPREAD[1]);
+    sum ^ (sum >> 32)
 }

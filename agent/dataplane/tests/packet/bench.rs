@@ -13,7 +13,7 @@ use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOp
 use aya::{Ebpf, EbpfLoader};
 use weft_dataplane::desired::Change;
 use weft_dataplane::diff::Write;
-use weft_dataplane::flow_table::FlowTable;
+use weft_dataplane::flow_table::{FlowTable, STORES_ARE_ORDERED};
 use weft_dataplane::plan::Planner;
 use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::address::Address;
@@ -26,7 +26,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
-use weft_dataplane_abi::flow_table::{BEFORE_SEED, Bucket};
+use weft_dataplane_abi::flow_table::{BEFORE_SEED, Bucket, ORDERED_STORES};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
@@ -89,10 +89,12 @@ impl Bench {
         Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
     }
 
-    /// The same, with programs that bridge to tables of another layout, which are empty.
+    /// The same, with programs that bridge to tables of another layout, which are empty, on a machine that may show stores in
+    /// another order.
     pub(crate) fn bridging() -> Option<Self> {
         let set = |loader: &mut EbpfLoader<'_>| {
             loader.override_global(BRIDGE, &1_u32, true);
+            loader.override_global(ORDERED_STORES, &0_u32, true);
             loader.override_global(BEFORE_SEED, &[0x1234_5678_9abc_def0_u64, 17], true);
         };
         Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
@@ -472,6 +474,8 @@ pub(crate) fn load_with(
     for spec in MAPS.iter().filter(rows) {
         loader.map_max_entries(spec.name, spec.capacity.min(1 << 16));
     }
+    // As the agent sets it.
+    loader.override_global(ORDERED_STORES, &STORES_ARE_ORDERED, true);
     set(&mut loader);
     lap("the kernel's types");
     let mut ebpf = loader.load(&object).expect("the object loads");
