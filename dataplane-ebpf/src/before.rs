@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use weft_dataplane_abi::bridge::{AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, VALUE_BYTES_MAX};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
-use weft_dataplane_abi::flow_table::{Bucket, Row};
+use weft_dataplane_abi::flow_table::{GROUP, Group, Row};
 use weft_dataplane_abi::service::{Affinity, AffinityKey};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 
@@ -24,7 +24,7 @@ static BRIDGE: Constant<u32> = Constant::new(0);
 /// Of the other layout's table of flows: its buckets, the seed of its hash, and words of a row with its key.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.set")]
-static BEFORE_BUCKETS: Constant<u32> = Constant::new(NONE);
+static BEFORE_BUCKETS: Constant<u32> = Constant::new(GROUP as u32);
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.set")]
 static BEFORE_SEED: Constant<[u64; 2]> = Constant::new([0; 2]);
@@ -43,7 +43,7 @@ const _: () = assert!(SOCKETS_BRIDGE.shared_bytes == 40 && AFFINITY_BRIDGE.share
 const NOEXIST: u64 = 1;
 
 #[map(name = "flows_before")]
-static FLOWS_BEFORE: Array<Bucket> = Array::with_max_entries(NONE, MAPPED);
+static FLOWS_BEFORE: Array<Group> = Array::with_max_entries(1, MAPPED);
 #[map(name = "sockets_before")]
 static SOCKETS_BEFORE: LruHashMap<SocketKey, Value> = LruHashMap::with_max_entries(NONE, 0);
 #[map(name = "affinity_before")]
@@ -63,7 +63,7 @@ pub(crate) struct Flows;
 
 impl Table for Flows {
     #[inline(always)]
-    fn bucket(number: u32) -> Option<*mut u64> {
+    fn group(number: u32) -> Option<*mut u64> {
         FLOWS_BEFORE.get_ptr_mut(number).map(<*mut _>::cast)
     }
 

@@ -10,7 +10,7 @@ use weft_dataplane_abi::config::Config;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::endpoint::{Endpoint, Netns};
-use weft_dataplane_abi::flow_table::Bucket;
+use weft_dataplane_abi::flow_table::Group;
 use weft_dataplane_abi::fragment::{FragmentKey, FragmentPorts};
 use weft_dataplane_abi::route::{Node, Route};
 use weft_dataplane_abi::service::{
@@ -52,7 +52,7 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(table::BACK
 pub(crate) static AFFINITY: LruHashMap<AffinityKey, Affinity> =
     LruHashMap::with_max_entries(table::AFFINITY.capacity, 0);
 #[map(name = "flows")]
-pub(crate) static FLOWS: Array<Bucket> = Array::with_max_entries(table::FLOWS.capacity, MAPPED);
+pub(crate) static FLOWS: Array<Group> = Array::with_max_entries(table::FLOWS.capacity, MAPPED);
 #[map(name = "endpoints")]
 pub(crate) static ENDPOINTS: HashMap<Address, Endpoint> =
     HashMap::with_max_entries(table::ENDPOINTS.capacity, GROWS);

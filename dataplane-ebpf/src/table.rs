@@ -5,7 +5,7 @@
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
-use weft_dataplane_abi::flow_table::{BUCKETS, HEAD_BYTES, Row, Spot, WAYS, spot};
+use weft_dataplane_abi::flow_table::{BUCKETS, GROUP, HEAD_BYTES, HEADS_BYTES, ROWS, Row, Spot, WAYS, spot};
 
 use crate::before;
 use crate::constant::Constant;
@@ -41,9 +41,9 @@ const SEEN: usize = KEY_WORDS + core::mem::offset_of!(Flow, seen_ns) / 8;
 
 /// A table with this algorithm: this layout's, or the one from before.
 pub(crate) trait Table {
-    /// The bucket of this number, as its first word.
-    fn bucket(number: u32) -> Option<*mut u64>;
-    /// How many there are.
+    /// The group of buckets of this number, as its first word.
+    fn group(number: u32) -> Option<*mut u64>;
+    /// How many buckets there are.
     fn buckets() -> u32;
     /// The seed of its hash.
     fn seed() -> [u64; 2];
@@ -62,7 +62,7 @@ struct Here;
 
 impl Table for Here {
     #[inline(always)]
-    fn bucket(number: u32) -> Option<*mut u64> {
+    fn group(number: u32) -> Option<*mut u64> {
         FLOWS.get_ptr_mut(number).map(<*mut _>::cast)
     }
 
@@ -136,9 +136,29 @@ pub(crate) fn row_in<T: Table>(number: i64) -> Option<*mut u64> {
     if number < 0 {
         return None;
     }
-    let bucket = T::bucket((number as u64 / WAYS as u64) as u32)?;
-    // SAFETY: the rest is below WAYS.
-    Some(unsafe { words::<T>(bucket, number as usize % WAYS).add(KEY_WORDS) })
+    let group = T::group((number as u64 / ROWS as u64) as u32)?;
+    // SAFETY: a group has so many rows.
+    Some(unsafe { group.add(HEADS_BYTES / 8 + (number as usize % ROWS) * T::row_words() + KEY_WORDS) })
+}
+
+/// A bucket.
+#[derive(Clone, Copy)]
+struct Bucket {
+    /// The first word of its head.
+    head: *mut u64,
+    /// The first word of its rows.
+    rows: *mut u64,
+}
+
+#[inline(always)]
+fn bucket_of<T: Table>(number: u32) -> Option<Bucket> {
+    let group = T::group(number / GROUP as u32)?;
+    let number = number as usize % GROUP;
+    // SAFETY: a group has so many heads, and then so many times WAYS rows.
+    unsafe {
+        let rows = group.add(HEADS_BYTES / 8 + number * WAYS * T::row_words());
+        Some(Bucket { head: group.add(number * HEAD_BYTES / 8), rows })
+    }
 }
 
 /// The first word of a row.
@@ -146,26 +166,26 @@ pub(crate) fn row_in<T: Table>(number: i64) -> Option<*mut u64> {
 /// # Safety
 /// `way` is below WAYS.
 #[inline(always)]
-unsafe fn words<T: Table>(bucket: *mut u64, way: usize) -> *mut u64 {
-    // SAFETY: a bucket is its head and so many rows.
-    unsafe { bucket.add(HEAD_BYTES / 8 + way * T::row_words()) }
+unsafe fn words<T: Table>(bucket: Bucket, way: usize) -> *mut u64 {
+    // SAFETY: a bucket has so many rows.
+    unsafe { bucket.rows.add(way * T::row_words()) }
 }
 
 #[inline(always)]
-fn lock_of(bucket: *mut u64) -> *mut u64 {
-    bucket
+fn lock_of(bucket: Bucket) -> *mut u64 {
+    bucket.head
 }
 
 #[inline(always)]
-fn spilled_of(bucket: *mut u64) -> *mut u64 {
+fn spilled_of(bucket: Bucket) -> *mut u64 {
     // SAFETY: the second word of the head.
-    unsafe { bucket.add(1) }
+    unsafe { bucket.head.add(1) }
 }
 
 #[inline(always)]
-fn tag_of(bucket: *mut u64, way: usize) -> *mut u32 {
+fn tag_of(bucket: Bucket, way: usize) -> *mut u32 {
     // SAFETY: callers count to WAYS; the tags follow the two words.
-    unsafe { bucket.add(2).cast::<u32>().add(way) }
+    unsafe { bucket.head.add(2).cast::<u32>().add(way) }
 }
 
 #[inline(always)]
@@ -178,7 +198,7 @@ fn spot_of<T: Table>(key: *const Tuple) -> Spot {
 
 /// The way of a key's row.
 #[inline(always)]
-fn way_of<T: Table>(bucket: *mut u64, tag: u32, key: *const Tuple) -> Option<usize> {
+fn way_of<T: Table>(bucket: Bucket, tag: u32, key: *const Tuple) -> Option<usize> {
     let mut way = 0;
     while way < WAYS {
         // SAFETY: within the bucket; a key is so many aligned words, and the last of them differs most.
@@ -197,7 +217,7 @@ fn way_of<T: Table>(bucket: *mut u64, tag: u32, key: *const Tuple) -> Option<usi
 }
 
 #[inline(always)]
-fn free(bucket: *mut u64) -> Option<usize> {
+fn free(bucket: Bucket) -> Option<usize> {
     let mut way = 0;
     while way < WAYS {
         // SAFETY: within the bucket.
@@ -211,7 +231,7 @@ fn free(bucket: *mut u64) -> Option<usize> {
 
 /// The way that was not seen for longest.
 #[inline(always)]
-fn oldest<T: Table>(bucket: *mut u64) -> usize {
+fn oldest<T: Table>(bucket: Bucket) -> usize {
     let (mut found, mut seen_ns) = (0, u64::MAX);
     let mut way = 0;
     while way < WAYS {
@@ -232,7 +252,7 @@ fn exchange(lock: *mut u64, value: u64) -> u64 {
 }
 
 #[inline(always)]
-fn lock(bucket: *mut u64, tries_max: u32) -> bool {
+fn lock(bucket: Bucket, tries_max: u32) -> bool {
     let mut tries = 0;
     while tries < tries_max {
         if exchange(lock_of(bucket), 1) == 0 {
@@ -244,7 +264,7 @@ fn lock(bucket: *mut u64, tries_max: u32) -> bool {
 }
 
 #[inline(always)]
-fn unlock(bucket: *mut u64) {
+fn unlock(bucket: Bucket) {
     if ORDERED_STORES.get() == 0 {
         exchange(lock_of(bucket), 0);
     } else {
@@ -256,7 +276,7 @@ fn unlock(bucket: *mut u64) {
 /// What was written to a bucket whose lock is held is seen before what is written after. An exchange of the lock waits for all
 /// stores, of which the row's are far away: where stores keep their order by themselves, none is needed.
 #[inline(always)]
-fn in_order(bucket: *mut u64) {
+fn in_order(bucket: Bucket) {
     if ORDERED_STORES.get() == 0 {
         exchange(lock_of(bucket), 1);
     }
@@ -268,7 +288,7 @@ fn find_in<T: Table>(key: *const Tuple) -> i64 {
         return NONE;
     }
     let spot = spot_of::<T>(key);
-    let Some(bucket) = T::bucket(spot.first) else { return NONE };
+    let Some(bucket) = bucket_of::<T>(spot.first) else { return NONE };
     if let Some(way) = way_of::<T>(bucket, spot.tag, key) {
         return i64::from(spot.first) * WAYS as i64 + way as i64;
     }
@@ -276,7 +296,7 @@ fn find_in<T: Table>(key: *const Tuple) -> i64 {
     if unsafe { spilled_of(bucket).read_volatile() } == 0 {
         return NONE;
     }
-    let Some(bucket) = T::bucket(spot.second) else { return NONE };
+    let Some(bucket) = bucket_of::<T>(spot.second) else { return NONE };
     match way_of::<T>(bucket, spot.tag, key) {
         Some(way) => i64::from(spot.second) * WAYS as i64 + way as i64,
         None => NONE,
@@ -285,7 +305,7 @@ fn find_in<T: Table>(key: *const Tuple) -> i64 {
 
 /// Writes a row into a bucket whose lock is held. Nobody finds it while it is half written.
 #[inline(always)]
-fn fill<T: Table>(bucket: *mut u64, way: usize, tag: u32, key: *const Tuple, flow: *const Flow) {
+fn fill<T: Table>(bucket: Bucket, way: usize, tag: u32, key: *const Tuple, flow: *const Flow) {
     let (key, flow) = (key.cast::<u64>(), flow.cast::<u64>());
     // SAFETY: within the bucket; key and flow are so many aligned words.
     unsafe {
@@ -318,7 +338,7 @@ fn put_in<T: Table>(key: *const Tuple, flow: *const Flow, flags: u64) -> i32 {
         return EBUSY;
     }
     let spot = spot_of::<T>(key);
-    let Some(first) = T::bucket(spot.first) else { return EBUSY };
+    let Some(first) = bucket_of::<T>(spot.first) else { return EBUSY };
     if !lock(first, LOCK_TRIES_MAX) {
         return EBUSY;
     }
@@ -328,13 +348,7 @@ fn put_in<T: Table>(key: *const Tuple, flow: *const Flow, flags: u64) -> i32 {
 }
 
 #[inline(always)]
-fn put_locked<T: Table>(
-    first: *mut u64,
-    spot: &Spot,
-    key: *const Tuple,
-    flow: *const Flow,
-    flags: u64,
-) -> i32 {
+fn put_locked<T: Table>(first: Bucket, spot: &Spot, key: *const Tuple, flow: *const Flow, flags: u64) -> i32 {
     if let Some(way) = way_of::<T>(first, spot.tag, key) {
         if flags & NOEXIST != 0 {
             return EEXIST;
@@ -358,14 +372,14 @@ fn put_locked<T: Table>(
 /// The second bucket's part: the row may be there, and a new one may go there. None: the first one has to take it.
 #[inline(always)]
 fn put_second<T: Table>(
-    first: *mut u64,
+    first: Bucket,
     spot: &Spot,
     key: *const Tuple,
     flow: *const Flow,
     flags: u64,
     new: bool,
 ) -> Option<i32> {
-    let second = T::bucket(spot.second)?;
+    let second = bucket_of::<T>(spot.second)?;
     // Who holds it may want ours.
     if !lock(second, SECOND_TRIES_MAX) {
         return None;
@@ -391,14 +405,14 @@ fn remove_in<T: Table>(key: *const Tuple) -> i32 {
         return EBUSY;
     }
     let spot = spot_of::<T>(key);
-    let Some(first) = T::bucket(spot.first) else { return EBUSY };
+    let Some(first) = bucket_of::<T>(spot.first) else { return EBUSY };
     if !lock(first, LOCK_TRIES_MAX) {
         return EBUSY;
     }
     let mut found = clear::<T>(first, spot.tag, key);
     // SAFETY: within the bucket.
     if !found && unsafe { spilled_of(first).read_volatile() } != 0 && spot.first != spot.second {
-        if let Some(second) = T::bucket(spot.second) {
+        if let Some(second) = bucket_of::<T>(spot.second) {
             if lock(second, SECOND_TRIES_MAX) {
                 found = clear::<T>(second, spot.tag, key);
                 unlock(second);
@@ -411,7 +425,7 @@ fn remove_in<T: Table>(key: *const Tuple) -> i32 {
 }
 
 #[inline(always)]
-fn clear<T: Table>(bucket: *mut u64, tag: u32, key: *const Tuple) -> bool {
+fn clear<T: Table>(bucket: Bucket, tag: u32, key: *const Tuple) -> bool {
     let way = way_of::<T>(bucket, tag, key);
     if let Some(way) = way {
         // SAFETY: within the bucket.

@@ -93,6 +93,10 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
     };
     let offset = offset as u32;
     let (ports_old, ports_new) = (u64::from(ports_old), u64::from(ports_new));
+    let before = tcp_checksum(walk, packet).map(|checksum| {
+        // SAFETY: within the packet; headers are aligned to two bytes.
+        unsafe { *checksum }
+    });
     if packet.protocol != ICMP {
         // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
         let answer =
@@ -102,6 +106,17 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
         }
     }
     if ports_old != ports_new {
+        if let Some(before) = before
+            && ports_counted(
+                walk,
+                packet,
+                before,
+                addresses,
+                difference(0, ports_old as u32, ports_new as u32),
+            )
+        {
+            return Ok(());
+        }
         // SAFETY: as above; a size of 4 says that both are words of the header. Of ICMP the one that is the identifier differs.
         let answer = unsafe { bpf_l4_csum_replace(walk.skb, offset, ports_old, ports_new, flags | 4) };
         if answer != 0 {
@@ -109,6 +124,38 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
         }
     }
     Ok(())
+}
+
+/// TCP's checksum.
+#[inline(always)]
+fn tcp_checksum(walk: &Walk, packet: &Packet) -> Option<*mut u16> {
+    if packet.protocol != TCP { None } else { parse::at(walk, packet.l4() + 16) }
+}
+
+/// Has the ports' difference count in TCP's checksum after the addresses' does, and says whether that is done. Whether the
+/// checksum is whole, or the device or the other end will do the rest of it and only the addresses count yet, the kernel knows;
+/// what the helper made of it tells. Asking it a second time would cost as much as all of the rest of this station.
+#[inline(always)]
+fn ports_counted(walk: &Walk, packet: &Packet, before: u16, addresses: u32, ports: u64) -> bool {
+    let Some(checksum) = tcp_checksum(walk, packet) else { return false };
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    let after = unsafe { *checksum };
+    let whole = same(after, checksum_after(before, addresses));
+    let partial = same(after, !checksum_after(!before, addresses));
+    if whole == partial {
+        return false;
+    }
+    if whole {
+        // SAFETY: as above.
+        unsafe { *checksum = checksum_after(after, folded(ports)) };
+    }
+    true
+}
+
+/// Whether two sums are one: there are two zeros.
+#[inline(always)]
+const fn same(one: u16, other: u16) -> bool {
+    one == other || (one == 0 && other == 0xffff) || (one == 0xffff && other == 0)
 }
 
 /// The IP header's addresses, and its checksum where it has one.

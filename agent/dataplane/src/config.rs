@@ -268,7 +268,7 @@ pub struct Capacities {
 }
 
 /// Rows that one index of the table of flows stands for.
-const WAYS: u32 = weft_dataplane_abi::flow_table::WAYS as u32;
+const FLOWS: u32 = weft_dataplane_abi::flow_table::ROWS as u32;
 
 impl Default for Capacities {
     fn default() -> Self {
@@ -278,7 +278,7 @@ impl Default for Capacities {
             sources_max: maps::SOURCES.capacity,
             backends_max: maps::BACKENDS.capacity,
             affinity_max: maps::AFFINITY.capacity,
-            flows_max: maps::FLOWS.capacity * WAYS,
+            flows_max: maps::FLOWS.capacity * FLOWS,
             endpoints_max: maps::ENDPOINTS.capacity,
             routes_max: maps::ROUTES.capacity,
             nodes_max: maps::NODES.capacity,
@@ -301,7 +301,7 @@ impl Capacities {
             "sources" => self.sources_max,
             "backends" => self.backends_max,
             "affinity" => self.affinity_max,
-            "flows" => self.flows_max.div_ceil(WAYS).max(1),
+            "flows" => self.flows_max.div_ceil(FLOWS).max(1),
             "endpoints" => self.endpoints_max,
             "routes" => self.routes_max,
             "nodes" => self.nodes_max,

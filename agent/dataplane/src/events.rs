@@ -130,7 +130,11 @@ impl Events {
         let ring: RingBuf<MapData> = tables::open(directory, &maps::EVENTS)?;
         // SAFETY: the ring owns its descriptor, which nobody replaces or closes while it lives in the `AsyncFd`.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        Ok(Self { ring: ring.map_err(|error| EventsError::Wait(error.into()))?, gathered: false, unreadable: 0 })
+        Ok(Self {
+            ring: ring.map_err(|error| EventsError::Wait(error.into()))?,
+            gathered: false,
+            unreadable: 0,
+        })
     }
 
     /// The next event, some milliseconds after it was made. Cancel-safe.

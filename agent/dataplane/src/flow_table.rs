@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::MapData;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
-use weft_dataplane_abi::flow_table::{HEAD_BYTES, Spot, WAYS, spot};
+use weft_dataplane_abi::flow_table::{GROUP, HEAD_BYTES, HEADS_BYTES, ROWS, Spot, WAYS, spot};
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 /// Words of a key.
@@ -37,7 +37,7 @@ pub struct FlowTable {
     memory: NonNull<u8>,
     bytes: usize,
     buckets: usize,
-    bucket_bytes: usize,
+    group_bytes: usize,
     row_words: usize,
 }
 
@@ -69,18 +69,18 @@ impl FlowTable {
     /// It is another kind of table, or cannot be mapped.
     pub fn of(map: &MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
-        let (bucket_bytes, buckets) = (info.value_size() as usize, info.max_entries() as usize);
-        let row_bytes = bucket_bytes.saturating_sub(HEAD_BYTES) / WAYS;
-        let whole = row_bytes.is_multiple_of(8) && HEAD_BYTES + WAYS * row_bytes == bucket_bytes;
+        let (group_bytes, groups) = (info.value_size() as usize, info.max_entries() as usize);
+        let row_bytes = group_bytes.saturating_sub(HEADS_BYTES) / ROWS;
+        let whole = row_bytes.is_multiple_of(8) && HEADS_BYTES + ROWS * row_bytes == group_bytes;
         if !whole || row_bytes / 8 <= SEEN {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a table of flows"));
         }
-        Self::map(libc::MAP_SHARED, map.fd().as_fd().as_raw_fd(), buckets, row_bytes / 8)
+        Self::map(libc::MAP_SHARED, map.fd().as_fd().as_raw_fd(), groups * GROUP, row_bytes / 8)
     }
 
     fn map(flags: i32, fd: RawFd, buckets: usize, row_words: usize) -> io::Result<Self> {
-        let bucket_bytes = HEAD_BYTES + WAYS * row_words * 8;
-        let bytes = bucket_bytes * buckets;
+        let group_bytes = HEADS_BYTES + ROWS * row_words * 8;
+        let bytes = group_bytes * buckets.div_ceil(GROUP);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: asks for new memory; the kernel checks the descriptor and the length.
         let memory = unsafe { libc::mmap(null_mut(), bytes, access, flags, fd, 0) };
@@ -88,13 +88,19 @@ impl FlowTable {
             return Err(io::Error::last_os_error());
         }
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { memory, bytes, buckets, bucket_bytes, row_words })
+        Ok(Self { memory, bytes, buckets, group_bytes, row_words })
     }
 
     /// How many buckets it has.
     #[must_use]
     pub fn buckets(&self) -> u32 {
         u32::try_from(self.buckets).unwrap_or(u32::MAX)
+    }
+
+    /// How many groups of buckets it has.
+    #[must_use]
+    pub fn groups(&self) -> u32 {
+        u32::try_from(self.buckets.div_ceil(GROUP)).unwrap_or(u32::MAX)
     }
 
     /// Words of 8 bytes that a row has, with its key.
@@ -287,7 +293,7 @@ impl FlowTable {
     }
 
     fn tag(&self, bucket: usize, way: usize) -> &AtomicU32 {
-        let at = bucket * self.bucket_bytes + TAGS + 4 * way;
+        let at = self.head(bucket) + TAGS + 4 * way;
         assert!(way < WAYS && bucket < self.buckets);
         // SAFETY: within the memory, which lives as long as this, and aligned.
         unsafe { AtomicU32::from_ptr(self.memory.as_ptr().add(at).cast()) }
@@ -295,11 +301,17 @@ impl FlowTable {
 
     fn row_word(&self, bucket: usize, way: usize, i: usize) -> &AtomicU64 {
         debug_assert!(way < WAYS && i < self.row_words);
-        self.word_of(bucket, HEAD_BYTES + 8 * (way * self.row_words + i))
+        let row = bucket % GROUP * WAYS + way;
+        self.word(bucket / GROUP * self.group_bytes + HEADS_BYTES + 8 * (row * self.row_words + i))
+    }
+
+    /// Place of a bucket's head, bytes.
+    fn head(&self, bucket: usize) -> usize {
+        bucket / GROUP * self.group_bytes + bucket % GROUP * HEAD_BYTES
     }
 
     fn word_of(&self, bucket: usize, at: usize) -> &AtomicU64 {
-        self.word(bucket * self.bucket_bytes + at)
+        self.word(self.head(bucket) + at)
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {

@@ -14,7 +14,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weft_dataplane_abi::flow_table::{Bucket, Row, WAYS};
+use weft_dataplane_abi::flow_table::{Group, ROWS, Row};
 use weft_dataplane_abi::maps::{FLOWS, MAPS, MapKind, MapSpec};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -54,9 +54,10 @@ fn rows(
         if !is_flows(spec) {
             return give(key, value);
         }
-        // Each value is a bucket of rows.
-        let Ok(bucket) = Bucket::ref_from_bytes(value) else { return Ok(()) };
-        let rows = bucket.tags.iter().zip(&bucket.rows).filter(|(tag, _)| **tag != 0);
+        // Each value is a group of buckets of rows.
+        let Ok(group) = Group::ref_from_bytes(value) else { return Ok(()) };
+        let tags = group.heads.iter().flat_map(|head| &head.tags);
+        let rows = tags.zip(group.rows.iter().flatten()).filter(|(tag, _)| **tag != 0);
         rows.map(|(_, row)| row).try_for_each(|row| give(row.key.as_bytes(), row.flow.as_bytes()))
     });
     if enough { Ok(()) } else { read }
@@ -162,7 +163,7 @@ impl Table {
             name: spec.name.to_owned(),
             kind: kind(spec.kind).to_owned(),
             rows: self.has_rows().then_some(count),
-            capacity: u64::from(info.max_entries()) * if is_flows(spec) { WAYS as u64 } else { 1 },
+            capacity: u64::from(info.max_entries()) * if is_flows(spec) { ROWS as u64 } else { 1 },
             row_bytes: match is_flows(spec) {
                 true => size_of::<Row>() as u64,
                 false => u64::from(spec.key_bytes + spec.value_bytes),

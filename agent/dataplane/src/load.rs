@@ -122,6 +122,9 @@ pub(crate) fn load<T>(
     Ok((ebpf, done))
 }
 
+/// Buckets that one index of the table of flows stands for.
+const GROUP: u32 = flow_table::GROUP as u32;
+
 /// What the programs must know of the table of flows when they are loaded.
 struct Flows {
     buckets: u32,
@@ -138,7 +141,7 @@ impl Flows {
         };
         let seed = there.as_ref().map(FlowTable::seed).filter(|seed| *seed != [0; 2]);
         let least = before.and_then(|before| before.capacities.get(FLOWS.name).copied()).unwrap_or(0);
-        let buckets = there.as_ref().map(FlowTable::buckets);
+        let groups = there.as_ref().map(FlowTable::groups);
         let mut random = [0_u8; 16];
         std::fs::File::open("/dev/urandom")
             .and_then(|mut file| io::Read::read_exact(&mut file, &mut random))
@@ -146,7 +149,8 @@ impl Flows {
         let (low, high) = random.split_at(8);
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
         Ok(Self {
-            buckets: buckets.unwrap_or_else(|| capacities.of_map(FLOWS.name, FLOWS.capacity).max(least)),
+            buckets: groups.unwrap_or_else(|| capacities.of_map(FLOWS.name, FLOWS.capacity).max(least))
+                * GROUP,
             seed: seed.unwrap_or([word(low), word(high)]),
         })
     }

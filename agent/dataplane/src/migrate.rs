@@ -90,7 +90,7 @@ impl Before {
             let path = directory.join(spec.name);
             if spec.name == FLOWS.name {
                 let Ok(table) = FlowTable::open(&path) else { return Ok(None) };
-                capacities.insert(spec.name, table.buckets());
+                capacities.insert(spec.name, table.groups());
                 continue;
             }
             let bridge = BRIDGES.iter().find(|bridge| bridge.table.name == spec.name);

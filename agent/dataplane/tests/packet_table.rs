@@ -102,15 +102,14 @@ fn a_packet_that_begins_a_flow_while_its_bucket_is_held_is_dropped_and_told() {
     let Some(mut bench) = bench() else { return };
     let known = tcp((POD_A, 40_000, POD_B, 80), SYN);
     assert_eq!(bench.send(Hook::FromPod, &known).0, REDIRECT);
-    let buckets = bench.flows().buckets();
-    (0..buckets).for_each(|number| bench.lock_bucket(number, true));
+    bench.lock_buckets(true);
     bench.events();
     let new = tcp((POD_A, 40_001, POD_B, 80), SYN);
     assert_eq!(bench.send(Hook::FromPod, &new).0, DROP);
     assert_eq!(bench.events()[0].reason, Reason::FlowTableBusy as u8);
     // Who reads needs no lock.
     assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 80), ACK)).0, REDIRECT);
-    (0..buckets).for_each(|number| bench.lock_bucket(number, false));
+    bench.lock_buckets(false);
     assert_eq!(bench.send(Hook::FromPod, &new).0, REDIRECT);
     assert_eq!(bench.flows().used(), 4, "nothing is left of the attempt");
 }

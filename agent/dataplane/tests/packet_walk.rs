@@ -161,6 +161,21 @@ fn all_backends_are_drawn() {
 }
 
 #[test]
+fn checksums_stay_true_where_the_addresses_differ_by_nothing() {
+    let Some(mut bench) = bench() else { return };
+    // The Pod's address with its halves exchanged: no checksum tells the two apart.
+    let [a, b, c, d] = POD_B.octets();
+    let swapped = Ipv4Addr::new(c, d, a, b);
+    let key = ServiceKey { address: Address::v4(swapped), ..cluster(80, TCP) };
+    bench.service(key, 7, &[(POD_B, 8080)]);
+    for port in [40_000, 40_001, u16::MAX] {
+        let (_, after) = bench.send(Hook::FromPod, &tcp((POD_A, port, swapped, 80), SYN));
+        assert_eq!(ends(&after), (POD_A, port, POD_B, 8080));
+        assert_valid(&after);
+    }
+}
+
+#[test]
 fn a_pod_that_asks_itself_meets_the_node() {
     let Some(mut bench) = bench() else { return };
     bench.service(cluster(80, TCP), 7, &[(POD_A, 8080)]);

@@ -1,4 +1,6 @@
-//! The table of flows: an array of buckets, each with a few rows and a line of memory that says which flows they are.
+//! The table of flows: buckets of a few rows each, and for each a line of memory, its head, that says which flows they are. The
+//! heads of a group of buckets stand together: all of them are a sixteenth of the table, which the CPU's caches hold where they
+//! do not hold the rows.
 //!
 //! A flow's row is in the bucket that its key's hash names, or, when that one was full, in a second one. A row is found by its
 //! tag, a part of the hash, and then by its key. Whoever writes holds the lock of the flow's first bucket; whoever reads holds
@@ -12,8 +14,14 @@ use crate::conntrack::{Flow, Tuple};
 pub const WAYS: usize = 8;
 /// Buckets, unless configured otherwise.
 pub const BUCKETS: u32 = 16_384;
-/// Bytes of a bucket before its rows, in every layout.
+/// Bytes of a bucket's head, in every layout.
 pub const HEAD_BYTES: usize = 64;
+/// Buckets of a group, in every layout: their heads are one page.
+pub const GROUP: usize = 64;
+/// Rows of a group.
+pub const ROWS: usize = GROUP * WAYS;
+/// Bytes of a group before its rows, in every layout.
+pub const HEADS_BYTES: usize = GROUP * HEAD_BYTES;
 
 /// Name of the programs' constant that says whether the machine keeps stores in order, a `u32`: 0 or 1.
 pub const ORDERED_STORES: &str = "ORDERED_STORES";
@@ -38,10 +46,10 @@ pub struct Row {
     pub flow: Flow,
 }
 
-/// Value of the map `flows`.
+/// What is known of a bucket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Bucket {
+pub struct Head {
     /// 1 while somebody writes.
     pub lock: u64,
     /// Not 0 once a flow of this bucket went to its second one.
@@ -50,12 +58,20 @@ pub struct Bucket {
     pub tags: [u32; WAYS],
     /// Of the first bucket, the seed of the table's hash; of the others zero.
     pub seed: [u64; 2],
-    /// The rows.
-    pub rows: [Row; WAYS],
 }
 
-const _: () =
-    assert!(core::mem::offset_of!(Bucket, rows) == HEAD_BYTES && size_of::<Row>().is_multiple_of(8));
+/// Value of the map `flows`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Group {
+    /// The buckets' heads.
+    pub heads: [Head; GROUP],
+    /// Their rows.
+    pub rows: [[Row; WAYS]; GROUP],
+}
+
+const _: () = assert!(size_of::<Head>() == HEAD_BYTES && core::mem::offset_of!(Group, rows) == HEADS_BYTES);
+const _: () = assert!(size_of::<Row>().is_multiple_of(8) && (BUCKETS as usize).is_multiple_of(GROUP));
 
 /// Where a key's row may be, and its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

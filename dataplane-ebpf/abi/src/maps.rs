@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::counter::COUNTERS;
 use crate::dry::Asking;
 use crate::endpoint::{Endpoint, Netns};
-use crate::flow_table::{BUCKETS, Bucket};
+use crate::flow_table::{BUCKETS, GROUP, Group};
 use crate::fragment::{FragmentKey, FragmentPorts};
 use crate::route::{Node, Route, RouteKey};
 use crate::service::{Affinity, AffinityKey, Service, ServiceKey, Source, SourceKey};
@@ -89,8 +89,8 @@ pub const CHOICES_MANY: MapSpec = growing(map::<u32, ChoicesMany>("choices_many"
 pub const BACKENDS: MapSpec = map::<u32, Backend>("backends", MapKind::Array, 131_073);
 /// [`AffinityKey`] → [`Affinity`].
 pub const AFFINITY: MapSpec = map::<AffinityKey, Affinity>("affinity", MapKind::LruHash, 16_384);
-/// Index → [`Bucket`], of the table that `flow_table.rs` describes; two rows a flow, 144 bytes each.
-pub const FLOWS: MapSpec = map::<u32, Bucket>("flows", MapKind::Array, BUCKETS);
+/// Index → [`Group`], of the table that `flow_table.rs` describes; two rows a flow, 144 bytes each.
+pub const FLOWS: MapSpec = map::<u32, Group>("flows", MapKind::Array, BUCKETS / GROUP as u32);
 /// [`Address`] → [`Endpoint`].
 pub const ENDPOINTS: MapSpec = growing(map::<Address, Endpoint>("endpoints", MapKind::Hash, 1_024));
 /// [`RouteKey`] → [`Route`].

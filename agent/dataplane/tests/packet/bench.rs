@@ -26,7 +26,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
-use weft_dataplane_abi::flow_table::{BEFORE_SEED, Bucket, ORDERED_STORES};
+use weft_dataplane_abi::flow_table::{BEFORE_SEED, Group, HEAD_BYTES, HEADS_BYTES, ORDERED_STORES};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
@@ -334,13 +334,18 @@ impl Bench {
         FlowTable::of(map).expect("a table of flows")
     }
 
-    /// Takes or gives back the lock of a bucket of that table.
-    pub(crate) fn lock_bucket(&mut self, number: u32, held: bool) {
+    /// Takes or gives back the locks of all buckets of that table.
+    pub(crate) fn lock_buckets(&mut self, held: bool) {
+        let groups = self.flows().groups();
         let map = self.ebpf.map_mut("flows").expect("the map flows");
-        let mut map: Array<&mut MapData, [u8; size_of::<Bucket>()]> = Array::try_from(map).expect("an array");
-        let mut bucket = map.get(&number, 0).expect("a bucket");
-        bucket[..8].copy_from_slice(&u64::from(held).to_ne_bytes());
-        map.set(number, bucket, 0).expect("a bucket");
+        let mut map: Array<&mut MapData, [u8; size_of::<Group>()]> = Array::try_from(map).expect("an array");
+        for number in 0..groups {
+            let mut group = map.get(&number, 0).expect("a group");
+            for head in group[..HEADS_BYTES].chunks_exact_mut(HEAD_BYTES) {
+                head[..8].copy_from_slice(&u64::from(held).to_ne_bytes());
+            }
+            map.set(number, group, 0).expect("a group");
+        }
     }
 
     pub(crate) fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
