@@ -146,6 +146,12 @@ pub(crate) fn put_flow(key: &Tuple, row: &Flow, flags: u64) -> Result<(), i32> {
     Ok(())
 }
 
+/// Writes both rows of a flow that begins, if its reverse tuple is free and that is simple; if not, neither.
+#[inline(always)]
+pub(crate) fn put_both(key: &Tuple, row: &Flow, twin_key: &Tuple, twin: &Flow) -> bool {
+    !dry() && !before::bridging() && table_of_flows::flow_put_both(key, row, twin_key, twin) == 0
+}
+
 /// Removes a flow's row; one that is gone already is what is wanted.
 #[inline(always)]
 pub(crate) fn remove_flow(key: &Tuple) {

@@ -96,6 +96,53 @@ pub extern "C" fn flow_put(key: *const Tuple, flow: *const Flow, flags: u64) -> 
     put_in::<Here>(key, flow, flags)
 }
 
+/// Writes both rows of a flow that begins, where that is simple: the twin's key is free, and both buckets have room. 0, or an
+/// error, and then neither is written. Both locks are taken before a row is written, for the second one would wait until the
+/// first row's memory has come.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_put_both(
+    key: *const Tuple,
+    flow: *const Flow,
+    twin_key: *const Tuple,
+    twin: *const Flow,
+) -> i32 {
+    if key.is_null() || flow.is_null() || twin_key.is_null() || twin.is_null() {
+        return EBUSY;
+    }
+    let (spot, twin_spot) = (spot_of::<Here>(key), spot_of::<Here>(twin_key));
+    let (Some(first), Some(other)) = (bucket_of::<Here>(spot.first), bucket_of::<Here>(twin_spot.first))
+    else {
+        return EBUSY;
+    };
+    if spot.first == twin_spot.first || !lock(first, SECOND_TRIES_MAX) {
+        return EBUSY;
+    }
+    if !lock(other, SECOND_TRIES_MAX) {
+        unlock(first);
+        return EBUSY;
+    }
+    let room = match way_of::<Here>(first, spot.tag, key) {
+        None => room_in(first),
+        known => known,
+    };
+    let twin_room = match way_of::<Here>(other, twin_spot.tag, twin_key) {
+        None => room_in(other),
+        Some(_) => None,
+    };
+    let answer = match (room, twin_room) {
+        (Some(way), Some(twin_way)) => {
+            fill::<Here>(other, twin_way, twin_spot.tag, twin_key, twin);
+            fill::<Here>(first, way, spot.tag, key, flow);
+            0
+        }
+        _ => EBUSY,
+    };
+    unlock(other);
+    unlock(first);
+    answer
+}
+
 /// Removes a flow's row; 0, or an error of the kernel's.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -227,6 +274,13 @@ fn free(bucket: Bucket) -> Option<usize> {
         way += 1;
     }
     None
+}
+
+/// A free way of a bucket all of whose rows are its own.
+#[inline(always)]
+fn room_in(bucket: Bucket) -> Option<usize> {
+    // SAFETY: within the bucket.
+    if unsafe { spilled_of(bucket).read_volatile() } != 0 { None } else { free(bucket) }
 }
 
 /// The way that was not seen for longest.

@@ -262,13 +262,16 @@ pub(crate) fn write(walk: &mut Walk, packet: &Packet) -> Step<()> {
     set(&mut first.tcp_seen, seen(packet.tcp_flags));
     reverse(&mut scratch.twin.to, tuple);
     other_row(&mut scratch.twin, first, now);
-    take_reverse(walk, has_ports, now)?;
-
-    let scratch = &mut *walk.scratch;
-    if maps::put_flow(&scratch.tuple, &scratch.first, 0).is_err() {
-        maps::remove_flow(&scratch.twin_key);
-        return drop(Station::Track, Reason::FlowTableBusy);
+    reverse(&mut scratch.twin_key, &first.to);
+    if !maps::put_both(&scratch.tuple, first, &scratch.twin_key, &scratch.twin) {
+        take_reverse(walk, has_ports, now)?;
+        let scratch = &mut *walk.scratch;
+        if maps::put_flow(&scratch.tuple, &scratch.first, 0).is_err() {
+            maps::remove_flow(&scratch.twin_key);
+            return drop(Station::Track, Reason::FlowTableBusy);
+        }
     }
+    let scratch = &mut *walk.scratch;
     maps::count(Counter::FlowsBegun);
     if scratch.first.flags & FLOW_PORT_ALLOCATED != 0 && is_this_node(walk.config, &scratch.first.to.source) {
         maps::count(Counter::Masqueraded);
@@ -321,11 +324,9 @@ fn write_direct(walk: &mut Walk, packet: &Packet, now: u64, bytes: u64) -> Step<
     Ok(())
 }
 
-/// Inserts the twin. Where a live flow has the tuple already, other source ports are tried.
+/// Inserts the twin, whose key is set. Where a live flow has the tuple already, other source ports are tried.
 #[inline(always)]
 fn take_reverse(walk: &mut Walk, has_ports: bool, now: u64) -> Step<()> {
-    let scratch = &mut *walk.scratch;
-    reverse(&mut scratch.twin_key, &scratch.first.to);
     if take(walk, now, false)? {
         return Ok(());
     }
