@@ -31,6 +31,7 @@ impl Weft {
         for (machine, count) in services.iter().enumerate() {
             let (near, far) = (weft.servers[machine], weft.servers[(machine + 1) % services.len()]);
             weft.tell(machine, *count, near, far);
+            weft.bed.read_events(machine);
         }
         weft
     }
