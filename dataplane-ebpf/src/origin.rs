@@ -17,6 +17,9 @@ use crate::tunnel;
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 
+/// `PACKET_OTHERHOST`: the frame has another device's address.
+const OTHER_HOST: u32 = 3;
+
 /// A packet out of the tunnel: the node it came from, not checked yet. All that comes out of it has a key; what has none
 /// was put there on this node, and goes up when one of our programs did so.
 #[inline(always)]
@@ -74,6 +77,13 @@ pub(crate) fn is_true(walk: &mut Walk) -> Step<()> {
         Hook::FromUplink if walk.origin == ORIGIN_UPLINK && !native::is_peers(walk) => Err(Verdict::Next),
         _ => Ok(()),
     }
+}
+
+/// A switch that does not know yet where a frame's device is sends it to all: what is for another machine is not served here.
+#[inline(always)]
+pub(crate) fn not_overheard(walk: &Walk) -> Step<()> {
+    // SAFETY: the context is valid.
+    if unsafe { (*walk.skb).pkt_type } == OTHER_HOST { Err(Verdict::Next) } else { Ok(()) }
 }
 
 /// What another of our programs has sent on to this device bears a source MAC of the overlay's: its walk is over.

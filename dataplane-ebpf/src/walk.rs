@@ -241,6 +241,7 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
 /// a Service, nor an answer to a translated flow, is the host's own.
 #[inline(always)]
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
+    origin::not_overheard(walk)?;
     let packet = parse::headers(walk)?;
     if packet.is_error() {
         return icmp::error(walk, packet);

@@ -105,6 +105,18 @@ fn what_is_not_ours_passes_untouched() {
 }
 
 #[test]
+fn a_frame_for_another_machine_is_not_served() {
+    let Some(mut bench) = bench() else { return };
+    bench.service(node_port(TCP), 8, &[(POD_B, 8080)]);
+    let ours = tcp((OUTSIDE, 5_000, NODE, NODE_PORT), SYN);
+    let mut others = ours.clone();
+    others[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0x99]);
+    assert_eq!(bench.send(Hook::FromUplink, &others), (NEXT, others));
+    assert_eq!((bench.flows().used(), bench.events().len()), (0, 0));
+    assert_eq!(bench.send(Hook::FromUplink, &ours).0, REDIRECT);
+}
+
+#[test]
 fn pods_here_and_there_keep_their_addresses() {
     let Some(mut bench) = bench() else { return };
     let here: Ends = (POD_A, 40_000, POD_B, 80);

@@ -131,3 +131,57 @@ const fn spread(mut sum: u64) -> u64 {
     sum = sum.wrapping_mul(SPREAD[1]);
     sum ^ (sum >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
+    const MAPPED: u64 = 0xffff_0000;
+    const BUCKETS_HERE: u32 = 1_024;
+
+    /// How many of the keys the fullest bucket of 1,024 has.
+    fn fullest(keys: impl Iterator<Item = [u64; 5]>) -> usize {
+        let mut counts = [0; BUCKETS_HERE as usize];
+        for key in keys {
+            counts[spot(key, SEED, BUCKETS_HERE).first as usize] += 1;
+        }
+        counts.into_iter().max().unwrap_or(0)
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_place_are_spread() {
+        // 4,096 keys, four to a bucket: of random ones the fullest bucket has 15 or fewer, all but once in a thousand.
+        let v4 = |source: u64, destination: u64, last: u64| {
+            [0, source << 32 | MAPPED, 0, destination << 32 | MAPPED, last]
+        };
+        let n = || 0..4_096_u64;
+        assert!(fullest(n().map(|n| v4(n, 7, 9))) < 20, "sources");
+        assert!(fullest(n().map(|n| v4(n << 12, 7, 9))) < 20, "networks");
+        assert!(fullest(n().map(|n| v4(7, n, 9))) < 20, "destinations");
+        assert!(fullest(n().map(|n| v4(7, 8, n << 32))) < 20, "protocols and what follows");
+        for shift in [0, 8, 16] {
+            assert!(fullest(n().map(|n| v4(7, 8, n << shift | 6 << 32))) < 20, "ports");
+        }
+        for word in 0..5 {
+            for shift in [0, 20, 32, 50] {
+                let key = |n: u64| {
+                    let mut key = [1 << 40, 2, 3 << 40, 4, 6 << 32];
+                    key[word] ^= n << shift;
+                    key
+                };
+                assert!(fullest(n().map(key)) < 20, "word {word} of IPv6 by {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_seed_is_another_order() {
+        let key = |port: u64| [0, 5 << 32 | MAPPED, 0, 6 << 32 | MAPPED, port | 6 << 32];
+        let other = [SEED[0] ^ 1 << 40, SEED[1]];
+        let same = (0..1_000).filter(|port| {
+            spot(key(*port), SEED, BUCKETS_HERE).first == spot(key(*port), other, BUCKETS_HERE).first
+        });
+        assert!(same.count() < 20);
+    }
+}

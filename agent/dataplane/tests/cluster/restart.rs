@@ -6,6 +6,7 @@ use crate::bed::{self, Bed, CLIENT};
 use crate::object;
 use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
 use weft_dataplane_abi::LAYOUT;
+use weft_dataplane_abi::flow_table::ROWS;
 
 /// One machine with one Pod, and a Service before it.
 fn single() -> Option<Bed> {
@@ -36,7 +37,7 @@ fn tables_of_another_shape_are_made_anew_and_other_capacities_kept() {
     serves(&bed);
     let flows = aya::maps::MapData::from_pin(maps.join("flows")).and_then(|map| map.info()).expect("a table");
     assert_eq!(
-        flows.max_entries() * 8,
+        flows.max_entries() * ROWS as u32,
         bed.machines[0].config.capacities.flows_max / 2,
         "flows are not thrown away"
     );

@@ -41,7 +41,8 @@ fn pseudo_header(frame: &[u8]) -> u32 {
     sum(&frame[L3 + 12..L3 + 20]) + u32::from(frame[L3 + 9]) + bytes
 }
 
-/// Ethernet and an IPv4 header with its checksum before this payload.
+/// Ethernet and an IPv4 header with its checksum before this payload. The frame is for the device that a test run has, the
+/// loopback device, whose address is all zeros.
 pub(crate) fn ip(
     source: Ipv4Addr,
     destination: Ipv4Addr,
@@ -49,7 +50,7 @@ pub(crate) fn ip(
     fragment: u16,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0xa, 8, 0];
+    let mut frame = vec![0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0xa, 8, 0];
     frame.extend([0x45, 0, 0, 0, 0x12, 0x34, 0, 0, 64, protocol, 0, 0]);
     frame.extend(source.octets());
     frame.extend(destination.octets());

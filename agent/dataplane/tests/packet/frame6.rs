@@ -54,7 +54,7 @@ pub(crate) fn ip(
     protocol: u8,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0xa, 0x86, 0xdd];
+    let mut frame = vec![0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0xa, 0x86, 0xdd];
     frame.extend([0x60, 0, 0, 7, 0, 0, protocol, 64]);
     frame.extend(source.octets());
     frame.extend(destination.octets());
