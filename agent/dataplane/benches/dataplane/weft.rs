@@ -31,7 +31,7 @@ impl Weft {
         for (machine, count) in services.iter().enumerate() {
             let (near, far) = (weft.servers[machine], weft.servers[(machine + 1) % services.len()]);
             weft.tell(machine, *count, near, far);
-            weft.bed.read_events(machine);
+            weft.read_events(machine);
         }
         weft
     }
@@ -52,6 +52,17 @@ impl Weft {
         let dataplane = self.bed.machines[machine].dataplane.clone().expect("started");
         let applied = self.bed.ask(dataplane.apply(vec![Change::ReplaceAll(Box::new(desired))]));
         assert_eq!(applied.expect("applied").refused, Vec::new());
+    }
+
+    /// Reads a machine's events from now on, as its agent would.
+    fn read_events(&self, machine: usize) {
+        let dataplane = self.bed.machines[machine].dataplane.clone().expect("started");
+        let read = async move {
+            let mut events = dataplane.events().expect("a ring");
+            while events.next().await.is_ok() {}
+        };
+        // It goes on by itself.
+        self.bed.ask(async { drop(tokio::spawn(read)) });
     }
 
     /// Balances at connect on a machine, or leaves it to the per-packet path.

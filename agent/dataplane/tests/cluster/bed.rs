@@ -196,15 +196,6 @@ impl Bed {
         applied.writes
     }
 
-    /// Reads a machine's events from now on, as its agent would.
-    pub(crate) fn read_events(&self, machine: usize) {
-        let dataplane = self.machines[machine].dataplane.clone().expect("started");
-        self.runtime.spawn(async move {
-            let mut events = dataplane.events().expect("a ring");
-            while events.next().await.is_ok() {}
-        });
-    }
-
     /// Runs a question to a machine's dataplane.
     pub(crate) fn ask<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
