@@ -1,4 +1,4 @@
-//! Station *parse*, second half: who sent a packet, and whether he may.
+//! Station *parse*, second half: who sent a packet, whether he may, and whether it is for this machine.
 
 use aya_ebpf::programs::TcContext;
 use weft_dataplane_abi::address::Address;

@@ -2,13 +2,15 @@
 //! clear, and through one inside the encryption, which is how nodes do it. Needs root; every way has its turn in every round, and
 //! medians are told with their spread, and as ratios. `cargo bench -p weft-encrypt`.
 
-use std::fs::File;
+#[path = "../tests/wireguard/netns.rs"]
+mod netns;
+
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use netns::within;
 use weft_encrypt::device::Device;
 use weft_encrypt::{OwnKey, Peer, PublicKey, SecretKey, Wanted};
 
@@ -27,15 +29,6 @@ const WAYS: [(&str, u8); 3] = [("no tunnel", 0), ("tunnel in clear", 1), ("tunne
 fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-fn within<T: Send>(namespace: &str, deed: impl FnOnce() -> T + Send) -> T {
-    let file = File::open(format!("/run/netns/{namespace}")).expect("a namespace");
-    let enter = || {
-        setns(&file, CloneFlags::CLONE_NEWNET).expect("entered");
-        deed()
-    };
-    std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic"))
 }
 
 /// Gbit/s of one connection.

@@ -243,7 +243,7 @@ impl Carrier {
             let now = Instant::now();
             if now >= next {
                 next = now + TICK;
-                let (engine, mut desk) = self.desk();
+                let (engine, mut desk, ..) = self.parts();
                 engine.tick(&mut desk);
                 desk.flush();
             }
@@ -277,7 +277,8 @@ impl Carrier {
         deleted
     }
 
-    fn desk(&mut self) -> (&mut Engine, Desk<'_>) {
+    /// The engine, its desk, and the rooms for what arrives: a packet, and a batch of datagrams.
+    fn parts(&mut self) -> (&mut Engine, Desk<'_>, &mut [u8], &mut Batch) {
         let desk = Desk {
             tun: &self.tun,
             sockets: &self.sockets,
@@ -286,33 +287,22 @@ impl Carrier {
             room: &mut self.room,
             lost: &mut self.lost,
         };
-        (&mut self.engine, desk)
+        (&mut self.engine, desk, &mut self.packet, &mut self.into)
     }
 
     fn carry(&mut self, [tun, even, odd]: [bool; 3]) {
+        let (engine, mut desk, packet, into) = self.parts();
         if tun {
-            let mut packet = std::mem::take(&mut self.packet);
-            let (engine, mut desk) = self.desk();
             for _ in 0..BATCH_PACKETS {
-                let Ok(bytes @ 1..) = desk.tun.read(&mut packet) else { break };
+                let Ok(bytes @ 1..) = desk.tun.read(packet) else { break };
                 engine.outgoing(&packet[..bytes], &mut desk);
             }
             desk.flush();
-            self.packet = packet;
         }
         for which in [even.then_some(0), odd.then_some(1)].into_iter().flatten() {
-            let Ok(1..) = self.into.receive(&self.sockets[which]) else { continue };
-            let desk = Desk {
-                tun: &self.tun,
-                sockets: &self.sockets,
-                batches: &mut self.out,
-                mapped: self.mapped,
-                room: &mut self.room,
-                lost: &mut self.lost,
-            };
-            let mut desk = desk;
-            for (datagram, from) in self.into.iter() {
-                self.engine.incoming(datagram, from, &mut desk);
+            let Ok(1..) = into.receive(&desk.sockets[which]) else { continue };
+            for (datagram, from) in into.iter() {
+                engine.incoming(datagram, from, &mut desk);
             }
             desk.flush();
         }

@@ -1,14 +1,16 @@
 //! The kernel's WireGuard between two network namespaces, where this kernel has it: packets arrive, nothing of them can be read,
 //! keys change without a loss, and a node without it in its kernel is spoken to.
 
-use std::fs::File;
+#[path = "wireguard/netns.rs"]
+mod netns;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use netns::within;
 use weft_encrypt::device::Device;
 use weft_encrypt::kernel::{self, Kernel};
 use weft_encrypt::{OwnKey, Peer, PublicKey, SecretKey, Status, Wanted};
@@ -26,15 +28,6 @@ fn ip(arguments: &str) -> bool {
 
 fn must(arguments: &str) {
     assert!(ip(arguments), "ip {arguments}");
-}
-
-fn within<T: Send>(namespace: &str, deed: impl FnOnce() -> T + Send) -> T {
-    let file = File::open(format!("/run/netns/{namespace}")).expect("a namespace");
-    let enter = || {
-        setns(&file, CloneFlags::CLONE_NEWNET).expect("entered");
-        deed()
-    };
-    std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic"))
 }
 
 fn inner(machine: usize) -> Ipv4Addr {
