@@ -181,17 +181,23 @@ pub(crate) fn outward(walk: &mut Walk, packet: &mut Packet) -> Option<&'static S
     if packet.piece == Piece::Later {
         fragment::ports(walk, packet).ok()?;
     }
-    let service = of_cluster(walk).filter(|service| service.flags & SERVICE_OUTWARD != 0)?;
+    let service = given(walk)?;
     if packet.piece == Piece::First {
         fragment::ports(walk, packet).ok()?;
     }
     Some(service)
 }
 
+/// The Service at an address that the outside may know.
+#[inline(always)]
+pub(crate) fn given<C>(walk: &mut Walk<C>) -> Option<&'static Service> {
+    of_cluster(walk).filter(|service| service.flags & SERVICE_OUTWARD != 0)
+}
+
 /// The Service at a port of this node's own address: a host port, mostly. What stands there is for the outside, too. Where
 /// the node has none, its own packets pay no look-up.
 #[inline(always)]
-pub(crate) fn outward_here(walk: &mut Walk) -> Option<&'static Service> {
+pub(crate) fn outward_here<C>(walk: &mut Walk<C>) -> Option<&'static Service> {
     if walk.config.flags & OUTWARD_HERE == 0 {
         return None;
     }
@@ -216,7 +222,7 @@ pub(crate) fn from_outside(walk: &mut Walk, packet: &Packet, service: &Service) 
 /// port of that node's.
 #[inline(always)]
 pub(crate) fn sent_on(walk: &mut Walk, packet: &Packet) -> Step<()> {
-    let front = match of_cluster(walk).filter(|service| service.flags & SERVICE_OUTWARD != 0) {
+    let front = match given(walk) {
         None if origin::is_senders(walk, &walk.scratch.tuple.destination) => of_node(walk),
         front => front,
     };
@@ -249,7 +255,7 @@ fn lets_in(walk: &mut Walk, service: &Service) -> bool {
 
 /// The Service whose own address the packet has.
 #[inline(always)]
-fn of_cluster(walk: &mut Walk) -> Option<&'static Service> {
+fn of_cluster<C>(walk: &mut Walk<C>) -> Option<&'static Service> {
     let scratch = &mut *walk.scratch;
     copy(&mut scratch.service_key.address, &scratch.tuple.destination);
     by_port(walk, SCOPE_CLUSTER)
@@ -266,7 +272,7 @@ pub(crate) fn of_node(walk: &mut Walk) -> Option<&'static Service> {
 }
 
 #[inline(always)]
-fn by_port(walk: &mut Walk, scope: u8) -> Option<&'static Service> {
+fn by_port<C>(walk: &mut Walk<C>, scope: u8) -> Option<&'static Service> {
     let scratch = &mut *walk.scratch;
     if !matches!(scratch.tuple.protocol, TCP | UDP | SCTP) {
         return None;

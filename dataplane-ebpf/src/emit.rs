@@ -124,7 +124,7 @@ fn socket_cookie(walk: &Walk) -> u64 {
     match walk.hook {
         // SAFETY: reads from the packet's socket, if there is one.
         Hook::FromPod | Hook::ToPod | Hook::ToOverlay | Hook::ToUplink => unsafe {
-            bpf_get_socket_cookie(walk.skb.cast())
+            bpf_get_socket_cookie(walk.context.cast())
         },
         _ => 0,
     }

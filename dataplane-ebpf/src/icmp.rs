@@ -244,7 +244,7 @@ fn translate(walk: &mut Walk) -> Step<()> {
 fn change_checksum(walk: &Walk, l4: usize, change: u32, pseudo: bool) -> Step<()> {
     let flags = if pseudo { PSEUDO_HEADER } else { 0 };
     // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
-    match unsafe { bpf_l4_csum_replace(walk.skb, (l4 + 2) as u32, 0, u64::from(change), flags) } {
+    match unsafe { bpf_l4_csum_replace(walk.context, (l4 + 2) as u32, 0, u64::from(change), flags) } {
         0 => Ok(()),
         _ => drop(Station::Translate, Reason::RewriteFailed),
     }

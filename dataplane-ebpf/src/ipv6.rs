@@ -2,7 +2,7 @@
 //! All stations between the two are the same for both families.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_csum_update, bpf_skb_load_bytes};
+use aya_ebpf::helpers::bpf_skb_load_bytes;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::hook::Hook;
@@ -10,6 +10,7 @@ use weft_dataplane_abi::order::Be32;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::context::Context;
 use crate::origin;
 use crate::parse::{self, ICMP, L3, MALFORMED, Message, Packet, Piece, TRANSPORT_BYTES};
 use crate::translate;
@@ -66,7 +67,7 @@ pub(crate) const fn message(kind: u8) -> Message {
 #[inline(always)]
 pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
     let scratch = &mut *walk.scratch;
-    match read_ipv6(walk.skb, &raw mut scratch.tuple, &raw mut scratch.packet) {
+    match read_ipv6(walk.context, &raw mut scratch.tuple, &raw mut scratch.packet) {
         READ => Ok(parse::in_scratch(walk)),
         OF_LINK => of_link(walk),
         UNREAD => unread(walk),
@@ -103,20 +104,9 @@ fn read(skb: *mut __sk_buff, tuple: &mut Tuple) -> Result<Packet, u32> {
     if parse::linear_of(skb, L4 + TRANSPORT_BYTES).is_err() {
         return Err(MALFORMED_IT_IS);
     }
-    let ip = parse::at_of::<Ipv6>(skb, L3).ok_or(MALFORMED_IT_IS)?;
-    // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
-    let ip = unsafe { *ip };
-    if u32::from_be(ip.version_class_flow) >> 28 != 6 {
-        return Err(MALFORMED_IT_IS);
-    }
-    tuple.source = address(ip.source);
-    tuple.destination = address(ip.destination);
-    if is_of_link(&tuple.destination) {
-        return Err(OF_LINK);
-    }
-    let mut packet = Packet::new(L4 as u8, ip.next, Piece::Whole, Be32::new(0));
-    if is_extension(ip.next) {
-        packet = extensions(skb, ip.next).ok_or(UNREAD)?;
+    let mut packet = fixed(skb, tuple)?;
+    if is_extension(packet.protocol) {
+        packet = extensions(skb, packet.protocol).ok_or(UNREAD)?;
         if parse::linear_of(skb, packet.l4() + TRANSPORT_BYTES).is_err() {
             return Err(MALFORMED_IT_IS);
         }
@@ -129,6 +119,37 @@ fn read(skb: *mut __sk_buff, tuple: &mut Tuple) -> Result<Packet, u32> {
         return Err(MALFORMED_IT_IS);
     }
     Ok(packet)
+}
+
+/// Reads the header itself; what is behind it is taken for its protocol.
+#[inline(always)]
+fn fixed<C: Context>(context: C, tuple: &mut Tuple) -> Result<Packet, u32> {
+    let ip = parse::at_of::<Ipv6>(context, L3).ok_or(MALFORMED_IT_IS)?;
+    // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
+    let ip = unsafe { *ip };
+    if u32::from_be(ip.version_class_flow) >> 28 != 6 {
+        return Err(MALFORMED_IT_IS);
+    }
+    tuple.source = address(ip.source);
+    tuple.destination = address(ip.destination);
+    if is_of_link(&tuple.destination) {
+        return Err(OF_LINK);
+    }
+    Ok(Packet::new(L4 as u8, ip.next, Piece::Whole, Be32::new(0)))
+}
+
+/// Reads the header and a transport that follows it at once into the tuple, which is clear; none for all else.
+#[inline(always)]
+pub(crate) fn plain<C: Context>(walk: &mut Walk<C>) -> Option<&'static mut Packet> {
+    let tuple = &mut walk.scratch.tuple;
+    let mut packet = fixed(walk.context, tuple).ok()?;
+    tuple.protocol = packet.protocol;
+    if !packet.ports_may_change() {
+        return None;
+    }
+    parse::transport(walk.context, tuple, &mut packet).ok()?;
+    parse::put(&raw mut walk.scratch.packet, &packet);
+    Some(parse::in_scratch(walk))
 }
 
 #[inline(always)]
@@ -246,7 +267,7 @@ pub(crate) const fn folded(sum: u64) -> u32 {
 
 /// Writes the header's addresses.
 #[inline(always)]
-pub(crate) fn addresses_into(walk: &Walk, l3: usize, source: &Address, destination: &Address) -> Option<()> {
+pub(crate) fn addresses_into<C: Context>(walk: &Walk<C>, l3: usize, source: &Address, destination: &Address) -> Option<()> {
     let ip = parse::at::<Ipv6>(walk, l3)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {
@@ -266,7 +287,6 @@ pub(crate) const fn words(address: &Address) -> [u32; 4] {
 /// makes up for its addresses. The helper for transport checksums takes the change off, as if something did; this puts it
 /// back, or on, for a fragment that has no checksum of its own.
 #[inline(always)]
-pub(crate) fn sum_changed(walk: &Walk, difference: u32) {
-    // SAFETY: changes a number; where there is none, it says so.
-    let _ = unsafe { bpf_csum_update(walk.skb, difference) };
+pub(crate) fn sum_changed<C: Context>(walk: &Walk<C>, difference: u32) {
+    walk.context.sum_changed(difference);
 }

@@ -14,6 +14,7 @@ mod before;
 #[cfg(feature = "bench")]
 mod bench;
 mod constant;
+mod context;
 mod dry;
 mod emit;
 mod fragment;
@@ -33,9 +34,10 @@ mod tunnel;
 mod verdict;
 mod walk;
 mod words;
+mod xdp;
 
-use aya_ebpf::macros::{cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 use weft_dataplane_abi::hook::Hook;
 
 use crate::verdict::Verdict;
@@ -81,6 +83,12 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
 pub fn from_cipher(ctx: TcContext) -> i32 {
     origin::mark(&ctx);
     Verdict::Next.number()
+}
+
+/// The uplink's driver, before there is a packet of the stack's.
+#[xdp]
+pub fn xdp_uplink(ctx: XdpContext) -> u32 {
+    xdp::run(ctx.ctx)
 }
 
 /// `connect(2)`, IPv4.

@@ -10,6 +10,7 @@ use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{ROUTE_LOCKED, ROUTE_NATIVE, ROUTE_TUNNEL, Route, WALKED_INDEX};
 use weft_dataplane_abi::station::Station;
 
+use crate::context::Context;
 use crate::parse::Packet;
 use crate::track::Found;
 use crate::verdict::{Step, Verdict, drop};
@@ -19,7 +20,7 @@ use crate::{fragment, origin, route, track, translate};
 /// This node's address in its own Pod range of the packet's family, and that range's length in bits; 0 while that is not
 /// known.
 #[inline(always)]
-fn own_range(walk: &Walk) -> (&'static Address, u32) {
+fn own_range<C: Context>(walk: &Walk<C>) -> (&'static Address, u32) {
     let config = walk.config;
     if walk.is_v6() {
         (&config.overlay_v6, u32::from(config.pod_bits_v6))
@@ -30,7 +31,7 @@ fn own_range(walk: &Walk) -> (&'static Address, u32) {
 
 /// Whether a packet is for this node's own Pod range. Costs no look-up.
 #[inline(always)]
-pub(crate) fn is_for_us(walk: &Walk) -> bool {
+pub(crate) fn is_for_us<C: Context>(walk: &Walk<C>) -> bool {
     let (own, bits) = own_range(walk);
     if bits == 0 {
         return false;
@@ -102,7 +103,7 @@ pub(crate) fn arrive(walk: &mut Walk, packet: &mut Packet) -> Step<Verdict> {
 pub(crate) fn is_from_us(walk: &Walk) -> bool {
     let (own, bits) = own_range(walk);
     // SAFETY: the context is valid for the whole program.
-    bits != 0 && *own == walk.scratch.tuple.source && unsafe { (*walk.skb).tc_index } != WALKED_INDEX
+    bits != 0 && *own == walk.scratch.tuple.source && unsafe { (*walk.context).tc_index } != WALKED_INDEX
 }
 
 /// What the node's own stack sends to another node's Pods. The kernel's routes take it there.
@@ -140,7 +141,7 @@ pub(crate) fn send(walk: &Walk) -> Verdict {
     let bytes = size_of::<NextHop>() as i32;
     // SAFETY: the context is valid; the helper reads the parameters within their size.
     unsafe {
-        (*walk.skb).tc_index = WALKED_INDEX;
+        (*walk.context).tc_index = WALKED_INDEX;
         let to = (&raw mut to).cast::<bpf_redir_neigh>();
         Verdict::redirected(bpf_redirect_neigh(walk.config.uplink_ifindex, to, bytes, 0))
     }

@@ -83,7 +83,7 @@ pub(crate) fn is_true(walk: &mut Walk) -> Step<()> {
 #[inline(always)]
 pub(crate) fn not_overheard(walk: &Walk) -> Step<()> {
     // SAFETY: the context is valid.
-    if unsafe { (*walk.skb).pkt_type } == OTHER_HOST { Err(Verdict::Next) } else { Ok(()) }
+    if unsafe { (*walk.context).pkt_type } == OTHER_HOST { Err(Verdict::Next) } else { Ok(()) }
 }
 
 /// What another of our programs has sent on to this device bears a source MAC of the overlay's: its walk is over.

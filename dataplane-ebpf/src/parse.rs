@@ -9,13 +9,14 @@ use weft_dataplane_abi::order::{Be16, Be32};
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::context::Context;
 use crate::ipv6;
 use crate::verdict::{Step, Verdict};
 use crate::walk::Walk;
 use crate::words::clear;
 
 /// EtherTypes as they stand in memory.
-const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
+pub(crate) const ETH_IPV4: u32 = 0x0800u16.to_be() as u32;
 pub(crate) const ETH_IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// Offset of the network header in bytes.
 pub(crate) const L3: usize = 14;
@@ -125,15 +126,14 @@ impl Packet {
 
 /// A place in the packet, when it is long enough.
 #[inline(always)]
-pub(crate) fn at<T>(walk: &Walk, offset: usize) -> Option<*mut T> {
-    at_of(walk.skb, offset)
+pub(crate) fn at<T>(walk: &Walk<impl Context>, offset: usize) -> Option<*mut T> {
+    at_of(walk.context, offset)
 }
 
 /// The same before there is a walk.
 #[inline(always)]
-pub(crate) fn at_of<T>(skb: *mut __sk_buff, offset: usize) -> Option<*mut T> {
-    // SAFETY: the context is valid; the two bounds are checked before the pointer is handed out.
-    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+pub(crate) fn at_of<T>(context: impl Context, offset: usize) -> Option<*mut T> {
+    let (data, end) = context.bounds();
     let place = data + offset;
     if place + size_of::<T>() > end { None } else { Some(place as *mut T) }
 }
@@ -160,7 +160,7 @@ pub(crate) const MALFORMED: Verdict = Verdict::Drop(Station::Parse, Reason::Malf
 /// shares its payload with the sender's queue, and the kernel copies what is asked for of that.
 #[inline(always)]
 pub(crate) fn linear(walk: &Walk, bytes: usize) -> Step<()> {
-    linear_of(walk.skb, bytes)
+    linear_of(walk.context, bytes)
 }
 
 /// The same before there is a walk.
@@ -180,13 +180,19 @@ pub(crate) fn linear_of(skb: *mut __sk_buff, bytes: usize) -> Step<()> {
 #[inline(always)]
 pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
     // SAFETY: the context is valid.
-    let protocol = unsafe { (*walk.skb).protocol };
+    let protocol = unsafe { (*walk.context).protocol };
     let tuple = &mut walk.scratch.tuple;
     clear(tuple);
     if protocol != ETH_IPV4 {
         return if protocol == ETH_IPV6 { ipv6::headers(walk) } else { Err(Verdict::Next) };
     }
-    linear(walk, L3 + IP_BYTES + TRANSPORT_BYTES)?;
+    ipv4(walk)
+}
+
+/// Reads those of IPv4 into the tuple, which is clear.
+#[inline(always)]
+pub(crate) fn ipv4<C: Context>(walk: &mut Walk<C>) -> Step<&'static mut Packet> {
+    pulled(walk, L3 + IP_BYTES + TRANSPORT_BYTES)?;
     let ip: *const Ipv4 = at(walk, L3).ok_or(MALFORMED)?;
     // SAFETY: within the packet, and its fields are aligned to two bytes as the type says.
     let ip = unsafe { *ip };
@@ -195,7 +201,7 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
         return Err(MALFORMED);
     }
     if header_bytes > IP_BYTES {
-        linear(walk, L3 + header_bytes + TRANSPORT_BYTES)?;
+        pulled(walk, L3 + header_bytes + TRANSPORT_BYTES)?;
     }
     let fragment = u16::from_be(ip.fragment);
     let piece = match (fragment & 0x1fff, fragment & 0x2000) {
@@ -211,10 +217,15 @@ pub(crate) fn headers(walk: &mut Walk) -> Step<&'static mut Packet> {
     let identification = Be32::new(u32::from(u16::from_be(ip.identification)));
     let mut packet = Packet::new((L3 + header_bytes) as u8, ip.protocol, piece, identification);
     if piece != Piece::Later && ip.protocol != ICMP6 {
-        transport(walk.skb, &mut walk.scratch.tuple, &mut packet)?;
+        transport(walk.context, &mut walk.scratch.tuple, &mut packet)?;
     }
     put(&raw mut walk.scratch.packet, &packet);
     Ok(in_scratch(walk))
+}
+
+#[inline(always)]
+fn pulled<C: Context>(walk: &Walk<C>, bytes: usize) -> Step<()> {
+    if walk.context.pull(bytes) { Ok(()) } else { Err(MALFORMED) }
 }
 
 /// Writes a packet field by field, which the compiler does not see through.
@@ -234,7 +245,7 @@ pub(crate) fn put(to: *mut Packet, packet: &Packet) {
 
 /// The packet as it was put.
 #[inline(always)]
-pub(crate) fn in_scratch(walk: &mut Walk) -> &'static mut Packet {
+pub(crate) fn in_scratch<C>(walk: &mut Walk<C>) -> &'static mut Packet {
     let room = &raw mut walk.scratch.packet;
     // SAFETY: a field of the scratch that nothing else touches until the walk ends.
     unsafe { &mut *room }
@@ -242,10 +253,10 @@ pub(crate) fn in_scratch(walk: &mut Walk) -> &'static mut Packet {
 
 /// Reads the ports, or what stands for them.
 #[inline(always)]
-pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Packet) -> Step<()> {
+pub(crate) fn transport<C: Context>(context: C, tuple: &mut Tuple, packet: &mut Packet) -> Step<()> {
     match packet.protocol {
         TCP => {
-            let segment: *const [u16; 8] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
+            let segment: *const [u16; 8] = at_of(context, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: within the packet; headers are aligned to two bytes.
             let (source, destination, flags) = unsafe { ((*segment)[0], (*segment)[1], (*segment)[6]) };
             tuple.source_port = Be16::from_wire(source);
@@ -253,14 +264,14 @@ pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Pac
             packet.tcp_flags = (u16::from_be(flags) & 0xff) as u8;
         }
         UDP => {
-            let datagram: *const [u16; 4] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
+            let datagram: *const [u16; 4] = at_of(context, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (source, destination) = unsafe { ((*datagram)[0], (*datagram)[1]) };
             tuple.source_port = Be16::from_wire(source);
             tuple.destination_port = Be16::from_wire(destination);
         }
         SCTP => {
-            let chunk: *const [u16; 8] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
+            let chunk: *const [u16; 8] = at_of(context, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (source, destination, kind) = unsafe { ((*chunk)[0], (*chunk)[1], (*chunk)[6]) };
             tuple.source_port = Be16::from_wire(source);
@@ -268,7 +279,7 @@ pub(crate) fn transport(skb: *mut __sk_buff, tuple: &mut Tuple, packet: &mut Pac
             packet.tcp_flags = as_tcp_flags((u16::from_be(kind) >> 8) as u8);
         }
         ICMP | ICMP6 => {
-            let message: *const [u16; 4] = at_of(skb, packet.l4()).ok_or(MALFORMED)?;
+            let message: *const [u16; 4] = at_of(context, packet.l4()).ok_or(MALFORMED)?;
             // SAFETY: as above.
             let (kind, identifier) = unsafe { ((*message)[0], (*message)[2]) };
             let kind = (u16::from_be(kind) >> 8) as u8;

@@ -94,7 +94,7 @@ fn reset(walk: &Walk, packet: &Packet) -> Option<()> {
     let change = difference(change, acknowledged, acknowledged_new);
     let change = folded(difference(change, word(old[6], old[7]), word(flags_new, 0)));
     // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
-    if unsafe { bpf_l4_csum_replace(walk.skb, packet.l4() as u32 + 16, 0, u64::from(change), 0) } != 0 {
+    if unsafe { bpf_l4_csum_replace(walk.context, packet.l4() as u32 + 16, 0, u64::from(change), 0) } != 0 {
         return None;
     }
     let header = parse::at::<[u16; TCP_WORDS]>(walk, packet.l4())?;
@@ -178,9 +178,9 @@ fn make_room(walk: &Walk, ip_bytes: u32) -> Option<()> {
     let (quoted_bytes, room_bytes) = (ip_bytes + QUOTED_BYTES, ip_bytes + ERROR_BYTES);
     // SAFETY: the helpers check what they are given; pointers into the packet are taken after them.
     let answer = unsafe {
-        bpf_skb_change_tail(walk.skb, L3 as u32 + quoted_bytes, 0)
-            | bpf_skb_adjust_room(walk.skb, room_bytes as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
-            | bpf_skb_pull_data(walk.skb, L3 as u32 + room_bytes + quoted_bytes)
+        bpf_skb_change_tail(walk.context, L3 as u32 + quoted_bytes, 0)
+            | bpf_skb_adjust_room(walk.context, room_bytes as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
+            | bpf_skb_pull_data(walk.context, L3 as u32 + room_bytes + quoted_bytes)
     };
     (answer == 0).then_some(())
 }

@@ -14,6 +14,7 @@ use weft_dataplane_abi::route::{
 use weft_dataplane_abi::station::Station;
 
 use crate::balance::is_node_port;
+use crate::context::Context;
 use crate::maps::{self, ROUTES};
 use crate::parse::{self, Packet, UDP};
 use crate::verdict::{Step, Verdict, drop};
@@ -175,7 +176,7 @@ fn leave_as(walk: &mut Walk, own: &Address) -> Step<()> {
 
 /// Whether a packet to this node from outside can be a translated flow's: by port, so that the host's own costs no look-up.
 #[inline(always)]
-pub(crate) fn may_be_ours(walk: &Walk, packet: &Packet) -> bool {
+pub(crate) fn may_be_ours<C>(walk: &Walk<C>, packet: &Packet) -> bool {
     // Of SCTP a masqueraded flow keeps its port.
     if !packet.ports_may_change() {
         return true;
@@ -228,9 +229,9 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
 }
 
 /// The two addresses of a frame in the tunnel, as they stand in memory.
-const WALKED: [u32; 3] = in_tunnel(OVERLAY_SOURCE_MAC);
+pub(crate) const WALKED: [u32; 3] = in_tunnel(OVERLAY_SOURCE_MAC);
 /// The same of one that the other node is to balance.
-const DIRECT: [u32; 3] = in_tunnel(OVERLAY_DIRECT_MAC);
+pub(crate) const DIRECT: [u32; 3] = in_tunnel(OVERLAY_DIRECT_MAC);
 
 const fn in_tunnel(from: [u8; 6]) -> [u32; 3] {
     let to = OVERLAY_MAC;
@@ -249,7 +250,7 @@ const fn low_half() -> u32 {
 
 /// Writes the frame's two addresses.
 #[inline(always)]
-fn frame(walk: &Walk, words: [u32; 3]) -> Step<()> {
+pub(crate) fn frame<C: Context>(walk: &Walk<C>, words: [u32; 3]) -> Step<()> {
     let Some(frame) = parse::at::<[u16; 6]>(walk, 0) else {
         return drop(Station::Route, Reason::RewriteFailed);
     };

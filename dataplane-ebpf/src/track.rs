@@ -13,6 +13,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::context::Context;
 use crate::dry::{self, dry};
 use crate::maps::{self, EEXIST};
 use crate::parse::{ACK, FIN, Message, Packet, RST, SCTP, SYN, TCP, UDP};
@@ -31,6 +32,9 @@ const OWN_PORT_LAST: u32 = 65_535;
 const SECOND_NS: u64 = 1_000_000_000;
 /// After so many packets of one direction (a power of two) the other direction's row is looked after.
 const PACKETS_BETWEEN_LOOKS: u64 = 64;
+
+/// 2^32 ns: 4.3 seconds.
+const PERIOD_BITS: u32 = 32;
 
 /// What is known of a packet's flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +65,24 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
     let settled = flow.epoch == walk.epoch && flow.origin == walk.origin;
     meet(walk, flow, packet);
     if settled { Found::Settled } else { Found::Unsettled }
+}
+
+/// The row of a flow about which nothing is left to find out, while it is neither begun nor looked after. Nothing of it
+/// changes: whoever does not carry the packet after all leaves it to the programs of the stack. So he does with one packet of
+/// a flow in every [`PERIOD_BITS`], which has the kernel look after the neighbours that it goes by.
+#[inline(always)]
+pub(crate) fn under_way<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'static mut Flow> {
+    if packet.tcp_flags & SYN != 0 {
+        return None;
+    }
+    let flow = maps::flow(&walk.scratch.tuple)?;
+    if flow.epoch != walk.epoch || flow.origin != walk.origin || packet.protocol == UDP && is_gone(flow) {
+        return None;
+    }
+    // SAFETY: reads a clock.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let same_period = now >> PERIOD_BITS == flow.seen_ns >> PERIOD_BITS;
+    (same_period && now.wrapping_sub(flow.seen_ns) <= SECOND_NS).then_some(flow)
 }
 
 /// Finds the flow if its row has all these flags, whoever sends.
@@ -95,7 +117,7 @@ fn nothing(walk: &mut Walk, known: Known) -> Found {
 
 /// Puts a row in force and notes that one more packet has passed.
 #[inline(always)]
-fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
+pub(crate) fn meet<C: Context>(walk: &mut Walk<C>, flow: &'static mut Flow, packet: &Packet) {
     if dry() {
         // A copy is in force: what is found out about it is nobody else's.
         dry::knows(if flow.epoch == walk.epoch && flow.origin == walk.origin {
@@ -123,7 +145,7 @@ fn meet(walk: &mut Walk, flow: &'static mut Flow, packet: &Packet) {
 /// A full bucket lets the row go that was not seen for longest. One direction may be silent while the other speaks: its row is
 /// seen with the other's, and one that is gone is written again.
 #[inline(always)]
-fn look_after_other(walk: &mut Walk, flow: &Flow, now: u64) {
+fn look_after_other<C>(walk: &mut Walk<C>, flow: &Flow, now: u64) {
     if flow.flags & FLOW_DIRECT != 0 {
         return;
     }

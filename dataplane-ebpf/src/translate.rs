@@ -7,6 +7,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
+use crate::context::Context;
 use crate::parse::{self, ICMP, Ipv4, L3, Message, Packet, Piece, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
@@ -50,7 +51,7 @@ pub(crate) const fn word(source: u16, destination: u16) -> u32 {
 
 /// Puts the flow's new ends into the packet, where they differ.
 #[inline(always)]
-pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
+pub(crate) fn apply<C: Context>(walk: &mut Walk<C>, packet: &Packet) -> Step<()> {
     let flow = walk.flow();
     if flow.flags & (FLOW_SOURCE | FLOW_DESTINATION) == 0 {
         return Ok(());
@@ -62,7 +63,7 @@ pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
     let with_ports = packet.piece != Piece::Later && packet.ports_may_change();
     let with_checksum = with_ports || packet.message != Message::None;
     if with_checksum {
-        checksum(walk, packet, addresses, ports_old, ports_new)?;
+        C::checksum(walk, packet, addresses, ports_old, ports_new)?;
     }
     addresses_into(walk, addresses, new)?;
     if with_ports && ports_old != ports_new {
@@ -74,7 +75,7 @@ pub(crate) fn apply(walk: &mut Walk, packet: &Packet) -> Step<()> {
 
 /// The difference of the addresses, folded.
 #[inline(always)]
-pub(crate) fn addresses_difference(walk: &Walk, old: &Tuple, new: &Tuple) -> u32 {
+pub(crate) fn addresses_difference<C: Context>(walk: &Walk<C>, old: &Tuple, new: &Tuple) -> u32 {
     if walk.is_v6() {
         let sum = ipv6::difference(0, &old.source, &new.source);
         return ipv6::folded(ipv6::difference(sum, &old.destination, &new.destination));
@@ -85,7 +86,13 @@ pub(crate) fn addresses_difference(walk: &Walk, old: &Tuple, new: &Tuple) -> u32
 
 /// The transport checksum. First of all, since the helper invalidates pointers into the packet.
 #[inline(always)]
-fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_new: u32) -> Step<()> {
+pub(crate) fn checksum(
+    walk: &Walk,
+    packet: &Packet,
+    addresses: u32,
+    ports_old: u32,
+    ports_new: u32,
+) -> Step<()> {
     let (offset, flags) = match packet.protocol {
         TCP => (packet.l4() + 16, 0),
         UDP => (packet.l4() + 6, ZERO_MEANS_NONE),
@@ -100,7 +107,7 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
     if packet.protocol != ICMP {
         // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
         let answer =
-            unsafe { bpf_l4_csum_replace(walk.skb, offset, 0, u64::from(addresses), flags | PSEUDO_HEADER) };
+            unsafe { bpf_l4_csum_replace(walk.context, offset, 0, u64::from(addresses), flags | PSEUDO_HEADER) };
         if answer != 0 {
             return drop(Station::Translate, Reason::RewriteFailed);
         }
@@ -118,11 +125,36 @@ fn checksum(walk: &Walk, packet: &Packet, addresses: u32, ports_old: u32, ports_
             return Ok(());
         }
         // SAFETY: as above; a size of 4 says that both are words of the header. Of ICMP the one that is the identifier differs.
-        let answer = unsafe { bpf_l4_csum_replace(walk.skb, offset, ports_old, ports_new, flags | 4) };
+        let answer = unsafe { bpf_l4_csum_replace(walk.context, offset, ports_old, ports_new, flags | 4) };
         if answer != 0 {
             return drop(Station::Translate, Reason::RewriteFailed);
         }
     }
+    Ok(())
+}
+
+/// The same where the checksum is whole, of TCP or UDP.
+#[inline(always)]
+pub(crate) fn whole_checksum<C: Context>(
+    walk: &Walk<C>,
+    packet: &Packet,
+    addresses: u32,
+    ports_old: u32,
+    ports_new: u32,
+) -> Step<()> {
+    let is_udp = packet.protocol == UDP;
+    let offset = packet.l4() + if is_udp { 6 } else { 16 };
+    let place = parse::at::<u16>(walk, offset).ok_or(FAILED)?;
+    // SAFETY: within the packet; headers are aligned to two bytes.
+    let before = unsafe { *place };
+    if is_udp && before == 0 {
+        return Ok(());
+    }
+    let after =
+        checksum_after(before, folded(difference(u64::from(addresses), ports_old, ports_new)));
+    // Of UDP 0 means none (RFC 768).
+    // SAFETY: as above.
+    unsafe { *place = if is_udp && after == 0 { 0xffff } else { after } };
     Ok(())
 }
 
@@ -160,7 +192,7 @@ const fn same(one: u16, other: u16) -> bool {
 
 /// The IP header's addresses, and its checksum where it has one.
 #[inline(always)]
-pub(crate) fn addresses_into(walk: &Walk, difference: u32, to: &Tuple) -> Step<()> {
+pub(crate) fn addresses_into<C: Context>(walk: &Walk<C>, difference: u32, to: &Tuple) -> Step<()> {
     if walk.is_v6() {
         ipv6::sum_changed(walk, difference);
         return ipv6::addresses_into(walk, L3, &to.source, &to.destination).ok_or(FAILED);
@@ -176,7 +208,7 @@ pub(crate) fn addresses_into(walk: &Walk, difference: u32, to: &Tuple) -> Step<(
 }
 
 #[inline(always)]
-fn ports_into(walk: &Walk, packet: &Packet, ports: u32) -> Step<()> {
+fn ports_into<C: Context>(walk: &Walk<C>, packet: &Packet, ports: u32) -> Step<()> {
     let bytes = ports.to_ne_bytes();
     let (source, destination) =
         (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]));

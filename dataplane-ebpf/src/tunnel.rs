@@ -47,7 +47,7 @@ const IPV6: u64 = BPF_F_TUNINFO_IPV6 as u64;
 pub(crate) fn other_end(walk: &mut Walk) -> Option<()> {
     let mut key = KeyV4 { id: 0, remote: 0 };
     // SAFETY: the key is as long as said; the helper writes within it.
-    if unsafe { bpf_skb_get_tunnel_key(walk.skb, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) } == 0 {
+    if unsafe { bpf_skb_get_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) } == 0 {
         walk.origin = key.remote;
         walk.scratch.outer = Address::from_v4_wire(key.remote.to_be());
         return Some(());
@@ -55,7 +55,7 @@ pub(crate) fn other_end(walk: &mut Walk) -> Option<()> {
     let mut key = RemoteV6 { id: 0, remote: [0; 4], tos_ttl: [0; 2], ext: 0 };
     let bytes = size_of::<RemoteV6>() as u32;
     // SAFETY: as above.
-    if unsafe { bpf_skb_get_tunnel_key(walk.skb, (&raw mut key).cast(), bytes, IPV6) } != 0 {
+    if unsafe { bpf_skb_get_tunnel_key(walk.context, (&raw mut key).cast(), bytes, IPV6) } != 0 {
         return None;
     }
     let [a, b, c, d] = key.remote;
@@ -83,7 +83,7 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
     let answer = if words[0] == 0 {
         let mut key = KeyV4 { id: OVERLAY_VNI, remote: u32::from_be(words[3]) };
         // SAFETY: the key is as long as said; the helper reads within it.
-        unsafe { bpf_skb_set_tunnel_key(walk.skb, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) }
+        unsafe { bpf_skb_set_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) }
     } else {
         // The address by which the other node knows this one: the kernel might choose another of its device.
         let own = &walk.config.node_v6.words;
@@ -98,7 +98,7 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
             local: [own[0].wire(), own[1].wire(), own[2].wire(), own[3].wire()],
         };
         // SAFETY: as above.
-        unsafe { bpf_skb_set_tunnel_key(walk.skb, (&raw mut key).cast(), size_of::<KeyV6>() as u32, IPV6) }
+        unsafe { bpf_skb_set_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV6>() as u32, IPV6) }
     };
     if answer == 0 { Ok(()) } else { drop(Station::Route, Reason::TunnelKeyFailed) }
 }

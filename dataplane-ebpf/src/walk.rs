@@ -12,6 +12,7 @@ use weft_dataplane_abi::route::RouteKey;
 use weft_dataplane_abi::service::{ServiceKey, SourceKey};
 use weft_dataplane_abi::socket::SocketKey;
 
+use crate::context::Context;
 use crate::dry::{self, dry};
 use crate::parse::Packet;
 use crate::track::Found;
@@ -50,8 +51,8 @@ pub(crate) struct Scratch {
 }
 
 /// One packet on its walk.
-pub(crate) struct Walk {
-    pub(crate) skb: *mut __sk_buff,
+pub(crate) struct Walk<C = *mut __sk_buff> {
+    pub(crate) context: C,
     pub(crate) hook: Hook,
     pub(crate) config: &'static Config,
     /// [`Config::epoch`] as the walk began: what is found later is no older.
@@ -68,22 +69,22 @@ impl Walk {
     #[inline(always)]
     pub(crate) fn ifindex(&self) -> u32 {
         // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.skb).ifindex }
+        unsafe { (*self.context).ifindex }
     }
+}
 
+impl<C: Context> Walk<C> {
     /// Length of the packet with its Ethernet header, bytes.
     #[inline(always)]
     pub(crate) fn packet_bytes(&self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.skb).len }
+        self.context.bytes()
     }
 
     /// Whether the packet is of IPv6. Asked of the packet each time: the verifier then follows what comes after once for
     /// both families.
     #[inline(always)]
     pub(crate) fn is_v6(&self) -> bool {
-        // SAFETY: as above.
-        unsafe { (&raw const (*self.skb).protocol).read_volatile() == parse::ETH_IPV6 }
+        self.context.protocol() == parse::ETH_IPV6
     }
 
     /// The row in force.
@@ -118,7 +119,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     // SAFETY: the context is valid for the whole program.
     let origin = if matches!(hook, Hook::FromPod) { unsafe { (*skb).ifindex } } else { 0 };
     let row = &raw mut scratch.first;
-    let mut it = Walk { skb, hook, config, epoch, origin, row, scratch };
+    let mut it = Walk { context: skb, hook, config, epoch, origin, row, scratch };
     let verdict = match walk(&mut it) {
         Ok(verdict) | Err(verdict) => verdict,
     };

@@ -36,6 +36,8 @@ numbered! {
         DirectSent = 13, "direct_sent";
         /// Flows that another node has sent on as they came from outside, balanced here.
         DirectTaken = 14, "direct_taken";
+        /// Packets that the uplink's driver sent on by the program there, past the stack.
+        XdpCarried = 15, "xdp_carried";
     }
 }
 

@@ -38,6 +38,10 @@ numbered! {
     }
 }
 
+/// Name of the program at the uplink's driver. It is no hook of its own: what it does not carry meets [`Hook::FromUplink`], and
+/// what it carries has met that one's stations.
+pub const XDP_UPLINK: &str = "xdp_uplink";
+
 impl Hook {
     /// Whether the program is a socket program that chooses a backend; the others only tell what was chosen.
     #[must_use]

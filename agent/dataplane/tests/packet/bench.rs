@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use weft_dataplane::desired::Change;
 use weft_dataplane::diff::Write;
@@ -27,7 +27,7 @@ use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
 use weft_dataplane_abi::flow_table::{BEFORE_SEED, Group, HEAD_BYTES, HEADS_BYTES, ORDERED_STORES};
-use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::hook::{Hook, XDP_UPLINK};
 use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::route::{
@@ -73,6 +73,8 @@ pub(crate) struct Bench {
     pub(crate) source_ports: (u16, u16),
     /// Lengths of the node's own Pod ranges, where it knows them.
     pub(crate) pod_bits: (u8, u8),
+    /// Index of the uplink.
+    pub(crate) uplink_ifindex: u32,
 }
 
 impl Bench {
@@ -101,7 +103,7 @@ impl Bench {
     }
 
     fn furnished(ebpf: Ebpf) -> Self {
-        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007), pod_bits: (96 + 24, 64) };
+        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007), pod_bits: (96 + 24, 64), uplink_ifindex: 6 };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
@@ -138,7 +140,7 @@ impl Bench {
             overlay_v6: Address::v6(OVERLAY_6),
             node_index: 1,
             overlay_ifindex: 5,
-            uplink_ifindex: 6,
+            uplink_ifindex: self.uplink_ifindex,
             node_port_first: 30_000,
             node_port_last: 32_767,
             source_port_first: self.source_ports.0,
@@ -326,6 +328,19 @@ impl Bench {
         ((result.return_value, out), result.duration)
     }
 
+    /// Sends one frame through the program at the uplink's driver.
+    pub(crate) fn send_xdp(&mut self, packet: &[u8]) -> (u32, Vec<u8>) {
+        let program: &mut Xdp =
+            self.ebpf.program_mut(XDP_UPLINK).expect("the program").try_into().expect("an XDP program");
+        let mut out = vec![0; packet.len() + 64];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(packet);
+        options.data_out = Some(&mut out);
+        let result = program.test_run(options).expect("a test run");
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
+    }
+
     /// The table of flows.
     pub(crate) fn flows(&self) -> FlowTable {
         let Map::Array(map) = self.ebpf.map("flows").expect("the map flows") else {
@@ -485,21 +500,22 @@ pub(crate) fn load_with(
     lap("the kernel's types");
     let mut ebpf = loader.load(&object).expect("the object loads");
     lap("object and tables");
-    for hook in Hook::ALL {
-        let program = ebpf.program_mut(hook.text()).unwrap_or_else(|| panic!("no program {hook}"));
+    for name in Hook::ALL.iter().map(|hook| hook.text()).chain([XDP_UPLINK]) {
+        let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
         let loaded = match program {
             Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
             Program::SchedClassifier(program) => SchedClassifier::load(program),
-            _ => panic!("{hook} is a program of another type"),
+            Program::Xdp(program) => Xdp::load(program),
+            _ => panic!("{name} is a program of another type"),
         };
         if let Err(error) = loaded {
             let mut text = format!("{error}");
             if let aya::programs::ProgramError::LoadError { verifier_log, .. } = &error {
                 text = format!("{error}\n{verifier_log}");
             }
-            panic!("the kernel refuses {hook}: {text}");
+            panic!("the kernel refuses {name}: {text}");
         }
-        lap(hook.text());
+        lap(name);
     }
     ebpf
 }

@@ -1,0 +1,99 @@
+//! What a packet program is given: a packet of the stack's (`__sk_buff`), or a frame that the driver still holds (`xdp_md`).
+//! Stations that ask for bytes alone are the same for both; what only one of them has stays with that one.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+
+use crate::parse::{self, Packet};
+use crate::translate;
+use crate::verdict::Step;
+use crate::walk::Walk;
+
+/// A packet's place.
+pub(crate) trait Context: Copy {
+    /// Addresses of its first byte and of the one after the last that can be read.
+    fn bounds(self) -> (usize, usize);
+    /// Its length with its Ethernet header, bytes.
+    fn bytes(self) -> u32;
+    /// Its EtherType as it stands in memory.
+    fn protocol(self) -> u32;
+    /// Makes so many of its first bytes readable, or as many as it has; false when that fails.
+    fn pull(self, bytes: usize) -> bool;
+    /// Has its transport checksum follow the addresses' difference and the ports.
+    fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()>;
+    /// Tells whoever holds a sum over the whole packet what became of it.
+    fn sum_changed(self, difference: u32);
+}
+
+impl Context for *mut __sk_buff {
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        // SAFETY: the context is valid for the whole program.
+        unsafe { ((*self).data as usize, (*self).data_end as usize) }
+    }
+
+    #[inline(always)]
+    fn bytes(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self).len }
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self).protocol).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn pull(self, bytes: usize) -> bool {
+        parse::linear_of(self, bytes).is_ok()
+    }
+
+    #[inline(always)]
+    fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()> {
+        translate::checksum(walk, packet, addresses, old, new)
+    }
+
+    #[inline(always)]
+    fn sum_changed(self, difference: u32) {
+        // SAFETY: changes a number; where there is none, it says so.
+        let _ = unsafe { aya_ebpf::helpers::bpf_csum_update(self, difference) };
+    }
+}
+
+impl Context for *mut xdp_md {
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        // SAFETY: the context is valid for the whole program.
+        unsafe { ((*self).data as usize, (*self).data_end as usize) }
+    }
+
+    #[inline(always)]
+    fn bytes(self) -> u32 {
+        let (data, end) = self.bounds();
+        (end - data) as u32
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u32 {
+        match parse::at_of::<u16>(self, parse::L3 - 2) {
+            // SAFETY: within the frame; frames are aligned to two bytes.
+            Some(protocol) => u32::from(unsafe { protocol.read_volatile() }),
+            None => 0,
+        }
+    }
+
+    /// All of it is there.
+    #[inline(always)]
+    fn pull(self, _bytes: usize) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()> {
+        translate::whole_checksum(walk, packet, addresses, old, new)
+    }
+
+    /// There is none yet.
+    #[inline(always)]
+    fn sum_changed(self, _difference: u32) {}
+}
