@@ -267,7 +267,12 @@ pub(crate) const fn folded(sum: u64) -> u32 {
 
 /// Writes the header's addresses.
 #[inline(always)]
-pub(crate) fn addresses_into<C: Context>(walk: &Walk<C>, l3: usize, source: &Address, destination: &Address) -> Option<()> {
+pub(crate) fn addresses_into<C: Context>(
+    walk: &Walk<C>,
+    l3: usize,
+    source: &Address,
+    destination: &Address,
+) -> Option<()> {
     let ip = parse::at::<Ipv6>(walk, l3)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {

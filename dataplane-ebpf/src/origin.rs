@@ -38,7 +38,7 @@ pub(crate) fn of_tunnel(walk: &mut Walk) -> Step<()> {
 fn was_encrypted(walk: &Walk) -> Step<()> {
     if walk.config.flags & ENCRYPTED != 0 {
         // SAFETY: the context is valid for the whole program.
-        let mark = unsafe { &raw mut (*walk.skb).mark };
+        let mark = unsafe { &raw mut (*walk.context).mark };
         // SAFETY: as above.
         if unsafe { mark.read_volatile() } != CIPHER_MARK && !dry() {
             return drop(Station::Parse, Reason::InClear);

@@ -106,8 +106,9 @@ pub(crate) fn checksum(
     });
     if packet.protocol != ICMP {
         // SAFETY: the helper checks the offset; a size of 0 says that `to` is a difference.
-        let answer =
-            unsafe { bpf_l4_csum_replace(walk.context, offset, 0, u64::from(addresses), flags | PSEUDO_HEADER) };
+        let answer = unsafe {
+            bpf_l4_csum_replace(walk.context, offset, 0, u64::from(addresses), flags | PSEUDO_HEADER)
+        };
         if answer != 0 {
             return drop(Station::Translate, Reason::RewriteFailed);
         }
@@ -150,8 +151,7 @@ pub(crate) fn whole_checksum<C: Context>(
     if is_udp && before == 0 {
         return Ok(());
     }
-    let after =
-        checksum_after(before, folded(difference(u64::from(addresses), ports_old, ports_new)));
+    let after = checksum_after(before, folded(difference(u64::from(addresses), ports_old, ports_new)));
     // Of UDP 0 means none (RFC 768).
     // SAFETY: as above.
     unsafe { *place = if is_udp && after == 0 { 0xffff } else { after } };

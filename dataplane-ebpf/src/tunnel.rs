@@ -47,7 +47,9 @@ const IPV6: u64 = BPF_F_TUNINFO_IPV6 as u64;
 pub(crate) fn other_end(walk: &mut Walk) -> Option<()> {
     let mut key = KeyV4 { id: 0, remote: 0 };
     // SAFETY: the key is as long as said; the helper writes within it.
-    if unsafe { bpf_skb_get_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) } == 0 {
+    if unsafe { bpf_skb_get_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) }
+        == 0
+    {
         walk.origin = key.remote;
         walk.scratch.outer = Address::from_v4_wire(key.remote.to_be());
         return Some(());
@@ -98,7 +100,9 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
             local: [own[0].wire(), own[1].wire(), own[2].wire(), own[3].wire()],
         };
         // SAFETY: as above.
-        unsafe { bpf_skb_set_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV6>() as u32, IPV6) }
+        unsafe {
+            bpf_skb_set_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV6>() as u32, IPV6)
+        }
     };
     if answer == 0 { Ok(()) } else { drop(Station::Route, Reason::TunnelKeyFailed) }
 }

@@ -5,6 +5,7 @@
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::{bpf_fib_lookup, bpf_xdp_adjust_head};
 use weft_dataplane_abi::address::{FAMILY_V4, FAMILY_V6};
+use weft_dataplane_abi::config::ENCRYPTED;
 use weft_dataplane_abi::conntrack::{FLOW_DIRECT, Flow, ORIGIN_UPLINK, Tuple};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
@@ -44,6 +45,10 @@ pub(crate) fn run(context: *mut xdp_md) -> u32 {
     let (Some(config), Some(scratch)) = (maps::config(), maps::scratch()) else {
         return xdp_action::XDP_PASS;
     };
+    // The agent does not attach this then; nothing may leave in clear while it takes it off.
+    if config.flags & ENCRYPTED != 0 {
+        return xdp_action::XDP_PASS;
+    }
     // SAFETY: the row of settings is always there. Volatile: it must be read now and not later.
     let epoch = unsafe { (&raw const config.epoch).read_volatile() };
     let Some(to) = parse::at_of::<[u16; 3]>(context, 0) else {
@@ -138,8 +143,7 @@ fn carried(it: &mut Frame, to: [u16; 3]) -> Option<u32> {
     if translate::apply(it, packet).is_err() {
         return Some(xdp_action::XDP_ABORTED);
     }
-    if way == ROUTE_TUNNEL && wrap(it, packet, bytes, is_direct).is_none()
-        || route::frame(it, macs).is_err()
+    if way == ROUTE_TUNNEL && wrap(it, packet, bytes, is_direct).is_none() || route::frame(it, macs).is_err()
     {
         return Some(xdp_action::XDP_ABORTED);
     }
@@ -263,9 +267,7 @@ fn next_hop(it: &Frame, flow: &Flow, way: u32, bytes: u16) -> Option<([u32; 3], 
         }
         ROUTE_NATIVE => (it.is_v6(), ipv6::words(&flow.to.source), flow.way_words),
         // A tunnel of IPv6 is the kernel's.
-        ROUTE_TUNNEL if flow.way_words[0] == 0 => {
-            (false, ipv6::words(&it.config.node_v4), flow.way_words)
-        }
+        ROUTE_TUNNEL if flow.way_words[0] == 0 => (false, ipv6::words(&it.config.node_v4), flow.way_words),
         _ => return None,
     };
     let place = |words: [u32; 4]| if v6 { words } else { [words[3], 0, 0, 0] };
@@ -282,9 +284,8 @@ fn next_hop(it: &Frame, flow: &Flow, way: u32, bytes: u16) -> Option<([u32; 3], 
         macs: [0; 6],
     };
     // SAFETY: the context is valid; the helper reads and writes within the size.
-    let answer = unsafe {
-        bpf_fib_lookup(it.context.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0)
-    };
+    let answer =
+        unsafe { bpf_fib_lookup(it.context.cast(), (&raw mut lookup).cast(), size_of::<Lookup>() as i32, 0) };
     if answer != 0 || lookup.ifindex != it.config.uplink_ifindex {
         return None;
     }

@@ -161,6 +161,15 @@ fn kernel(page: &mut Page, dataplane: &Value) {
     if dataplane["direct_return"] == true {
         page.row("from outside", "other nodes' Pods are answered for by their own nodes (dsr)");
     }
+    page.row(
+        "xdp",
+        match dataplane["xdp"]["why_not"].as_str() {
+            None => {
+                "on: the uplink's driver carries established flows between outside and other nodes".to_owned()
+            }
+            Some(reason) => format!("off, {reason}"),
+        },
+    );
     if let Some(hooks) = dataplane["hooks"].as_object() {
         let replaced = hooks.values().filter(|done| *done == "replaced").count();
         let took = text(&dataplane["start_ms"]);
@@ -269,7 +278,7 @@ mod tests {
                 "abilities": { "release": "6.18.1", "tcx": true, "ipv6": true, "missing": [] },
                 "layout": 2, "start_ms": 480, "uplink": "eth0", "overlay": "weft-vxlan", "pod_mtu_bytes": 1450,
                 "routing": { "mode": "native", "native_nodes": 3, "tunnel_v4_nodes": 1, "tunnel_v6_nodes": 0, "unreached_nodes": 0 },
-                "socket_lb": true, "hooks": { "connect4": "replaced", "from_uplink on eth0": "attached" }, "pods": 3,
+                "socket_lb": true, "xdp": { "why_not": "the driver of eth0 has no XDP" }, "hooks": { "connect4": "replaced", "from_uplink on eth0": "attached" }, "pods": 3,
                 "tables": [{ "table": "services", "rows": 7, "capacity": 65536 }, { "table": "nodes", "rows": 9, "capacity": 10 }],
                 "refused": [],
             },
@@ -290,6 +299,7 @@ mod tests {
             "addresses    192.0.2.11, fd00::b; Pods 10.244.1.0/24, fd00:244:0:1::/64",
             "control      connected to 192.0.2.1:6444",
             "images       2, 3.0 MiB",
+            "xdp          off, the driver of eth0 has no XDP",
             "2 (1 taken over from before), started in 480 ms",
             "services 7, nodes 9 (90 % FULL)",
             "seen         from_pod 40",
@@ -309,6 +319,7 @@ mod tests {
         status["dataplane"]["refused"] = json!(["Service a/b: table services is full"]);
         status["dataplane"]["socket_lb"] = json!(false);
         status["dataplane"]["direct_return"] = json!(true);
+        status["dataplane"]["xdp"]["why_not"] = json!(null);
         status["counters"]["events_lost"] = json!(4);
         status["podCIDRsAfterRestart"] = json!(["fd00:244::/64"]);
         let page = page(&status).join("\n");
@@ -316,6 +327,7 @@ mod tests {
             "NOT connected to 192.0.2.1:6444: the certificate has expired",
             "refused      Service a/b: table services is full",
             "at connect it is OFF",
+            "xdp          on: the uplink's driver",
             "from outside other nodes' Pods are answered for by their own nodes (dsr)",
             "Pods get addresses of fd00:244::/64 once weft-agent has been restarted",
             "4 LOST",

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, SetOnce, mpsc};
-use weft_dataplane::{Dataplane, desired};
+use weft_dataplane::{Dataplane, Xdp, desired};
 use weft_link::message::Cluster;
 use weft_link::receiver::{Change, Receiver};
 use weft_runtime::{Logger, Runtime};
@@ -20,7 +20,7 @@ use weft_runtime::{Logger, Runtime};
 use crate::addresses::{self as own, kernel_has_v6};
 use crate::agent::Agent;
 use crate::cipher::{self, Cipher};
-use crate::config::{Config, LoadBalancerMode};
+use crate::config::{Config, LoadBalancerMode, XdpMode};
 use crate::flows::Flows;
 use crate::identity::Directory;
 use crate::keep::Keeper;
@@ -377,6 +377,11 @@ fn dataplane_settings(
     }
     settings.socket_lb = config.socket_lb;
     settings.direct_return = config.load_balancer_mode == LoadBalancerMode::Dsr;
+    settings.xdp = match config.xdp {
+        XdpMode::Off => Xdp::Off,
+        XdpMode::Auto => Xdp::Auto,
+        XdpMode::On => Xdp::On,
+    };
     settings.encrypted = cluster.encryption_port != 0;
     if settings.encrypted {
         settings.encryption_bytes = cipher::headers_bytes(node_addresses);

@@ -63,6 +63,10 @@ pub(crate) struct Raw {
     /// by the client's address and answered from that node [default: snat]
     #[arg(long, env = "WEFT_LOAD_BALANCER_MODE", value_name = "MODE")]
     load_balancer_mode: Option<LoadBalancerMode>,
+    /// Whether the uplink's driver carries established flows from outside to other nodes by itself: `off`, `auto` (where it
+    /// can, but on no veth) or `on` (where it can) [default: off]
+    #[arg(long, env = "WEFT_XDP", value_name = "WHEN")]
+    xdp: Option<XdpMode>,
     /// The containerd shim [default: containerd-shim-runc-v2]
     #[arg(long, env = "WEFT_SHIM", value_name = "PROGRAM")]
     shim: Option<PathBuf>,
@@ -109,6 +113,19 @@ pub(crate) enum PacketHooks {
     Clsact,
 }
 
+/// Whether the uplink's driver carries packets by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum XdpMode {
+    /// Never.
+    #[default]
+    Off,
+    /// Where it can, but on no veth.
+    Auto,
+    /// Where it can.
+    On,
+}
+
 /// Who answers an outside client whose backend is on another node than the one it asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -140,6 +157,7 @@ pub(crate) struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) socket_lb: bool,
     pub(crate) load_balancer_mode: LoadBalancerMode,
+    pub(crate) xdp: XdpMode,
     pub(crate) shim: PathBuf,
     pub(crate) oci_runtime: PathBuf,
     pub(crate) insecure_registries: Vec<String>,
@@ -265,6 +283,7 @@ impl Raw {
             ebpf_object: object(raw.ebpf_object, &machine.program)?,
             socket_lb: raw.socket_lb.unwrap_or(true),
             load_balancer_mode: raw.load_balancer_mode.unwrap_or_default(),
+            xdp: raw.xdp.unwrap_or_default(),
             shim: raw.shim.unwrap_or_else(|| "containerd-shim-runc-v2".into()),
             oci_runtime: raw.oci_runtime.unwrap_or_else(|| "runc".into()),
             insecure_registries: raw.insecure_registry,
@@ -301,6 +320,7 @@ impl Raw {
             socket: self.socket.or(file.socket),
             socket_lb: self.socket_lb.or(file.socket_lb),
             load_balancer_mode: self.load_balancer_mode.or(file.load_balancer_mode),
+            xdp: self.xdp.or(file.xdp),
             shim: self.shim.or(file.shim),
             oci_runtime: self.oci_runtime.or(file.oci_runtime),
             insecure_registry: or(self.insecure_registry, file.insecure_registry),
@@ -406,6 +426,10 @@ mod tests {
         assert!(Command::try_parse_from(["agent", "--load-balancer-mode", "both"]).is_err());
         let file: Raw = serde_json::from_str(r#"{ "load-balancer-mode": "dsr" }"#).unwrap();
         assert_eq!(file.load_balancer_mode, Some(LoadBalancerMode::Dsr));
+        let auto = Command::try_parse_from(["agent", "--xdp", "auto"]).unwrap().raw;
+        assert_eq!((auto.xdp, raw().validate(&machine()).unwrap().xdp), (Some(XdpMode::Auto), XdpMode::Off));
+        let file: Raw = serde_json::from_str(r#"{ "xdp": "on" }"#).unwrap();
+        assert_eq!(file.xdp, Some(XdpMode::On));
     }
 
     #[test]

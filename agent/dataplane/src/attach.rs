@@ -167,7 +167,7 @@ pub(crate) fn forget_device(links: &Path, hooks: &[Hook], device: &str) -> Resul
 }
 
 /// Gives the link pinned at `path` another program, if it still holds on to `target`; otherwise unpins it.
-fn replace(
+pub(crate) fn replace(
     path: &Path,
     target: LinkTarget,
     program: std::os::fd::BorrowedFd<'_>,
@@ -188,7 +188,7 @@ fn replace(
     unpin(path).map(|()| false)
 }
 
-fn unpin(path: &Path) -> Result<(), AttachError> {
+pub(crate) fn unpin(path: &Path) -> Result<(), AttachError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(AttachError::Link { action: "remove", path: path.to_owned(), source: error })
@@ -205,7 +205,7 @@ fn unpinnable(path: &Path, error: impl std::error::Error + Send + Sync + 'static
     AttachError::Pin { path: path.to_owned(), source: Box::new(error) }
 }
 
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, AttachError>
+pub(crate) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, AttachError>
 where
     &'a mut T: TryFrom<&'a mut Program>,
 {

@@ -58,6 +58,8 @@ pub struct Config {
     pub uplink: Option<String>,
     /// How packet programs come to devices.
     pub packet_hooks: PacketHooks,
+    /// Whether the uplink's driver carries packets by itself.
+    pub xdp: Xdp,
     /// How packets travel between the Pods of two nodes.
     pub routing_mode: RoutingMode,
     /// UDP port of the tunnel.
@@ -93,6 +95,18 @@ pub enum PacketHooks {
     Clsact,
 }
 
+/// Whether the uplink's driver carries on by itself (XDP) what of established flows leaves again by the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Xdp {
+    /// Never: the stack's programs carry everything.
+    #[default]
+    Off,
+    /// Where the driver can, but on no veth, whose other end may lose what it is sent so.
+    Auto,
+    /// Where the driver can.
+    On,
+}
+
 impl Config {
     /// Settings with every default, for a node and the object with its programs.
     #[must_use]
@@ -108,6 +122,7 @@ impl Config {
             cgroup_path: PathBuf::from("/sys/fs/cgroup"),
             uplink: None,
             packet_hooks: PacketHooks::default(),
+            xdp: Xdp::default(),
             routing_mode: RoutingMode::default(),
             vxlan_port: 4789,
             encryption_bytes: 0,

@@ -23,6 +23,7 @@ use crate::pods::{PodError, PodLink, PodNetwork};
 use crate::probe::{Abilities, TooOld};
 use crate::tables::TableError;
 use crate::worker::{Command, Worker};
+use crate::xdp::XdpStatus;
 
 /// Commands that wait for the thread before senders wait, too.
 const COMMANDS_MAX: usize = 256;
@@ -116,6 +117,8 @@ pub struct Status {
     pub routing: Routing,
     /// Services are balanced at connect.
     pub socket_lb: bool,
+    /// Whether the uplink's driver carries packets by itself.
+    pub xdp: XdpStatus,
     /// What comes from outside for other nodes' Pods is answered by those nodes themselves.
     pub direct_return: bool,
     /// Hooks, and whether a link from before the start was `replaced` or a new one `attached`.

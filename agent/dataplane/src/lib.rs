@@ -38,10 +38,11 @@ mod sys;
 mod sysctl;
 mod tables;
 mod worker;
+mod xdp;
 
 pub use announce::{AnnounceError, Announced, Announcer, neighbour_answers};
 pub use attach::AttachError;
-pub use config::{Capacities, Config, ConfigError, PacketHooks, RoutingMode};
+pub use config::{Capacities, Config, ConfigError, PacketHooks, RoutingMode, Xdp};
 pub use dataplane::{Applied, ApplyError, AskError, Dataplane, Routing, StartError, Status, Stopped};
 pub use events::{Event, Events, EventsError};
 pub use host_ports::HostPort;
@@ -56,3 +57,4 @@ pub use probe::{Abilities, TooOld};
 pub use sysctl::SysctlError;
 pub use tables::TableError;
 pub use worker::chain;
+pub use xdp::XdpStatus;

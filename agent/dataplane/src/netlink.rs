@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{
-    InfoData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::tc::TcHandle;
@@ -69,6 +69,8 @@ pub(crate) struct Device {
     pub(crate) ethernet: bool,
     /// UDP port of a VXLAN device.
     pub(crate) vxlan_port: Option<u16>,
+    /// One of a pair of virtual devices.
+    pub(crate) veth: bool,
 }
 
 impl Device {
@@ -82,6 +84,7 @@ impl Device {
             alias: String::new(),
             ethernet: message.header.link_layer_type == netlink_packet_route::link::LinkLayerType::Ether,
             vxlan_port: None,
+            veth: false,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -89,7 +92,10 @@ impl Device {
                 LinkAttribute::Mtu(mtu) => device.mtu_bytes = *mtu,
                 LinkAttribute::IfAlias(alias) => device.alias.clone_from(alias),
                 LinkAttribute::Address(bytes) => device.mac = Mac::try_from(bytes.as_slice()).ok(),
-                LinkAttribute::LinkInfo(infos) => device.vxlan_port = infos.iter().find_map(vxlan_port),
+                LinkAttribute::LinkInfo(infos) => {
+                    device.vxlan_port = infos.iter().find_map(vxlan_port);
+                    device.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                }
                 _ => {}
             }
         }

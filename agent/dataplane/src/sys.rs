@@ -11,14 +11,19 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 /// `BPF_TCX_INGRESS`, a way to attach.
 const TCX_INGRESS: u32 = 46;
+/// `BPF_XDP`, a way to attach, and `XDP_FLAGS_DRV_MODE`: by the driver or not at all.
+const XDP: u32 = 37;
+const XDP_BY_DRIVER: u32 = 1 << 2;
 /// Index of the loopback device, the same in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 /// Rows of a table asked for at once.
@@ -29,8 +34,10 @@ const KEY_BYTES_MAX: usize = 64;
 pub(crate) const LINK_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_TCX`.
 pub(crate) const LINK_TCX: u32 = 11;
+/// `BPF_LINK_TYPE_XDP`.
+const LINK_XDP: u32 = 6;
 
-/// Argument of `BPF_OBJ_GET`.
+/// Argument of `BPF_OBJ_GET` and `BPF_OBJ_PIN`.
 #[repr(C)]
 #[derive(Default)]
 struct ObjectGet {
@@ -90,6 +97,17 @@ struct ProgramQuery {
     links: u64,
     link_attach_flags: u64,
     revision: u64,
+}
+
+/// Argument of `BPF_LINK_CREATE` for a program on a device.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program_fd: u32,
+    device: u32,
+    attach_type: u32,
+    flags: u32,
+    rest: [u64; 4],
 }
 
 /// Argument of `BPF_LINK_UPDATE`.
@@ -153,7 +171,7 @@ pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<LinkTarget> {
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut argument)?;
     Ok(match info.kind {
         LINK_CGROUP => LinkTarget::Cgroup(u64::from(info.second) << 32 | u64::from(info.first)),
-        LINK_TCX => LinkTarget::Device(info.first),
+        LINK_TCX | LINK_XDP => LinkTarget::Device(info.first),
         _ => LinkTarget::Other,
     })
 }
@@ -163,6 +181,31 @@ pub(crate) fn has_tcx() -> bool {
     let mut argument =
         ProgramQuery { target: LOOPBACK_INDEX, attach_type: TCX_INGRESS, ..ProgramQuery::default() };
     !matches!(bpf(BPF_PROG_QUERY, &mut argument), Err(error) if error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// Has a device's driver run a program, as long as the link given back is held or pinned.
+pub(crate) fn link_to_driver(program: BorrowedFd<'_>, device: u32) -> io::Result<OwnedFd> {
+    let mut argument = LinkCreate {
+        program_fd: program.as_raw_fd().cast_unsigned(),
+        device,
+        attach_type: XDP,
+        flags: XDP_BY_DRIVER,
+        ..LinkCreate::default()
+    };
+    let fd = i32::try_from(bpf(BPF_LINK_CREATE, &mut argument)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just given this descriptor to us and to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins an object.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let mut argument = ObjectGet {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd().cast_unsigned(),
+        ..ObjectGet::default()
+    };
+    bpf(BPF_OBJ_PIN, &mut argument).map(|_| ())
 }
 
 /// Replaces a link's program in one step: no packet or call meets none or both.

@@ -42,6 +42,7 @@ use crate::rows::{self, Rows};
 use crate::sockets::{self, Gone, Undertaker};
 use crate::sys::{self, LinkTarget};
 use crate::tables::{TableError, Tables};
+use crate::xdp::{self, XdpStatus};
 use peers::Routes;
 
 /// Refused changes remembered for the status.
@@ -84,6 +85,7 @@ pub(crate) struct Worker {
     files: PodFiles,
     pods: BTreeMap<String, PodLink>,
     hooks: BTreeMap<String, Attached>,
+    xdp: XdpStatus,
     refused: Vec<String>,
     /// How long the start took, milliseconds.
     start_ms: u64,
@@ -144,6 +146,7 @@ impl Worker {
             files,
             pods: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            xdp: XdpStatus::default(),
             refused: Vec::new(),
             start_ms: 0,
             stale: false,
@@ -274,6 +277,8 @@ impl Worker {
             let done = attach::device(&mut self.ebpf, &self.pins.links(), hook, &place)?;
             self.hooks.insert(format!("{} on {}", hook.text(), device.name), done);
         }
+        // After the stack's program: what the driver does not carry has to meet one.
+        self.xdp = xdp::settle(&mut self.ebpf, &self.pins.links(), &self.config, &uplink)?;
         let done = attach::sockets(&mut self.ebpf, &self.pins.links(), &self.config.cgroup_path)?;
         for (hook, done) in done {
             self.hooks.insert(hook.text().to_owned(), done);
@@ -331,6 +336,10 @@ impl Worker {
             start_ms = self.start_ms,
             "dataplane attached"
         );
+        match &self.xdp.why_not {
+            None => tracing::info!("the uplink's driver carries packets by itself"),
+            Some(reason) => tracing::info!(%reason, "no XDP on the uplink"),
+        }
         for name in &self.found.reshaped {
             tracing::warn!(table = name, "table had another shape and was made anew");
         }
@@ -529,6 +538,7 @@ impl Worker {
             pod_mtu_bytes: self.links.mtu.pods_bytes,
             routing: self.routing(),
             socket_lb: self.config.socket_lb,
+            xdp: self.xdp.clone(),
             direct_return: self.config.direct_return,
             hooks: self
                 .hooks

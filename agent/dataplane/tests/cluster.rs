@@ -27,6 +27,8 @@ mod mtu;
 mod native;
 #[path = "packet/object.rs"]
 mod object;
+#[path = "cluster/offload.rs"]
+mod offload;
 #[path = "cluster/paths.rs"]
 mod paths;
 #[path = "cluster/process.rs"]
@@ -43,6 +45,8 @@ mod sweep;
 mod traffic;
 #[path = "cluster/upgrade.rs"]
 mod upgrade;
+#[path = "cluster/xdp.rs"]
+mod xdp;
 
 /// Where the processes of a cluster begin; a test with nothing to do otherwise.
 #[test]

@@ -105,7 +105,8 @@ impl Drop for Place {
 fn furnish(bench: &mut Bench) {
     settings(bench, 0);
     for protocol in [TCP, UDP] {
-        let key = ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol, scope: SCOPE_NODE };
+        let key =
+            ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol, scope: SCOPE_NODE };
         bench.service(key, 7, &[(POD_FAR, 8080)]);
         bench.service_6(ServiceKey { scope: SCOPE_NODE | SCOPE_V6, ..key }, 8, 0, &[(POD_FAR_6, 8080)]);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use weft_encrypt::{Status, Wanted};
 
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
 
+use crate::offload;
 use crate::process::{PORT, Process};
 use crate::sweep::sweep;
 
@@ -72,6 +74,8 @@ pub(crate) struct Bed {
     pub(crate) pods: BTreeMap<String, Process>,
     /// What all machines are to know.
     pub(crate) desired: Desired,
+    /// Programs at the bridge's ports.
+    takers: Vec<OwnedFd>,
     directory: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
 }
@@ -92,6 +96,7 @@ impl Bed {
             machines: Vec::new(),
             pods: BTreeMap::new(),
             desired: Desired::default(),
+            takers: Vec::new(),
             directory: tempfile::tempdir().expect("a directory"),
             runtime: runtime.expect("a runtime"),
         };
@@ -291,6 +296,51 @@ impl Bed {
         sent.expect("namespace").expect("sent");
     }
 
+    /// Has the bridge's ports take what a driver at their other ends sends.
+    pub(crate) fn takes_frames(&mut self) {
+        let underlay = PathBuf::from(format!("/run/netns/{}-u", self.id));
+        let ports = self.plugs().map(|name| format!("p{name}")).collect::<Vec<_>>();
+        let links = || ports.iter().map(|port| offload::takes_frames(port)).collect::<Vec<_>>();
+        self.takers = netns::within(&underlay, links).expect("namespace");
+    }
+
+    /// Has all cables carry what wires do: packets with their checksums, of which a driver may send some back.
+    pub(crate) fn as_on_wires(&mut self) {
+        self.takes_frames();
+        for name in self.plugs() {
+            let place = PathBuf::from(format!("/run/netns/{}-{name}", self.id));
+            netns::within(&place, || offload::finishes_checksums("eth0")).expect("namespace");
+        }
+    }
+
+    fn plugs(&self) -> impl Iterator<Item = String> {
+        let machines =
+            self.machines.iter().map(|machine| machine.name.trim_start_matches("node-").to_owned());
+        machines.chain(["c".to_owned()])
+    }
+
+    /// Gives a machine a device whose driver has no XDP; once.
+    pub(crate) fn without_xdp(&self, machine: usize, name: &str) {
+        if !self.devices(machine).iter().any(|device| device == name) {
+            let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
+            ip(&format!("-n {}-{number} link add {name} type bridge", self.id));
+            ip(&format!("-n {}-{number} link set {name} up", self.id));
+        }
+    }
+
+    /// What `ip` says of a machine's device.
+    pub(crate) fn link(&self, machine: usize, device: &str) -> String {
+        netns::within(&self.machines[machine].netns, || link_details(device)).expect("namespace")
+    }
+
+    /// Removes all that a machine's dataplane has left.
+    pub(crate) fn remove(&self, machine: usize) {
+        let machine = &self.machines[machine];
+        let config = machine.config.clone();
+        let removed = netns::within(&machine.netns, || block_on(Dataplane::remove_everything(&config)));
+        removed.expect("namespace").unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+
     /// Pulls out a machine's cable.
     pub(crate) fn cut(&self, machine: usize) {
         let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
@@ -397,6 +447,17 @@ impl Bed {
         node_port: u16,
         endpoints: &[(usize, IpAddr)],
     ) {
+        self.service_at(name, &[cluster_ip], node_port, endpoints);
+    }
+
+    /// The same with addresses of both families.
+    pub(crate) fn service_at(
+        &mut self,
+        name: &str,
+        cluster_ips: &[&str],
+        node_port: u16,
+        endpoints: &[(usize, IpAddr)],
+    ) {
         let port = |protocol| ServicePort {
             name: format!("{protocol}").to_lowercase(),
             protocol,
@@ -410,7 +471,7 @@ impl Bed {
         let service = Service {
             name: ServiceName::new("default", name),
             kind: if node_port == 0 { ServiceType::ClusterIp } else { ServiceType::NodePort },
-            cluster_ips: vec![cluster_ip.parse().expect("an address")],
+            cluster_ips: cluster_ips.iter().map(|ip| ip.parse().expect("an address")).collect(),
             ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
             ..Service::default()
         };

@@ -103,7 +103,13 @@ impl Bench {
     }
 
     fn furnished(ebpf: Ebpf) -> Self {
-        let mut bench = Self { ebpf, epoch: 1, source_ports: (61_000, 61_007), pod_bits: (96 + 24, 64), uplink_ifindex: 6 };
+        let mut bench = Self {
+            ebpf,
+            epoch: 1,
+            source_ports: (61_000, 61_007),
+            pod_bits: (96 + 24, 64),
+            uplink_ifindex: 6,
+        };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
         bench.endpoint(POD_B, 77, [2, 0, 0, 0, 0, 0xb]);
