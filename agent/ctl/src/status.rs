@@ -209,10 +209,11 @@ fn traffic(page: &mut Page, counters: &Value) {
     page.row(
         "flows",
         format!(
-            "{} begun, {} packets translated, {} masqueraded",
+            "{} begun, {} packets translated, {} masqueraded; {} packets carried by the uplink's driver",
             of("flows_begun"),
             of("packets_translated"),
-            of("masqueraded")
+            of("masqueraded"),
+            of("xdp_carried")
         ),
     );
     page.row(

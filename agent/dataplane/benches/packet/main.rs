@@ -17,6 +17,9 @@ mod frame;
 mod kernel;
 mod load;
 mod object;
+#[path = "../../tests/cluster/offload.rs"]
+#[allow(dead_code, reason = "the bed of the tests uses it")]
+mod offload;
 #[path = "../dataplane/process.rs"]
 #[allow(dead_code, reason = "streams are not used here")]
 mod process;
