@@ -2,6 +2,7 @@
 //! Stations that ask for bytes alone are the same for both; what only one of them has stays with that one.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::{bpf_csum_update, bpf_get_socket_cookie};
 
 use crate::parse::{self, Packet};
 use crate::translate;
@@ -16,6 +17,10 @@ pub(crate) trait Context: Copy {
     fn bytes(self) -> u32;
     /// Its EtherType as it stands in memory.
     fn protocol(self) -> u32;
+    /// Interface that it has come by.
+    fn ifindex(self) -> u32;
+    /// The sender's socket, when it is on this machine; 0 when there is none.
+    fn socket_cookie(self) -> u64;
     /// Makes so many of its first bytes readable, or as many as it has; false when that fails.
     fn pull(self, bytes: usize) -> bool;
     /// Has its transport checksum follow the addresses' difference and the ports.
@@ -44,6 +49,18 @@ impl Context for *mut __sk_buff {
     }
 
     #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self).ifindex }
+    }
+
+    #[inline(always)]
+    fn socket_cookie(self) -> u64 {
+        // SAFETY: reads from the packet's socket, if there is one.
+        unsafe { bpf_get_socket_cookie(self.cast()) }
+    }
+
+    #[inline(always)]
     fn pull(self, bytes: usize) -> bool {
         parse::linear_of(self, bytes).is_ok()
     }
@@ -56,7 +73,7 @@ impl Context for *mut __sk_buff {
     #[inline(always)]
     fn sum_changed(self, difference: u32) {
         // SAFETY: changes a number; where there is none, it says so.
-        let _ = unsafe { aya_ebpf::helpers::bpf_csum_update(self, difference) };
+        let _ = unsafe { bpf_csum_update(self, difference) };
     }
 }
 
@@ -80,6 +97,18 @@ impl Context for *mut xdp_md {
             Some(protocol) => u32::from(unsafe { protocol.read_volatile() }),
             None => 0,
         }
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        // SAFETY: the context is valid for the whole program.
+        unsafe { (*self).ingress_ifindex }
+    }
+
+    /// It has none yet.
+    #[inline(always)]
+    fn socket_cookie(self) -> u64 {
+        0
     }
 
     /// All of it is there.

@@ -1,6 +1,6 @@
 //! Events: a row in the ring buffer for each flow that begins and each drop. A full ring costs the event, and is counted.
 
-use aya_ebpf::helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use weft_dataplane_abi::address::{FAMILY_V4, FAMILY_V6};
 use weft_dataplane_abi::config::FLOW_EVENTS;
@@ -13,6 +13,7 @@ use weft_dataplane_abi::socket::SOCKET_REVERSE;
 use weft_dataplane_abi::station::Station;
 
 use crate::before;
+use crate::context::Context;
 use crate::maps::{self, EVENTS};
 use crate::parse::Packet;
 use crate::walk::Walk;
@@ -80,7 +81,7 @@ pub(crate) fn begun(walk: &mut Walk, packet: &Packet) {
 
 /// A packet ends here.
 #[inline(always)]
-pub(crate) fn dropped(walk: &Walk, station: Station, reason: Reason) {
+pub(crate) fn dropped<C: Context>(walk: &Walk<C>, station: Station, reason: Reason) {
     let cookie = socket_cookie(walk);
     let Some(mut entry) = room() else { return };
     // SAFETY: the room is a valid event.
@@ -99,7 +100,7 @@ pub(crate) fn dropped(walk: &Walk, station: Station, reason: Reason) {
 }
 
 #[inline(always)]
-fn common(walk: &Walk, event: &mut FlowEvent) {
+fn common<C: Context>(walk: &Walk<C>, event: &mut FlowEvent) {
     let tuple = &walk.scratch.tuple;
     copy(&mut event.source, &tuple.source);
     copy(&mut event.destination, &tuple.destination);
@@ -120,12 +121,9 @@ fn common(walk: &Walk, event: &mut FlowEvent) {
 
 /// The sender's socket, when it is on this machine.
 #[inline(always)]
-fn socket_cookie(walk: &Walk) -> u64 {
+fn socket_cookie<C: Context>(walk: &Walk<C>) -> u64 {
     match walk.hook {
-        // SAFETY: reads from the packet's socket, if there is one.
-        Hook::FromPod | Hook::ToPod | Hook::ToOverlay | Hook::ToUplink => unsafe {
-            bpf_get_socket_cookie(walk.context.cast())
-        },
+        Hook::FromPod | Hook::ToPod | Hook::ToOverlay | Hook::ToUplink => walk.context.socket_cookie(),
         _ => 0,
     }
 }

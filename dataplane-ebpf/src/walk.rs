@@ -64,16 +64,13 @@ pub(crate) struct Walk<C = *mut __sk_buff> {
     pub(crate) scratch: &'static mut Scratch,
 }
 
-impl Walk {
+impl<C: Context> Walk<C> {
     /// Interface the program runs on.
     #[inline(always)]
     pub(crate) fn ifindex(&self) -> u32 {
-        // SAFETY: the context is valid for the whole program.
-        unsafe { (*self.context).ifindex }
+        self.context.ifindex()
     }
-}
 
-impl<C: Context> Walk<C> {
     /// Length of the packet with its Ethernet header, bytes.
     #[inline(always)]
     pub(crate) fn packet_bytes(&self) -> u32 {

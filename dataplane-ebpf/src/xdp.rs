@@ -7,18 +7,20 @@ use aya_ebpf::helpers::{bpf_fib_lookup, bpf_xdp_adjust_head};
 use weft_dataplane_abi::address::{FAMILY_V4, FAMILY_V6};
 use weft_dataplane_abi::config::ENCRYPTED;
 use weft_dataplane_abi::conntrack::{FLOW_DIRECT, Flow, ORIGIN_UPLINK, Tuple};
-use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::counter::{Counter, dropped_by};
 use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{
     OVERLAY_MAC, OVERLAY_SOURCE_MAC, OVERLAY_VNI, ROUTE_NATIVE, ROUTE_OUTSIDE, ROUTE_TUNNEL,
 };
+use weft_dataplane_abi::station::Station;
 
 use crate::context::Context as _;
 use crate::parse::{self, ETH_IPV4, ETH_IPV6, Ipv4, L3, Packet, Piece, TCP, UDP};
 use crate::translate::folded;
 use crate::walk::{Walk, is_this_node};
 use crate::words::clear;
-use crate::{balance, ipv6, maps, native, route, track, translate};
+use crate::{balance, emit, ipv6, maps, native, route, track, translate};
 
 /// A frame as the driver holds it.
 type Frame = Walk<*mut xdp_md>;
@@ -72,7 +74,18 @@ pub(crate) fn run(context: *mut xdp_md) -> u32 {
         return action;
     }
     // What was before the frame is there still.
-    if head(context, -(OUTER_BYTES as i32)) { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
+    if head(context, -(OUTER_BYTES as i32)) { xdp_action::XDP_PASS } else { lost(&mut it) }
+}
+
+/// A packet that is no longer as it came and cannot go on either: it is told as `from_uplink`'s.
+#[inline(always)]
+fn lost(it: &mut Frame) -> u32 {
+    it.scratch.first.service_id = 0;
+    it.scratch.first.backend_id = 0;
+    it.scratch.netns_cookie = 0;
+    maps::count_row(dropped_by(it.hook));
+    emit::dropped(it, Station::Translate, Reason::RewriteFailed);
+    xdp_action::XDP_ABORTED
 }
 
 /// Moves the frame's beginning; false when there is no room.
@@ -80,6 +93,12 @@ pub(crate) fn run(context: *mut xdp_md) -> u32 {
 fn head(context: *mut xdp_md, bytes: i32) -> bool {
     // SAFETY: the helper checks the bounds; pointers into the frame are taken after it.
     unsafe { bpf_xdp_adjust_head(context, bytes) == 0 }
+}
+
+/// Whether the driver has left room before the frame for what the tunnel adds.
+#[inline(always)]
+fn has_room(context: *mut xdp_md) -> bool {
+    head(context, -(OUTER_BYTES as i32)) && head(context, OUTER_BYTES as i32)
 }
 
 /// The outer packet of the tunnel, up to the addresses of the frame inside. In words of two bytes.
@@ -139,16 +158,26 @@ fn carried(it: &mut Frame, to: [u16; 3]) -> Option<u32> {
     if to != own {
         return None;
     }
-    track::meet(it, flow, packet);
-    if translate::apply(it, packet).is_err() {
-        return Some(xdp_action::XDP_ABORTED);
+    if way == ROUTE_TUNNEL && !has_room(it.context) {
+        return None;
     }
-    if way == ROUTE_TUNNEL && wrap(it, packet, bytes, is_direct).is_none() || route::frame(it, macs).is_err()
-    {
-        return Some(xdp_action::XDP_ABORTED);
+    // From here on nothing can fail that has not been looked at.
+    track::meet(it, flow, packet);
+    if changed(it, packet, bytes, is_direct, macs).is_none() {
+        return Some(lost(it));
     }
     maps::count(Counter::XdpCarried);
     Some(xdp_action::XDP_TX)
+}
+
+/// Gives the packet, whose row is in force, its new ends, the tunnel's headers and the next hop's addresses.
+#[inline(always)]
+fn changed(it: &mut Frame, packet: &Packet, bytes: u16, is_direct: bool, macs: [u32; 3]) -> Option<()> {
+    translate::apply(it, packet).ok()?;
+    if u32::from(it.flow().way) == ROUTE_TUNNEL {
+        wrap(it, packet, bytes, is_direct)?;
+    }
+    route::frame(it, macs).ok()
 }
 
 /// Reads what has no fragments, no options and no extension headers, of TCP or UDP.

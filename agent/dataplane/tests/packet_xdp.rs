@@ -4,6 +4,8 @@
 #[path = "packet/bench.rs"]
 #[allow(dead_code, reason = "each test uses a part of the bench")]
 mod bench;
+#[path = "packet/driver.rs"]
+mod driver;
 #[path = "packet/frame.rs"]
 #[allow(dead_code, reason = "each test uses a part of the frames")]
 mod frame;
@@ -13,184 +15,26 @@ mod frame6;
 #[path = "packet/object.rs"]
 mod object;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::process::Command;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bench::{
-    Bench, NODE, NODE_6, OUTSIDE, OUTSIDE_6, OVERLAY, OVERLAY_6, PEER, POD_FAR, POD_FAR_6, REDIRECT,
+use bench::{Bench, DROP, NODE, NODE_6, OUTSIDE, OUTSIDE_6, PEER, POD_FAR, REDIRECT};
+use driver::{
+    KINDS, NODE_PORT, OWN_MAC, PASS, PEER_6, PEER_MAC, PORT, Place, ROUTER_MAC, TX, answered, asked, begun,
+    for_uplink, in_tunnel, key, seen_now, settings, settled,
 };
 use frame::{ACK, FIN, SYN, TCP, UDP};
-use weft_dataplane::netns;
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, DIRECT_RETURN, FLOW_EVENTS};
-use weft_dataplane_abi::conntrack::{Flow, Tuple};
+use weft_dataplane_abi::config::DIRECT_RETURN;
+use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
-use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC, ROUTE_NATIVE};
-use weft_dataplane_abi::service::{SCOPE_NODE, SCOPE_V6, ServiceKey};
+use weft_dataplane_abi::reason::Reason;
+use weft_dataplane_abi::route::ROUTE_NATIVE;
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SERVICE_OUTWARD, SERVICE_SOURCES, ServiceKey};
 
-/// What the kernel calls the ends of such a program.
-const PASS: u32 = 2;
-const TX: u32 = 3;
-
-const NODE_PORT: u16 = 30_080;
-const PORT: u16 = 5_000;
 /// What the tunnel puts before a frame.
 const OUTER: usize = 50;
-/// Addresses of frames: the uplink's own, the other node's, the router's.
-const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
-const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
-const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 0xfe];
-
-fn ip(arguments: &str) {
-    let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
-    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// A network namespace with an uplink whose neighbours are known.
-struct Place(String);
-
-impl Place {
-    fn new() -> Self {
-        static PLACES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = PLACES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let place = Self(format!("wtx{}x{number}", std::process::id()));
-        let name = &place.0;
-        ip(&format!("netns add {name}"));
-        let inside = |arguments: &str| ip(&format!("-n {name} {arguments}"));
-        inside("link add wire type veth peer name far");
-        inside("link set wire address 02:00:00:00:09:01");
-        inside("link set lo up");
-        inside("link set far up");
-        inside("link set wire up");
-        inside(&format!("addr add {NODE}/24 dev wire"));
-        inside(&format!("addr add {NODE_6}/64 dev wire nodad"));
-        inside(&format!("neigh add {PEER} lladdr 02:00:00:00:09:02 dev wire nud permanent"));
-        inside("neigh add 192.168.0.254 lladdr 02:00:00:00:09:fe dev wire nud permanent");
-        inside("neigh add fe80::fe lladdr 02:00:00:00:09:fe dev wire nud permanent");
-        inside("route add default via 192.168.0.254 dev wire");
-        inside("route add default via fe80::fe dev wire");
-        place
-    }
-
-    /// Does something there, with a bench whose uplink is the one there; nothing where tests are to be skipped.
-    fn with(test: impl FnOnce(&mut Bench) + Send) {
-        if object::path().is_none() {
-            return;
-        }
-        let place = Self::new();
-        let path = PathBuf::from("/run/netns").join(&place.0);
-        let work = || {
-            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{setting}"), "1").expect("forwarding");
-            }
-            let uplink = nix::net::if_::if_nametoindex("wire").expect("the uplink");
-            let mut bench = Bench::new().expect("the object is there");
-            bench.uplink_ifindex = uplink;
-            furnish(&mut bench);
-            test(&mut bench);
-        };
-        netns::within(&path, work).expect("the namespace");
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        drop(Command::new("ip").args(["netns", "del", &self.0]).output());
-    }
-}
-
-fn furnish(bench: &mut Bench) {
-    settings(bench, 0);
-    for protocol in [TCP, UDP] {
-        let key =
-            ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol, scope: SCOPE_NODE };
-        bench.service(key, 7, &[(POD_FAR, 8080)]);
-        bench.service_6(ServiceKey { scope: SCOPE_NODE | SCOPE_V6, ..key }, 8, 0, &[(POD_FAR_6, 8080)]);
-    }
-}
-
-fn settings(bench: &mut Bench, more: u32) {
-    bench.epoch += 1;
-    bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS | more);
-}
-
-/// The four kinds of packet that are carried.
-const KINDS: [(u8, bool); 4] = [(TCP, false), (UDP, false), (TCP, true), (UDP, true)];
-
-/// A client's packet to the node port.
-fn asked(protocol: u8, v6: bool, flags: u8) -> Vec<u8> {
-    match (protocol, v6) {
-        (TCP, false) => frame::tcp((OUTSIDE, PORT, NODE, NODE_PORT), flags),
-        (_, false) => frame::udp((OUTSIDE, PORT, NODE, NODE_PORT)),
-        (TCP, true) => frame6::tcp((OUTSIDE_6, PORT, NODE_6, NODE_PORT), flags),
-        (_, true) => frame6::udp((OUTSIDE_6, PORT, NODE_6, NODE_PORT)),
-    }
-}
-
-/// The backend's answer to a flow that goes to it.
-fn answered(protocol: u8, v6: bool, flow: &Flow) -> Vec<u8> {
-    let port = flow.to.source_port.get();
-    match (protocol, v6) {
-        (TCP, false) => frame::tcp((POD_FAR, 8080, OVERLAY, port), ACK),
-        (_, false) => frame::udp((POD_FAR, 8080, OVERLAY, port)),
-        (TCP, true) => frame6::tcp((POD_FAR_6, 8080, OVERLAY_6, port), ACK),
-        (_, true) => frame6::udp((POD_FAR_6, 8080, OVERLAY_6, port)),
-    }
-}
-
-fn key(protocol: u8, v6: bool) -> Tuple {
-    let (source, destination): (IpAddr, IpAddr) =
-        if v6 { (OUTSIDE_6.into(), NODE_6.into()) } else { (OUTSIDE.into(), NODE.into()) };
-    Tuple {
-        source: source.into(),
-        destination: destination.into(),
-        source_port: Be16::new(PORT),
-        destination_port: Be16::new(NODE_PORT),
-        protocol,
-        reserved: [0; 3],
-    }
-}
-
-/// Begins a flow by the stack's program, and has it seen there once more.
-fn begun(bench: &mut Bench, protocol: u8, v6: bool) -> Flow {
-    for flags in [SYN, ACK] {
-        let (verdict, _) = bench.send(Hook::FromUplink, &asked(protocol, v6, flags));
-        assert_eq!(verdict, REDIRECT);
-    }
-    seen_now(bench, &key(protocol, v6))
-}
-
-/// A row as if it had been seen in this instant.
-fn seen_now(bench: &mut Bench, key: &Tuple) -> Flow {
-    let mut flow = bench.flow(key).expect("the flow");
-    flow.seen_ns = bench::now_ns();
-    bench.set_flow(key, &flow);
-    flow
-}
-
-/// Has the answers' row settled, as the stack's program settles it when the first one comes from the other node.
-fn settled(bench: &mut Bench, flow: &Flow, origin: u32) -> Tuple {
-    let key = flow.to.reversed();
-    let mut twin = bench.flow(&key).expect("the twin");
-    (twin.epoch, twin.origin, twin.way) = (bench.epoch, origin, 3);
-    bench.set_flow(&key, &twin);
-    seen_now(bench, &key);
-    key
-}
-
-/// What the other node sends by the tunnel.
-fn in_tunnel(from: Ipv4Addr, inner: &[u8]) -> Vec<u8> {
-    let mut payload = [40_000u16.to_be_bytes(), 4789u16.to_be_bytes()].concat();
-    payload.extend((16 + inner.len() as u16).to_be_bytes());
-    payload.extend([0, 0, 8, 0, 0, 0, 0, 0, 1, 0]);
-    payload.extend(OVERLAY_MAC);
-    payload.extend(OVERLAY_SOURCE_MAC);
-    payload.extend(&inner[12..]);
-    frame::ip(from, NODE, UDP, 0, &payload)
-}
 
 /// Sends a frame of a flow that must be carried, with the row under `key` seen just before.
 #[track_caller]
@@ -212,9 +56,15 @@ fn assert_valid(protocol_v6: bool, packet: &[u8]) {
     if protocol_v6 { frame6::assert_valid(packet) } else { frame::assert_valid(packet) }
 }
 
-/// A frame for the uplink.
-fn for_uplink(packet: &[u8]) -> Vec<u8> {
-    [&OWN_MAC[..], &packet[6..]].concat()
+/// With the ends that the client knows.
+#[track_caller]
+fn assert_leaves_for_client(v6: bool, packet: &[u8]) {
+    assert_valid(v6, packet);
+    if v6 {
+        assert_eq!(frame6::ends(packet), (NODE_6, NODE_PORT, OUTSIDE_6, PORT));
+    } else {
+        assert_eq!(frame::ends(packet), (NODE, NODE_PORT, OUTSIDE, PORT));
+    }
 }
 
 #[track_caller]
@@ -269,13 +119,8 @@ fn answers_come_out_of_the_tunnel_and_leave_for_the_client() {
             passes(bench, &inner);
             let carried = carried(bench, &twin, &packet);
             assert_eq!(carried.len(), inner.len());
-            assert_valid(v6, &carried);
             assert_eq!((&carried[..6], &carried[6..12]), (&ROUTER_MAC[..], &OWN_MAC[..]));
-            if v6 {
-                assert_eq!(frame6::ends(&carried), (NODE_6, NODE_PORT, OUTSIDE_6, PORT));
-            } else {
-                assert_eq!(frame::ends(&carried), (NODE, NODE_PORT, OUTSIDE, PORT));
-            }
+            assert_leaves_for_client(v6, &carried);
             let row = bench.flow(&twin).expect("the twin");
             assert_eq!((row.packets, row.bytes), (1, inner.len() as u64));
         }
@@ -297,17 +142,18 @@ fn native_routes_and_direct_return_are_carried_too() {
         }
         bench.forget_flows();
         settings(bench, 0);
-        bench.route(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_NATIVE, Some(PEER));
-        for protocol in [TCP, UDP] {
-            let flow = begun(bench, protocol, false);
-            let (_, by_stack) = bench.send(Hook::FromUplink, &asked(protocol, false, ACK));
-            let there = carried(bench, &key(protocol, false), &asked(protocol, false, ACK));
-            assert!(there[12..] == by_stack[12..]);
+        bench.route_by(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_NATIVE, Address::v4(PEER));
+        bench.route_by(Ipv6Addr::new(0xfd00, 0x244, 0, 2, 0, 0, 0, 0), 64, ROUTE_NATIVE, Address::v6(PEER_6));
+        for (protocol, v6) in KINDS {
+            let flow = begun(bench, protocol, v6);
+            assert_eq!(u32::from(flow.way), ROUTE_NATIVE);
+            let (_, by_stack) = bench.send(Hook::FromUplink, &asked(protocol, v6, ACK));
+            let there = carried(bench, &key(protocol, v6), &asked(protocol, v6, ACK));
+            assert!(there[12..] == by_stack[12..], "{protocol} {v6}");
             assert_eq!((&there[..6], &there[6..12]), (&PEER_MAC[..], &OWN_MAC[..]));
             let twin = settled(bench, &flow, u32::MAX);
-            let back = carried(bench, &twin, &answered(protocol, false, &flow));
-            assert_eq!(frame::ends(&back), (NODE, NODE_PORT, OUTSIDE, PORT));
-            frame::assert_valid(&back);
+            let back = carried(bench, &twin, &answered(protocol, v6, &flow));
+            assert_leaves_for_client(v6, &back);
         }
     });
 }
@@ -381,5 +227,89 @@ fn what_a_packet_says_of_its_connection_is_remembered() {
         carried(bench, &key(TCP, false), &asked(TCP, false, FIN | ACK));
         let flow = bench.flow(&key(TCP, false)).expect("the flow");
         assert_ne!(flow.tcp_seen & weft_dataplane_abi::conntrack::TCP_SEEN_FIN, 0);
+    });
+}
+
+#[test]
+fn it_is_counted_as_the_stack_would_count_it() {
+    Place::with(|bench| {
+        for (protocol, v6) in KINDS {
+            begun(bench, protocol, v6);
+            bench.events();
+            let packet = asked(protocol, v6, ACK);
+            let counts = |bench: &mut Bench| {
+                let others = Counter::ALL.iter().filter(|counter| **counter != Counter::XdpCarried);
+                others.map(|counter| bench.counter(*counter)).collect::<Vec<_>>()
+            };
+            let grown = |bench: &mut Bench, send: &dyn Fn(&mut Bench)| {
+                let (before, row) = (counts(bench), seen_now(bench, &key(protocol, v6)));
+                send(bench);
+                let after = bench.flow(&key(protocol, v6)).expect("the flow");
+                let counted = counts(bench).into_iter().zip(before).map(|(now, before)| now - before);
+                (
+                    counted.collect::<Vec<_>>(),
+                    after.packets - row.packets,
+                    after.bytes - row.bytes,
+                    after.tcp_seen,
+                )
+            };
+            let by_stack = grown(bench, &|bench| drop(bench.send(Hook::FromUplink, &packet)));
+            let by_driver = grown(bench, &|bench| drop(carried(bench, &key(protocol, v6), &packet)));
+            assert_eq!(by_stack, by_driver, "{protocol} {v6}");
+            assert_eq!(by_driver.0.iter().sum::<u64>(), 1, "one packet was translated");
+            assert!(bench.events().is_empty(), "the flow was told as it began");
+        }
+    });
+}
+
+#[test]
+fn who_may_not_ask_is_the_stacks_to_refuse() {
+    const GIVEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+    Place::with(|bench| {
+        let service = ServiceKey {
+            address: Address::v4(GIVEN),
+            port: Be16::new(80),
+            protocol: TCP,
+            scope: SCOPE_CLUSTER,
+        };
+        bench.service_with(service, 9, SERVICE_OUTWARD | SERVICE_SOURCES, &[(POD_FAR, 8080)]);
+        bench.source(9, OUTSIDE, 32);
+        let ask = |client: Ipv4Addr, flags: u8| frame::tcp((client, PORT, GIVEN, 80), flags);
+        for flags in [SYN, ACK] {
+            assert_eq!(bench.send(Hook::FromUplink, &ask(OUTSIDE, flags)).0, REDIRECT);
+        }
+        bench.events();
+        let key = Tuple { destination: GIVEN.into(), destination_port: Be16::new(80), ..key(TCP, false) };
+        carried(bench, &key, &ask(OUTSIDE, ACK));
+        for flags in [SYN, ACK] {
+            let other = ask(Ipv4Addr::new(203, 0, 113, 10), flags);
+            passes(bench, &other);
+            assert_eq!(bench.send(Hook::FromUplink, &other).0, DROP);
+            let events = bench.events();
+            assert_eq!((events.len(), events[0].reason), (1, Reason::SourceNotAllowed as u8));
+        }
+    });
+}
+
+#[test]
+fn a_driver_that_leaves_too_little_room_leaves_it_to_the_stack() {
+    Place::with(|bench| {
+        begun(bench, TCP, false);
+        let packet = for_uplink(&asked(TCP, false, ACK));
+        let row = seen_now(bench, &key(TCP, false));
+        // What a driver says of a frame stands before it, and takes of the 256 bytes that there are.
+        let Some((verdict, after)) = bench.send_xdp_after(&[7; 252], &packet) else {
+            eprintln!("this kernel has no such frames");
+            return;
+        };
+        assert_eq!(verdict, PASS);
+        assert!(after[252..] == packet, "changed: {after:?}");
+        assert_eq!(bench.flow(&key(TCP, false)).expect("the flow"), row);
+        assert_eq!(bench.counter(Counter::XdpCarried), 0);
+        let roomy = (0..10).any(|_| {
+            seen_now(bench, &key(TCP, false));
+            bench.send_xdp_after(&[7; 32], &packet).is_some_and(|(verdict, _)| verdict == TX)
+        });
+        assert!(roomy);
     });
 }

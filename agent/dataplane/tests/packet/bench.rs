@@ -336,15 +336,25 @@ impl Bench {
 
     /// Sends one frame through the program at the uplink's driver.
     pub(crate) fn send_xdp(&mut self, packet: &[u8]) -> (u32, Vec<u8>) {
+        self.send_xdp_after(&[], packet).expect("a test run")
+    }
+
+    /// The same with bytes before the frame that the driver has put there, which what comes back has, too; none if the kernel
+    /// knows of no such thing.
+    pub(crate) fn send_xdp_after(&mut self, before: &[u8], packet: &[u8]) -> Option<(u32, Vec<u8>)> {
         let program: &mut Xdp =
             self.ebpf.program_mut(XDP_UPLINK).expect("the program").try_into().expect("an XDP program");
+        let packet = [before, packet].concat();
         let mut out = vec![0; packet.len() + 64];
+        // `struct xdp_md`: where the frame begins and ends, and four more.
+        let context = [before.len() as u32, packet.len() as u32, 0, 0, 0, 0].map(u32::to_ne_bytes).concat();
         let mut options = TestRunOptions::new();
-        options.data_in = Some(packet);
+        options.data_in = Some(&packet);
         options.data_out = Some(&mut out);
-        let result = program.test_run(options).expect("a test run");
+        options.ctx_in = (!before.is_empty()).then_some(&context);
+        let result = program.test_run(options).ok()?;
         out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
+        Some((result.return_value, out))
     }
 
     /// The table of flows.
