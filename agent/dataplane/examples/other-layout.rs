@@ -5,15 +5,28 @@ use std::io::{self, BufRead as _};
 use std::path::Path;
 
 use weft_dataplane::desired::Node;
-use weft_dataplane::{Config, Dataplane, PacketHooks, chain, netns};
+use weft_dataplane::{Config, Dataplane, PacketHooks, Xdp, chain, netns};
 
 /// Settings come as lines: network namespace, object, name, address, range of Pods, range of all Pods, range of Services,
-/// directory of pins, directory of state, cgroup, "true" or "false" for balancing at connect, and for
-/// classifiers instead of tcx.
+/// directory of pins, directory of state, cgroup, "true" or "false" for balancing at connect, for
+/// classifiers instead of tcx, and for the program at the uplink's driver.
 fn main() {
-    let lines: Vec<String> = io::stdin().lock().lines().take(12).map_while(Result::ok).collect();
-    let [namespace, object, name, address, pods, all_pods, services, pins, state, cgroup, socket_lb, clsact] =
-        lines.as_slice()
+    let lines: Vec<String> = io::stdin().lock().lines().take(13).map_while(Result::ok).collect();
+    let [
+        namespace,
+        object,
+        name,
+        address,
+        pods,
+        all_pods,
+        services,
+        pins,
+        state,
+        cgroup,
+        socket_lb,
+        clsact,
+        xdp,
+    ] = lines.as_slice()
     else {
         println!("failed: {} lines of settings", lines.len());
         return;
@@ -32,6 +45,7 @@ fn main() {
     config.cgroup_path = cgroup.into();
     config.socket_lb = socket_lb == "true";
     config.packet_hooks = if clsact == "true" { PacketHooks::Clsact } else { PacketHooks::Probe };
+    config.xdp = if xdp == "true" { Xdp::On } else { Xdp::Off };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = netns::within(Path::new(namespace), || runtime.block_on(Dataplane::start(config)));
     match started.expect("the namespace") {

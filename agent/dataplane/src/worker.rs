@@ -278,7 +278,7 @@ impl Worker {
             self.hooks.insert(format!("{} on {}", hook.text(), device.name), done);
         }
         // After the stack's program: what the driver does not carry has to meet one.
-        self.xdp = xdp::settle(&mut self.ebpf, &self.pins.links(), &self.config, &uplink)?;
+        self.xdp = xdp::settle(&mut self.ebpf, &self.pins.links(), &self.config, uplink)?;
         let done = attach::sockets(&mut self.ebpf, &self.pins.links(), &self.config.cgroup_path)?;
         for (hook, done) in done {
             self.hooks.insert(hook.text().to_owned(), done);

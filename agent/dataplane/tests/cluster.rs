@@ -27,8 +27,6 @@ mod mtu;
 mod native;
 #[path = "packet/object.rs"]
 mod object;
-#[path = "cluster/offload.rs"]
-mod offload;
 #[path = "cluster/paths.rs"]
 mod paths;
 #[path = "cluster/process.rs"]

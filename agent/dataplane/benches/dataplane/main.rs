@@ -7,9 +7,6 @@
 mod bed;
 mod cases;
 mod kernel;
-#[path = "../../tests/cluster/offload.rs"]
-#[allow(dead_code, reason = "the bed of the tests uses it")]
-mod offload;
 mod options;
 mod process;
 #[path = "../../tests/cluster/sweep.rs"]

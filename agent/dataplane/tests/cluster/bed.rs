@@ -1,6 +1,8 @@
 //! A cluster of network namespaces: machines and an outside client on one bridge, a dataplane on each machine, Pods that
 //! are namespaces with an echo process. Everything is named after this process and removed when it is dropped.
 
+mod wires;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,7 +23,6 @@ use weft_encrypt::{Status, Wanted};
 
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_SOURCE_MAC};
 
-use crate::offload;
 use crate::process::{PORT, Process};
 use crate::sweep::sweep;
 
@@ -294,51 +295,6 @@ impl Bed {
             std::net::UdpSocket::bind(any)?.send_to(&packet, (machine, 4789))
         });
         sent.expect("namespace").expect("sent");
-    }
-
-    /// Has the bridge's ports take what a driver at their other ends sends.
-    pub(crate) fn takes_frames(&mut self) {
-        let underlay = PathBuf::from(format!("/run/netns/{}-u", self.id));
-        let ports = self.plugs().map(|name| format!("p{name}")).collect::<Vec<_>>();
-        let links = || ports.iter().map(|port| offload::takes_frames(port)).collect::<Vec<_>>();
-        self.takers = netns::within(&underlay, links).expect("namespace");
-    }
-
-    /// Has all cables carry what wires do: packets with their checksums, of which a driver may send some back.
-    pub(crate) fn as_on_wires(&mut self) {
-        self.takes_frames();
-        for name in self.plugs() {
-            let place = PathBuf::from(format!("/run/netns/{}-{name}", self.id));
-            netns::within(&place, || offload::finishes_checksums("eth0")).expect("namespace");
-        }
-    }
-
-    fn plugs(&self) -> impl Iterator<Item = String> {
-        let machines =
-            self.machines.iter().map(|machine| machine.name.trim_start_matches("node-").to_owned());
-        machines.chain(["c".to_owned()])
-    }
-
-    /// Gives a machine a device whose driver has no XDP; once.
-    pub(crate) fn without_xdp(&self, machine: usize, name: &str) {
-        if !self.devices(machine).iter().any(|device| device == name) {
-            let number = self.machines[machine].name.trim_start_matches("node-").to_owned();
-            ip(&format!("-n {}-{number} link add {name} type bridge", self.id));
-            ip(&format!("-n {}-{number} link set {name} up", self.id));
-        }
-    }
-
-    /// What `ip` says of a machine's device.
-    pub(crate) fn link(&self, machine: usize, device: &str) -> String {
-        netns::within(&self.machines[machine].netns, || link_details(device)).expect("namespace")
-    }
-
-    /// Removes all that a machine's dataplane has left.
-    pub(crate) fn remove(&self, machine: usize) {
-        let machine = &self.machines[machine];
-        let config = machine.config.clone();
-        let removed = netns::within(&machine.netns, || block_on(Dataplane::remove_everything(&config)));
-        removed.expect("namespace").unwrap_or_else(|error| panic!("{}", chain(&error)));
     }
 
     /// Pulls out a machine's cable.

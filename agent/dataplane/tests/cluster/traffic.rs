@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use weft_dataplane::Config;
+
 use crate::bed::{Bed, CLIENT};
 use crate::object;
 
@@ -11,7 +13,12 @@ pub(crate) fn names(answers: &[(String, String)]) -> BTreeSet<&str> {
 
 /// Two machines, two Pods on each, and the Service `web` before three of them.
 pub(crate) fn furnished() -> Option<(Bed, Vec<std::net::IpAddr>)> {
-    let mut bed = Bed::new(3, &object::path()?, |_| {});
+    furnished_with(|_| {})
+}
+
+/// The same with other settings.
+pub(crate) fn furnished_with(adjust: impl Fn(&mut Config)) -> Option<(Bed, Vec<std::net::IpAddr>)> {
+    let mut bed = Bed::new(3, &object::path()?, adjust);
     let pods = vec![bed.pod(0, "a1"), bed.pod(0, "a2"), bed.pod(1, "b1"), bed.pod(1, "b2")];
     bed.service("web", "10.96.0.10", 30_080, &[(0, pods[0]), (1, pods[2]), (1, pods[3])]);
     Some((bed, pods))

@@ -10,14 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use weft_dataplane::PacketHooks;
+use weft_dataplane::{PacketHooks, Xdp};
 use weft_dataplane_abi::LAYOUT;
 
 use crate::bed::{self, Bed};
 use crate::direct;
 use crate::object;
 use crate::process::Process;
-use crate::traffic::furnished;
+use crate::traffic::{furnished, furnished_with};
 
 /// An agent of the other layout; killed when it is dropped.
 struct Other(Child);
@@ -48,6 +48,7 @@ impl Other {
             config.cgroup_path.display().to_string(),
             config.socket_lb.to_string(),
             (config.packet_hooks == PacketHooks::Clsact).to_string(),
+            (config.xdp == Xdp::On).to_string(),
         ];
         let mut input = child.stdin.take().expect("input");
         writeln!(input, "{}", settings.join("\n")).expect("settings sent");
@@ -208,6 +209,35 @@ fn an_upgrade_to_another_layout_and_back_loses_no_flow_that_another_machine_answ
     upgraded_and_back(true, direct::furnished);
 }
 
+/// The driver's link stays, and each layout's program comes to it.
+#[test]
+fn an_upgrade_to_another_layout_and_back_loses_no_flow_that_the_driver_carries() {
+    let Some((mut bed, _)) = furnished_with(|config| config.xdp = Xdp::On) else { return };
+    bed.as_on_wires();
+    let pins = bed.driver_pins(0);
+    assert_eq!(pins.len(), 1);
+    while_they_talk(&mut bed, |bed| {
+        for _ in 0..3 {
+            bed.kill(0);
+            let other = Other::start(bed);
+            assert_eq!(pinned(bed), [format!("maps-{}", LAYOUT + 1)]);
+            assert_eq!(bed.driver_pins(0), pins);
+            std::thread::sleep(Duration::from_millis(200));
+            drop(other);
+            bed.start(0);
+            assert_eq!(pinned(bed), [format!("maps-{LAYOUT}")]);
+            assert_eq!(bed.driver_pins(0), pins);
+            bed.tell_one(0);
+            let carried = || bed.counter(0, "xdp_carried");
+            let before = carried();
+            assert!((0..1_000).any(|_| {
+                std::thread::sleep(Duration::from_millis(20));
+                carried() > before
+            }));
+        }
+    });
+}
+
 #[test]
 fn agents_killed_in_the_midst_of_an_upgrade_lose_no_flow() {
     let Some((mut bed, _)) = furnished() else { return };
@@ -240,7 +270,7 @@ fn a_program_that_the_verifier_refuses_leaves_the_old_one_in_force() {
     let directory = tempfile::tempdir().expect("a directory");
     for (name, object) in [("same layout", good.clone()), ("another layout", other_object())] {
         let bad = directory.path().join(name);
-        fs::write(&bad, spoilt(&fs::read(&object).expect("an object"))).expect("written");
+        fs::write(&bad, spoilt(&fs::read(&object).expect("an object"), "classifier")).expect("written");
         while_refused(&mut bed, &bad, name == "same layout");
     }
     bed.machines[0].config.object_path = good;
@@ -272,8 +302,9 @@ fn while_refused(bed: &mut Bed, object: &Path, own: bool) {
     }
 }
 
-/// The object with a packet program that writes its frame pointer.
-fn spoilt(object: &[u8]) -> Vec<u8> {
+/// The object with a program of a section that writes its frame pointer.
+pub(crate) fn spoilt(object: &[u8], name_of_section: &str) -> Vec<u8> {
+    let wanted = format!("{name_of_section}\0");
     let mut spoilt = object.to_vec();
     let number = |at: usize, bytes: usize| {
         object[at..at + bytes].iter().rev().fold(0_usize, |all, byte| all << 8 | usize::from(*byte))
@@ -283,12 +314,12 @@ fn spoilt(object: &[u8]) -> Vec<u8> {
     let names_at = number(sections + names * 64 + 0x18, 8);
     let code = (0..count).map(|section| sections + section * 64).find(|section| {
         let name = names_at + number(*section, 4);
-        object[name..].starts_with(b"classifier\0")
+        object[name..].starts_with(wanted.as_bytes())
     });
-    let at = number(code.expect("packet programs") + 0x18, 8);
-    // In the place of the first copy from register to register, which nothing is to be relocated in: one into the frame
-    // pointer, which nobody may write.
-    let copy = (at..).step_by(8).find(|at| object[*at] == 0xbf).expect("an instruction");
+    let at = number(code.expect("the programs") + 0x18, 8);
+    // In the place of the first copy from register to register, or shift, which nothing is to be relocated in: one into the
+    // frame pointer, which nobody may write.
+    let copy = (at..).step_by(8).find(|at| matches!(object[*at], 0xbf | 0x67)).expect("an instruction");
     spoilt[copy..copy + 8].copy_from_slice(&[0xb7, 10, 0, 0, 0, 0, 0, 0]);
     spoilt
 }

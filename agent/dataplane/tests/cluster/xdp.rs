@@ -1,5 +1,6 @@
 //! The uplink's driver carries flows under way; where it cannot, or is not to, the stack does it as ever.
 
+use std::fs;
 use std::net::IpAddr;
 
 use weft_dataplane::{Config, RoutingMode, Xdp};
@@ -7,6 +8,7 @@ use weft_dataplane::{Config, RoutingMode, Xdp};
 use crate::bed::{Bed, six};
 use crate::object;
 use crate::process::Process;
+use crate::upgrade::spoilt;
 
 const NODE_PORT: u16 = 30_080;
 /// The machine that the client asks; its Pods are elsewhere.
@@ -134,53 +136,134 @@ fn connections_outlive_a_restart_and_the_switch_and_nothing_stays_behind() {
     assert_eq!(client.ask(&format!("hold {to}")), "held");
     assert_eq!(client.ask(&format!("connect {to}")), "connected");
     goes_on_by_the_driver(&bed, &mut client);
+    let pins = bed.driver_pins(ENTRY);
+    assert_eq!(pins.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["xdp_uplink-eth0"]);
+    let (number, before) = (program(&bed).expect("a program"), carried(&bed));
     bed.kill(ENTRY);
-    goes_on_unseen(&mut client);
+    (0..200).for_each(|_| speaks(&mut client));
     bed.start(ENTRY);
     bed.tell();
     assert_eq!(why_not(&bed), None);
+    assert!(carried(&bed) > before, "the driver goes on while there is no agent");
+    assert_eq!(bed.driver_pins(ENTRY), pins, "the same link");
+    assert_ne!(program(&bed), Some(number), "with the new agent's program");
     goes_on_by_the_driver(&bed, &mut client);
-    bed.kill(ENTRY);
-    bed.machines[ENTRY].config.xdp = Xdp::Off;
-    bed.start(ENTRY);
+    restarted(&mut bed, |config| config.xdp = Xdp::Off);
     bed.tell();
     assert_eq!(why_not(&bed).as_deref(), Some("it is switched off"));
-    assert!(!bed.link(ENTRY, "eth0").contains("xdp"));
+    assert_taken_off(&bed);
     let before = carried(&bed);
     (0..50).for_each(|_| speaks(&mut client));
     assert_eq!(carried(&bed), before);
 }
 
-fn goes_on_unseen(client: &mut Process) {
-    (0..20).for_each(|_| speaks(client));
+/// Number of the program at the uplink's driver.
+fn program(bed: &Bed) -> Option<u64> {
+    let line = bed.link(ENTRY, "eth0");
+    let mut words = line.split_whitespace().skip_while(|word| *word != "prog/xdp");
+    words.nth(2).map(|number| number.parse().unwrap_or_else(|_| panic!("no program in {line}")))
+}
+
+#[track_caller]
+fn assert_taken_off(bed: &Bed) {
+    assert_eq!(program(bed), None);
+    assert_eq!(bed.driver_pins(ENTRY), []);
+}
+
+fn restarted(bed: &mut Bed, adjust: impl Fn(&mut Config)) {
+    bed.kill(ENTRY);
+    adjust(&mut bed.machines[ENTRY].config);
+    bed.start(ENTRY);
 }
 
 #[test]
 fn removing_everything_takes_it_off() {
     let Some((mut bed, _)) = furnished(|config| config.xdp = Xdp::On) else { return };
-    assert!(bed.link(ENTRY, "eth0").contains("xdp"), "{}", bed.link(ENTRY, "eth0"));
+    assert!(program(&bed).is_some());
     bed.kill(ENTRY);
     bed.remove(ENTRY);
-    assert!(!bed.link(ENTRY, "eth0").contains("xdp"), "{}", bed.link(ENTRY, "eth0"));
+    assert_eq!(program(&bed), None);
+}
+
+/// Each reason, after a start in which the driver carried: what was there is taken off.
+#[test]
+fn a_driver_that_cannot_and_one_that_should_not_are_named() {
+    let Some((mut bed, _)) = furnished(|config| config.xdp = Xdp::On) else { return };
+    bed.without_xdp(ENTRY, "br9");
+    for (adjust, wanted) in [
+        ((|config| config.xdp = Xdp::Auto) as fn(&mut Config), "eth0 is a veth"),
+        (|config| config.encryption_bytes = 60, "what goes to other nodes is encrypted"),
+        (|config| config.uplink = Some("br9".to_owned()), "the driver of br9 has no XDP"),
+    ] {
+        assert!(program(&bed).is_some());
+        let before = bed.machines[ENTRY].config.clone();
+        restarted(&mut bed, adjust);
+        let said = why_not(&bed).expect("a reason");
+        assert!(said.starts_with(wanted), "{said}");
+        assert_taken_off(&bed);
+        restarted(&mut bed, |config| *config = before.clone());
+    }
+}
+
+/// The stack does it all, and says why.
+#[track_caller]
+fn does_without(bed: &Bed, wanted: &str) {
+    bed.tell();
+    let said = why_not(bed).expect("a reason");
+    assert!(said.starts_with(wanted), "{said}");
+    assert_eq!(bed.driver_pins(ENTRY), []);
+    let mut client = bed.client();
+    for to in fronts(bed) {
+        client.reach("udp", &to, 3);
+        assert_eq!(client.ask(&format!("fetch {to} 1000000")), "identical", "{to}");
+    }
+    assert_eq!(carried(bed), 0);
 }
 
 #[test]
-fn a_driver_that_cannot_and_one_that_should_not_are_named() {
+fn somebody_elses_program_at_the_driver_is_left_alone() {
+    let Some((mut bed, _)) = furnished(|_| {}) else { return };
+    let theirs = bed.others_program(ENTRY);
+    let number = program(&bed).expect("their program");
+    restarted(&mut bed, |config| config.xdp = Xdp::On);
+    does_without(&bed, "another program is at the driver of eth0");
+    assert_eq!(program(&bed), Some(number));
+    bed.kill(ENTRY);
+    bed.remove(ENTRY);
+    assert_eq!(program(&bed), Some(number));
+    // Once it is gone, the next start asks again.
+    drop(theirs);
+    bed.start(ENTRY);
+    assert_eq!(why_not(&bed), None);
+}
+
+#[test]
+fn a_driver_that_refuses_for_its_settings_is_named_with_them() {
     let Some(object) = object::path() else { return };
-    let mut bed = Bed::new(2, &object, |config| config.xdp = Xdp::Auto);
-    let said = why_not(&bed).expect("a reason");
-    assert!(said.starts_with("eth0 is a veth"), "{said}");
-    for (uplink, encryption_bytes, wanted) in
-        [("eth0", 60, "what goes to other nodes is encrypted"), ("br9", 0, "the driver of br9 has no XDP")]
-    {
-        bed.kill(ENTRY);
-        bed.without_xdp(ENTRY, "br9");
-        let config = &mut bed.machines[ENTRY].config;
-        config.xdp = Xdp::On;
-        config.encryption_bytes = encryption_bytes;
-        config.uplink = Some(uplink.to_owned());
-        bed.start(ENTRY);
-        let said = why_not(&bed).expect("a reason");
-        assert!(said.starts_with(wanted), "{said}");
-    }
+    let mut bed = Bed::new(2, &object, |_| {});
+    let pod = bed.pod(0, "a1");
+    bed.service_at("web", &["10.96.0.10", "fd00:96::10"], NODE_PORT, &[(0, pod), (0, six(pod))]);
+    bed.set_cable_mtu(ENTRY, 9_000);
+    restarted(&mut bed, |config| config.xdp = Xdp::On);
+    does_without(&bed, "the driver of eth0 refuses, with an MTU of 9000 bytes");
+    assert_eq!(program(&bed), None);
+}
+
+#[test]
+fn a_kernel_that_refuses_this_program_alone_has_all_others() {
+    let Some((mut bed, _)) = furnished(|config| config.xdp = Xdp::On) else { return };
+    assert!(program(&bed).is_some());
+    let good = fs::read(&bed.machines[ENTRY].config.object_path).expect("an object");
+    let directory = tempfile::tempdir().expect("a directory");
+    let bad = directory.path().join("spoilt");
+    fs::write(&bad, spoilt(&good, "xdp")).expect("written");
+    restarted(&mut bed, |config| config.object_path.clone_from(&bad));
+    assert_eq!(program(&bed), None);
+    let before = carried(&bed);
+    assert_eq!(why_not(&bed).as_deref(), Some("the kernel refuses the program"));
+    bed.tell();
+    let mut client = bed.client();
+    let [to, _] = fronts(&bed);
+    assert_eq!(client.ask(&format!("fetch {to} 1000000")), "identical");
+    assert_eq!(carried(&bed), before);
 }
