@@ -1,6 +1,8 @@
 //! Programs for the bench of single packets, in an object of their own (feature `bench`): one that makes the packet anew and
 //! calls the program to be measured, and walks that end after a station, whose differences are the stations' shares.
 
+mod frame;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_tunnel_key};
 use aya_ebpf::helpers::{bpf_skb_set_tunnel_key, bpf_skb_store_bytes};
 use aya_ebpf::macros::{classifier, map};

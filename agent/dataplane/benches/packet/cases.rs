@@ -8,7 +8,7 @@ use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, SERVICE_OUTWARD, ServiceKey};
 
 use crate::bench::{
-    Bench, DROP, NEXT, NODE, OUTSIDE, PEER, POD_A, POD_A_IFINDEX, POD_B, POD_FAR, REDIRECT, SERVICE,
+    Bench, DROP, NEXT, NODE, OUTSIDE, OVERLAY, PEER, POD_A, POD_A_IFINDEX, POD_B, POD_FAR, REDIRECT, SERVICE,
 };
 use crate::frame::{ACK, Ends, SYN, TCP, tcp};
 
@@ -17,6 +17,8 @@ const FAR_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 11);
 const GIVEN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 8);
 const NODE_PORT: u16 = 30_080;
+/// The one of a Service whose Pod is another node's.
+const FAR_NODE_PORT: u16 = 30_081;
 /// Passes of an established flow.
 const PASSES: u32 = 50_000;
 /// Passes with a new flow or an event each: what the ring and the table of flows hold, drained and emptied in between.
@@ -124,6 +126,8 @@ pub(crate) struct Case {
     pub(crate) leaves_with: Option<Ends>,
     /// The table of flows is full of others.
     pub(crate) full: bool,
+    /// The packet answers the first opening: it goes to the port that the program has chosen for that one.
+    pub(crate) answers: bool,
 }
 
 /// Rows besides those every bench has.
@@ -142,6 +146,7 @@ pub(crate) fn furnish(bench: &mut Bench) {
     let node_port =
         ServiceKey { address: Address::ZERO, port: Be16::new(NODE_PORT), protocol: TCP, scope: SCOPE_NODE };
     bench.service(node_port, 3, &[(POD_B, 8080)]);
+    bench.service(ServiceKey { port: Be16::new(FAR_NODE_PORT), ..node_port }, 5, &[(POD_FAR, 8080)]);
     bench.service_with(cluster(GIVEN), 4, SERVICE_OUTWARD, &[(POD_B, 8080)]);
 }
 
@@ -167,6 +172,7 @@ fn established(name: &'static str, hook: Hook, ends: Ends, openings: &[(Hook, En
         translated: false,
         leaves_with: Some(ends),
         full: false,
+        answers: false,
     }
 }
 
@@ -249,6 +255,12 @@ fn from_uplink() -> Vec<Case> {
     let balancer =
         established("established, to a load balancer's address", uplink, given, &[(uplink, given, SYN)]);
     let others = (OUTSIDE, CLIENT_PORT, STRANGER, 80);
+    let far = established(
+        "established, to a node port, a Pod of another node",
+        uplink,
+        (OUTSIDE, CLIENT_PORT, NODE, FAR_NODE_PORT),
+        &[(uplink, (OUTSIDE, CLIENT_PORT, NODE, FAR_NODE_PORT), SYN)],
+    );
     vec![
         Case { verdict: NEXT, ..established("passes, the host's own", uplink, host, &[]) },
         Case { verdict: NEXT, ..established("passes, another machine's", uplink, others, &[]) },
@@ -258,6 +270,8 @@ fn from_uplink() -> Vec<Case> {
         known,
         new("new, to a node port", uplink, client, true),
         Case { full: true, ..full },
+        // The source is a port that was drawn.
+        Case { translated: true, leaves_with: None, ..far },
     ]
 }
 
@@ -272,9 +286,17 @@ fn from_overlay() -> Vec<Case> {
         &[(Hook::FromPod, asked, SYN), (overlay, back, ACK)],
     );
     let stranger = new("dropped, an unknown node", overlay, here, false);
+    let client = (OUTSIDE, CLIENT_PORT, NODE, FAR_NODE_PORT);
+    let answered = established(
+        "established, a node port's answer from another node",
+        overlay,
+        (POD_FAR, 8080, OVERLAY, 0),
+        &[(Hook::FromUplink, client, SYN)],
+    );
     vec![
         established("established, to a Pod here", overlay, here, &[(overlay, here, SYN)]),
         translated(answer, (FAR_SERVICE, 80, POD_A, CLIENT_PORT)),
+        Case { answers: true, ..translated(answered, (NODE, FAR_NODE_PORT, OUTSIDE, CLIENT_PORT)) },
         new("new, to a Pod here", overlay, here, false),
         Case { begins: false, verdict: DROP, tunnel_from: u32::from(OUTSIDE), ..stranger },
     ]

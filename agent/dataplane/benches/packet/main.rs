@@ -9,29 +9,36 @@ mod bed;
 #[allow(dead_code, reason = "the tests use more of the bench")]
 mod bench;
 mod cases;
+#[path = "../../tests/packet/driver.rs"]
+#[allow(dead_code, reason = "the tests use more of the place")]
+mod driver;
 #[path = "../../tests/packet/frame.rs"]
 #[allow(dead_code, reason = "the tests use more of the frames")]
 mod frame;
+#[path = "../../tests/packet/frame6.rs"]
+#[allow(dead_code, reason = "the tests use more of the frames")]
+mod frame6;
+mod frames;
 #[path = "../dataplane/kernel.rs"]
 #[allow(dead_code, reason = "only the Services' addresses are used here")]
 mod kernel;
 mod load;
 mod object;
-#[path = "../../tests/cluster/offload.rs"]
-#[allow(dead_code, reason = "the bed of the tests uses it")]
-mod offload;
 #[path = "../dataplane/process.rs"]
 #[allow(dead_code, reason = "streams are not used here")]
 mod process;
+mod samples;
 mod step;
 #[path = "../../tests/cluster/sweep.rs"]
 mod sweep;
 #[path = "../dataplane/weft.rs"]
 mod weft;
 
+use cases::{Case, Until};
+use frames::Frames;
 use serde_json::{Value, json};
-
 use step::Step;
+use weft_dataplane_abi::hook::XDP_UPLINK;
 
 const ROUNDS: usize = 25;
 /// Rounds under load, at most.
@@ -49,11 +56,11 @@ fn main() {
         }
     };
     let cases = cases::all();
-    let mut results: Vec<Value> = cases
-        .iter()
-        .map(|case| json!({ "hook": case.hook.text(), "name": case.name, "until": case.until.text(), "ns": [], "own_ns": [] }))
-        .collect();
-    let (mut roomy, mut full) = (Step::new(), Step::new());
+    let none = |case: &Case| samples::none(case.hook.text(), case.name, case.until.text());
+    let mut results: Vec<Value> = cases.iter().map(none).collect();
+    let mut by_driver =
+        frames::Case::ALL.map(|case| samples::none(XDP_UPLINK, case.text(), Until::End.text()));
+    let (mut roomy, mut full, mut frames) = (Step::new(), Step::new(), Frames::new());
     for case in cases.iter().filter(|case| case.full) {
         full.fill(case);
     }
@@ -61,16 +68,15 @@ fn main() {
         eprintln!("bench: round {round} of {rounds}");
         for (case, result) in cases.iter().zip(&mut results) {
             let step = if case.full { &mut full } else { &mut roomy };
-            let [ns, own_ns] = step.measure(case);
-            // The first round warms.
-            if round > 0 {
-                push(result, "ns", ns);
-                push(result, "own_ns", own_ns);
-            }
+            samples::note(result, round, step.measure(case));
+        }
+        for (case, result) in frames::Case::ALL.into_iter().zip(&mut by_driver) {
+            samples::note(result, round, frames.measure(case));
         }
     }
     let stats_ns = roomy.stats_ns();
-    drop((roomy, full));
+    drop((roomy, full, frames));
+    results.extend(by_driver);
     let load = load::measure(&object::agents(), rounds.min(LOAD_ROUNDS));
     println!("{}", json!({ "rounds": rounds, "cases": results, "stats_ns": stats_ns, "load": load }));
 }
@@ -85,11 +91,5 @@ fn rounds() -> Result<usize, String> {
             _ => Err(format!("{number:?} is no number of rounds")),
         },
         (Some(other), _) => Err(format!("no option {other:?}, or it wants a value")),
-    }
-}
-
-fn push(result: &mut Value, list: &str, value: f64) {
-    if let Some(values) = result[list].as_array_mut() {
-        values.push(value.into());
     }
 }

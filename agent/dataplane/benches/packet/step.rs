@@ -8,9 +8,11 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::sys::{Stats, enable_stats};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::counter::{Counter, dropped_by, seen_by};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::FLOWS;
+use weft_dataplane_abi::order::Be16;
 
 use crate::bench::{Bench, DROP, NEXT, REDIRECT};
 use crate::cases::{Case, Opening, Until, furnish};
@@ -93,6 +95,9 @@ impl Step {
             self.open(opening);
         }
         let mut packet = case.packet.clone();
+        if case.answers {
+            packet = self.answer(case);
+        }
         if case.full {
             // Another client's flows each time, so that none is known.
             self.clients += 1;
@@ -134,6 +139,22 @@ impl Step {
             assert_eq!(frame::ends(after), ends, "{}", case.name);
             frame::assert_valid(after);
         }
+    }
+
+    /// The packet of a case that answers, to the port that was drawn for what it answers.
+    fn answer(&mut self, case: &Case) -> Vec<u8> {
+        let (source, source_port, destination, destination_port) = frame::ends(&case.openings[0].packet);
+        let asked = Tuple {
+            source: source.into(),
+            destination: destination.into(),
+            source_port: Be16::new(source_port),
+            destination_port: Be16::new(destination_port),
+            protocol: frame::TCP,
+            reserved: [0; 3],
+        };
+        let drawn = self.bench.flow(&asked).expect("the flow").to.source_port.get();
+        let (source, source_port, destination, _) = frame::ends(&case.packet);
+        frame::tcp((source, source_port, destination, drawn), frame::ACK)
     }
 
     /// Sends what a flow begins with, each port once.
