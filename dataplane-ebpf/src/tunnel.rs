@@ -10,9 +10,10 @@ use weft_dataplane_abi::route::OVERLAY_VNI;
 use weft_dataplane_abi::sip::Sip;
 use weft_dataplane_abi::station::Station;
 
+use crate::parse::UDP;
 use crate::table;
 use crate::verdict::{Step, drop};
-use crate::walk::Walk;
+use crate::walk::{Walk, is_this_node};
 
 /// The head of `bpf_tunnel_key`, which the kernel takes for the whole of it: identifier and IPv4 remote, host order.
 #[repr(C)]
@@ -66,6 +67,14 @@ pub(crate) fn other_end(walk: &mut Walk) -> Option<()> {
     walk.origin = in_short(&outer);
     walk.scratch.outer = outer;
     Some(())
+}
+
+/// Whether this is a packet of the tunnel itself, to or from this node's address: the kernel's device has it, and it is no flow.
+#[inline(always)]
+pub(crate) fn is_outer(walk: &Walk, ours: &Address) -> bool {
+    let tuple = &walk.scratch.tuple;
+    let to_tunnel = tuple.protocol == UDP && tuple.destination_port.get() == walk.config.overlay_port;
+    to_tunnel && is_this_node(walk.config, ours)
 }
 
 /// An address of IPv6 in one word: nobody outside can find another that has the same. Never 0 nor all ones, which mean

@@ -18,7 +18,7 @@ use crate::parse::Packet;
 use crate::track::Found;
 use crate::verdict::{Step, Verdict};
 use crate::words::clear;
-use crate::{balance, emit, fragment, icmp, maps, native, origin, parse, route, track, translate};
+use crate::{balance, emit, fragment, icmp, maps, native, origin, parse, route, track, translate, tunnel};
 
 /// What the stations of one walk tell each other, kept out of the stack.
 #[repr(C)]
@@ -241,6 +241,9 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     origin::not_overheard(walk)?;
     let packet = parse::headers(walk)?;
+    if tunnel::is_outer(walk, &walk.scratch.tuple.destination) {
+        return Ok(Verdict::Next);
+    }
     if packet.is_error() {
         return icmp::error(walk, packet);
     }
@@ -290,6 +293,9 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     let packet = parse::headers(walk)?;
+    if tunnel::is_outer(walk, &walk.scratch.tuple.source) {
+        return Ok(Verdict::Next);
+    }
     if !packet.is_error() && native::is_from_us(walk) {
         return native::from_node(walk, packet);
     }
