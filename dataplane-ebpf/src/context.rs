@@ -1,9 +1,12 @@
 //! What a packet program is given: a packet of the stack's (`__sk_buff`), or a frame that the driver still holds (`xdp_md`).
 //! Stations that ask for bytes alone are the same for both; what only one of them has stays with that one.
 
+use core::ffi::c_void;
+
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::{bpf_csum_update, bpf_get_socket_cookie};
 
+use crate::outer::OUTER_BYTES;
 use crate::parse::{self, Packet};
 use crate::translate;
 use crate::verdict::Step;
@@ -11,6 +14,8 @@ use crate::walk::Walk;
 
 /// A packet's place.
 pub(crate) trait Context: Copy {
+    /// What the kernel calls it.
+    fn raw(self) -> *mut c_void;
     /// Addresses of its first byte and of the one after the last that can be read.
     fn bounds(self) -> (usize, usize);
     /// Its length with its Ethernet header, bytes.
@@ -23,6 +28,10 @@ pub(crate) trait Context: Copy {
     fn socket_cookie(self) -> u64;
     /// Makes so many of its first bytes readable, or as many as it has; false when that fails.
     fn pull(self, bytes: usize) -> bool;
+}
+
+/// One that can be given new ends.
+pub(crate) trait Editable: Context {
     /// Has its transport checksum follow the addresses' difference and the ports.
     fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()>;
     /// Tells whoever holds a sum over the whole packet what became of it.
@@ -30,6 +39,11 @@ pub(crate) trait Context: Copy {
 }
 
 impl Context for *mut __sk_buff {
+    #[inline(always)]
+    fn raw(self) -> *mut c_void {
+        self.cast()
+    }
+
     #[inline(always)]
     fn bounds(self) -> (usize, usize) {
         // SAFETY: the context is valid for the whole program.
@@ -64,7 +78,9 @@ impl Context for *mut __sk_buff {
     fn pull(self, bytes: usize) -> bool {
         parse::linear_of(self, bytes).is_ok()
     }
+}
 
+impl Editable for *mut __sk_buff {
     #[inline(always)]
     fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()> {
         translate::checksum(walk, packet, addresses, old, new)
@@ -79,6 +95,11 @@ impl Context for *mut __sk_buff {
 
 impl Context for *mut xdp_md {
     #[inline(always)]
+    fn raw(self) -> *mut c_void {
+        self.cast()
+    }
+
+    #[inline(always)]
     fn bounds(self) -> (usize, usize) {
         // SAFETY: the context is valid for the whole program.
         unsafe { ((*self).data as usize, (*self).data_end as usize) }
@@ -92,11 +113,7 @@ impl Context for *mut xdp_md {
 
     #[inline(always)]
     fn protocol(self) -> u32 {
-        match parse::at_of::<u16>(self, parse::L3 - 2) {
-            // SAFETY: within the frame; frames are aligned to two bytes.
-            Some(protocol) => u32::from(unsafe { protocol.read_volatile() }),
-            None => 0,
-        }
+        ether_type(self)
     }
 
     #[inline(always)]
@@ -116,7 +133,9 @@ impl Context for *mut xdp_md {
     fn pull(self, _bytes: usize) -> bool {
         true
     }
+}
 
+impl Editable for *mut xdp_md {
     #[inline(always)]
     fn checksum(walk: &Walk<Self>, packet: &Packet, addresses: u32, old: u32, new: u32) -> Step<()> {
         translate::whole_checksum(walk, packet, addresses, old, new)
@@ -125,4 +144,57 @@ impl Context for *mut xdp_md {
     /// There is none yet.
     #[inline(always)]
     fn sum_changed(self, _difference: u32) {}
+}
+
+/// The frame inside a packet of the tunnel that still bears its outer one. It can be read only.
+#[derive(Clone, Copy)]
+pub(crate) struct Inside(pub(crate) *mut __sk_buff);
+
+impl Context for Inside {
+    #[inline(always)]
+    fn raw(self) -> *mut c_void {
+        self.0.cast()
+    }
+
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        let (data, end) = self.0.bounds();
+        (data + OUTER_BYTES, end)
+    }
+
+    #[inline(always)]
+    fn bytes(self) -> u32 {
+        self.0.bytes().saturating_sub(OUTER_BYTES as u32)
+    }
+
+    #[inline(always)]
+    fn protocol(self) -> u32 {
+        ether_type(self)
+    }
+
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        self.0.ifindex()
+    }
+
+    /// Its sender's is another machine's.
+    #[inline(always)]
+    fn socket_cookie(self) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn pull(self, bytes: usize) -> bool {
+        self.0.pull(OUTER_BYTES + bytes)
+    }
+}
+
+/// The EtherType by the frame itself; 0 when it is too short for one.
+#[inline(always)]
+fn ether_type(context: impl Context) -> u32 {
+    match parse::at_of::<u16>(context, parse::L3 - 2) {
+        // SAFETY: within the frame; frames are aligned to two bytes.
+        Some(protocol) => u32::from(unsafe { protocol.read_volatile() }),
+        None => 0,
+    }
 }

@@ -10,7 +10,7 @@ use weft_dataplane_abi::order::Be32;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
-use crate::context::Context;
+use crate::context::{Context, Editable};
 use crate::origin;
 use crate::parse::{self, ICMP, L3, MALFORMED, Message, Packet, Piece, TRANSPORT_BYTES};
 use crate::translate;
@@ -267,7 +267,7 @@ pub(crate) const fn folded(sum: u64) -> u32 {
 
 /// Writes the header's addresses.
 #[inline(always)]
-pub(crate) fn addresses_into<C: Context>(
+pub(crate) fn addresses_into<C: Editable>(
     walk: &Walk<C>,
     l3: usize,
     source: &Address,
@@ -292,6 +292,6 @@ pub(crate) const fn words(address: &Address) -> [u32; 4] {
 /// makes up for its addresses. The helper for transport checksums takes the change off, as if something did; this puts it
 /// back, or on, for a fragment that has no checksum of its own.
 #[inline(always)]
-pub(crate) fn sum_changed<C: Context>(walk: &Walk<C>, difference: u32) {
+pub(crate) fn sum_changed<C: Editable>(walk: &Walk<C>, difference: u32) {
     walk.context.sum_changed(difference);
 }

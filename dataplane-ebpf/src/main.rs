@@ -23,6 +23,7 @@ mod ipv6;
 mod maps;
 mod native;
 mod origin;
+mod outer;
 mod parse;
 mod refuse;
 mod route;

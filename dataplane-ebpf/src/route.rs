@@ -205,10 +205,14 @@ pub(crate) fn leave(walk: &Walk) -> Step<Verdict> {
             Ok(Verdict::redirected(unsafe { bpf_redirect_peer(words[3], 0) }))
         }
         ROUTE_TUNNEL => {
-            tunnel::to(walk, words)?;
             // Only what came from outside goes on as it came.
             let direct = matches!(walk.hook, Hook::FromUplink) && flow.flags & FLOW_DIRECT != 0;
-            frame(walk, if direct { DIRECT } else { WALKED })?;
+            let marks = if direct { DIRECT } else { WALKED };
+            if !at_egress && let Some(verdict) = tunnel::put_in(walk, marks)? {
+                return Ok(verdict);
+            }
+            tunnel::to(walk, words)?;
+            frame(walk, marks)?;
             if at_egress {
                 return Ok(Verdict::Next);
             }

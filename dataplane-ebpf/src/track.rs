@@ -67,22 +67,31 @@ pub(crate) fn find(walk: &mut Walk, packet: &Packet) -> Found {
     if settled { Found::Settled } else { Found::Unsettled }
 }
 
-/// The row of a flow about which nothing is left to find out, while it is neither begun nor looked after. Nothing of it
-/// changes: whoever does not carry the packet after all leaves it to the programs of the stack. So he does with one packet of
-/// a flow in every [`PERIOD_BITS`], which has the kernel look after the neighbours that it goes by.
+/// The row of a flow about which nothing is left to find out, and which does not begin. Nothing of it changes: whoever does not
+/// carry the packet after all leaves it to the programs of the stack.
 #[inline(always)]
-pub(crate) fn under_way<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'static mut Flow> {
+pub(crate) fn settled<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'static mut Flow> {
     if packet.tcp_flags & SYN != 0 {
         return None;
     }
     let flow = maps::flow(&walk.scratch.tuple)?;
-    if flow.epoch != walk.epoch || flow.origin != walk.origin || packet.protocol == UDP && is_gone(flow) {
-        return None;
-    }
+    let ours = flow.epoch == walk.epoch && flow.origin == walk.origin;
+    (ours && !(packet.protocol == UDP && is_gone(flow))).then_some(flow)
+}
+
+/// The same, while it need not be looked after: see [`is_looked_after`].
+#[inline(always)]
+pub(crate) fn under_way<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'static mut Flow> {
+    let flow = settled(walk, packet)?;
     // SAFETY: reads a clock.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
-    let same_period = now >> PERIOD_BITS == flow.seen_ns >> PERIOD_BITS;
-    (same_period && now.wrapping_sub(flow.seen_ns) <= SECOND_NS).then_some(flow)
+    is_looked_after(flow, unsafe { bpf_ktime_get_coarse_ns() }).then_some(flow)
+}
+
+/// Whether a packet of the flow may pass the stack by. One in every [`PERIOD_BITS`], and each after a second's silence, has the
+/// kernel look after the neighbours that it goes by.
+#[inline(always)]
+fn is_looked_after(flow: &Flow, now: u64) -> bool {
+    now >> PERIOD_BITS == flow.seen_ns >> PERIOD_BITS && now.wrapping_sub(flow.seen_ns) <= SECOND_NS
 }
 
 /// Finds the flow if its row has all these flags, whoever sends.
@@ -130,6 +139,7 @@ pub(crate) fn meet<C: Context>(walk: &mut Walk<C>, flow: &'static mut Flow, pack
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let silent_ns = now.wrapping_sub(flow.seen_ns);
+    walk.scratch.looked_after = is_looked_after(flow, now).into();
     flow.seen_ns = now;
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(walk.packet_bytes()));

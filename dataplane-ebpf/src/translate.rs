@@ -7,7 +7,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::station::Station;
 
-use crate::context::Context;
+use crate::context::{Context, Editable};
 use crate::parse::{self, ICMP, Ipv4, L3, Message, Packet, Piece, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
@@ -51,7 +51,7 @@ pub(crate) const fn word(source: u16, destination: u16) -> u32 {
 
 /// Puts the flow's new ends into the packet, where they differ.
 #[inline(always)]
-pub(crate) fn apply<C: Context>(walk: &mut Walk<C>, packet: &Packet) -> Step<()> {
+pub(crate) fn apply<C: Editable>(walk: &mut Walk<C>, packet: &Packet) -> Step<()> {
     let flow = walk.flow();
     if flow.flags & (FLOW_SOURCE | FLOW_DESTINATION) == 0 {
         return Ok(());
@@ -192,7 +192,7 @@ const fn same(one: u16, other: u16) -> bool {
 
 /// The IP header's addresses, and its checksum where it has one.
 #[inline(always)]
-pub(crate) fn addresses_into<C: Context>(walk: &Walk<C>, difference: u32, to: &Tuple) -> Step<()> {
+pub(crate) fn addresses_into<C: Editable>(walk: &Walk<C>, difference: u32, to: &Tuple) -> Step<()> {
     if walk.is_v6() {
         ipv6::sum_changed(walk, difference);
         return ipv6::addresses_into(walk, L3, &to.source, &to.destination).ok_or(FAILED);

@@ -1,19 +1,37 @@
 //! The tunnel's key: where a packet is to go, and where one came from. The outer addresses are of IPv4 where both nodes have
 //! one, else of IPv6, whatever the packet inside is of.
+//!
+//! Most packets pass the tunnel's device by: they get the outer one here, and where their flow is under way they lose it at the
+//! uplink.
 
-use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key};
-use aya_ebpf::helpers::{bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L2_ETH,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
+    BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, bpf_tunnel_key,
+};
+use aya_ebpf::helpers::{
+    bpf_csum_level, bpf_get_hash_recalc, bpf_get_prandom_u32, bpf_redirect, bpf_redirect_neigh,
+    bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key,
+};
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::config::ENCRYPTED;
+use weft_dataplane_abi::conntrack::{FLOW_DIRECT, Flow};
+use weft_dataplane_abi::counter::Counter;
+use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be32;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::OVERLAY_VNI;
+use weft_dataplane_abi::route::{OVERLAY_VNI, ROUTE_POD, ROUTE_TUNNEL};
 use weft_dataplane_abi::sip::Sip;
 use weft_dataplane_abi::station::Station;
 
-use crate::parse::UDP;
-use crate::table;
-use crate::verdict::{Step, drop};
+use crate::context::{Context as _, Inside};
+use crate::dry::dry;
+use crate::outer::{self, Head, OUTER_BYTES, Outer};
+use crate::parse::{self, L3, Packet, TRANSPORT_BYTES, UDP};
+use crate::verdict::{Step, Verdict, drop};
 use crate::walk::{Walk, is_this_node};
+use crate::{ipv6, maps, route, table, track, translate};
 
 /// The head of `bpf_tunnel_key`, which the kernel takes for the whole of it: identifier and IPv4 remote, host order.
 #[repr(C)]
@@ -42,6 +60,23 @@ struct KeyV6 {
 const _: () = assert!(size_of::<RemoteV6>() == 24 && size_of::<KeyV6>() == size_of::<bpf_tunnel_key>());
 
 const IPV6: u64 = BPF_F_TUNINFO_IPV6 as u64;
+/// Over IPv4 the tunnel has no checksum of its own (RFC 7348, section 5): what is inside has one.
+const NO_CHECKSUM: u64 = BPF_F_ZERO_CSUM_TX as u64;
+
+/// What becomes of a large segment does not change: Pods leave room for the tunnel.
+const FIXED: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64;
+/// A frame inside IPv4 and UDP, for what cuts large segments.
+const PUT_IN: u64 = FIXED
+    | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
+    | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
+    | (L3 as u64) << BPF_ADJ_ROOM_ENCAP_L2_SHIFT;
+/// What the device found about checksums is still known.
+const TAKE_OUT: u64 = FIXED | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+/// What comes out is of IPv6. Kernels before 6.3 refuse that, and then it is their device's.
+const TAKE_OUT_IPV6: u64 = TAKE_OUT | BPF_F_ADJ_ROOM_DECAP_L3_IPV6 as u64;
+/// `BPF_CSUM_LEVEL_DEC`: one checksum fewer is known to be right.
+const ONE_FEWER: u64 = 2;
 
 /// The other end of the tunnel by which a packet came, as [`Walk::origin`] and in full; nothing when it came by none.
 #[inline(always)]
@@ -94,7 +129,14 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
     let answer = if words[0] == 0 {
         let mut key = KeyV4 { id: OVERLAY_VNI, remote: u32::from_be(words[3]) };
         // SAFETY: the key is as long as said; the helper reads within it.
-        unsafe { bpf_skb_set_tunnel_key(walk.context, (&raw mut key).cast(), size_of::<KeyV4>() as u32, 0) }
+        unsafe {
+            bpf_skb_set_tunnel_key(
+                walk.context,
+                (&raw mut key).cast(),
+                size_of::<KeyV4>() as u32,
+                NO_CHECKSUM,
+            )
+        }
     } else {
         // The address by which the other node knows this one: the kernel might choose another of its device.
         let own = &walk.config.node_v6.words;
@@ -114,4 +156,129 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
         }
     };
     if answer == 0 { Ok(()) } else { drop(Station::Route, Reason::TunnelKeyFailed) }
+}
+
+/// Puts the packet into the tunnel and on its way to the node of the row in force; nothing when that is for the tunnel's device
+/// to do, and then nothing has changed.
+#[inline(always)]
+pub(crate) fn put_in(walk: &Walk, marks: [u32; 3]) -> Step<Option<Verdict>> {
+    if walk.config.flags & ENCRYPTED != 0 || dry() {
+        return Ok(None);
+    }
+    let (Some(first), Some(bytes)) = (parse::at::<u16>(walk, L3), inside_bytes(walk)) else {
+        return Ok(None);
+    };
+    let flow = walk.flow();
+    let is_cut = gso_bytes(walk.context) != 0;
+    let counted = if is_cut { 0 } else { bytes + OUTER_BYTES as u16 };
+    let Some((macs, _)) = outer::next_hop(walk, flow, ROUTE_TUNNEL, counted) else {
+        return Ok(None);
+    };
+    let head = Head {
+        source: walk.config.node_v4.v4_wire(),
+        destination: flow.way_words[3],
+        overlay_port: walk.config.overlay_port,
+        // SAFETY: the context is valid; within the packet, frames are aligned to two bytes.
+        hash: unsafe { bpf_get_hash_recalc(walk.context) },
+        // SAFETY: a number.
+        identification: unsafe { bpf_get_prandom_u32() } as u16,
+        bytes,
+        // SAFETY: as above.
+        tos: outer::type_of_service(walk.is_v6(), unsafe { *first }),
+        marks,
+        protocol: walk.context.protocol(),
+    };
+    if !adjust(walk.context, OUTER_BYTES as i32, PUT_IN) {
+        return Ok(None);
+    }
+    let Some(packet) = parse::at::<Outer>(walk, 0) else {
+        return drop(Station::Route, Reason::RewriteFailed);
+    };
+    // SAFETY: within the packet; frames are aligned to two bytes.
+    outer::write(unsafe { &mut *packet }, &head);
+    route::frame(walk, macs)?;
+    maps::count(Counter::Encapsulated);
+    let uplink = walk.config.uplink_ifindex;
+    let answer = if walk.scratch.looked_after != 0 {
+        // SAFETY: only takes note of the device.
+        unsafe { bpf_redirect(uplink, 0) }
+    } else {
+        // SAFETY: without parameters the kernel looks up route and neighbour itself, and keeps that one fresh.
+        unsafe { bpf_redirect_neigh(uplink, core::ptr::null_mut(), 0, 0) }
+    };
+    Ok(Some(Verdict::redirected(answer)))
+}
+
+/// What came by the tunnel to this node's uplink: what is of a flow under way to a Pod here goes on to it. All else is the
+/// tunnel's device's, as it came.
+#[inline(always)]
+pub(crate) fn arrive(walk: &mut Walk) -> Step<Verdict> {
+    let Some((flow, packet)) = taken_out(walk) else { return Ok(Verdict::Next) };
+    maps::count(Counter::Decapsulated);
+    track::meet(walk, flow, packet);
+    translate::apply(walk, packet)?;
+    route::leave(walk)
+}
+
+/// Takes the outer packet off, if the one inside is to go on from here.
+#[inline(always)]
+fn taken_out(walk: &mut Walk) -> Option<(&'static mut Flow, &'static mut Packet)> {
+    if walk.config.flags & ENCRYPTED != 0 || dry() || !Inside(walk.context).pull(READ_BYTES) {
+        return None;
+    }
+    let origin = outer::sender(walk)?;
+    let mut inside = Walk {
+        context: Inside(walk.context),
+        hook: Hook::FromOverlay,
+        config: walk.config,
+        epoch: walk.epoch,
+        origin,
+        row: walk.row,
+        // SAFETY: the walk outside waits until this one is over.
+        scratch: unsafe { &mut *(&raw mut *walk.scratch) },
+    };
+    let packet = outer::plain_headers(&mut inside)?;
+    let flow = track::settled(&inside, packet)?;
+    let is_here = u32::from(flow.way) == ROUTE_POD && flow.flags & FLOW_DIRECT == 0;
+    // Of UDP the kernel keeps in mind that a large one was in a tunnel, and would look for it.
+    if !is_here || packet.protocol == UDP && gso_bytes(walk.context) != 0 {
+        return None;
+    }
+    let flags = if inside.is_v6() { TAKE_OUT_IPV6 } else { TAKE_OUT };
+    let protocol = inside.context.protocol();
+    if !adjust(walk.context, -(OUTER_BYTES as i32), flags) {
+        return None;
+    }
+    // SAFETY: the context is valid; where the device knows of no checksum, the helper says so.
+    unsafe { bpf_csum_level(walk.context, ONE_FEWER) };
+    if let Some(place) = parse::at::<u16>(walk, L3 - 2) {
+        // SAFETY: within the packet; frames are aligned to two bytes.
+        unsafe { *place = protocol as u16 };
+    }
+    (walk.hook, walk.origin) = (Hook::FromOverlay, origin);
+    Some((flow, packet))
+}
+
+/// What is read of the frame inside.
+const READ_BYTES: usize = ipv6::L4 + TRANSPORT_BYTES;
+
+/// Length of the packet without its frame, bytes, if it fits into another one.
+#[inline(always)]
+fn inside_bytes(walk: &Walk) -> Option<u16> {
+    let bytes = walk.packet_bytes() - L3 as u32;
+    (bytes + OUTER_BYTES as u32 <= 0xffff).then_some(bytes as u16)
+}
+
+/// Payload of each packet that a large segment is cut into, bytes; 0 of one that is not cut.
+#[inline(always)]
+fn gso_bytes(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: the context is valid for the whole program.
+    unsafe { (*skb).gso_size }
+}
+
+/// Makes room behind the frame's header, or takes it away; false when the kernel does not, and then nothing has changed.
+#[inline(always)]
+fn adjust(skb: *mut __sk_buff, bytes: i32, flags: u64) -> bool {
+    // SAFETY: the helper checks the lengths; pointers into the packet are taken after it.
+    unsafe { bpf_skb_adjust_room(skb, bytes, BPF_ADJ_ROOM_MAC, flags) == 0 }
 }

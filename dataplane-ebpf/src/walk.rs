@@ -37,6 +37,8 @@ pub(crate) struct Scratch {
     pub(crate) outer: Address,
     /// The sending Pod's network namespace, once it was found to be the sender; 0 before.
     pub(crate) netns_cookie: u64,
+    /// 1 while the kernel need not look after the neighbours of the packet's flow; else 0.
+    pub(crate) looked_after: u64,
     /// Keys of look-ups.
     pub(crate) twin_key: Tuple,
     pub(crate) other_key: Tuple,
@@ -106,6 +108,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     scratch.first.flags = 0;
     scratch.first.way = 0;
     scratch.netns_cookie = 0;
+    scratch.looked_after = 0;
     if dry() {
         dry::begin();
         clear(&raw mut scratch.first);
@@ -242,7 +245,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     origin::not_overheard(walk)?;
     let packet = parse::headers(walk)?;
     if tunnel::is_outer(walk, &walk.scratch.tuple.destination) {
-        return Ok(Verdict::Next);
+        return tunnel::arrive(walk);
     }
     if packet.is_error() {
         return icmp::error(walk, packet);

@@ -38,6 +38,10 @@ numbered! {
         DirectTaken = 14, "direct_taken";
         /// Packets that the uplink's driver sent on by the program there, past the stack.
         XdpCarried = 15, "xdp_carried";
+        /// Packets that were put into the tunnel past its device.
+        Encapsulated = 16, "encapsulated";
+        /// Packets that were taken out of the tunnel before its device.
+        Decapsulated = 17, "decapsulated";
     }
 }
 
