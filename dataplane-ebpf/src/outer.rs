@@ -16,7 +16,7 @@ use crate::walk::Walk;
 use crate::words::clear;
 
 pub(crate) const IP_BYTES: usize = 20;
-const UDP_BYTES: usize = 8;
+pub(crate) const UDP_BYTES: usize = 8;
 /// What the tunnel puts before a frame: Ethernet, IPv4, UDP and its own header.
 pub(crate) const OUTER_BYTES: usize = L3 + IP_BYTES + UDP_BYTES + 8;
 /// `VXLAN_HF_VNI`: the identifier counts.
@@ -120,8 +120,7 @@ struct Lookup {
 const _: () = assert!(size_of::<Lookup>() == 64);
 
 /// The two addresses of a frame that a packet of the flow gets on by, asked of the kernel's routes and neighbours; none if it
-/// leads elsewhere than out of the uplink, is too long for the way (`bytes`; 0 for what the device cuts), or if the neighbour is
-/// not known. Also the device's own address.
+/// leads elsewhere than out of the uplink, if `bytes` are too many for the way, or if the neighbour is not known. Also the device's own address.
 #[inline(always)]
 pub(crate) fn next_hop<C: Context>(
     it: &Walk<C>,

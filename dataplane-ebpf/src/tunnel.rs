@@ -27,8 +27,8 @@ use weft_dataplane_abi::station::Station;
 
 use crate::context::{Context as _, Inside};
 use crate::dry::dry;
-use crate::outer::{self, Head, OUTER_BYTES, Outer};
-use crate::parse::{self, L3, Packet, TRANSPORT_BYTES, UDP};
+use crate::outer::{self, Head, OUTER_BYTES, Outer, UDP_BYTES};
+use crate::parse::{self, L3, Packet, TCP, TRANSPORT_BYTES, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::{Walk, is_this_node};
 use crate::{ipv6, maps, route, table, track, translate};
@@ -165,15 +165,10 @@ pub(crate) fn put_in(walk: &Walk, marks: [u32; 3]) -> Step<Option<Verdict>> {
     if walk.config.flags & ENCRYPTED != 0 || dry() {
         return Ok(None);
     }
-    let (Some(first), Some(bytes)) = (parse::at::<u16>(walk, L3), inside_bytes(walk)) else {
-        return Ok(None);
-    };
     let flow = walk.flow();
-    let is_cut = gso_bytes(walk.context) != 0;
-    let counted = if is_cut { 0 } else { bytes + OUTER_BYTES as u16 };
-    let Some((macs, _)) = outer::next_hop(walk, flow, ROUTE_TUNNEL, counted) else {
-        return Ok(None);
-    };
+    let Some((bytes, longest_bytes)) = lengths(walk) else { return Ok(None) };
+    let Some((macs, _)) = outer::next_hop(walk, flow, ROUTE_TUNNEL, longest_bytes) else { return Ok(None) };
+    let Some(first) = parse::at::<u16>(walk, L3) else { return Ok(None) };
     let head = Head {
         source: walk.config.node_v4.v4_wire(),
         destination: flow.way_words[3],
@@ -262,11 +257,28 @@ fn taken_out(walk: &mut Walk) -> Option<(&'static mut Flow, &'static mut Packet)
 /// What is read of the frame inside.
 const READ_BYTES: usize = ipv6::L4 + TRANSPORT_BYTES;
 
-/// Length of the packet without its frame, bytes, if it fits into another one.
+/// Length of the packet without its frame, and of the longest that leaves for it, with the outer one: bytes. None of what does
+/// not fit into another packet.
 #[inline(always)]
-fn inside_bytes(walk: &Walk) -> Option<u16> {
+fn lengths(walk: &Walk) -> Option<(u16, u16)> {
     let bytes = walk.packet_bytes() - L3 as u32;
-    (bytes + OUTER_BYTES as u32 <= 0xffff).then_some(bytes as u16)
+    if bytes + OUTER_BYTES as u32 > 0xffff {
+        return None;
+    }
+    let payload_bytes = gso_bytes(walk.context);
+    if payload_bytes == 0 {
+        return Some((bytes as u16, (bytes + OUTER_BYTES as u32) as u16));
+    }
+    let packet = &walk.scratch.packet;
+    let header_bytes = if packet.protocol == TCP {
+        let header = parse::at::<[u16; 7]>(walk, packet.l4())?;
+        // SAFETY: within the packet; headers are aligned to two bytes. The first four bits count words.
+        u32::from(u16::from_be(unsafe { (*header)[6] }) >> 12) * 4
+    } else {
+        UDP_BYTES as u32
+    };
+    let longest_bytes = (packet.l4() - L3 + OUTER_BYTES) as u32 + header_bytes + payload_bytes;
+    Some((bytes as u16, longest_bytes.min(0xffff) as u16))
 }
 
 /// Payload of each packet that a large segment is cut into, bytes; 0 of one that is not cut.

@@ -41,6 +41,8 @@ mod six;
 mod sweep;
 #[path = "cluster/traffic.rs"]
 mod traffic;
+#[path = "cluster/tunnel.rs"]
+mod tunnel;
 #[path = "cluster/upgrade.rs"]
 mod upgrade;
 #[path = "cluster/xdp.rs"]

@@ -120,6 +120,15 @@ pub(crate) fn identifier(frame: &[u8]) -> u16 {
     get(frame, L4 + 4)
 }
 
+/// Fails unless this is an outer packet of the tunnel: its header's checksum is right, its lengths are, and it has no other.
+#[track_caller]
+pub(crate) fn assert_outer(frame: &[u8]) {
+    assert_eq!(finish(sum(&frame[L3..L4])), 0, "the outer header's checksum");
+    let bytes = frame.len() as u16;
+    assert_eq!((get(frame, L3 + 2), get(frame, L4 + 4)), (bytes - L3 as u16, bytes - L4 as u16));
+    assert_eq!(get(frame, L4 + 6), 0, "the outer checksum");
+}
+
 /// Fails unless every checksum of the frame is right.
 #[track_caller]
 pub(crate) fn assert_valid(frame: &[u8]) {
