@@ -30,6 +30,8 @@ const SOURCE_PORTS_TRIED_MAX: u32 = 16;
 const OWN_PORT_FIRST: u32 = 1_024;
 const OWN_PORT_LAST: u32 = 65_535;
 const SECOND_NS: u64 = 1_000_000_000;
+/// A row is as if it had been seen so long ago when its flow's other direction was: its neighbours are looked after then.
+const STALE_NS: u64 = 2 * SECOND_NS;
 /// After so many packets of one direction (a power of two) the other direction's row is looked after.
 const PACKETS_BETWEEN_LOOKS: u64 = 64;
 
@@ -79,18 +81,18 @@ pub(crate) fn settled<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'s
     (ours && !(packet.protocol == UDP && is_gone(flow))).then_some(flow)
 }
 
-/// The same, while it need not be looked after: see [`is_looked_after`].
+/// The same, while nobody need look after its neighbours: see [`neighbours_are_fresh`].
 #[inline(always)]
 pub(crate) fn under_way<C: Context>(walk: &Walk<C>, packet: &Packet) -> Option<&'static mut Flow> {
     let flow = settled(walk, packet)?;
     // SAFETY: reads a clock.
-    is_looked_after(flow, unsafe { bpf_ktime_get_coarse_ns() }).then_some(flow)
+    neighbours_are_fresh(flow, unsafe { bpf_ktime_get_coarse_ns() }).then_some(flow)
 }
 
-/// Whether a packet of the flow may pass the stack by. One in every [`PERIOD_BITS`], and each after a second's silence, has the
-/// kernel look after the neighbours that it goes by.
+/// Whether the kernel has looked after the neighbours that a direction's packets go by. It does so with one packet in every
+/// [`PERIOD_BITS`], and with each after a second's silence.
 #[inline(always)]
-fn is_looked_after(flow: &Flow, now: u64) -> bool {
+fn neighbours_are_fresh(flow: &Flow, now: u64) -> bool {
     now >> PERIOD_BITS == flow.seen_ns >> PERIOD_BITS && now.wrapping_sub(flow.seen_ns) <= SECOND_NS
 }
 
@@ -139,7 +141,7 @@ pub(crate) fn meet<C: Context>(walk: &mut Walk<C>, flow: &'static mut Flow, pack
     // SAFETY: reads a clock.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let silent_ns = now.wrapping_sub(flow.seen_ns);
-    walk.scratch.looked_after = is_looked_after(flow, now).into();
+    walk.scratch.neighbours_are_fresh = neighbours_are_fresh(flow, now).into();
     flow.seen_ns = now;
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(walk.packet_bytes()));
@@ -162,7 +164,11 @@ fn look_after_other<C>(walk: &mut Walk<C>, flow: &Flow, now: u64) {
     let scratch = &mut *walk.scratch;
     reverse(&mut scratch.twin_key, &flow.to);
     if let Some(other) = maps::flow(&scratch.twin_key) {
-        other.seen_ns = now;
+        // Seen, but nothing of it has gone by its neighbours.
+        let stale = now.saturating_sub(STALE_NS);
+        if other.seen_ns < stale {
+            other.seen_ns = stale;
+        }
         return;
     }
     reverse(&mut scratch.twin.to, &scratch.tuple);
@@ -175,7 +181,7 @@ fn look_after_other<C>(walk: &mut Walk<C>, flow: &Flow, now: u64) {
 /// Fills the row of the other direction, all but the ends it leaves with.
 #[inline(always)]
 fn other_row(other: &mut Flow, flow: &Flow, now: u64) {
-    set(&mut other.seen_ns, now);
+    set(&mut other.seen_ns, now.saturating_sub(STALE_NS));
     set(&mut other.packets, 0);
     set(&mut other.bytes, 0);
     set(&mut other.service_id, flow.service_id);

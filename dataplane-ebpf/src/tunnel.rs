@@ -15,7 +15,7 @@ use aya_ebpf::helpers::{
     bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key,
 };
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::config::ENCRYPTED;
+use weft_dataplane_abi::config::{ENCRYPTED, TUNNEL_BY_DEVICE};
 use weft_dataplane_abi::conntrack::{FLOW_DIRECT, Flow};
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
@@ -25,9 +25,9 @@ use weft_dataplane_abi::route::{OVERLAY_VNI, ROUTE_POD, ROUTE_TUNNEL};
 use weft_dataplane_abi::sip::Sip;
 use weft_dataplane_abi::station::Station;
 
-use crate::context::{Context as _, Inside};
+use crate::context::{Context as _, Editable as _, Inside};
 use crate::dry::dry;
-use crate::outer::{self, Head, OUTER_BYTES, Outer, UDP_BYTES};
+use crate::outer::{self, Head, OUTER_BYTES, Outer, Sender, UDP_BYTES, WITHIN_MTU_BYTES};
 use crate::parse::{self, L3, Packet, TCP, TRANSPORT_BYTES, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::{Walk, is_this_node};
@@ -104,12 +104,24 @@ pub(crate) fn other_end(walk: &mut Walk) -> Option<()> {
     Some(())
 }
 
-/// Whether this is a packet of the tunnel itself, to or from this node's address: the kernel's device has it, and it is no flow.
+/// Whether this is a packet to a node's end of the tunnel, by its port. It is no flow.
 #[inline(always)]
-pub(crate) fn is_outer(walk: &Walk, ours: &Address) -> bool {
+fn is_outer(walk: &Walk) -> bool {
     let tuple = &walk.scratch.tuple;
-    let to_tunnel = tuple.protocol == UDP && tuple.destination_port.get() == walk.config.overlay_port;
-    to_tunnel && is_this_node(walk.config, ours)
+    tuple.protocol == UDP && tuple.destination_port.get() == walk.config.overlay_port
+}
+
+/// Whether it is to this node's end.
+#[inline(always)]
+pub(crate) fn arrives(walk: &Walk) -> bool {
+    is_outer(walk) && is_this_node(walk.config, &walk.scratch.tuple.destination)
+}
+
+/// Whether it is this node's own to another one's.
+#[inline(always)]
+pub(crate) fn leaves(walk: &Walk) -> bool {
+    let tuple = &walk.scratch.tuple;
+    is_outer(walk) && is_this_node(walk.config, &tuple.source) && maps::node(&tuple.destination).is_some()
 }
 
 /// An address of IPv6 in one word: nobody outside can find another that has the same. Never 0 nor all ones, which mean
@@ -162,24 +174,28 @@ pub(crate) fn to(walk: &Walk, words: &[u32; 4]) -> Step<()> {
 /// to do, and then nothing has changed.
 #[inline(always)]
 pub(crate) fn put_in(walk: &Walk, marks: [u32; 3]) -> Step<Option<Verdict>> {
-    if walk.config.flags & ENCRYPTED != 0 || dry() {
+    if is_by_device(walk) {
         return Ok(None);
     }
     let flow = walk.flow();
+    // SAFETY: the context is valid for the whole program.
+    let source_port = outer::source_port(unsafe { bpf_get_hash_recalc(walk.context) });
     let Some((bytes, longest_bytes)) = lengths(walk) else { return Ok(None) };
-    let Some((macs, _)) = outer::next_hop(walk, flow, ROUTE_TUNNEL, longest_bytes) else { return Ok(None) };
+    let Some((macs, _)) = outer::next_hop(walk, flow, ROUTE_TUNNEL, longest_bytes, source_port) else {
+        return Ok(None);
+    };
     let Some(first) = parse::at::<u16>(walk, L3) else { return Ok(None) };
+    // SAFETY: within the packet; frames are aligned to two bytes.
+    let first = unsafe { *first };
     let head = Head {
         source: walk.config.node_v4.v4_wire(),
         destination: flow.way_words[3],
         overlay_port: walk.config.overlay_port,
-        // SAFETY: the context is valid; within the packet, frames are aligned to two bytes.
-        hash: unsafe { bpf_get_hash_recalc(walk.context) },
+        source_port,
         // SAFETY: a number.
         identification: unsafe { bpf_get_prandom_u32() } as u16,
         bytes,
-        // SAFETY: as above.
-        tos: outer::type_of_service(walk.is_v6(), unsafe { *first }),
+        tos: outer::type_of_service(walk.is_v6(), first),
         marks,
         protocol: walk.context.protocol(),
     };
@@ -189,12 +205,14 @@ pub(crate) fn put_in(walk: &Walk, marks: [u32; 3]) -> Step<Option<Verdict>> {
     let Some(packet) = parse::at::<Outer>(walk, 0) else {
         return drop(Station::Route, Reason::RewriteFailed);
     };
-    // SAFETY: within the packet; frames are aligned to two bytes.
-    outer::write(unsafe { &mut *packet }, &head);
+    // SAFETY: as above.
+    let packet = unsafe { &mut *packet };
+    outer::write(packet, &head);
+    walk.context.sum_changed(outer::added_sum(packet));
     route::frame(walk, macs)?;
     maps::count(Counter::Encapsulated);
     let uplink = walk.config.uplink_ifindex;
-    let answer = if walk.scratch.looked_after != 0 {
+    let answer = if walk.scratch.neighbours_are_fresh != 0 {
         // SAFETY: only takes note of the device.
         unsafe { bpf_redirect(uplink, 0) }
     } else {
@@ -218,10 +236,12 @@ pub(crate) fn arrive(walk: &mut Walk) -> Step<Verdict> {
 /// Takes the outer packet off, if the one inside is to go on from here.
 #[inline(always)]
 fn taken_out(walk: &mut Walk) -> Option<(&'static mut Flow, &'static mut Packet)> {
-    if walk.config.flags & ENCRYPTED != 0 || dry() || !Inside(walk.context).pull(READ_BYTES) {
+    // SAFETY: the context is valid for the whole program.
+    let to_host = unsafe { (*walk.context).pkt_type } == 0;
+    if is_by_device(walk) || !to_host || !Inside(walk.context).pull(READ_BYTES) {
         return None;
     }
-    let origin = outer::sender(walk)?;
+    let Sender { origin, met_congestion } = outer::sender(walk)?;
     let mut inside = Walk {
         context: Inside(walk.context),
         hook: Hook::FromOverlay,
@@ -239,19 +259,39 @@ fn taken_out(walk: &mut Walk) -> Option<(&'static mut Flow, &'static mut Packet)
     if !is_here || packet.protocol == UDP && gso_bytes(walk.context) != 0 {
         return None;
     }
+    let first = parse::at::<u16>(&inside, L3)?;
+    // SAFETY: within the packet; frames are aligned to two bytes. What does not speak of congestion is lost where there is some.
+    if met_congestion && !outer::speaks_of_congestion(inside.is_v6(), unsafe { *first }) {
+        return None;
+    }
     let flags = if inside.is_v6() { TAKE_OUT_IPV6 } else { TAKE_OUT };
     let protocol = inside.context.protocol();
     if !adjust(walk.context, -(OUTER_BYTES as i32), flags) {
         return None;
     }
-    // SAFETY: the context is valid; where the device knows of no checksum, the helper says so.
-    unsafe { bpf_csum_level(walk.context, ONE_FEWER) };
+    // SAFETY: the context is valid; where the device knows of no checksum, the helper says so. The queue was the outer packet's.
+    unsafe {
+        bpf_csum_level(walk.context, ONE_FEWER);
+        (*walk.context).queue_mapping = 0;
+    }
     if let Some(place) = parse::at::<u16>(walk, L3 - 2) {
         // SAFETY: within the packet; frames are aligned to two bytes.
         unsafe { *place = protocol as u16 };
     }
+    if met_congestion {
+        outer::mark_congestion(walk);
+    }
     (walk.hook, walk.origin) = (Hook::FromOverlay, origin);
     Some((flow, packet))
+}
+
+/// Whether all of the tunnel goes by its device: where nodes encrypt, or as it is set, and what only looks. So does what has a VLAN's
+/// tag, which belongs inside.
+#[inline(always)]
+fn is_by_device(walk: &Walk) -> bool {
+    // SAFETY: the context is valid for the whole program.
+    let tagged = unsafe { (*walk.context).vlan_present } != 0;
+    walk.config.flags & (ENCRYPTED | TUNNEL_BY_DEVICE) != 0 || tagged || dry()
 }
 
 /// What is read of the frame inside.
@@ -267,7 +307,7 @@ fn lengths(walk: &Walk) -> Option<(u16, u16)> {
     }
     let payload_bytes = gso_bytes(walk.context);
     if payload_bytes == 0 {
-        return Some((bytes as u16, (bytes + OUTER_BYTES as u32) as u16));
+        return Some((bytes as u16, (bytes + WITHIN_MTU_BYTES as u32) as u16));
     }
     let packet = &walk.scratch.packet;
     let header_bytes = if packet.protocol == TCP {
@@ -277,7 +317,7 @@ fn lengths(walk: &Walk) -> Option<(u16, u16)> {
     } else {
         UDP_BYTES as u32
     };
-    let longest_bytes = (packet.l4() - L3 + OUTER_BYTES) as u32 + header_bytes + payload_bytes;
+    let longest_bytes = (packet.l4() - L3 + WITHIN_MTU_BYTES) as u32 + header_bytes + payload_bytes;
     Some((bytes as u16, longest_bytes.min(0xffff) as u16))
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Scratch {
     pub(crate) outer: Address,
     /// The sending Pod's network namespace, once it was found to be the sender; 0 before.
     pub(crate) netns_cookie: u64,
-    /// 1 while the kernel need not look after the neighbours of the packet's flow; else 0.
-    pub(crate) looked_after: u64,
+    /// 1 while the kernel need not look after the neighbours that the packet goes by; else 0.
+    pub(crate) neighbours_are_fresh: u64,
     /// Keys of look-ups.
     pub(crate) twin_key: Tuple,
     pub(crate) other_key: Tuple,
@@ -108,7 +108,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
     scratch.first.flags = 0;
     scratch.first.way = 0;
     scratch.netns_cookie = 0;
-    scratch.looked_after = 0;
+    scratch.neighbours_are_fresh = 0;
     if dry() {
         dry::begin();
         clear(&raw mut scratch.first);
@@ -124,7 +124,7 @@ pub(crate) fn run(ctx: TcContext, hook: Hook, walk: fn(&mut Walk) -> Step<Verdic
         Ok(verdict) | Err(verdict) => verdict,
     };
     if let Verdict::Drop(station, reason) | Verdict::Refused(station, reason) = verdict {
-        maps::count_row(dropped_by(hook));
+        maps::count_row(dropped_by(it.hook));
         emit::dropped(&it, station, reason);
     }
     if dry() {
@@ -244,7 +244,7 @@ pub(crate) fn to_overlay(walk: &mut Walk) -> Step<Verdict> {
 pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
     origin::not_overheard(walk)?;
     let packet = parse::headers(walk)?;
-    if tunnel::is_outer(walk, &walk.scratch.tuple.destination) {
+    if tunnel::arrives(walk) {
         return tunnel::arrive(walk);
     }
     if packet.is_error() {
@@ -296,7 +296,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
 #[inline(always)]
 pub(crate) fn to_uplink(walk: &mut Walk) -> Step<Verdict> {
     let packet = parse::headers(walk)?;
-    if tunnel::is_outer(walk, &walk.scratch.tuple.source) {
+    if tunnel::leaves(walk) {
         return Ok(Verdict::Next);
     }
     if !packet.is_error() && native::is_from_us(walk) {

@@ -13,7 +13,7 @@ use weft_dataplane_abi::route::ROUTE_TUNNEL;
 use weft_dataplane_abi::station::Station;
 
 use crate::context::Context as _;
-use crate::outer::{self, Head, OUTER_BYTES, Outer, short};
+use crate::outer::{self, Head, OUTER_BYTES, Outer, WITHIN_MTU_BYTES, short};
 use crate::parse::{self, L3, Packet, TCP, UDP};
 use crate::walk::{Walk, is_this_node};
 use crate::{balance, emit, ipv6, maps, native, route, track, translate};
@@ -49,7 +49,11 @@ pub(crate) fn run(context: *mut xdp_md) -> u32 {
             None => xdp_action::XDP_PASS,
         };
     };
-    it.origin = sender;
+    // The stack's programs tell the packet inside.
+    if sender.met_congestion {
+        return xdp_action::XDP_PASS;
+    }
+    it.origin = sender.origin;
     if !head_moved(context, OUTER_BYTES as i32) {
         return xdp_action::XDP_PASS;
     }
@@ -99,8 +103,9 @@ fn carried(it: &mut Frame, to: [u16; 3]) -> Option<u32> {
         return None;
     }
     let way = u32::from(flow.way);
-    let more = if way == ROUTE_TUNNEL { OUTER_BYTES as u16 } else { 0 };
-    let (macs, own) = outer::next_hop(it, flow, way, bytes.checked_add(more)?)?;
+    let more = if way == ROUTE_TUNNEL { WITHIN_MTU_BYTES as u16 } else { 0 };
+    let source_port = source_port(it, if is_direct { &it.scratch.tuple } else { &flow.to });
+    let (macs, own) = outer::next_hop(it, flow, way, bytes.checked_add(more)?, source_port)?;
     // A switch that does not know yet where a frame's device is sends it to all.
     if to != own {
         return None;
@@ -122,7 +127,7 @@ fn carried(it: &mut Frame, to: [u16; 3]) -> Option<u32> {
 fn changed(it: &mut Frame, packet: &Packet, bytes: u16, is_direct: bool, macs: [u32; 3]) -> Option<()> {
     translate::apply(it, packet).ok()?;
     if u32::from(it.flow().way) == ROUTE_TUNNEL {
-        wrap(it, packet, bytes, is_direct)?;
+        wrap(it, bytes, is_direct)?;
     }
     route::frame(it, macs).ok()
 }
@@ -192,22 +197,28 @@ fn is_whole(it: &Frame, packet: &Packet, bytes: u16) -> bool {
     there != unfinished || packet.protocol == UDP && there == 0
 }
 
+/// The tunnel's source port for a packet that leaves with these ends, host order.
+#[inline(always)]
+fn source_port(it: &Frame, ends: &Tuple) -> u16 {
+    let sum = u32::from(short(pseudo_header(it.is_v6(), ends, ends.protocol, 0)));
+    let ports = translate::word(ends.source_port.wire(), ends.destination_port.wire());
+    outer::source_port((ports ^ sum << 16 ^ sum).wrapping_mul(SPREAD))
+}
+
 /// Puts the packet, which has its new ends, into the tunnel, with room for the outer frame's addresses.
 #[inline(always)]
-fn wrap(it: &mut Frame, packet: &Packet, bytes: u16, is_direct: bool) -> Option<()> {
+fn wrap(it: &mut Frame, bytes: u16, is_direct: bool) -> Option<()> {
     let is_v6 = it.is_v6();
     let ip = parse::at::<u16>(it, L3)?;
     // SAFETY: within the frame; frames are aligned to two bytes.
     let ip = unsafe { *ip };
     let ends = if is_direct { &it.scratch.tuple } else { &it.flow().to };
-    let sum = short(pseudo_header(is_v6, ends, packet.protocol, 0));
-    let ports = translate::word(ends.source_port.wire(), ends.destination_port.wire());
     let head = Head {
         source: it.config.node_v4.v4_wire(),
         destination: it.flow().way_words[3],
         overlay_port: it.config.overlay_port,
-        hash: (ports ^ u32::from(sum) << 16 ^ u32::from(sum)).wrapping_mul(SPREAD),
-        identification: sum.wrapping_add(it.flow().packets as u16),
+        source_port: source_port(it, ends),
+        identification: it.flow().packets as u16,
         bytes,
         tos: outer::type_of_service(is_v6, ip),
         marks: if is_direct { route::DIRECT } else { route::WALKED },

@@ -376,6 +376,7 @@ fn dataplane_settings(
         settings.node_ports = (first, last);
     }
     settings.socket_lb = config.socket_lb;
+    settings.tunnel_by_device = config.tunnel_by_device;
     settings.direct_return = config.load_balancer_mode == LoadBalancerMode::Dsr;
     settings.xdp = match config.xdp {
         XdpMode::Off => Xdp::Off,

@@ -50,6 +50,10 @@ pub(crate) struct Raw {
     /// network [default: tunnel]
     #[arg(long, env = "WEFT_ROUTING_MODE", value_name = "MODE", value_parser = ["tunnel", "native"])]
     routing_mode: Option<String>,
+    /// Whether every packet of the tunnel goes by its device, where the host's own IPsec and firewall rules for UDP 4789 meet it;
+    /// otherwise most pass it by [default: false]
+    #[arg(long, env = "WEFT_TUNNEL_BY_DEVICE", value_name = "BOOL")]
+    tunnel_by_device: Option<bool>,
     /// The eBPF object [default: weft-bpf beside this program, then /usr/lib/weft/weft-bpf]
     #[arg(long, env = "WEFT_EBPF_OBJECT", value_name = "FILE")]
     ebpf_object: Option<PathBuf>,
@@ -158,6 +162,7 @@ pub(crate) struct Config {
     pub(crate) socket_lb: bool,
     pub(crate) load_balancer_mode: LoadBalancerMode,
     pub(crate) xdp: XdpMode,
+    pub(crate) tunnel_by_device: bool,
     pub(crate) shim: PathBuf,
     pub(crate) oci_runtime: PathBuf,
     pub(crate) insecure_registries: Vec<String>,
@@ -284,6 +289,7 @@ impl Raw {
             socket_lb: raw.socket_lb.unwrap_or(true),
             load_balancer_mode: raw.load_balancer_mode.unwrap_or_default(),
             xdp: raw.xdp.unwrap_or_default(),
+            tunnel_by_device: raw.tunnel_by_device.unwrap_or(false),
             shim: raw.shim.unwrap_or_else(|| "containerd-shim-runc-v2".into()),
             oci_runtime: raw.oci_runtime.unwrap_or_else(|| "runc".into()),
             insecure_registries: raw.insecure_registry,
@@ -321,6 +327,7 @@ impl Raw {
             socket_lb: self.socket_lb.or(file.socket_lb),
             load_balancer_mode: self.load_balancer_mode.or(file.load_balancer_mode),
             xdp: self.xdp.or(file.xdp),
+            tunnel_by_device: self.tunnel_by_device.or(file.tunnel_by_device),
             shim: self.shim.or(file.shim),
             oci_runtime: self.oci_runtime.or(file.oci_runtime),
             insecure_registry: or(self.insecure_registry, file.insecure_registry),
@@ -430,6 +437,9 @@ mod tests {
         assert_eq!((auto.xdp, raw().validate(&machine()).unwrap().xdp), (Some(XdpMode::Auto), XdpMode::Off));
         let file: Raw = serde_json::from_str(r#"{ "xdp": "on" }"#).unwrap();
         assert_eq!(file.xdp, Some(XdpMode::On));
+        let by_device = Command::try_parse_from(["agent", "--tunnel-by-device", "true"]).unwrap().raw;
+        assert!(by_device.validate(&machine()).is_ok_and(|config| config.tunnel_by_device));
+        assert!(!raw().validate(&machine()).unwrap().tunnel_by_device);
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Config {
     pub routing_mode: RoutingMode,
     /// UDP port of the tunnel.
     pub vxlan_port: u16,
+    /// Every packet of the tunnel goes by its device, where the host's own IPsec and firewall meet it; off: most pass it by.
+    pub tunnel_by_device: bool,
     /// Room that an encryption below all that is sent to other nodes takes of a packet, bytes; 0 for none.
     pub encryption_bytes: u32,
     /// What names of this crate's devices begin with.
@@ -125,6 +127,7 @@ impl Config {
             xdp: Xdp::default(),
             routing_mode: RoutingMode::default(),
             vxlan_port: 4789,
+            tunnel_by_device: false,
             encryption_bytes: 0,
             device_prefix: "weft".to_owned(),
             encrypted: false,

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::{
     BALANCE_PACKET, BALANCE_SOCKET, Config as ConfigRow, DIRECT_RETURN, ENCRYPTED, FLOW_EVENTS, OUTWARD_HERE,
+    TUNNEL_BY_DEVICE,
 };
 use weft_dataplane_abi::hook::Hook;
 
@@ -238,7 +239,8 @@ impl Worker {
                 | if socket_lb { BALANCE_SOCKET } else { 0 }
                 | if self.planner.outward_here() { OUTWARD_HERE } else { 0 }
                 | if config.direct_return { DIRECT_RETURN } else { 0 }
-                | if config.encrypted { ENCRYPTED } else { 0 },
+                | if config.encrypted { ENCRYPTED } else { 0 }
+                | if config.tunnel_by_device { TUNNEL_BY_DEVICE } else { 0 },
             node_v4: address(config.node_address(false)),
             node_v6: address(config.node_address(true)),
             overlay_v4: address(config.overlay_address(false)),

@@ -18,6 +18,8 @@ pub const DIRECT_RETURN: u32 = 1 << 4;
 
 /// [`Config::flags`]: nodes encrypt: the tunnel takes only what comes out of the device that decrypts.
 pub const ENCRYPTED: u32 = 1 << 5;
+/// [`Config::flags`]: every packet of the tunnel goes by its device, and so by the host's own rules about it.
+pub const TUNNEL_BY_DEVICE: u32 = 1 << 6;
 /// Packet mark of what the device that decrypts gave: nothing that comes from outside bears one.
 pub const CIPHER_MARK: u32 = 0x0077_6566;
 

@@ -33,7 +33,7 @@ pub(crate) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
 pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
 pub(crate) const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 0xfe];
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output().expect("ip runs");
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
