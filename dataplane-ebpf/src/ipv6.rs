@@ -141,6 +141,9 @@ fn fixed<C: Context>(context: C, tuple: &mut Tuple) -> Result<Packet, u32> {
 /// Reads the header and a transport that follows it at once into the tuple, which is clear; none for all else.
 #[inline(always)]
 pub(crate) fn plain<C: Context>(walk: &mut Walk<C>) -> Option<&'static mut Packet> {
+    if !walk.context.pull(L4 + TRANSPORT_BYTES) {
+        return None;
+    }
     let tuple = &mut walk.scratch.tuple;
     let mut packet = fixed(walk.context, tuple).ok()?;
     tuple.protocol = packet.protocol;

@@ -28,10 +28,10 @@ use weft_dataplane_abi::station::Station;
 use crate::context::{Context as _, Editable as _, Inside};
 use crate::dry::dry;
 use crate::outer::{self, Head, OUTER_BYTES, Outer, Sender, UDP_BYTES, WITHIN_MTU_BYTES};
-use crate::parse::{self, L3, Packet, TCP, TRANSPORT_BYTES, UDP};
+use crate::parse::{self, L3, Packet, TCP, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::{Walk, is_this_node};
-use crate::{ipv6, maps, route, table, track, translate};
+use crate::{maps, route, table, track, translate};
 
 /// The head of `bpf_tunnel_key`, which the kernel takes for the whole of it: identifier and IPv4 remote, host order.
 #[repr(C)]
@@ -238,7 +238,7 @@ pub(crate) fn arrive(walk: &mut Walk) -> Step<Verdict> {
 fn taken_out(walk: &mut Walk) -> Option<(&'static mut Flow, &'static mut Packet)> {
     // SAFETY: the context is valid for the whole program.
     let to_host = unsafe { (*walk.context).pkt_type } == 0;
-    if is_by_device(walk) || !to_host || !Inside(walk.context).pull(READ_BYTES) {
+    if is_by_device(walk) || !to_host || !Inside(walk.context).pull(L3) {
         return None;
     }
     let Sender { origin, met_congestion } = outer::sender(walk)?;
@@ -293,9 +293,6 @@ fn is_by_device(walk: &Walk) -> bool {
     let tagged = unsafe { (*walk.context).vlan_present } != 0;
     walk.config.flags & (ENCRYPTED | TUNNEL_BY_DEVICE) != 0 || tagged || dry()
 }
-
-/// What is read of the frame inside.
-const READ_BYTES: usize = ipv6::L4 + TRANSPORT_BYTES;
 
 /// Length of the packet without its frame, and of the longest that leaves for it, with the outer one: bytes. None of what does
 /// not fit into another packet.
