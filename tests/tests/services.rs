@@ -7,6 +7,8 @@ use serde_json::Value;
 use weft_tests::Cluster;
 use weft_tests::cluster::given;
 
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
 /// A Pod on node-1 that sleeps, with a program of the machine at hand.
 fn client(program: &Path) -> String {
     format!(
@@ -48,7 +50,7 @@ fn every_replica_answers_on_every_path() {
     a_pod_reaches_the_api(&cluster);
     let follow = cluster.spawn("node-1", &["agentctl", "trace", "--follow", "--service", "default/web"]);
     for socket_lb in ["on", "off"] {
-        for node in ["node-1", "node-2", "node-3"] {
+        for node in NODES {
             cluster.exec(node, &["agentctl", "set", "socket-lb", socket_lb]).ok();
         }
         for host in [address.as_str(), "web", "web.default.svc.cluster.local"] {
@@ -109,6 +111,50 @@ fn downloads_are_identical(cluster: &Cluster, replicas: &[(String, String)], soc
 #[test]
 fn a_node_port_answers_the_outside_client_on_every_node() {
     let cluster = Cluster::up(3, &[]);
+    let replicas = answers_on_every_node(&cluster);
+    let without = NODES.iter().find(|node| replicas.iter().all(|(_, at)| at != *node));
+    let own = outside_address(&cluster);
+    let seen = clients_seen(&cluster, without.expect("two replicas on three nodes"));
+    assert!(!seen.contains(&own), "the node asks for the client: {seen:?}");
+}
+
+#[test]
+fn so_it_does_where_nodes_route_natively() {
+    let cluster = Cluster::up(3, &["--agent-arg=--routing-mode=native"]);
+    for node in NODES {
+        let status = cluster.exec(node, &["agentctl", "status"]).ok();
+        assert!(status.contains("native: 2 nodes natively"), "{status}");
+    }
+    answers_on_every_node(&cluster);
+}
+
+#[test]
+fn so_it_does_with_direct_return() {
+    let cluster = Cluster::up(3, &["--agent-arg=--load-balancer-mode=dsr"]);
+    answers_on_every_node(&cluster);
+    let own = outside_address(&cluster);
+    for node in NODES {
+        assert_eq!(clients_seen(&cluster, node), BTreeSet::from([own.clone()]), "{node}");
+    }
+}
+
+/// The outside client's own address.
+fn outside_address(cluster: &Cluster) -> String {
+    let said = cluster.exec("client", &["ip", "-4", "-o", "addr", "show", "scope", "global"]).ok();
+    let address = said.split("inet ").nth(1).and_then(|rest| rest.split('/').next());
+    address.unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+/// Whom the replicas see when the outside client asks a node for it.
+fn clients_seen(cluster: &Cluster, node: &str) -> BTreeSet<String> {
+    let url = format!("http://{}:30080/", cluster.address(node));
+    let said = (0..10).map(|_| cluster.exec("client", &["weft-demo", "get", &url]).ok());
+    let seen = said.map(|said| serde_json::from_str::<Value>(&said).unwrap_or_else(|_| panic!("{said}")));
+    seen.map(|seen| seen["client"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Gives the replicas, with their nodes.
+fn answers_on_every_node(cluster: &Cluster) -> Vec<(String, String)> {
     cluster.kubectl(&["scale", "deployment/web", "--replicas=2"]).ok();
     let replicas = cluster.pods("app=web", 2);
     let all: BTreeSet<String> = replicas.iter().map(|(pod, _)| pod.clone()).collect();
@@ -117,7 +163,7 @@ fn a_node_port_answers_the_outside_client_on_every_node() {
         let status: Value = serde_json::from_str(&status).unwrap();
         status["counters"]["balanced_node_port"].as_u64().unwrap_or_else(|| panic!("{status}"))
     };
-    for node in ["node-1", "node-2", "node-3"] {
+    for node in NODES {
         let address = cluster.address(node);
         let (url, before) = (format!("http://{address}:30080/hostname"), balanced(node));
         let get = ["weft-demo", "get", &url, "--count", "50", "--summary"];
@@ -136,4 +182,5 @@ fn a_node_port_answers_the_outside_client_on_every_node() {
             assert_eq!(answered(&said, &replicas), all, "{protocol} from a Pod to {node}: {said}");
         }
     }
+    replicas
 }

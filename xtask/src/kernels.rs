@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
     Step { name: "what is counted", test: "packet_counts", only: &[] },
     Step { name: "walks that leave no trace", test: "packet_dry", only: &[] },
     Step { name: "what a driver carries", test: "packet_xdp", only: &[] },
+    Step { name: "past the tunnel's device", test: "packet_tunnel", only: &[] },
     Step {
         name: "clusters carry traffic",
         test: "cluster",
@@ -37,6 +38,7 @@ const STEPS: &[Step] = &[
             "traffic::a_node_port_answers_on_every_machine",
             "traffic::pods_reach_pods_here_and_there_with_their_own_addresses",
             "traffic::a_restart_of_the_agent_breaks_no_connection",
+            "tunnel::connections_and_datagrams_pass_the_device_by",
             "clsact::classifiers_of_others_run_and_stay_when_the_node_is_removed",
             "xdp::connections_outlive_a_restart_and_the_switch_and_nothing_stays_behind",
         ],

@@ -126,7 +126,8 @@ fn text(run: &Run) -> Result<String> {
          makes the packet anew, with another source port in every pass where flows are new or in turn, and goes over to the real one \
          by a tail call; what the same loop costs without the walk, in the same round, is taken off. The median of {} rounds, with the \
          quartiles. Every pass is checked by the counters, the last by its verdict and its packet. A redirect is only noted by such a \
-         run: what the kernel does after the verdict is not in it. The program at the uplink's driver, `xdp_uplink`, does that itself: next \
+         run: what the kernel does after the verdict is not in it, nor what it does for the tunnel, which knows no neighbour here and goes by its \
+         device; under load the programs put packets in and take them out themselves, and that is in their numbers. The program at the uplink's driver, `xdp_uplink`, does that itself: next \
          hop, tunnel and frame are in its numbers, and no packet of the stack's has to be made before or after it.\n\n{}\n\
          | program | packet | ns |\n| --- | --- | ---: |\n",
         run.rounds,
