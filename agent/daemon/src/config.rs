@@ -437,9 +437,14 @@ mod tests {
         assert_eq!((auto.xdp, raw().validate(&machine()).unwrap().xdp), (Some(XdpMode::Auto), XdpMode::Off));
         let file: Raw = serde_json::from_str(r#"{ "xdp": "on" }"#).unwrap();
         assert_eq!(file.xdp, Some(XdpMode::On));
-        let by_device = Command::try_parse_from(["agent", "--tunnel-by-device", "true"]).unwrap().raw;
-        assert!(by_device.validate(&machine()).is_ok_and(|config| config.tunnel_by_device));
+    }
+
+    #[test]
+    fn the_tunnel_goes_by_its_device_where_that_is_set() {
         assert!(!raw().validate(&machine()).unwrap().tunnel_by_device);
+        let file: Raw = serde_json::from_str(r#"{ "tunnel-by-device": true }"#).unwrap();
+        let set = Raw { tunnel_by_device: file.tunnel_by_device, ..raw() };
+        assert!(set.validate(&machine()).unwrap().tunnel_by_device);
     }
 
     #[test]
