@@ -10,12 +10,11 @@ use weft_dataplane_abi::route::{
 
 use crate::context::{Context, Editable};
 use crate::ipv6;
-use crate::parse::{self, ETH_IPV4, ETH_IPV6, Ipv4, L3, Packet, Piece, TCP, UDP};
+use crate::parse::{self, ETH_IPV4, ETH_IPV6, IP_BYTES, Ipv4, L3, Packet, Piece, TCP, UDP};
 use crate::translate::{self, folded};
 use crate::walk::Walk;
 use crate::words::clear;
 
-pub(crate) const IP_BYTES: usize = 20;
 pub(crate) const UDP_BYTES: usize = 8;
 /// What the tunnel puts before a frame: Ethernet, IPv4, UDP and its own header.
 pub(crate) const OUTER_BYTES: usize = L3 + IP_BYTES + UDP_BYTES + 8;

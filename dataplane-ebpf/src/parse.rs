@@ -21,7 +21,7 @@ pub(crate) const ETH_IPV6: u32 = 0x86ddu16.to_be() as u32;
 /// Offset of the network header in bytes.
 pub(crate) const L3: usize = 14;
 /// IPv4 header without options.
-const IP_BYTES: usize = 20;
+pub(crate) const IP_BYTES: usize = 20;
 /// What is read of a transport header: TCP's fixed part; others are shorter.
 pub(crate) const TRANSPORT_BYTES: usize = 20;
 

@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_xdp_adjust_head;
-use weft_dataplane_abi::config::ENCRYPTED;
+use weft_dataplane_abi::config::{ENCRYPTED, TUNNEL_BY_DEVICE};
 use weft_dataplane_abi::conntrack::{FLOW_DIRECT, ORIGIN_UPLINK, Tuple};
 use weft_dataplane_abi::counter::{Counter, dropped_by};
 use weft_dataplane_abi::hook::Hook;
@@ -50,7 +50,7 @@ pub(crate) fn run(context: *mut xdp_md) -> u32 {
         };
     };
     // The stack's programs tell the packet inside.
-    if sender.met_congestion {
+    if sender.met_congestion || config.flags & TUNNEL_BY_DEVICE != 0 {
         return xdp_action::XDP_PASS;
     }
     it.origin = sender.origin;
@@ -110,7 +110,7 @@ fn carried(it: &mut Frame, to: [u16; 3]) -> Option<u32> {
     if to != own {
         return None;
     }
-    if way == ROUTE_TUNNEL && !has_room(it.context) {
+    if way == ROUTE_TUNNEL && (it.config.flags & TUNNEL_BY_DEVICE != 0 || !has_room(it.context)) {
         return None;
     }
     // From here on nothing can fail that has not been looked at.

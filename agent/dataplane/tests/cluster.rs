@@ -31,6 +31,8 @@ mod object;
 mod paths;
 #[path = "cluster/process.rs"]
 mod process;
+#[path = "packet/release.rs"]
+mod release;
 #[path = "cluster/replaced.rs"]
 mod replaced;
 #[path = "cluster/restart.rs"]

@@ -15,6 +15,8 @@ mod frame;
 mod frame6;
 #[path = "packet/object.rs"]
 mod object;
+#[path = "packet/release.rs"]
+mod release;
 
 use std::net::Ipv4Addr;
 
@@ -23,6 +25,7 @@ use bench::{
 };
 use driver::{KINDS, OWN_MAC, PEER_MAC, PORT, Place, in_tunnel, ip, settings};
 use frame::{ACK, SYN, TCP, UDP};
+use release::takes_six_out;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::{DIRECT_RETURN, ENCRYPTED, TUNNEL_BY_DEVICE};
 use weft_dataplane_abi::conntrack::{Flow, ORIGIN_UPLINK, Tuple};
@@ -86,13 +89,6 @@ fn answers_settled(bench: &mut Bench, key: Tuple) -> Flow {
     row.way_words = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, 2, 0]), 0, POD_A_IFINDEX];
     bench.set_flow(&key, &row);
     row
-}
-
-/// Whether this kernel can take IPv6 out of IPv4: since 6.3.
-fn takes_six_out() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
 }
 
 /// Has a packet say something of congestion.

@@ -24,7 +24,7 @@ use driver::{
 };
 use frame::{ACK, FIN, SYN, TCP, UDP};
 use weft_dataplane_abi::address::Address;
-use weft_dataplane_abi::config::DIRECT_RETURN;
+use weft_dataplane_abi::config::{DIRECT_RETURN, TUNNEL_BY_DEVICE};
 use weft_dataplane_abi::conntrack::Tuple;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
@@ -198,6 +198,28 @@ fn what_is_not_plain_is_the_stacks_and_is_not_touched() {
         passes(bench, &packet);
         bench.unconfigure();
         passes(bench, &packet);
+    });
+}
+
+#[test]
+fn what_is_to_go_by_the_tunnels_device_does() {
+    Place::with(|bench| {
+        for setting in [0, TUNNEL_BY_DEVICE] {
+            bench.forget_flows();
+            settings(bench, setting);
+            let flow = begun(bench, TCP, false);
+            let (there, back) = (asked(TCP, false, ACK), in_tunnel(PEER, &answered(TCP, false, &flow)));
+            let twin = settled(bench, &flow, u32::from(PEER));
+            if setting == 0 {
+                carried(bench, &key(TCP, false), &there);
+                carried(bench, &twin, &back);
+                continue;
+            }
+            seen_now(bench, &key(TCP, false));
+            passes(bench, &there);
+            seen_now(bench, &twin);
+            passes(bench, &back);
+        }
     });
 }
 

@@ -9,6 +9,7 @@ use weft_dataplane::netns;
 use crate::bed::{Bed, six};
 use crate::object;
 use crate::process::PORT;
+use crate::release::takes_six_out;
 
 /// Questions until a neighbour is found again, each of which waits for its answer for seconds: two or three do.
 const ASKS_MAX: usize = 30;
@@ -24,13 +25,6 @@ fn furnished() -> Option<(Bed, IpAddr)> {
 
 fn ask(bed: &mut Bed, words: &str) -> String {
     bed.pods.get_mut("a1").expect("a Pod").ask(words)
-}
-
-/// Whether this kernel can take IPv6 out of IPv4: since 6.3.
-fn takes_six_out() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
-    (numbers.next(), numbers.next()) >= (Some(6), Some(3))
 }
 
 /// Does something with `ip` on a machine.
