@@ -1,6 +1,7 @@
 //! Station *balance*, when there is nobody to balance to: the sender hears at once what a host says where nobody listens,
-//! a reset (RFC 9293, section 3.10.7.1) or "port unreachable" (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1). The packet
-//! itself becomes the answer and goes back where it came from.
+//! a reset (RFC 9293, section 3.10.7.1) or "port unreachable" (RFC 1122, section 4.1.3.1; RFC 4443, section 3.1). And station
+//! *route*, when a packet is longer than its way takes: the sender hears how long one may be (RFC 1191, section 4; RFC 4443,
+//! section 3.2). The packet itself becomes the answer and goes back where it came from.
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, bpf_adj_room_mode};
 use aya_ebpf::helpers::{
@@ -26,10 +27,18 @@ const V4_L4: usize = L3 + IPV4_BYTES as usize;
 /// What an answer tells of what its IP header carries, and the header of an error itself.
 const QUOTED_BYTES: u32 = 8;
 const ERROR_BYTES: u32 = 8;
+/// The same of a fragment of IPv6, whose own header comes first.
+const QUOTED_FRAGMENT_BYTES: u32 = 16;
 /// Type 3, code 3, as they stand in memory.
 const PORT_UNREACHABLE: u16 = u16::from_ne_bytes([3, 3]);
 /// The same of ICMPv6: type 1, code 4 (RFC 4443, section 3.1).
 const PORT_UNREACHABLE_6: u16 = u16::from_ne_bytes([1, 4]);
+/// Type 3, code 4 (RFC 1191).
+const FRAGMENTATION_NEEDED: u16 = u16::from_ne_bytes([3, 4]);
+/// Type 2, code 0 (RFC 4443, section 3.2).
+const PACKET_TOO_BIG: u16 = u16::from_ne_bytes([2, 0]);
+/// The bit of IPv4's fragment field that forbids cutting.
+const DO_NOT_CUT: u16 = 0x4000;
 /// How many words of 16 bits a TCP header without options has.
 const TCP_WORDS: usize = 10;
 
@@ -51,6 +60,29 @@ pub(crate) fn at_once(walk: &mut Walk, packet: &Packet, reason: Reason) -> Verdi
         Some(()) => Verdict::Refused(Station::Balance, reason),
         None => Verdict::Drop(Station::Balance, reason),
     }
+}
+
+/// Answers a packet that is longer than its way takes with the length that is not, bytes without the frame. One of IPv4 that
+/// may be cut ends without a word: to cut it is not in a program's power.
+#[inline(always)]
+pub(crate) fn too_large(walk: &mut Walk, packet: &Packet, longest_bytes: u32) -> Verdict {
+    let told = may_hear_of_length(walk, packet) && may_send_error(walk);
+    let answer = if told { quoted_too_large(walk, longest_bytes.to_be()) } else { None };
+    match answer.and_then(|()| back(walk)) {
+        Some(()) => Verdict::Refused(Station::Route, Reason::TooLarge),
+        None => Verdict::Drop(Station::Route, Reason::TooLarge),
+    }
+}
+
+/// Routers do not cut what is of IPv6; what is of IPv4 says whether they may.
+#[inline(always)]
+fn may_hear_of_length(walk: &Walk, packet: &Packet) -> bool {
+    if walk.is_v6() {
+        return true;
+    }
+    let Some(ip) = parse::at::<Ipv4>(walk, L3) else { return false };
+    // SAFETY: within the packet, aligned as the type says.
+    packet.l4() == V4_L4 && unsafe { (*ip).fragment } & DO_NOT_CUT.to_be() != 0
 }
 
 /// Whether this CPU has errors left to send in this second.
@@ -157,32 +189,46 @@ const fn halves(word: u32) -> (u16, u16) {
     (u16::from_ne_bytes([bytes[0], bytes[1]]), u16::from_ne_bytes([bytes[2], bytes[3]]))
 }
 
-/// The datagram is cut to what an error quotes, and an IP and an ICMP header come before it.
+/// The datagram becomes the error that says that nobody listens.
 #[inline(always)]
 fn unreachable(walk: &Walk) -> Option<()> {
     if walk.is_v6() {
         const QUOTED: usize = (IPV6_BYTES + QUOTED_BYTES) as usize;
-        make_room(walk, IPV6_BYTES)?;
-        let sum = sum_of_quoted::<{ QUOTED / 2 }>(walk, ipv6::L4 + ERROR_BYTES as usize)?;
-        return unreachable_v6(walk, sum);
+        let sum = quote::<{ QUOTED / 2 }>(walk, IPV6_BYTES)?;
+        return error_v6(walk, PORT_UNREACHABLE_6, 0, QUOTED, sum);
     }
     const QUOTED: usize = (IPV4_BYTES + QUOTED_BYTES) as usize;
-    make_room(walk, IPV4_BYTES)?;
-    let sum = sum_of_quoted::<{ QUOTED / 2 }>(walk, V4_L4 + ERROR_BYTES as usize)?;
-    unreachable_v4(walk, sum)
+    let sum = quote::<{ QUOTED / 2 }>(walk, IPV4_BYTES)?;
+    error_v4(walk, PORT_UNREACHABLE, 0, sum)
 }
 
-/// Cuts the datagram, and makes room before it.
+/// The packet becomes the error that says how long it may be, in network order.
 #[inline(always)]
-fn make_room(walk: &Walk, ip_bytes: u32) -> Option<()> {
-    let (quoted_bytes, room_bytes) = (ip_bytes + QUOTED_BYTES, ip_bytes + ERROR_BYTES);
+fn quoted_too_large(walk: &Walk, longest: u32) -> Option<()> {
+    if walk.is_v6() {
+        const QUOTED: usize = (IPV6_BYTES + QUOTED_FRAGMENT_BYTES) as usize;
+        let sum = quote::<{ QUOTED / 2 }>(walk, IPV6_BYTES)?;
+        return error_v6(walk, PACKET_TOO_BIG, longest, QUOTED, sum);
+    }
+    const QUOTED: usize = (IPV4_BYTES + QUOTED_BYTES) as usize;
+    let sum = quote::<{ QUOTED / 2 }>(walk, IPV4_BYTES)?;
+    error_v4(walk, FRAGMENTATION_NEEDED, longest, sum)
+}
+
+/// Cuts the packet to the words that an error quotes, and makes room for an IP and an ICMP header before them; their sum.
+#[inline(always)]
+fn quote<const WORDS: usize>(walk: &Walk, ip_bytes: u32) -> Option<u64> {
+    let (quoted_bytes, room_bytes) = (2 * WORDS as u32, ip_bytes + ERROR_BYTES);
     // SAFETY: the helpers check what they are given; pointers into the packet are taken after them.
     let answer = unsafe {
         bpf_skb_change_tail(walk.context, L3 as u32 + quoted_bytes, 0)
             | bpf_skb_adjust_room(walk.context, room_bytes as i32, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, 0)
             | bpf_skb_pull_data(walk.context, L3 as u32 + room_bytes + quoted_bytes)
     };
-    (answer == 0).then_some(())
+    if answer != 0 {
+        return None;
+    }
+    sum_of_quoted::<WORDS>(walk, L3 + room_bytes as usize)
 }
 
 /// The sum of the quoted words, not folded.
@@ -199,25 +245,24 @@ fn sum_of_quoted<const WORDS: usize>(walk: &Walk, at: usize) -> Option<u64> {
     Some(sum)
 }
 
-/// The error's own header.
+/// The error's own header: type and code, and the word behind the checksum.
 #[inline(always)]
-fn error_into(walk: &Walk, at: usize, kind: u16, sum: u64) -> Option<()> {
+fn error_into(walk: &Walk, at: usize, kind: u16, rest: u32, sum: u64) -> Option<()> {
     let header = parse::at::<[u16; ERROR_BYTES as usize / 2]>(walk, at)?;
     // SAFETY: within the packet; headers are aligned to two bytes.
     unsafe {
         (*header)[0] = kind;
-        (*header)[1] = checksum_after(0xffff, folded(sum + u64::from(kind)));
-        (*header)[2] = 0;
-        (*header)[3] = 0;
+        (*header)[1] = checksum_after(0xffff, folded(sum + u64::from(kind) + u64::from(rest)));
+        ((*header)[2], (*header)[3]) = halves(rest);
     }
     Some(())
 }
 
 #[inline(always)]
-fn unreachable_v4(walk: &Walk, quoted: u64) -> Option<()> {
+fn error_v4(walk: &Walk, kind: u16, rest: u32, sum: u64) -> Option<()> {
     let (asked, client) = (&walk.scratch.tuple.destination, &walk.scratch.tuple.source);
     let (source, destination) = (asked.v4_wire(), client.v4_wire());
-    error_into(walk, V4_L4, PORT_UNREACHABLE, quoted)?;
+    error_into(walk, V4_L4, kind, rest, sum)?;
     let total_bytes = ((IPV4_BYTES + ERROR_BYTES + IPV4_BYTES + QUOTED_BYTES) as u16).to_be();
     let first = u16::from_ne_bytes([0x45, 0]);
     let hops = u16::from_ne_bytes([TTL, ICMP]);
@@ -244,12 +289,12 @@ fn unreachable_v4(walk: &Walk, quoted: u64) -> Option<()> {
 }
 
 #[inline(always)]
-fn unreachable_v6(walk: &Walk, quoted: u64) -> Option<()> {
+fn error_v6(walk: &Walk, kind: u16, rest: u32, quoted_bytes: usize, sum: u64) -> Option<()> {
     let (asked, client) = (&walk.scratch.tuple.destination, &walk.scratch.tuple.source);
-    let payload_bytes = ((ERROR_BYTES + IPV6_BYTES + QUOTED_BYTES) as u16).to_be();
+    let payload_bytes = (ERROR_BYTES as u16 + quoted_bytes as u16).to_be();
     let next = u16::from_ne_bytes([0, ICMP6]);
     let pseudo = ipv6::sum(asked) + ipv6::sum(client) + u64::from(payload_bytes) + u64::from(next);
-    error_into(walk, ipv6::L4, PORT_UNREACHABLE_6, quoted + pseudo)?;
+    error_into(walk, ipv6::L4, kind, rest, sum + pseudo)?;
     let ip = parse::at::<Ipv6>(walk, L3)?;
     // SAFETY: within the packet, aligned as the type says.
     unsafe {

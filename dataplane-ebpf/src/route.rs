@@ -1,6 +1,7 @@
 //! Station *route*: where the destination is, which source the flow leaves with, and the way out.
 
-use aya_ebpf::helpers::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
+use aya_ebpf::bindings::bpf_check_mtu_flags::BPF_MTU_CHK_SEGS;
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::maps::lpm_trie::Key;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::config::DIRECT_RETURN;
@@ -20,7 +21,7 @@ use crate::parse::{self, Packet, UDP};
 use crate::verdict::{Step, Verdict, drop};
 use crate::walk::Walk;
 use crate::words::copy;
-use crate::{native, tunnel};
+use crate::{native, refuse, tunnel};
 
 /// Finds where the packet's new destination is, for the row in force.
 #[inline(always)]
@@ -129,8 +130,11 @@ pub(crate) fn source_for_node(walk: &mut Walk) -> Step<()> {
 /// for; else one whose answers come back here.
 #[inline(always)]
 pub(crate) fn source_for_client(walk: &mut Walk) -> Step<()> {
+    let is_direct = walk.hook == Hook::FromUplink && walk.config.flags & DIRECT_RETURN != 0;
     match u32::from(walk.scratch.first.way) {
-        ROUTE_TUNNEL if walk.hook == Hook::FromUplink && walk.config.flags & DIRECT_RETURN != 0 => {
+        ROUTE_TUNNEL | ROUTE_NATIVE if is_direct => {
+            // A neighbour, too, hears by the tunnel what it is to answer: only that carries the mark.
+            walk.scratch.first.way = ROUTE_TUNNEL as u8;
             walk.scratch.first.flags |= FLOW_DIRECT;
             Ok(())
         }
@@ -148,6 +152,28 @@ pub(crate) fn still_direct(walk: &Walk) -> Step<()> {
         return drop(Station::Route, Reason::NoSuchPod);
     }
     Ok(())
+}
+
+/// What comes from outside must fit into a tunnel of IPv6, which nobody cuts: the kernel does that for one of IPv4 alone.
+#[inline(always)]
+pub(crate) fn must_fit(walk: &mut Walk, packet: &Packet) -> Step<()> {
+    let flow = walk.flow();
+    if u32::from(flow.way) != ROUTE_TUNNEL || flow.way_words[0] == 0 {
+        return Ok(());
+    }
+    let mut longest_bytes = 0;
+    // SAFETY: the context is valid; the helper writes the device's MTU.
+    let answer = unsafe {
+        bpf_check_mtu(
+            walk.context.cast(),
+            walk.config.overlay_ifindex,
+            &raw mut longest_bytes,
+            0,
+            BPF_MTU_CHK_SEGS.into(),
+        )
+    };
+    // Below 0 the device is not there, as the packet's way will find out.
+    if answer <= 0 { Ok(()) } else { Err(refuse::too_large(walk, packet, longest_bytes)) }
 }
 
 /// This node's address of the packet's family.

@@ -287,6 +287,7 @@ pub(crate) fn from_uplink(walk: &mut Walk) -> Step<Verdict> {
             track::begin(walk, packet)?;
         }
     }
+    route::must_fit(walk, packet)?;
     translate::apply(walk, packet)?;
     route::leave(walk)
 }

@@ -19,12 +19,20 @@ pub struct Reach {
     families: [bool; 2],
     /// Nothing goes to an address of the underlay.
     encrypted: bool,
+    /// What outside clients ask of neighbours' Pods goes to them by the tunnel, whatever else does.
+    direct_return: bool,
 }
 
 impl Default for Reach {
     /// All by the tunnel, of either family.
     fn default() -> Self {
-        Self { mode: RoutingMode::Tunnel, networks: Vec::new(), families: [true; 2], encrypted: false }
+        Self {
+            mode: RoutingMode::Tunnel,
+            networks: Vec::new(),
+            families: [true; 2],
+            encrypted: false,
+            direct_return: false,
+        }
     }
 }
 
@@ -40,7 +48,13 @@ impl Reach {
         // A network of one machine has no neighbours.
         let shared = |network: &IpNet| network.prefix_len() < network.max_prefix_len();
         let networks = networks.into_iter().filter(shared).collect();
-        Self { mode: config.routing_mode, networks, families, encrypted: false }
+        Self {
+            mode: config.routing_mode,
+            networks,
+            families,
+            encrypted: false,
+            direct_return: config.direct_return,
+        }
     }
 
     /// The way to a range of a node's Pods, and the address of the node that it leads by; none where the two have no family in
@@ -63,16 +77,18 @@ impl Reach {
         tunnels.filter_map(|v6| Some((Carriage::tunnel(v6), at(v6)?))).next()
     }
 
-    /// The ways to all of a node's Pods.
+    /// The ways to all of a node's Pods, those of what outside clients ask included.
     pub fn ways<'a>(&'a self, peer: &'a Peer) -> impl Iterator<Item = Carriage> + 'a {
-        peer.pod_cidrs.iter().filter_map(|range| self.way(peer, range)).map(|(carriage, _)| carriage)
+        let ways = peer.pod_cidrs.iter().filter_map(|range| self.way(peer, range));
+        ways.map(|(carriage, by)| if self.direct_return { Carriage::tunnel(by.is_ipv6()) } else { carriage })
     }
 
     /// How long packets may be on an uplink with this MTU, for these other nodes.
     #[must_use]
     pub fn mtu<'a>(&self, config: &Config, uplink_bytes: u32, peers: impl Iterator<Item = &'a Peer>) -> Mtu {
         let tunnel = Carriage::tunnel(!self.families[0] && self.families[1]);
-        let usual = if self.mode == RoutingMode::Native { Carriage::Direct } else { tunnel };
+        let is_plain = self.mode == RoutingMode::Native && !self.direct_return;
+        let usual = if is_plain { Carriage::Direct } else { tunnel };
         let pods_v6 = config.node.pod_cidrs.iter().any(|range| range.addr().is_ipv6());
         let road = Road { uplink_bytes, encryption_bytes: config.encryption_bytes, usual, tunnel, pods_v6 };
         mtu(&road, peers.flat_map(|peer| self.ways(peer).collect::<Vec<_>>()))
@@ -130,6 +146,28 @@ mod tests {
             (mtu(&[]), mtu(&[&near]), mtu(&[&near, &far]), mtu(&[&four])),
             (1_500, 1_500, 1_450, 1_450)
         );
+    }
+
+    #[test]
+    fn with_direct_return_pods_leave_room_for_the_tunnel_to_neighbours() {
+        let near = node(&["192.0.2.2", "2001:db8::2"], 2);
+        let four = node(&["192.0.2.4"], 4);
+        let mtu = |own: &[&str], peers: &[&Node]| {
+            let (mut config, _) = reach(RoutingMode::Native, own, &NETWORKS);
+            config.direct_return = true;
+            let networks = NETWORKS.map(|text| text.parse().expect("a network")).to_vec();
+            let reach = Reach::new(&config, networks);
+            if let [first, ..] = peers {
+                assert_eq!(reach.way(first, &first.pod_cidrs[0]).map(|way| way.0), Some(Carriage::Direct));
+            }
+            let mtu = reach.mtu(&config, 1_500, peers.iter().copied());
+            (mtu.pods_bytes, mtu.tunnel_bytes)
+        };
+        assert_eq!(mtu(&BOTH, &[]), (1_450, 1_450));
+        // A neighbour is one of its range's family, and so is the tunnel to it.
+        assert_eq!(mtu(&BOTH, &[&near]), (1_430, 1_430));
+        assert_eq!(mtu(&BOTH, &[&four]), (1_450, 1_450));
+        assert_eq!(mtu(&["192.0.2.1"], &[&four]), (1_450, 1_450));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use weft_dataplane_abi::event::{EVENT_SERVICE, EVENT_SOURCE};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::route::{OVERLAY_DIRECT_MAC, OVERLAY_MAC, ROUTE_NOWHERE, ROUTE_TUNNEL};
+use weft_dataplane_abi::route::{OVERLAY_DIRECT_MAC, OVERLAY_MAC, ROUTE_NATIVE, ROUTE_NOWHERE, ROUTE_TUNNEL};
 use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, SCOPE_V6, SERVICE_OUTWARD, ServiceKey};
 
 const NODE_PORT: u16 = 30_080;
@@ -141,6 +141,32 @@ fn what_is_for_another_nodes_pod_goes_there_as_it_came() {
         assert_eq!(bench.counter(Counter::DirectSent), 4 * (number as u64 + 1));
     }
     assert_eq!(bench.counter(Counter::PacketsTranslated), 0);
+}
+
+#[test]
+fn neighbours_hear_of_it_by_the_tunnel_whatever_else_goes_natively() {
+    let Some(mut bench) = bench() else { return };
+    let peer_6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 2);
+    bench.route_by(Ipv4Addr::new(10, 244, 2, 0), 24, ROUTE_NATIVE, Address::v4(PEER));
+    bench.route_by(Ipv6Addr::new(0xfd00, 0x244, 0, 2, 0, 0, 0, 0), 64, ROUTE_NATIVE, Address::v6(peer_6));
+    for (packet, key) in [
+        (asked(5_000, SYN), tuple(OUTSIDE, 5_000, NODE, NODE_PORT, TCP)),
+        (
+            frame6::tcp((OUTSIDE_6, 5_000, NODE_6, NODE_PORT), SYN),
+            tuple(OUTSIDE_6, 5_000, NODE_6, NODE_PORT, TCP),
+        ),
+    ] {
+        as_it_came(&mut bench, &packet);
+        // And so it does when its row is made true again.
+        settings(&mut bench, true);
+        as_it_came(&mut bench, &packet);
+        let flow = bench.flow(&key).expect("the flow");
+        assert_eq!((flow.flags, u32::from(flow.way)), (FLOW_DIRECT | FLOW_NODE_PORT, ROUTE_TUNNEL));
+    }
+    // Without the setting this node answers, with its own address in the other's sight.
+    settings(&mut bench, false);
+    let (verdict, after) = bench.send(Hook::FromUplink, &asked(5_001, SYN));
+    assert_eq!((verdict, frame::ends(&after).0, frame::ends(&after).2), (REDIRECT, OVERLAY, POD_FAR));
 }
 
 #[test]

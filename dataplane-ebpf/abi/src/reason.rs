@@ -42,8 +42,8 @@ numbered! {
         NodeToItself = 16, "service leads the node to itself; the socket hook is off or elsewhere";
         /// The Service's traffic policy is `Local` and all its ready backends are on other nodes.
         NoLocalBackend = 17, "service has no ready backend on this node";
-        /// The packet may not be cut, and is longer than a device on its way takes. No program drops for this: a device, or
-        /// the sender's own stack, does.
+        /// The packet may not be cut, and is longer than a device on its way takes: that device drops it, or the sender's own
+        /// stack, and a program what comes from outside for the tunnel.
         TooLarge = 18, "packet larger than the way takes";
         /// The client's address is in none of the Service's ranges (`loadBalancerSourceRanges`).
         SourceNotAllowed = 19, "source address is in none of the service's ranges";

@@ -75,6 +75,8 @@ pub(crate) struct Bench {
     pub(crate) pod_bits: (u8, u8),
     /// Index of the uplink.
     pub(crate) uplink_ifindex: u32,
+    /// Interface of the tunnel's device.
+    pub(crate) overlay_ifindex: u32,
 }
 
 impl Bench {
@@ -109,6 +111,7 @@ impl Bench {
             source_ports: (61_000, 61_007),
             pod_bits: (96 + 24, 64),
             uplink_ifindex: 6,
+            overlay_ifindex: 5,
         };
         bench.configure(BALANCE_PACKET | BALANCE_SOCKET | FLOW_EVENTS);
         bench.endpoint(POD_A, POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xa]);
@@ -145,7 +148,7 @@ impl Bench {
             overlay_v4: Address::v4(OVERLAY),
             overlay_v6: Address::v6(OVERLAY_6),
             node_index: 1,
-            overlay_ifindex: 5,
+            overlay_ifindex: self.overlay_ifindex,
             uplink_ifindex: self.uplink_ifindex,
             node_port_first: 30_000,
             node_port_last: 32_767,
