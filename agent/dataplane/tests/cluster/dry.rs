@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 
-use aya::maps::MapData;
+use aya::maps::{Map, MapData, RingBuf};
 use weft_dataplane::desired::Protocol;
 use weft_dataplane::dry::ask::Asked;
 use weft_dataplane::dry::{Answer, Packet, Way};
 use weft_dataplane::live;
+use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::counter::seen_by;
+use weft_dataplane_abi::event::FlowEvent;
 use weft_dataplane_abi::hook::Hook;
-use weft_dataplane_abi::maps::{COUNTERS_MAP, MAPS, MapKind};
+use weft_dataplane_abi::maps::{COUNTERS_MAP, EVENTS, MAPS, MapKind};
+use zerocopy::FromBytes as _;
 
 use crate::bed::Bed;
 use crate::traffic::furnished;
@@ -44,14 +47,28 @@ fn bytes(bed: &Bed) -> Bytes {
     all
 }
 
-/// Does something between two looks at all tables, and fails unless they were the same once.
+/// What the first machine's programs have told since the last call.
+fn events(bed: &Bed) -> Vec<FlowEvent> {
+    let maps = bed.machines[0].dataplane.as_ref().expect("started").maps();
+    let ring = MapData::from_pin(maps.join(EVENTS.name)).expect("the ring");
+    let mut ring = RingBuf::try_from(Map::RingBuf(ring)).expect("a ring");
+    let mut events = Vec::new();
+    while let Some(item) = ring.next() {
+        events.push(FlowEvent::read_from_bytes(&item).expect("an event"));
+    }
+    events
+}
+
+/// Does something between two looks at all tables, and fails unless they were the same once, and no event was made.
 fn untouched<T>(bed: &mut Bed, what: &str, mut doing: impl FnMut(&mut Bed) -> T) -> T {
-    let mut changed = Vec::new();
+    let (mut changed, mut told) = (Vec::new(), Vec::new());
     for _ in 0..ATTEMPTS_MAX {
         let before = bytes(bed);
+        events(bed);
         let done = doing(bed);
+        told = events(bed);
         let after = bytes(bed);
-        if before == after {
+        if before == after && told.is_empty() {
             return done;
         }
         changed = after
@@ -60,7 +77,7 @@ fn untouched<T>(bed: &mut Bed, what: &str, mut doing: impl FnMut(&mut Bed) -> T)
             .map(|(key, _)| key.0)
             .collect();
     }
-    panic!("{what}: tables change each time: {changed:?}")
+    panic!("{what}: tables change or events are made each time: {changed:?}, {told:?}")
 }
 
 /// The Pod `a2`'s packet, walked by the packet programs.
@@ -145,6 +162,10 @@ fn a_dry_run_says_what_would_be_and_leaves_no_trace() {
     let packet = Packet { protocol: Protocol::Tcp, source_port: 1, to: to(pods[0], 1), bytes: 60 };
     assert!(bed.ask(dataplane.probe("default", "nobody", packet)).is_err());
     // What the tables hold is not changed by a dry run, and not hidden from one either.
+    events(&bed);
     let answers = bed.pods.get_mut("a2").expect("a Pod").reach("udp", "10.96.0.73:80", 1);
     assert_eq!(answers.len(), 1);
+    let told = events(&bed);
+    let of_service = |event: &FlowEvent| event.service == Address::from(IpAddr::from([10, 96, 0, 73]));
+    assert!(told.iter().any(of_service), "what is no dry run makes an event: {told:?}");
 }
