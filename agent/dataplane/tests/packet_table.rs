@@ -97,6 +97,59 @@ fn a_full_bucket_sends_flows_to_a_second_one() {
     assert_eq!(bench.flows().used(), ports.len(), "their twins");
 }
 
+/// A flow whose two buckets are filled by others, and those others: first those of its first bucket.
+fn flow_between_full_buckets(bench: &Bench) -> ((u16, u16), Vec<(u16, u16)>) {
+    let table = bench.flows();
+    let spot_of = |key: Tuple| spot(zerocopy::transmute!(key), table.seed(), table.buckets());
+    let mut by_bucket: BTreeMap<u32, Vec<(u16, u16)>> = BTreeMap::new();
+    for flow in (1_024..=u16::MAX).flat_map(|port| (80..84).map(move |to| (port, to))) {
+        by_bucket.entry(spot_of(key_of(flow)).first).or_default().push(flow);
+    }
+    let found = by_bucket.values().flatten().find_map(|flow| {
+        let buckets = [spot_of(key_of(*flow)).first, spot_of(key_of(*flow)).second];
+        // Their answers' rows are elsewhere.
+        let apart = |flow: &&(u16, u16)| !buckets.contains(&spot_of(key_of(**flow).reversed()).first);
+        let others = |bucket| by_bucket.get(bucket).into_iter().flatten().filter(|other| *other != flow);
+        let filling = |bucket| others(bucket).filter(apart).take(WAYS).copied();
+        let all: Vec<_> = buckets.iter().flat_map(filling).collect();
+        (buckets[0] != buckets[1] && apart(&flow) && all.len() == 2 * WAYS).then_some((*flow, all))
+    });
+    found.expect("two buckets with so many flows")
+}
+
+/// The key of a flow by its ports.
+fn key_of((port, to): (u16, u16)) -> Tuple {
+    tuple((POD_A, port), (POD_B, to))
+}
+
+#[test]
+fn where_two_buckets_are_full_the_row_goes_that_was_silent_for_longest() {
+    let Some(mut bench) = bench() else { return };
+    let (new, others) = flow_between_full_buckets(&bench);
+    let begin = |bench: &mut Bench, (port, to): (u16, u16)| {
+        assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, port, POD_B, to), SYN)).0, REDIRECT);
+    };
+    for silent in 0..WAYS {
+        bench.forget_flows();
+        others.iter().for_each(|flow| begin(&mut bench, *flow));
+        assert_eq!(bench.flows().used(), 2 * others.len(), "there is room for all");
+        for (place, flow) in others.iter().enumerate() {
+            // Neither the order in which they came nor the one in which they stand.
+            let seen_ns = if place == silent { 1_000 } else { 2_000 + place as u64 * 7 % 16 };
+            let row = bench.flow(&key_of(*flow)).expect("a row");
+            bench.set_flow(&key_of(*flow), &Flow { seen_ns, ..row });
+        }
+        begin(&mut bench, new);
+        let gone: Vec<usize> =
+            (0..others.len()).filter(|place| bench.flow(&key_of(others[*place])).is_none()).collect();
+        assert_eq!(gone, [silent]);
+        for key in [key_of(new), key_of(new).reversed()] {
+            assert!(bench.flow(&key).is_some(), "both rows of the new flow are there");
+        }
+        assert_eq!(bench.flows().used(), 2 * others.len() + 1, "its answers' row, and nothing else is gone");
+    }
+}
+
 #[test]
 fn a_packet_that_begins_a_flow_while_its_bucket_is_held_is_dropped_and_told() {
     let Some(mut bench) = bench() else { return };
