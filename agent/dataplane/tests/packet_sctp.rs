@@ -7,19 +7,25 @@ mod bench;
 #[path = "packet/frame.rs"]
 #[allow(dead_code, reason = "each test uses a part of the frames")]
 mod frame;
+#[path = "packet/frame6.rs"]
+#[allow(dead_code, reason = "each test uses a part of the frames")]
+mod frame6;
 #[path = "packet/object.rs"]
 mod object;
 
 use std::net::Ipv4Addr;
 
-use bench::{Bench, DROP, NODE, OUTSIDE, OVERLAY, POD_A, POD_A_IFINDEX, POD_B, POD_FAR, REDIRECT, SERVICE};
+use bench::{
+    Bench, DROP, NODE, NODE_6, OUTSIDE, OUTSIDE_6, OVERLAY, OVERLAY_6, POD_A, POD_A_6, POD_A_IFINDEX, POD_B,
+    POD_B_6, POD_FAR, POD_FAR_6, REDIRECT, SERVICE, SERVICE_6,
+};
 use frame::{Ends, ICMP, L3, L4, ends, ip};
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, ServiceKey};
+use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_NODE, SCOPE_V6, ServiceKey};
 
 const SCTP: u8 = 132;
 /// Types of chunks (RFC 9260, section 3.2).
@@ -31,10 +37,14 @@ const NODE_PORT: u16 = 30_080;
 
 /// A packet with one chunk. The checksum is any: who receives it judges, nobody on the way.
 fn sctp(ends: Ends, chunk: u8) -> Vec<u8> {
-    let mut payload = [ends.1.to_be_bytes(), ends.3.to_be_bytes()].concat();
+    ip(ends.0, ends.2, SCTP, 0, &payload(ends.1, ends.3, chunk))
+}
+
+fn payload(from: u16, to: u16, chunk: u8) -> Vec<u8> {
+    let mut payload = [from.to_be_bytes(), to.to_be_bytes()].concat();
     payload.extend([0, 0, 0, 7, 0xde, 0xad, 0xbe, 0xef, chunk, 0, 0, 12]);
     payload.extend(*b"8 octets");
-    ip(ends.0, ends.2, SCTP, 0, &payload)
+    payload
 }
 
 fn key(address: Option<Ipv4Addr>, port: u16) -> ServiceKey {
@@ -64,6 +74,16 @@ fn sent(bench: &mut Bench, hook: Hook, ends_before: Ends, chunk: u8) -> Ends {
         after[L3..L4].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     assert_eq!((header & 0xffff) + (header >> 16), 0xffff, "the IP header's checksum");
     ends(&after)
+}
+
+/// The same of IPv6, whose header has no checksum.
+#[track_caller]
+fn sent_6(bench: &mut Bench, hook: Hook, ends: frame6::Ends, chunk: u8) -> frame6::Ends {
+    let before = frame6::ip(ends.0, ends.2, &[], SCTP, &payload(ends.1, ends.3, chunk));
+    let (verdict, after) = bench.send(hook, &before);
+    assert_eq!(verdict, REDIRECT);
+    assert_eq!(after[frame6::L4..], before[frame6::L4..], "neither ports nor checksum nor chunks");
+    frame6::ends(&after)
 }
 
 #[test]
@@ -134,4 +154,34 @@ fn a_service_without_backends_answers_at_once() {
     assert_eq!(verdict, REDIRECT);
     assert_eq!((answer[L3 + 9], answer[L4], answer[L4 + 1]), (ICMP, 3, 3), "port unreachable");
     assert_eq!(bench.events()[0].reason, Reason::NoBackend as u8);
+}
+
+#[test]
+fn services_of_ipv6_are_balanced_with_their_ports_as_they_were() {
+    let Some(mut bench) = bench() else { return };
+    let service = |port| ServiceKey { address: Address::v6(SERVICE_6), ..key(Some(SERVICE), port) };
+    bench.service_6(service(3_868), 7, 0, &[(POD_B_6, 3_868)]);
+    bench.service_6(service(3_869), 8, 0, &[(POD_B_6, 8_080)]);
+    let there = sent_6(&mut bench, Hook::FromPod, (POD_A_6, 40_000, SERVICE_6, 3_868), INIT);
+    assert_eq!(there, (POD_A_6, 40_000, POD_B_6, 3_868));
+    let back = sent_6(&mut bench, Hook::FromPod, (POD_B_6, 3_868, POD_A_6, 40_000), INIT_ACK);
+    assert_eq!(back, (SERVICE_6, 3_868, POD_A_6, 40_000));
+    assert_eq!((bench.counter(Counter::BalancedPacket), bench.counter(Counter::FlowsBegun)), (1, 1));
+    bench.events();
+    let other = frame6::ip(POD_A_6, SERVICE_6, &[], SCTP, &payload(40_000, 3_869, INIT));
+    let (verdict, _) = bench.send(Hook::FromPod, &other);
+    assert_eq!((verdict, bench.events()[0].reason), (DROP, Reason::PortsMustBeEqual as u8));
+}
+
+#[test]
+fn a_node_port_of_ipv6_leads_to_backends_with_its_number_here_and_there() {
+    let Some(mut bench) = bench() else { return };
+    let node_port = ServiceKey { scope: SCOPE_NODE | SCOPE_V6, ..key(None, NODE_PORT) };
+    for (backend, source, client) in [(POD_B_6, OUTSIDE_6, 5_000), (POD_FAR_6, OVERLAY_6, 5_001)] {
+        bench.service_6(node_port, 8, 0, &[(backend, NODE_PORT)]);
+        let there = sent_6(&mut bench, Hook::FromUplink, (OUTSIDE_6, client, NODE_6, NODE_PORT), INIT);
+        assert_eq!(there, (source, client, backend, NODE_PORT));
+    }
+    let back = sent_6(&mut bench, Hook::FromPod, (POD_B_6, NODE_PORT, OUTSIDE_6, 5_000), INIT_ACK);
+    assert_eq!(back, (NODE_6, NODE_PORT, OUTSIDE_6, 5_000));
 }
