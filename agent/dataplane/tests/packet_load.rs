@@ -8,7 +8,7 @@ mod object;
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::maps::Map;
+use aya::maps::{Map, MapData};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::maps::{MAPS, MapKind};
 
@@ -24,6 +24,23 @@ fn every_program_passes_the_verifier() {
             info.verified_instruction_count().unwrap_or(0),
             info.size_jitted(),
         );
+    }
+}
+
+/// The bench's tables are smaller. The verifier knows the sizes of arrays, and the kernel those of the rest.
+#[test]
+fn so_it_does_with_the_capacities_of_a_node() {
+    let Some(object) = object::path() else { return };
+    let with_defaults = |loader: &mut aya::EbpfLoader<'_>| {
+        for spec in MAPS {
+            loader.map_max_entries(spec.name, spec.capacity);
+        }
+    };
+    let ebpf = bench::load_with(&object, with_defaults, |_, _| ());
+    for spec in MAPS {
+        let data = data(ebpf.map(spec.name).unwrap_or_else(|| panic!("no map {}", spec.name)));
+        let info = data.info().expect("what the kernel knows of the map");
+        assert_eq!(info.max_entries(), spec.capacity, "{}", spec.name);
     }
 }
 
@@ -59,17 +76,7 @@ fn default_capacities_take_little_memory() {
     let ebpf = loader.load(&object).expect("the object loads");
     let mut all = 0;
     for spec in MAPS {
-        let Some(
-            Map::HashMap(data)
-            | Map::Array(data)
-            | Map::PerCpuArray(data)
-            | Map::LruHashMap(data)
-            | Map::LpmTrie(data)
-            | Map::RingBuf(data),
-        ) = ebpf.map(spec.name)
-        else {
-            panic!("no map {}", spec.name)
-        };
+        let data = data(ebpf.map(spec.name).unwrap_or_else(|| panic!("no map {}", spec.name)));
         let promised =
             data.info().is_ok_and(|info| info.map_flags() & NO_PREALLOC != 0) && !accounts_by_use();
         // There are no rows yet.
@@ -79,6 +86,19 @@ fn default_capacities_take_little_memory() {
     }
     println!("{:>14} {:>6} KiB", "all", all >> 10);
     assert!(all < 48 << 20, "{all} bytes");
+}
+
+/// A map of any of the kinds that there are here.
+fn data(map: &Map) -> &MapData {
+    match map {
+        Map::HashMap(data)
+        | Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => data,
+        other => panic!("{other:?} is of another kind"),
+    }
 }
 
 /// `BPF_F_NO_PREALLOC`: rows get memory when they come.
