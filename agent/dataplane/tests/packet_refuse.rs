@@ -17,10 +17,12 @@ use frame::{ACK, ICMP, L3, L4, RST, SYN, TCP, UDP, assert_valid, ends, tcp, udp}
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::event::Verdict;
 use weft_dataplane_abi::hook::Hook;
+use weft_dataplane_abi::maps::AFFINITY;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::route::{OVERLAY_MAC, OVERLAY_RETURN_MAC};
-use weft_dataplane_abi::service::{SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, ServiceKey};
+use weft_dataplane_abi::service::{AffinityKey, SCOPE_CLUSTER, SCOPE_INSIDE, SCOPE_NODE, ServiceKey};
+use zerocopy::IntoBytes as _;
 
 const NODE_PORT: u16 = 30_080;
 
@@ -141,6 +143,41 @@ fn a_client_stays_with_its_backend_while_it_is_there() {
     let then = drawn(&mut bench, 2_000..2_020);
     assert_eq!(then.len(), 1, "{then:?}");
     assert_ne!(then, first, "what the row stands for now is another");
+}
+
+/// The kernel lets go of many rows at a time (up to 128), and of none that was asked for lately.
+#[test]
+fn the_clients_silent_for_longest_are_forgotten_where_there_are_too_many() {
+    const ROWS: u32 = 1_024;
+    let Some(mut bench) = Bench::with_rows(AFFINITY.name, ROWS) else { return };
+    bench.endpoint(POD_B, bench::POD_A_IFINDEX, [2, 0, 0, 0, 0, 0xb]);
+    let backends: Vec<(Ipv4Addr, u16)> = (1..=30).map(|port| (POD_B, port)).collect();
+    bench.service(key(None, NODE_PORT, TCP), 2, &backends);
+    bench.affinity(key(None, NODE_PORT, TCP), 2, 30, 600);
+    let address = |client: u32| Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + client);
+    // By a new connection each time.
+    let ask = |bench: &mut Bench, client, port| {
+        let (verdict, after) =
+            bench.send(Hook::FromUplink, &syn((address(client), port), (NODE, NODE_PORT), SYN));
+        assert_eq!(verdict, REDIRECT, "client {client}");
+        ends(&after).3
+    };
+    let loyal = ask(&mut bench, 0, 1_000);
+    let last = 4 * ROWS;
+    for client in 1..=last {
+        ask(&mut bench, client, 1_000);
+        if client % 16 == 0 {
+            assert_eq!(ask(&mut bench, 0, 1_000 + client as u16), loyal, "before client {client}");
+        }
+    }
+    let bytes = bench.bytes();
+    let known = |client| {
+        let key = AffinityKey { client: Address::v4(address(client)), service_id: 2 };
+        bytes.contains_key(&(AFFINITY.name, key.as_bytes().to_vec()))
+    };
+    assert_eq!([0, 1, ROWS, last].map(known), [true, false, false, true]);
+    let rows = bytes.keys().filter(|(name, _)| *name == AFFINITY.name).count();
+    assert!(rows <= ROWS as usize && rows > ROWS as usize / 2, "{rows}");
 }
 
 #[test]

@@ -104,6 +104,14 @@ impl Bench {
         Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
     }
 
+    /// The same as the first, with so many rows in one of the tables.
+    pub(crate) fn with_rows(table: &'static str, rows: u32) -> Option<Self> {
+        let set = |loader: &mut EbpfLoader<'_>| {
+            loader.map_max_entries(table, rows);
+        };
+        Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
+    }
+
     fn furnished(ebpf: Ebpf) -> Self {
         let mut bench = Self {
             ebpf,
