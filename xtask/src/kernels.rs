@@ -22,14 +22,19 @@ const STEPS: &[Step] = &[
     Step { name: "programs are verified", test: "packet_load", only: &[] },
     Step { name: "packets meet every station", test: "packet_walk", only: &[] },
     Step { name: "packets of IPv6", test: "packet_six", only: &[] },
+    Step { name: "packets of SCTP", test: "packet_sctp", only: &[] },
     Step { name: "answers that refuse", test: "packet_refuse", only: &[] },
     Step { name: "the table of flows", test: "packet_table", only: &[] },
+    Step { name: "when flows are over", test: "packet_expiry", only: &[] },
     Step { name: "what comes from outside", test: "packet_outward", only: &[] },
+    Step { name: "backends that answer past the asked node", test: "packet_direct", only: &[] },
     Step { name: "who is chosen", test: "packet_choice", only: &[] },
     Step { name: "what is counted", test: "packet_counts", only: &[] },
     Step { name: "walks that leave no trace", test: "packet_dry", only: &[] },
     Step { name: "what a driver carries", test: "packet_xdp", only: &[] },
     Step { name: "past the tunnel's device", test: "packet_tunnel", only: &[] },
+    Step { name: "what does not fit into the tunnel", test: "packet_too_large", only: &[] },
+    Step { name: "between neighbours", test: "packet_native", only: &[] },
     Step {
         name: "clusters carry traffic",
         test: "cluster",
@@ -148,6 +153,19 @@ fn report(steps: &[&str], ended: &guest::Ended, seconds: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_program_of_single_packets_is_left_out() {
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/dataplane/tests");
+        let files = std::fs::read_dir(tests).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut there: Vec<String> =
+            names.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect();
+        there.retain(|name| name.starts_with("packet_"));
+        assert!(there.len() > 10, "{there:?}");
+        there.retain(|name| !STEPS.iter().any(|step| step.test == name && step.only.is_empty()));
+        assert!(there.is_empty(), "{there:?}");
+    }
 
     #[test]
     fn a_step_that_did_not_end_has_failed() {
