@@ -145,14 +145,21 @@ impl Cluster {
     }
 
     /// Every rule of iptables, ip6tables and nftables on a machine, each a line.
-    #[must_use]
-    pub fn rules(&self, machine: &str) -> Vec<String> {
+    fn rules(&self, machine: &str) -> Vec<String> {
         let tools = ["iptables-save", "iptables-legacy-save", "ip6tables-save", "ip6tables-legacy-save"];
         let saved = tools.iter().map(|tool| self.exec(machine, &[tool]).ok());
         let listed = self.exec(machine, &["nft", "list", "ruleset"]).ok();
         let rules = saved.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
         let rules = rules.filter(|line| line.starts_with("-A "));
         rules.chain(listed.lines().map(str::to_owned)).filter(|line| !line.trim().is_empty()).collect()
+    }
+
+    /// Fails the test where a machine has a rule of iptables, ip6tables or nftables: programs alone are to serve.
+    #[track_caller]
+    pub fn assert_no_rules(&self, machines: &[&str]) {
+        for machine in machines {
+            assert_eq!(self.rules(machine), Vec::<String>::new(), "{machine} has rules");
+        }
     }
 
     /// The cluster address of a Service of the default namespace.

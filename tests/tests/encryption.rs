@@ -131,6 +131,7 @@ fn nodes_that_encrypt_say_nothing_in_clear_and_lose_nothing() {
         the_process_is_lost(&cluster, &there);
     }
     no_log_has_a_key(&cluster);
+    cluster.assert_no_rules(&NODES);
 }
 
 fn everything_works(cluster: &Cluster, there: &str) {

@@ -61,9 +61,7 @@ fn up_shows_a_working_cluster_and_down_leaves_nothing() {
     }
     let name = cluster.name().to_owned();
     assert!(!traces(&name).is_empty(), "the search finds a running cluster");
-    for node in ["node-1", "node-2", "node-3"] {
-        assert_eq!(cluster.rules(node), Vec::<String>::new(), "{node}");
-    }
+    cluster.assert_no_rules(&["node-1", "node-2", "node-3"]);
     drop(cluster);
     assert_eq!(traces(&name), Vec::<String>::new());
 }

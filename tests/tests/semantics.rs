@@ -36,13 +36,7 @@ fn every_clause_of_a_service_shows() {
     sctp_ports_are_not_rewritten_and_this_is_said(&cluster);
     let said = cluster.pod_exec(&replicas[0].0, &["weft-demo", "resolve", "alias"]).ok();
     assert!(said.contains(&cluster.service_address("web")), "the alias leads to {said}");
-    for node in nodes {
-        assert_eq!(
-            cluster.rules(node),
-            Vec::<String>::new(),
-            "{node}, which serves all that by its programs alone"
-        );
-    }
+    cluster.assert_no_rules(&nodes.into_iter().collect::<Vec<_>>());
 }
 
 /// A manifest of a Service `name` of the demo's replicas, with more lines of its spec.

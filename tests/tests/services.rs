@@ -126,6 +126,7 @@ fn so_it_does_where_nodes_route_natively() {
         assert!(status.contains("native: 2 nodes natively"), "{status}");
     }
     answers_on_every_node(&cluster);
+    cluster.assert_no_rules(&NODES);
 }
 
 #[test]
@@ -136,6 +137,7 @@ fn so_it_does_with_direct_return() {
     for node in NODES {
         assert_eq!(clients_seen(&cluster, node), BTreeSet::from([own.clone()]), "{node}");
     }
+    cluster.assert_no_rules(&NODES);
 }
 
 /// The outside client's own address.
