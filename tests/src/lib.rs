@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod run;
+pub mod tables;
 
 pub use cluster::Cluster;
 pub use run::{Output, Run, Running, until};

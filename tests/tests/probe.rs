@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use weft_tests::Cluster;
+use weft_tests::tables::untouched;
 
 /// The Pods' image.
 const IMAGE: &str = "weft.local/demo:1";
@@ -88,9 +89,10 @@ impl Bed {
             .collect()
     }
 
+    /// A probe, which leaves every live table as it was.
     fn probe(&self, to: &str, more: &[&str]) -> Value {
         let args = [&["probe", "--from", "default/near", "--to", to], more].concat();
-        self.lines(&args).pop().unwrap_or_default()
+        untouched(&self.cluster, "node-1", || self.lines(&args).pop().unwrap_or_default())
     }
 
     fn socket_lb(&self, state: &str) {
@@ -150,6 +152,7 @@ fn a_probe_tells_the_station_and_the_reason() {
             "balance",
             NO_SERVICE,
         );
+        assert_end(&bed.probe(&at("there"), &sized), "refused", "pod", "socket", TOO_LARGE);
         assert_end(&bed.probe("10.96.77.77:80", udp), "dropped", "from_pod", "route", NO_SERVICE);
     }
     // The other node has no backend of its own, and this one knows it.

@@ -141,6 +141,17 @@ impl Table {
         })
     }
 
+    /// Gives every row as bytes: key, value.
+    ///
+    /// # Errors
+    /// The kernel refuses, or it has no rows.
+    pub fn bytes(&self, mut take: impl FnMut(&[u8], &[u8])) -> Result<(), TableError> {
+        self.rows(|key, value| {
+            take(key, value);
+            ControlFlow::Continue(())
+        })
+    }
+
     /// What there is to say of it. Rows are counted by reading them.
     ///
     /// # Errors
