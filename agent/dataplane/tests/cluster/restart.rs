@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::bed::{self, Bed, CLIENT};
 use crate::object;
-use weft_dataplane::{Dataplane, PodNetwork, StartError, netns};
+use weft_dataplane::{Config, Dataplane, PodNetwork, StartError, netns};
 use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::flow_table::ROWS;
 
@@ -225,4 +225,23 @@ fn a_tunnel_with_another_port_is_made_anew() {
     assert_eq!(answers.len(), 3);
     let link = netns::within(&bed.machines[0].netns, || bed::link_details("weft-vxlan")).expect("namespace");
     assert!(link.contains("dstport 14789"), "{link}");
+}
+
+#[test]
+fn ports_that_are_given_out_are_reserved_beside_those_that_were() {
+    let Some(mut bed) = single() else { return };
+    let name = "ipv4/ip_local_reserved_ports";
+    let Config { node_ports, source_ports, .. } = bed.machines[0].config;
+    let range = |(first, last): (u16, u16)| format!("{first}-{last}");
+    let both = format!("{},{}", range(node_ports), range(source_ports));
+    assert_eq!(bed.setting(0, name), both, "nothing was");
+    bed.kill(0);
+    // What the machine's administrator has there, beside one of ours and within the other.
+    let theirs = format!("8472,{},{}", node_ports.1 + 1, source_ports.0);
+    let write = || fs::write(format!("/proc/sys/net/{name}"), &theirs);
+    netns::within(&bed.machines[0].netns, write).expect("a namespace").expect("written");
+    assert_eq!(bed.setting(0, name), theirs);
+    bed.start(0);
+    let wider = range((node_ports.0, node_ports.1 + 1));
+    assert_eq!(bed.setting(0, name), format!("8472,{wider},{}", range(source_ports)));
 }
