@@ -33,7 +33,7 @@ fn every_clause_of_a_service_shows() {
     unready_pods_are_reached_where_the_service_says_so(&cluster, &replicas);
     endpoints_may_be_written_by_hand(&cluster, &replicas);
     a_port_of_a_node_leads_to_its_pod(&cluster, &replicas);
-    sctp_ports_are_not_rewritten_and_this_is_said(&cluster);
+    sctp_ports_are_not_rewritten_and_this_is_said(&cluster, &replicas);
     let said = cluster.pod_exec(&replicas[0].0, &["weft-demo", "resolve", "alias"]).ok();
     assert!(said.contains(&cluster.service_address("web")), "the alias leads to {said}");
     cluster.assert_no_rules(&nodes.into_iter().collect::<Vec<_>>());
@@ -378,8 +378,9 @@ fn a_port_of_a_node_leads_to_its_pod(cluster: &Cluster, replicas: &Replicas) {
     });
 }
 
-/// There are no SCTP sockets to show it with on every kernel: what is sent is shown packet by packet, here what is said.
-fn sctp_ports_are_not_rewritten_and_this_is_said(cluster: &Cluster) {
+/// There are no SCTP sockets to show it with on every kernel: what is sent is shown packet by packet, here what is said, and
+/// that the nodes have it.
+fn sctp_ports_are_not_rewritten_and_this_is_said(cluster: &Cluster, replicas: &Replicas) {
     let service = |name: &str, target: u16| {
         format!(
             "
@@ -395,3 +396,22 @@ spec: {{ selector: {{ app: web }}, ports: [{{ port: 38412, targetPort: {target},
     let done = cluster.apply(&service("other", 9000));
     assert!(done.code == 0 && done.stderr.contains("9000 is not reached by port 38412"), "{done:?}");
 }
+    // The rows of both are alike but for the backends' port: the program that would have to change it drops instead.
+    for (name, target) in [("same", 38_412), ("other", 9_000)] {
+        let frontend = format!("{}:38412", cluster.service_address(name));
+        let own = format!("default/{name}");
+        until(&format!("rows of {name} with every replica"), SOON, || {
+            let list = ["agentctl", "service", "list", "--service", &own, "-o", "json"];
+            let said = cluster.exec("node-1", &list).ok();
+            let row: Value = serde_json::from_str(said.lines().next()?).unwrap();
+            assert_eq!((&row["protocol"], &row["frontend"]), (&"SCTP".into(), &frontend.as_str().into()));
+            let backends = row["backends"].as_array().unwrap();
+            let complete = replicas.iter().all(|(pod, _)| {
+                backends.iter().any(|backend| {
+                    backend["pod"] == format!("default/{pod}")
+                        && text(&backend["address"]).ends_with(&format!(":{target}"))
+                })
+            });
+            complete.then_some(())
+        });
+    }

@@ -301,3 +301,19 @@ impl Desired {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_found_by_number_and_by_name() {
+        for (protocol, number, name) in
+            [(Protocol::Tcp, 6, "TCP"), (Protocol::Udp, 17, "UDP"), (Protocol::Sctp, 132, "SCTP")]
+        {
+            assert_eq!((protocol.number(), Protocol::of_number(number)), (number, Some(protocol)));
+            assert_eq!((protocol.to_string().as_str(), Protocol::of_name(name)), (name, Some(protocol)));
+        }
+        assert_eq!((Protocol::of_number(1), Protocol::of_name("ICMP")), (None, None));
+    }
+}

@@ -185,6 +185,20 @@ fn endpoints_of_all_slices_reach_every_node() {
 }
 
 #[test]
+fn ports_have_their_protocols_numbers() {
+    let mut cluster = Cluster::new();
+    let port = |name: &str, protocol: &str| json!({ "name": name, "port": 38_412, "protocol": protocol });
+    let ports = [port("t", "TCP"), port("u", "UDP"), port("s", "SCTP"), json!({ "name": "none", "port": 1 })];
+    cluster.change(put(
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "s0", "namespace": "default" },
+        "spec": { "clusterIP": "10.96.0.7", "ports": ports } }),
+    ));
+    let Body::Service(service) = cluster.agents["n1"].body("service/default/s0") else { panic!() };
+    let numbers: Vec<_> = service.ports.iter().map(|port| (port.name.as_str(), port.protocol)).collect();
+    assert_eq!(numbers, [("t", 6), ("u", 17), ("s", 132), ("none", 6)]);
+}
+
+#[test]
 fn what_changes_no_resource_sends_nothing_to_others() {
     let mut cluster = Cluster::new();
     let node = |heartbeat: &str| {
