@@ -27,6 +27,8 @@ fn every_clause_of_a_service_shows() {
     addresses_from_outside_reach_every_replica(&cluster, &replicas);
     an_address_follows_its_only_endpoint(&cluster);
     only_named_clients_reach_a_guarded_address(&cluster, &replicas);
+    an_address_of_another_load_balancer_is_its_own_affair(&cluster, &replicas);
+    a_named_port_is_each_pods_own(&cluster, &replicas);
     a_client_stays_with_its_replica(&cluster, &replicas);
     affinity_ends_with_its_time(&cluster, &replicas);
     inside_traffic_stays_on_its_node(&cluster, &replicas);
@@ -216,6 +218,57 @@ fn an_address_follows_its_only_endpoint(cluster: &Cluster) {
     until("the health checks", SOON, || (healthy("node-2") && !healthy("node-1")).then_some(()));
 }
 
+/// A foreign `loadBalancerClass`: no address of the pool, and none announced, not even one that somebody else gave.
+fn an_address_of_another_load_balancer_is_its_own_affair(cluster: &Cluster, replicas: &Replicas) {
+    let spec = "  selector: { app: web }\n  type: LoadBalancer";
+    let foreign = service("foreign", &format!("{spec}\n  loadBalancerClass: example.com/other"));
+    cluster.apply(&foreign).ok();
+    // One that comes after it is served.
+    cluster.apply(&service("ours", spec)).ok();
+    let (address, _) = until("an address", SOON, || announced(cluster, "ours"));
+    assert_eq!(address, "198.18.89.8", "the first of the pool");
+    let said = cluster.kubectl(&["get", "service", "foreign"]).ok();
+    assert!(said.contains("<pending>"), "{said}");
+
+    let given = "198.18.89.11";
+    let status =
+        format!(r#"{{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{given}","ipMode":"VIP"}}]}}}}}}"#);
+    cluster.kubectl(&["patch", "service", "foreign", "--subresource=status", "-p", &status]).ok();
+    // Who brings its packets to a node is answered: the nodes know the address.
+    let via = cluster.address("node-2");
+    cluster.exec("client", &["ip", "route", "add", given, "via", &via]).ok();
+    reachable(cluster, given, replicas);
+    let all: BTreeSet<String> = replicas.iter().map(|(pod, _)| pod.clone()).collect();
+    assert_eq!(answer_node(cluster, "client", given, replicas), all, "by way of a node");
+    cluster.exec("client", &["ip", "route", "del", given]).ok();
+    assert_eq!(neighbour(cluster, given), None, "somebody announces it");
+    let foreign = cluster.get(&["service", "foreign"]);
+    assert!(foreign["metadata"]["annotations"]["weft.io/announced-by"].is_null(), "{foreign}");
+    cluster.kubectl(&["delete", "service", "foreign", "ours"]).ok();
+}
+
+/// A `targetPort` that is a name leads to the port that each Pod calls so.
+fn a_named_port_is_each_pods_own(cluster: &Cluster, replicas: &Replicas) {
+    let other = "      command: [weft-demo, serve, --http, '9090']\n      ports: [{ name: http, containerPort: 9090 }]";
+    let named =
+        service("named", "  selector: { named: 'yes' }").replace("targetPort: 8080", "targetPort: http");
+    cluster.apply(&format!("{named}{}", pod("renumbered", "node-1", other))).ok();
+    cluster.kubectl(&["label", "pods", "-l", "app in (web, renumbered)", "named=yes"]).ok();
+    let client = &replicas[0].0;
+    let url = format!("http://{}/hostname", cluster.service_address("named"));
+    let get = ["weft-demo", "get", &url, "--count", "60", "--summary", "--timeout-ms", "1000"];
+    for on in [false, true] {
+        socket_lb(cluster, on);
+        until(&format!("answers of all four, socket hook {on}"), SOON, || {
+            let said = cluster.pod_exec(client, &get);
+            let answered = |pod: &str| said.stdout.contains(pod);
+            let all = answered("renumbered") && replicas.iter().all(|(pod, _)| answered(pod));
+            (said.code == 0 && all).then_some(())
+        });
+    }
+    cluster.kubectl(&["delete", "pod", "renumbered"]).ok();
+}
+
 fn a_client_stays_with_its_replica(cluster: &Cluster, replicas: &Replicas) {
     cluster.apply(&service("sticky", "  selector: { app: web }\n  sessionAffinity: ClientIP")).ok();
     let spec = &cluster.get(&["service", "sticky"])["spec"];
@@ -395,7 +448,6 @@ spec: {{ selector: {{ app: web }}, ports: [{{ port: 38412, targetPort: {target},
     assert!(done.code == 0 && !done.stderr.contains("SCTP"), "{done:?}");
     let done = cluster.apply(&service("other", 9000));
     assert!(done.code == 0 && done.stderr.contains("9000 is not reached by port 38412"), "{done:?}");
-}
     // The rows of both are alike but for the backends' port: the program that would have to change it drops instead.
     for (name, target) in [("same", 38_412), ("other", 9_000)] {
         let frontend = format!("{}:38412", cluster.service_address(name));
@@ -415,3 +467,4 @@ spec: {{ selector: {{ app: web }}, ports: [{{ port: 38412, targetPort: {target},
             complete.then_some(())
         });
     }
+}
