@@ -61,7 +61,7 @@ pub(crate) struct Args {
 /// Writes the table into the API crate; which definitions are wanted is read from its kinds table.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let api = Workspace::find()?.root.join("control/api");
-    let table = table(&args.definitions, &args.bindings, &api.join("src/kind.rs"), &args.version)?;
+    let table = table(&args.definitions, &args.bindings, &api.join("src/kind"), &args.version)?;
     let out = api.join("schema/kubernetes.tsv");
     fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
     let definitions = table.lines().filter(|l| l.starts_with("D\t")).count();
@@ -94,12 +94,17 @@ fn table(definitions: &Path, bindings: &Path, kinds: &Path, version: &str) -> Re
     Ok(table)
 }
 
+/// What the files of the kinds table name, and what else is needed.
 fn roots(kinds: &Path) -> Result<Vec<String>> {
-    let source = fs::read_to_string(kinds).with_context(|| format!("reading {}", kinds.display()))?;
     let mut roots: Vec<String> = FURTHER_ROOTS.iter().map(|r| (*r).to_owned()).collect();
-    for line in source.lines() {
-        let name = line.trim().strip_prefix("schema: \"").and_then(|l| l.strip_suffix("\","));
-        roots.extend(name.filter(|n| !n.is_empty()).map(str::to_owned));
+    let files = fs::read_dir(kinds).with_context(|| format!("reading {}", kinds.display()))?;
+    for file in files {
+        let path = file?.path();
+        let source = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        for line in source.lines() {
+            let name = line.trim().strip_prefix("schema: \"").and_then(|l| l.strip_suffix("\","));
+            roots.extend(name.map(str::to_owned));
+        }
     }
     Ok(roots)
 }

@@ -3,40 +3,21 @@
 //! Field by field as the Kubernetes API reference documents them. Values that need allocation or other objects
 //! (addresses, node ports, the default ServiceAccount, tolerations) are the server's admission, not defaults.
 
-mod config;
-mod pod;
-mod service;
-mod workload;
+pub(crate) mod config;
+pub(crate) mod pod;
+pub(crate) mod service;
+pub(crate) mod workload;
 
 use serde_json::{Map, Value};
 
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
 
 /// Fills in every default of `kind` that does not depend on anything but the object.
 ///
 /// The object must have passed [`crate::decode`]: fields of a wrong type are left as they are.
 pub fn apply(kind: &Kind, object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
-    if *kind == kind::POD {
-        pod::pod(object);
-    } else if *kind == kind::SERVICE {
-        service::service(object);
-    } else if *kind == kind::DEPLOYMENT {
-        workload::deployment(object);
-    } else if *kind == kind::REPLICA_SET {
-        workload::replica_set(object);
-    } else if *kind == kind::NAMESPACE {
-        config::namespace(object);
-    } else if *kind == kind::NODE {
-        config::node(object);
-    } else if *kind == kind::SECRET {
-        config::secret(object);
-    } else if *kind == kind::ENDPOINTS {
-        config::endpoints(object);
-    } else if *kind == kind::ENDPOINT_SLICE {
-        config::endpoint_slice(object);
-    } else if *kind == kind::EVENT {
-        config::event(object);
+    if let Some(object) = object.as_object_mut() {
+        (kind.default)(object);
     }
 }
 

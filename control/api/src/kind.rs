@@ -1,12 +1,26 @@
 //! The table of served kinds: one row per kind, and no code per kind anywhere that a row can say it.
 
+mod apps;
+mod coordination;
+mod core;
+mod discovery;
+
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use crate::table::{self, Printer};
+use crate::validate::{self, Rules, name};
 
 /// One served kind: its names on the wire and what may be asked of it.
 ///
-/// Two kinds are the same when their group and name are; compare with `==`.
+/// There is one of each, in [`KINDS`]; compare with `==`.
 #[derive(Debug)]
 pub struct Kind {
+    /// Its place in [`KINDS`].
+    pub index: usize,
     /// API group, `""` for the core group.
     pub group: &'static str,
     /// Served version, for example `v1`.
@@ -29,17 +43,27 @@ pub struct Kind {
     pub selectable_fields: &'static [&'static str],
     /// Name of the kind's definition in the schema tables, for example `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
+    /// Whether `metadata.generation` counts the changes of the desired state.
+    pub has_generation: bool,
+    /// What is wrong with a name, in words.
+    pub(crate) name_rules: fn(&str) -> Vec<String>,
+    /// Fills in what an object means where its author said nothing.
+    pub(crate) default: fn(&mut Map<String, Value>),
+    /// Which objects may be stored, and which changes to them.
+    pub(crate) rules: &'static Rules,
+    /// What `kubectl get` shows.
+    pub(crate) printer: &'static Printer,
 }
 
 impl PartialEq for Kind {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other) || (self.group == other.group && self.kind == other.kind)
+        self.index == other.index
     }
 }
 impl Eq for Kind {}
 impl std::hash::Hash for Kind {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.group, self.kind).hash(state);
+        self.index.hash(state);
     }
 }
 
@@ -121,9 +145,8 @@ impl Subresource {
     }
 }
 
-use Subresource::*;
-
 const BASE: Kind = Kind {
+    index: 0,
     group: "",
     version: "v1",
     kind: "",
@@ -135,192 +158,86 @@ const BASE: Kind = Kind {
     subresources: &[],
     selectable_fields: &[],
     schema: "",
+    has_generation: false,
+    name_rules: name::dns_subdomain,
+    default: |_| {},
+    rules: &validate::NONE,
+    printer: &table::NAME_AND_AGE,
 };
 
-/// `Node`.
-pub static NODE: Kind = Kind {
-    kind: "Node",
-    plural: "nodes",
-    singular: "node",
-    short_names: &["no"],
-    namespaced: false,
-    subresources: &[Status, Proxy],
-    selectable_fields: &["spec.unschedulable"],
-    schema: "io.k8s.api.core.v1.Node",
-    ..BASE
-};
-/// `Namespace`.
-pub static NAMESPACE: Kind = Kind {
-    kind: "Namespace",
-    plural: "namespaces",
-    singular: "namespace",
-    short_names: &["ns"],
-    namespaced: false,
-    subresources: &[Status, Finalize],
-    selectable_fields: &["status.phase"],
-    schema: "io.k8s.api.core.v1.Namespace",
-    ..BASE
-};
-/// `Pod`.
-pub static POD: Kind = Kind {
-    kind: "Pod",
-    plural: "pods",
-    singular: "pod",
-    short_names: &["po"],
-    categories: &["all"],
-    subresources: &[Status, Binding, Log, Exec, Attach, PortForward, Proxy],
-    selectable_fields: &[
-        "spec.nodeName",
-        "spec.restartPolicy",
-        "spec.schedulerName",
-        "spec.serviceAccountName",
-        "spec.hostNetwork",
-        "status.phase",
-        "status.podIP",
-        "status.nominatedNodeName",
-    ],
-    schema: "io.k8s.api.core.v1.Pod",
-    ..BASE
-};
-/// `Service`.
-pub static SERVICE: Kind = Kind {
-    kind: "Service",
-    plural: "services",
-    singular: "service",
-    short_names: &["svc"],
-    categories: &["all"],
-    subresources: &[Status, Proxy],
-    selectable_fields: &["spec.clusterIP", "spec.type"],
-    schema: "io.k8s.api.core.v1.Service",
-    ..BASE
-};
-/// `Endpoints`.
-pub static ENDPOINTS: Kind = Kind {
-    kind: "Endpoints",
-    plural: "endpoints",
-    singular: "endpoints",
-    short_names: &["ep"],
-    schema: "io.k8s.api.core.v1.Endpoints",
-    ..BASE
-};
-/// `EndpointSlice`.
-pub static ENDPOINT_SLICE: Kind = Kind {
-    group: "discovery.k8s.io",
-    kind: "EndpointSlice",
-    plural: "endpointslices",
-    singular: "endpointslice",
-    schema: "io.k8s.api.discovery.v1.EndpointSlice",
-    ..BASE
-};
-/// `ConfigMap`.
-pub static CONFIG_MAP: Kind = Kind {
-    kind: "ConfigMap",
-    plural: "configmaps",
-    singular: "configmap",
-    short_names: &["cm"],
-    schema: "io.k8s.api.core.v1.ConfigMap",
-    ..BASE
-};
-/// `Secret`.
-pub static SECRET: Kind = Kind {
-    kind: "Secret",
-    plural: "secrets",
-    singular: "secret",
-    selectable_fields: &["type"],
-    schema: "io.k8s.api.core.v1.Secret",
-    ..BASE
-};
-/// `ServiceAccount`.
-pub static SERVICE_ACCOUNT: Kind = Kind {
-    kind: "ServiceAccount",
-    plural: "serviceaccounts",
-    singular: "serviceaccount",
-    short_names: &["sa"],
-    subresources: &[Token],
-    schema: "io.k8s.api.core.v1.ServiceAccount",
-    ..BASE
-};
-/// `Event` of the core group; `events.k8s.io` comes with the rest of the kinds.
-pub static EVENT: Kind = Kind {
-    kind: "Event",
-    plural: "events",
-    singular: "event",
-    short_names: &["ev"],
-    selectable_fields: &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ],
-    schema: "io.k8s.api.core.v1.Event",
-    ..BASE
-};
-/// `Deployment`.
-pub static DEPLOYMENT: Kind = Kind {
-    group: "apps",
-    kind: "Deployment",
-    plural: "deployments",
-    singular: "deployment",
-    short_names: &["deploy"],
-    categories: &["all"],
-    subresources: &[Status, Scale],
-    schema: "io.k8s.api.apps.v1.Deployment",
-    ..BASE
-};
-/// `ReplicaSet`.
-pub static REPLICA_SET: Kind = Kind {
-    group: "apps",
-    kind: "ReplicaSet",
-    plural: "replicasets",
-    singular: "replicaset",
-    short_names: &["rs"],
-    categories: &["all"],
-    subresources: &[Status, Scale],
-    selectable_fields: &["status.replicas"],
-    schema: "io.k8s.api.apps.v1.ReplicaSet",
-    ..BASE
-};
-/// `Lease`.
-pub static LEASE: Kind = Kind {
-    group: "coordination.k8s.io",
-    kind: "Lease",
-    plural: "leases",
-    singular: "lease",
-    schema: "io.k8s.api.coordination.v1.Lease",
-    ..BASE
-};
+/// Gives every row its place, and makes the table of them.
+macro_rules! kinds {
+    ($($name:ident = $row:expr,)*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "named as the rows are")]
+        enum Place { $($name),* }
+        $(
+            #[doc = concat!("`", stringify!($name), "`, in [`KINDS`].")]
+            pub static $name: Kind = Kind { index: Place::$name as usize, ..$row };
+        )*
+        /// Every served kind, in the order discovery lists them.
+        pub const KINDS: &[&Kind] = &[$(&$name),*];
+    };
+}
 
-/// Every served kind, in the order discovery lists them.
-pub static KINDS: &[&Kind] = &[
-    &NODE,
-    &NAMESPACE,
-    &POD,
-    &SERVICE,
-    &ENDPOINTS,
-    &CONFIG_MAP,
-    &SECRET,
-    &SERVICE_ACCOUNT,
-    &EVENT,
-    &DEPLOYMENT,
-    &REPLICA_SET,
-    &ENDPOINT_SLICE,
-    &LEASE,
-];
+kinds! {
+    NODE = core::NODE,
+    NAMESPACE = core::NAMESPACE,
+    POD = core::POD,
+    SERVICE = core::SERVICE,
+    ENDPOINTS = core::ENDPOINTS,
+    CONFIG_MAP = core::CONFIG_MAP,
+    SECRET = core::SECRET,
+    SERVICE_ACCOUNT = core::SERVICE_ACCOUNT,
+    EVENT = core::EVENT,
+    DEPLOYMENT = apps::DEPLOYMENT,
+    REPLICA_SET = apps::REPLICA_SET,
+    ENDPOINT_SLICE = discovery::ENDPOINT_SLICE,
+    LEASE = coordination::LEASE,
+}
+
+/// Kinds by group and plural, and by group and name.
+type Index = HashMap<(&'static str, &'static str), &'static Kind>;
+
+static BY_PLURAL: LazyLock<Index> =
+    LazyLock::new(|| KINDS.iter().map(|kind| ((kind.group, kind.plural), *kind)).collect());
+static BY_NAME: LazyLock<Index> =
+    LazyLock::new(|| KINDS.iter().map(|kind| ((kind.group, kind.kind), *kind)).collect());
+
+/// The kind with this plural in a group, if it is served.
+pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
+    BY_PLURAL.get(&(group, plural)).copied()
+}
+
+/// The kind of this name in a group, if it is served.
+pub fn by_name(group: &str, kind: &str) -> Option<&'static Kind> {
+    BY_NAME.get(&(group, kind)).copied()
+}
 
 /// The kind behind `/apis/<group>/<version>/<plural>`, if it is served.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|k| k.group == group && k.version == version && k.plural == plural)
+    by_plural(group, plural).filter(|kind| kind.version == version)
 }
 
 /// The kind of an object's `apiVersion` and `kind`, if it is served.
 pub fn by_api_version(api_version: &str, kind: &str) -> Option<&'static Kind> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    KINDS.iter().copied().find(|k| k.group == group && k.version == version && k.kind == kind)
+    by_name(group, kind).filter(|kind| kind.version == version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_each_of_its_names_and_stands_at_its_place() {
+        for (place, kind) in KINDS.iter().enumerate() {
+            assert_eq!(kind.index, place, "{kind}");
+            assert_eq!(by_resource(kind.group, kind.version, kind.plural), Some(*kind));
+            assert_eq!(by_api_version(&kind.api_version(), kind.kind), Some(*kind));
+            assert_eq!(by_resource(kind.group, "v9", kind.plural), None);
+        }
+        assert_eq!(BY_PLURAL.len(), KINDS.len());
+        assert_eq!(BY_NAME.len(), KINDS.len());
+        assert_eq!(by_plural("apps", "pods"), None);
+    }
 }

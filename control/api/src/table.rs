@@ -1,14 +1,14 @@
 //! Printed columns: what `kubectl get` shows of each kind, with and without `-o wide`.
 
-mod cluster;
-mod network;
-mod pod;
-mod workload;
+pub(crate) mod cluster;
+pub(crate) mod network;
+pub(crate) mod pod;
+pub(crate) mod workload;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
 use crate::time::age;
 
 /// What a row carries beside its cells.
@@ -61,42 +61,28 @@ const AGE: Column = text("Age", "Time since the object was created.");
 /// Writes the cells of one object.
 type Cells = fn(&Value, Timestamp) -> Vec<Value>;
 
-fn printer(kind: &Kind) -> (&'static [Column], Cells) {
-    if *kind == kind::POD {
-        (pod::COLUMNS, pod::cells)
-    } else if *kind == kind::DEPLOYMENT {
-        (workload::DEPLOYMENT, workload::deployment)
-    } else if *kind == kind::REPLICA_SET {
-        (workload::REPLICA_SET, workload::replica_set)
-    } else if *kind == kind::SERVICE {
-        (network::SERVICE, network::service)
-    } else if *kind == kind::ENDPOINTS {
-        (network::ENDPOINTS, network::endpoints)
-    } else if *kind == kind::ENDPOINT_SLICE {
-        (network::ENDPOINT_SLICE, network::endpoint_slice)
-    } else if *kind == kind::NODE {
-        (cluster::NODE, cluster::node)
-    } else if *kind == kind::NAMESPACE {
-        (cluster::NAMESPACE, cluster::namespace)
-    } else if *kind == kind::CONFIG_MAP {
-        (cluster::CONFIG_MAP, cluster::config_map)
-    } else if *kind == kind::SECRET {
-        (cluster::SECRET, cluster::secret)
-    } else if *kind == kind::SERVICE_ACCOUNT {
-        (cluster::SERVICE_ACCOUNT, cluster::service_account)
-    } else if *kind == kind::EVENT {
-        (cluster::EVENT, cluster::event)
-    } else if *kind == kind::LEASE {
-        (cluster::LEASE, cluster::lease)
-    } else {
-        (&[NAME, AGE], |object, now| vec![name(object), age_of(object, now)])
-    }
+/// The printed form of a kind.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    columns: &'static [Column],
+    cells: Cells,
+    /// What a row says of an object that is at its end, if it is.
+    condition: fn(&Value) -> Option<Value>,
 }
+
+/// Columns and how they are filled, of objects without an end.
+const fn printer(columns: &'static [Column], cells: Cells) -> Printer {
+    Printer { columns, cells, condition: |_| None }
+}
+
+/// For kinds that have no columns of their own.
+pub(crate) static NAME_AND_AGE: Printer =
+    printer(&[NAME, AGE], |object, now| vec![name(object), age_of(object, now)]);
 
 /// The `columnDefinitions` of a kind.
 pub fn columns(kind: &Kind) -> Value {
-    let (columns, _) = printer(kind);
-    columns
+    kind.printer
+        .columns
         .iter()
         .map(|c| {
             json!({
@@ -112,8 +98,7 @@ pub fn columns(kind: &Kind) -> Value {
 
 /// One row: the cells of an object at `now`, and what of the object goes along.
 pub fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) -> Value {
-    let (_, cells) = printer(kind);
-    let mut row = json!({"cells": cells(object, now)});
+    let mut row = json!({"cells": (kind.printer.cells)(object, now)});
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => {
@@ -125,9 +110,7 @@ pub fn row(kind: &Kind, object: &Value, now: Timestamp, include: IncludeObject) 
         }
         IncludeObject::Object => row["object"] = object.clone(),
     }
-    if *kind == kind::POD
-        && let Some(condition) = pod::completed(object)
-    {
+    if let Some(condition) = (kind.printer.condition)(object) {
         row["conditions"] = json!([condition]);
     }
     row

@@ -3,23 +3,23 @@
 //! Rules and wording are those of the Kubernetes API reference. An object has been decoded and defaulted before it
 //! comes here; what is asked of other objects (does the Namespace exist, is the port free) is the server's.
 
-mod config;
+pub(crate) mod config;
 mod container;
-mod endpoints;
+pub(crate) mod endpoints;
 mod families;
 mod meta;
 pub mod name;
-mod node;
-mod pod;
-mod service;
+pub(crate) mod node;
+pub(crate) mod pod;
+pub(crate) mod service;
 mod volume;
-mod workload;
+pub(crate) mod workload;
 
 use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
 use crate::status::FieldError;
 
 /// Words for a field that may not change.
@@ -38,16 +38,26 @@ impl Default for Limits {
     }
 }
 
+/// What is asked of the objects of one kind beside their metadata. Each pushes what is wrong, and nothing if all is well.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// Of an object that is new.
+    pub(crate) create: fn(&Value, &Limits, &mut Vec<FieldError>),
+    /// Of a change: new object, old one.
+    pub(crate) update: fn(&Value, &Value, &Limits, &mut Vec<FieldError>),
+    /// Of a write to `status`.
+    pub(crate) status: fn(&Value, &mut Vec<FieldError>),
+}
+
+/// For kinds of which nothing is asked.
+pub(crate) static NONE: Rules = Rules { create: |_, _, _| {}, update: |_, _, _, _| {}, status: |_, _| {} };
+
 /// What is wrong with a new object; nothing if it may be stored.
 #[must_use]
 pub fn create(kind: &Kind, object: &Value, limits: &Limits) -> Vec<FieldError> {
     let mut errors = Vec::new();
     meta::create(kind, object, &mut errors);
-    if *kind == kind::POD {
-        pod::create(object, &mut errors);
-    } else {
-        stored(kind, object, limits, &mut errors);
-    }
+    (kind.rules.create)(object, limits, &mut errors);
     errors
 }
 
@@ -55,23 +65,8 @@ pub fn create(kind: &Kind, object: &Value, limits: &Limits) -> Vec<FieldError> {
 #[must_use]
 pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    meta::update(kind, new, old, &mut errors);
-    if *kind == kind::POD {
-        pod::update(new, old, &mut errors);
-        return errors;
-    }
-    stored(kind, new, limits, &mut errors);
-    if *kind == kind::SERVICE {
-        service::update(new, old, &mut errors);
-    } else if *kind == kind::DEPLOYMENT || *kind == kind::REPLICA_SET {
-        workload::update(new, old, &mut errors);
-    } else if *kind == kind::CONFIG_MAP || *kind == kind::SECRET {
-        config::update(kind, new, old, &mut errors);
-    } else if *kind == kind::NODE {
-        node::update(new, old, &mut errors);
-    } else if *kind == kind::ENDPOINT_SLICE {
-        endpoints::update(new, old, &mut errors);
-    }
+    meta::update(new, old, &mut errors);
+    (kind.rules.update)(new, old, limits, &mut errors);
     errors
 }
 
@@ -79,14 +74,8 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<Fie
 #[must_use]
 pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    meta::update(kind, new, old, &mut errors);
-    if *kind == kind::POD {
-        pod::status(new, &mut errors);
-    } else if *kind == kind::DEPLOYMENT || *kind == kind::REPLICA_SET {
-        workload::status(new, &mut errors);
-    } else if *kind == kind::NODE {
-        node::status(new, &mut errors);
-    }
+    meta::update(new, old, &mut errors);
+    (kind.rules.status)(new, &mut errors);
     errors
 }
 
@@ -106,35 +95,7 @@ pub fn service_families(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
 /// What is wrong with a name for an object of `kind`; rules in words, none if it is fine.
 #[must_use]
 pub fn object_name(kind: &Kind, text: &str) -> Vec<String> {
-    meta::name_rules(kind, text)
-}
-
-fn stored(kind: &Kind, object: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
-    if *kind == kind::SERVICE {
-        service::service(object, limits, errors);
-    } else if *kind == kind::DEPLOYMENT {
-        workload::deployment(object, errors);
-    } else if *kind == kind::REPLICA_SET {
-        workload::replica_set(object, errors);
-    } else if *kind == kind::CONFIG_MAP {
-        config::config_map(object, errors);
-    } else if *kind == kind::SECRET {
-        config::secret(object, errors);
-    } else if *kind == kind::SERVICE_ACCOUNT {
-        config::service_account(object, errors);
-    } else if *kind == kind::NAMESPACE {
-        config::namespace(object, errors);
-    } else if *kind == kind::LEASE {
-        config::lease(object, errors);
-    } else if *kind == kind::EVENT {
-        config::event(object, errors);
-    } else if *kind == kind::NODE {
-        node::node(object, errors);
-    } else if *kind == kind::ENDPOINT_SLICE {
-        endpoints::slice(object, errors);
-    } else if *kind == kind::ENDPOINTS {
-        endpoints::endpoints(object, errors);
-    }
+    (kind.name_rules)(text)
 }
 
 /// The text below `key`, empty if there is none.

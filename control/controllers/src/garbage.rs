@@ -7,13 +7,13 @@ use weft_api::meta::{ObjectMeta, OwnerReference};
 use weft_api::object::Object;
 
 use crate::action::Action;
-use crate::table::{ALL_KINDS, Context, Loop, LoopKey, Plan, no_start};
+use crate::table::{Context, Loop, LoopKey, Plan, no_start};
 use crate::world::{Applied, World};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-pub(crate) const LOOP: Loop = Loop { name: "garbage", watches: ALL_KINDS, start: no_start, keys, plan };
+pub(crate) const LOOP: Loop = Loop { name: "garbage", watches: kind::KINDS, start: no_start, keys, plan };
 
 fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
     let mut keys = Vec::new();

@@ -5,7 +5,7 @@ use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind, Subresource};
 
 use crate::action::Action;
-use crate::table::{ALL_KINDS, Context, Loop, LoopKey, Plan};
+use crate::table::{Context, Loop, LoopKey, Plan};
 use crate::world::{Applied, NamespaceView, World};
 
 /// Namespaces every cluster has.
@@ -19,7 +19,7 @@ const BURST_MAX: usize = 500;
 /// A look whether terminating objects are gone, milliseconds; their removal brings a run by itself.
 const RETRY_MS: u64 = 5_000;
 
-pub(crate) const LOOP: Loop = Loop { name: "namespace", watches: ALL_KINDS, start, keys, plan };
+pub(crate) const LOOP: Loop = Loop { name: "namespace", watches: kind::KINDS, start, keys, plan };
 
 fn start(_: &Context) -> Vec<LoopKey> {
     ALWAYS.iter().map(|name| namespace_key(name)).collect()

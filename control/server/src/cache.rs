@@ -92,7 +92,6 @@ pub(crate) struct Cache {
 
 /// One kind.
 struct Shelf {
-    kind: &'static Kind,
     state: RwLock<State>,
     /// The revision of the kind's last change.
     changed: watch::Sender<u64>,
@@ -127,10 +126,8 @@ impl Cache {
     /// # Errors
     /// The store cannot be read.
     pub(crate) async fn fill(store: Arc<dyn Store>, events_max: usize) -> Result<Arc<Self>, ReadError> {
-        let shelves = KINDS
-            .iter()
-            .map(|kind| Shelf { kind, state: RwLock::default(), changed: watch::channel(0).0 })
-            .collect();
+        let shelves =
+            KINDS.iter().map(|_| Shelf { state: RwLock::default(), changed: watch::channel(0).0 }).collect();
         let cache = Arc::new(Self { store, shelves, revision: watch::channel(0).0, events_max });
         let (oldest, newest) = cache.store.revisions().into_inner();
         let past = newest.0.saturating_sub(events_max as u64).max(oldest.0);
@@ -208,9 +205,8 @@ impl Cache {
 
     fn read_entry(&self, entry: &Entry) -> Option<(usize, Cached)> {
         let kind = layout::kind_of(&entry.key)?;
-        let shelf = self.shelves.iter().position(|s| s.kind == kind)?;
         match encoding::read(kind, &entry.value, entry.mod_revision.0) {
-            Ok(cached) => Some((shelf, cached)),
+            Ok(cached) => Some((kind.index, cached)),
             Err(error) => {
                 tracing::error!(key = %String::from_utf8_lossy(&entry.key), %error, "a stored object is not readable");
                 None
@@ -242,8 +238,8 @@ impl Cache {
     }
 
     fn shelf(&self, kind: &Kind) -> &Shelf {
-        // Every kind of the table has its shelf, and there are no other kinds.
-        self.shelves.iter().find(|s| s.kind == kind).unwrap_or(&self.shelves[0])
+        // Every kind of the table has its shelf, at its place, and there are no other kinds.
+        &self.shelves[kind.index]
     }
 
     /// The newest revision the cache holds.
@@ -399,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_ring_is_bounded_in_changes_and_in_bytes() {
-        let shelf = Shelf { kind: &kind::CONFIG_MAP, state: RwLock::default(), changed: watch::channel(0).0 };
+        let shelf = Shelf { state: RwLock::default(), changed: watch::channel(0).0 };
         for revision in 1..=10 {
             shelf.put(object(revision, 10), 4);
         }

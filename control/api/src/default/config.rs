@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{made, objects, set};
 
-pub(super) fn namespace(namespace: &mut Map<String, Value>) {
+pub(crate) fn namespace(namespace: &mut Map<String, Value>) {
     let name =
         namespace.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str).map(str::to_owned);
     if let (Some(name), Some(meta)) = (name.filter(|n| !n.is_empty()), made(namespace, "metadata"))
@@ -23,7 +23,7 @@ pub(super) fn namespace(namespace: &mut Map<String, Value>) {
     }
 }
 
-pub(super) fn node(node: &mut Map<String, Value>) {
+pub(crate) fn node(node: &mut Map<String, Value>) {
     let Some(status) = made(node, "status") else { return };
     if !status.contains_key("allocatable")
         && let Some(capacity) = status.get("capacity").cloned()
@@ -33,7 +33,7 @@ pub(super) fn node(node: &mut Map<String, Value>) {
 }
 
 /// `stringData` goes into `data`, base64; it is never stored.
-pub(super) fn secret(secret: &mut Map<String, Value>) {
+pub(crate) fn secret(secret: &mut Map<String, Value>) {
     use base64::Engine as _;
     if let Some(Value::Object(texts)) = secret.remove("stringData")
         && let Some(data) = made(secret, "data")
@@ -46,7 +46,7 @@ pub(super) fn secret(secret: &mut Map<String, Value>) {
     set(secret, "type", "Opaque");
 }
 
-pub(super) fn endpoints(endpoints: &mut Map<String, Value>) {
+pub(crate) fn endpoints(endpoints: &mut Map<String, Value>) {
     for subset in objects(endpoints, "subsets") {
         for port in objects(subset, "ports") {
             set(port, "protocol", "TCP");
@@ -54,7 +54,7 @@ pub(super) fn endpoints(endpoints: &mut Map<String, Value>) {
     }
 }
 
-pub(super) fn endpoint_slice(slice: &mut Map<String, Value>) {
+pub(crate) fn endpoint_slice(slice: &mut Map<String, Value>) {
     for port in objects(slice, "ports") {
         if port.get("name").is_none_or(Value::is_null) {
             port.insert("name".into(), "".into());
@@ -66,6 +66,6 @@ pub(super) fn endpoint_slice(slice: &mut Map<String, Value>) {
     }
 }
 
-pub(super) fn event(event: &mut Map<String, Value>) {
+pub(crate) fn event(event: &mut Map<String, Value>) {
     set(event, "type", "Normal");
 }

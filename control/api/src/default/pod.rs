@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{made, object, objects, set, set_number};
 
-pub(super) fn pod(pod: &mut Map<String, Value>) {
+pub(crate) fn pod(pod: &mut Map<String, Value>) {
     if let Some(spec) = made(pod, "spec") {
         self::spec(spec);
         set(spec, "enableServiceLinks", true);

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{made, objects, set};
 
-pub(super) fn service(service: &mut Map<String, Value>) {
+pub(crate) fn service(service: &mut Map<String, Value>) {
     if let Some(status) = made(service, "status") {
         made(status, "loadBalancer");
     }

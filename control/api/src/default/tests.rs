@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::kind;
 
 fn defaulted(kind: &Kind, mut object: Value) -> Value {
     apply(kind, &mut object);

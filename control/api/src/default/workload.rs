@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{made, object, pod, set};
 
-pub(super) fn deployment(deployment: &mut Map<String, Value>) {
+pub(crate) fn deployment(deployment: &mut Map<String, Value>) {
     let Some(spec) = made(deployment, "spec") else { return };
     set(spec, "replicas", 1);
     set(spec, "revisionHistoryLimit", 10);
@@ -21,7 +21,7 @@ pub(super) fn deployment(deployment: &mut Map<String, Value>) {
     template(spec);
 }
 
-pub(super) fn replica_set(set_: &mut Map<String, Value>) {
+pub(crate) fn replica_set(set_: &mut Map<String, Value>) {
     let Some(spec) = made(set_, "spec") else { return };
     set(spec, "replicas", 1);
     template(spec);

@@ -3,22 +3,28 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, NONE, UNKNOWN, age_of, at, count, list, name, number, or, since, text, wide};
+use super::{
+    AGE, Column, NAME, NONE, Printer, UNKNOWN, age_of, at, count, list, name, number, or, printer, since,
+    text, wide,
+};
 
-pub(super) const NODE: &[Column] = &[
-    NAME,
-    text("Status", "The status of the node."),
-    text("Roles", "The roles of the node."),
-    AGE,
-    text("Version", "Version of the node's agent."),
-    wide("Internal-IP", "Address of the node within the cluster."),
-    wide("External-IP", "Address of the node outside the cluster."),
-    wide("OS-Image", "Operating system of the node."),
-    wide("Kernel-Version", "Kernel of the node."),
-    wide("Container-Runtime", "Container runtime of the node."),
-];
+pub(crate) static NODE: Printer = printer(
+    &[
+        NAME,
+        text("Status", "The status of the node."),
+        text("Roles", "The roles of the node."),
+        AGE,
+        text("Version", "Version of the node's agent."),
+        wide("Internal-IP", "Address of the node within the cluster."),
+        wide("External-IP", "Address of the node outside the cluster."),
+        wide("OS-Image", "Operating system of the node."),
+        wide("Kernel-Version", "Kernel of the node."),
+        wide("Container-Runtime", "Container runtime of the node."),
+    ],
+    node,
+);
 
-pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
+fn node(node: &Value, now: Timestamp) -> Vec<Value> {
     let ready = list(node, "/status/conditions").iter().find(|c| at(c, "/type") == "Ready");
     let mut status = match ready.map(|c| at(c, "/status")) {
         Some("True") => "Ready",
@@ -61,9 +67,10 @@ pub(super) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) const NAMESPACE: &[Column] = &[NAME, text("Status", "The status of the namespace"), AGE];
+pub(crate) static NAMESPACE: Printer =
+    printer(&[NAME, text("Status", "The status of the namespace"), AGE], namespace);
 
-pub(super) fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
+fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(namespace), at(namespace, "/status/phase").into(), age_of(namespace, now)]
 }
 
@@ -71,45 +78,49 @@ fn keys(object: &Value, pointer: &str) -> usize {
     object.pointer(pointer).and_then(Value::as_object).map_or(0, serde_json::Map::len)
 }
 
-pub(super) const CONFIG_MAP: &[Column] = &[NAME, number("Data", "Number of keys."), AGE];
+pub(crate) static CONFIG_MAP: Printer = printer(&[NAME, number("Data", "Number of keys."), AGE], config_map);
 
-pub(super) fn config_map(map: &Value, now: Timestamp) -> Vec<Value> {
+fn config_map(map: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(map), (keys(map, "/data") + keys(map, "/binaryData")).into(), age_of(map, now)]
 }
 
-pub(super) const SECRET: &[Column] =
-    &[NAME, text("Type", "What the data is for."), number("Data", "Number of keys."), AGE];
+pub(crate) static SECRET: Printer =
+    printer(&[NAME, text("Type", "What the data is for."), number("Data", "Number of keys."), AGE], secret);
 
-pub(super) fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
+fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(secret), at(secret, "/type").into(), keys(secret, "/data").into(), age_of(secret, now)]
 }
 
-pub(super) const SERVICE_ACCOUNT: &[Column] = &[NAME, number("Secrets", "Number of Secrets."), AGE];
+pub(crate) static SERVICE_ACCOUNT: Printer =
+    printer(&[NAME, number("Secrets", "Number of Secrets."), AGE], service_account);
 
-pub(super) fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
+fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(account), list(account, "/secrets").len().into(), age_of(account, now)]
 }
 
-pub(super) const LEASE: &[Column] = &[NAME, text("Holder", "Who holds the lease."), AGE];
+pub(crate) static LEASE: Printer = printer(&[NAME, text("Holder", "Who holds the lease."), AGE], lease);
 
-pub(super) fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
+fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(lease), at(lease, "/spec/holderIdentity").into(), age_of(lease, now)]
 }
 
-pub(super) const EVENT: &[Column] = &[
-    text("Last Seen", "When it last happened."),
-    text("Type", "Normal or Warning."),
-    text("Reason", "Short, machine-readable."),
-    text("Object", "What it is about."),
-    wide("Subobject", "Which part of it."),
-    wide("Source", "Who reports it."),
-    text("Message", "For people."),
-    wide("First Seen", "When it first happened."),
-    Column { name: "Count", type_: "integer", priority: 1, description: "How often it happened." },
-    wide("Name", "Name must be unique within a namespace."),
-];
+pub(crate) static EVENT: Printer = printer(
+    &[
+        text("Last Seen", "When it last happened."),
+        text("Type", "Normal or Warning."),
+        text("Reason", "Short, machine-readable."),
+        text("Object", "What it is about."),
+        wide("Subobject", "Which part of it."),
+        wide("Source", "Who reports it."),
+        text("Message", "For people."),
+        wide("First Seen", "When it first happened."),
+        Column { name: "Count", type_: "integer", priority: 1, description: "How often it happened." },
+        wide("Name", "Name must be unique within a namespace."),
+    ],
+    event,
+);
 
-pub(super) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
+fn event(event: &Value, now: Timestamp) -> Vec<Value> {
     let first_of = |pointers: &[&str]| -> String {
         let time = pointers.iter().map(|p| at(event, p)).find(|t| !t.is_empty()).unwrap_or("");
         since(time, now)

@@ -3,22 +3,25 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, NONE, age_of, at, count, labels, list, name, or, text, wide};
+use super::{AGE, NAME, NONE, Printer, age_of, at, count, labels, list, name, or, printer, text, wide};
 
 /// How many addresses or ports a cell shows.
 const SHOWN_MAX: usize = 3;
 
-pub(super) const SERVICE: &[Column] = &[
-    NAME,
-    text("Type", "How the Service is exposed."),
-    text("Cluster-IP", "The address of the Service within the cluster."),
-    text("External-IP", "Addresses of the Service outside the cluster."),
-    text("Port(s)", "The ports that are exposed by this service."),
-    AGE,
-    wide("Selector", "Route traffic to pods with these labels."),
-];
+pub(crate) static SERVICE: Printer = printer(
+    &[
+        NAME,
+        text("Type", "How the Service is exposed."),
+        text("Cluster-IP", "The address of the Service within the cluster."),
+        text("External-IP", "Addresses of the Service outside the cluster."),
+        text("Port(s)", "The ports that are exposed by this service."),
+        AGE,
+        wide("Selector", "Route traffic to pods with these labels."),
+    ],
+    service,
+);
 
-pub(super) fn service(service: &Value, now: Timestamp) -> Vec<Value> {
+fn service(service: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = list(service, "/spec/ports")
         .iter()
         .map(|port| {
@@ -54,10 +57,10 @@ fn external(service: &Value) -> Value {
     }
 }
 
-pub(super) const ENDPOINTS: &[Column] =
-    &[NAME, text("Endpoints", "Addresses and ports that the Service leads to."), AGE];
+pub(crate) static ENDPOINTS: Printer =
+    printer(&[NAME, text("Endpoints", "Addresses and ports that the Service leads to."), AGE], endpoints);
 
-pub(super) fn endpoints(endpoints: &Value, now: Timestamp) -> Vec<Value> {
+fn endpoints(endpoints: &Value, now: Timestamp) -> Vec<Value> {
     let mut shown = Vec::new();
     for subset in list(endpoints, "/subsets") {
         let addresses = list(subset, "/addresses");
@@ -76,15 +79,18 @@ pub(super) fn endpoints(endpoints: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(endpoints), or(&first_few(&shown), NONE), age_of(endpoints, now)]
 }
 
-pub(super) const ENDPOINT_SLICE: &[Column] = &[
-    NAME,
-    text("AddressType", "The family of the addresses."),
-    text("Ports", "Ports of the endpoints."),
-    text("Endpoints", "Addresses of the endpoints."),
-    AGE,
-];
+pub(crate) static ENDPOINT_SLICE: Printer = printer(
+    &[
+        NAME,
+        text("AddressType", "The family of the addresses."),
+        text("Ports", "Ports of the endpoints."),
+        text("Endpoints", "Addresses of the endpoints."),
+        AGE,
+    ],
+    endpoint_slice,
+);
 
-pub(super) fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
+fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = list(slice, "/ports")
         .iter()
         .map(|p| p.get("port").and_then(Value::as_i64).map_or_else(|| "*".to_owned(), |n| n.to_string()))

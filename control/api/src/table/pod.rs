@@ -3,24 +3,28 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{AGE, Column, NAME, NONE, age_of, at, count, list, name, or, since, text, wide};
+use super::{AGE, NAME, NONE, Printer, age_of, at, count, list, name, or, since, text, wide};
 
-pub(super) const COLUMNS: &[Column] = &[
-    NAME,
-    text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
-    text("Status", "The aggregate status of the containers in this pod."),
-    text(
-        "Restarts",
-        "The number of times the containers in this pod have been restarted and when the last did.",
-    ),
-    AGE,
-    wide("IP", "Address of the pod."),
-    wide("Node", "The node this pod is bound to."),
-    wide("Nominated Node", "The node whose pods this pod may displace."),
-    wide("Readiness Gates", "Further conditions that are evaluated for the pod's readiness."),
-];
+pub(crate) static PRINTER: Printer = Printer {
+    columns: &[
+        NAME,
+        text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+        text("Status", "The aggregate status of the containers in this pod."),
+        text(
+            "Restarts",
+            "The number of times the containers in this pod have been restarted and when the last did.",
+        ),
+        AGE,
+        wide("IP", "Address of the pod."),
+        wide("Node", "The node this pod is bound to."),
+        wide("Nominated Node", "The node whose pods this pod may displace."),
+        wide("Readiness Gates", "Further conditions that are evaluated for the pod's readiness."),
+    ],
+    cells,
+    condition: completed,
+};
 
-pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
+fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let summary = Summary::of(pod);
     let mut restarts = summary.restarts.to_string();
     if let Some(last) = summary.last_restart.filter(|_| summary.restarts > 0) {
@@ -40,7 +44,7 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 /// The row's condition for a Pod that has ended.
-pub(super) fn completed(pod: &Value) -> Option<Value> {
+fn completed(pod: &Value) -> Option<Value> {
     let phase = at(pod, "/status/phase");
     let message = match phase {
         "Succeeded" => "The pod has completed successfully.",

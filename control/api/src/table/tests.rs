@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::kind::KINDS;
+use crate::kind::{self, KINDS};
 
 fn cells(kind: &Kind, mut object: Value) -> Vec<Value> {
     object["metadata"]["name"] = "x".into();

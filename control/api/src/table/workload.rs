@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, NONE, age_of, at, count, list, name, number, or, text, wide};
+use super::{
+    AGE, Column, NAME, NONE, Printer, age_of, at, count, list, name, number, or, printer, text, wide,
+};
 use crate::selector::Selector;
 use crate::view::LabelSelector;
 
@@ -11,18 +13,21 @@ const CONTAINERS: Column = wide("Containers", "Names of each container in the te
 const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
 const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
 
-pub(super) const DEPLOYMENT: &[Column] = &[
-    NAME,
-    text("Ready", "Number of the pod with ready state."),
-    number("Up-to-date", "Pods that have the desired template spec."),
-    number("Available", "Pods that have been ready for at least minReadySeconds."),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-    SELECTOR,
-];
+pub(crate) static DEPLOYMENT: Printer = printer(
+    &[
+        NAME,
+        text("Ready", "Number of the pod with ready state."),
+        number("Up-to-date", "Pods that have the desired template spec."),
+        number("Available", "Pods that have been ready for at least minReadySeconds."),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+    deployment,
+);
 
-pub(super) fn deployment(deployment: &Value, now: Timestamp) -> Vec<Value> {
+fn deployment(deployment: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images, selector] = template(deployment);
     let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     vec![
@@ -37,18 +42,21 @@ pub(super) fn deployment(deployment: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(super) const REPLICA_SET: &[Column] = &[
-    NAME,
-    number("Desired", "Number of desired pods."),
-    number("Current", "The most recently observed number of pods."),
-    number("Ready", "The number of pods with a Ready condition."),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-    SELECTOR,
-];
+pub(crate) static REPLICA_SET: Printer = printer(
+    &[
+        NAME,
+        number("Desired", "Number of desired pods."),
+        number("Current", "The most recently observed number of pods."),
+        number("Ready", "The number of pods with a Ready condition."),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+    replica_set,
+);
 
-pub(super) fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
+fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images, selector] = template(set);
     vec![
         name(set),

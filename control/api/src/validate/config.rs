@@ -2,12 +2,55 @@
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, entries, flag, items, name, not_negative, rules, text};
-use crate::kind::{self, Kind};
+use super::{IMMUTABLE, Rules, entries, flag, items, name, not_negative, rules, text};
 use crate::status::FieldError;
 
 /// Bound on the data of a ConfigMap or Secret, bytes.
 const DATA_BYTES_MAX: usize = 1024 * 1024;
+
+/// A ConfigMap.
+pub(crate) static CONFIG_MAP: Rules = Rules {
+    create: |object, _, errors| config_map(object, errors),
+    update: |new, old, _, errors| {
+        config_map(new, errors);
+        immutable(new, old, errors);
+    },
+    status: |_, _| {},
+};
+/// A Secret.
+pub(crate) static SECRET: Rules = Rules {
+    create: |object, _, errors| secret(object, errors),
+    update: |new, old, _, errors| {
+        secret(new, errors);
+        type_stays(new, old, errors);
+        immutable(new, old, errors);
+    },
+    status: |_, _| {},
+};
+/// A ServiceAccount.
+pub(crate) static SERVICE_ACCOUNT: Rules = Rules {
+    create: |object, _, errors| service_account(object, errors),
+    update: |new, _, _, errors| service_account(new, errors),
+    status: |_, _| {},
+};
+/// A Namespace.
+pub(crate) static NAMESPACE: Rules = Rules {
+    create: |object, _, errors| namespace(object, errors),
+    update: |new, _, _, errors| namespace(new, errors),
+    status: |_, _| {},
+};
+/// A Lease.
+pub(crate) static LEASE: Rules = Rules {
+    create: |object, _, errors| lease(object, errors),
+    update: |new, _, _, errors| lease(new, errors),
+    status: |_, _| {},
+};
+/// An Event.
+pub(crate) static EVENT: Rules = Rules {
+    create: |object, _, errors| event(object, errors),
+    update: |new, _, _, errors| event(new, errors),
+    status: |_, _| {},
+};
 
 pub(super) fn config_map(map: &Value, errors: &mut Vec<FieldError>) {
     let mut bytes = 0;
@@ -63,10 +106,14 @@ pub(super) fn secret(secret: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored ConfigMap or Secret allows.
-pub(super) fn update(kind: &Kind, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    if *kind == kind::SECRET && text(new, "type") != text(old, "type") {
+fn type_stays(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if text(new, "type") != text(old, "type") {
         errors.push(FieldError::invalid("type", text(new, "type"), IMMUTABLE));
     }
+}
+
+/// What is said to be immutable is.
+fn immutable(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     if !flag(old, "immutable") {
         return;
     }

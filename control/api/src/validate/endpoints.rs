@@ -4,13 +4,29 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, items, name, one_of, pod, rules, text};
+use super::{IMMUTABLE, Rules, items, name, one_of, pod, rules, text};
 use crate::status::FieldError;
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const ENDPOINTS_MAX: usize = 1000;
 const PORTS_MAX: usize = 20_000;
 const ADDRESSES_MAX: usize = 100;
+
+/// An EndpointSlice.
+pub(crate) static SLICE: Rules = Rules {
+    create: |object, _, errors| slice(object, errors),
+    update: |new, old, _, errors| {
+        slice(new, errors);
+        update(new, old, errors);
+    },
+    status: |_, _| {},
+};
+/// Endpoints.
+pub(crate) static ENDPOINTS: Rules = Rules {
+    create: |object, _, errors| endpoints(object, errors),
+    update: |new, _, _, errors| endpoints(new, errors),
+    status: |_, _| {},
+};
 
 pub(super) fn slice(slice: &Value, errors: &mut Vec<FieldError>) {
     let type_ = text(slice, "addressType");

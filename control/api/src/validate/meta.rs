@@ -3,21 +3,11 @@
 use serde_json::Value;
 
 use super::{IMMUTABLE, entries, flag, items, name, rules, text};
-use crate::kind::{self, Kind};
+use crate::kind::Kind;
 use crate::status::FieldError;
 
 /// Bound on all annotations of an object together, bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
-
-pub(super) fn name_rules(kind: &Kind, text: &str) -> Vec<String> {
-    if *kind == kind::NAMESPACE {
-        name::dns_label(text)
-    } else if *kind == kind::SERVICE {
-        name::dns_label_1035(text)
-    } else {
-        name::dns_subdomain(text)
-    }
-}
 
 pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
     let meta = &object["metadata"];
@@ -26,12 +16,12 @@ pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) 
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     }
     if !given.is_empty() {
-        rules(name_rules(kind, given), "metadata.name", given, errors);
+        rules((kind.name_rules)(given), "metadata.name", given, errors);
     }
     if !prefix.is_empty() {
         // The prefix may end in '-': what follows is random.
         let masked = format!("{}a", prefix.trim_end_matches('-'));
-        rules(name_rules(kind, &masked), "metadata.generateName", prefix, errors);
+        rules((kind.name_rules)(&masked), "metadata.generateName", prefix, errors);
     }
     let namespace = text(meta, "namespace");
     if kind.namespaced {
@@ -46,8 +36,7 @@ pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) 
     contents(meta, errors);
 }
 
-pub(super) fn update(kind: &Kind, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let _ = kind;
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let (meta, old) = (&new["metadata"], &old["metadata"]);
     for key in
         ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]

@@ -4,8 +4,18 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{conditions, items, name, one_of, rules, text};
+use super::{Rules, conditions, items, name, one_of, rules, text};
 use crate::status::FieldError;
+
+/// A Node.
+pub(crate) static RULES: Rules = Rules {
+    create: |object, _, errors| node(object, errors),
+    update: |new, old, _, errors| {
+        node(new, errors);
+        update(new, old, errors);
+    },
+    status,
+};
 
 pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;

@@ -5,12 +5,21 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{conditions, container, flag, items, meta, name, not_negative, one_of, rules, text, volume};
+use super::{
+    Rules, conditions, container, flag, items, meta, name, not_negative, one_of, rules, text, volume,
+};
 use crate::status::FieldError;
 
 const SECONDS_MAX: i64 = i32::MAX as i64;
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
+
+/// A Pod.
+pub(crate) static RULES: Rules = Rules {
+    create: |object, _, errors| create(object, errors),
+    update: |new, old, _, errors| update(new, old, errors),
+    status,
+};
 
 pub(super) fn create(pod: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;

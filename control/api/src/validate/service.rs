@@ -5,12 +5,22 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Limits, families, flag, items, meta, name, one_of, pod, port_or_name, rules, text};
+use super::{Limits, Rules, families, flag, items, meta, name, one_of, pod, port_or_name, rules, text};
 use crate::status::FieldError;
 
 const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const AFFINITY_SECONDS_MAX: i64 = 86_400;
+
+/// A Service.
+pub(crate) static RULES: Rules = Rules {
+    create: |object, limits, errors| service(object, limits, errors),
+    update: |new, old, limits, errors| {
+        service(new, limits, errors);
+        update(new, old, errors);
+    },
+    status: |_, _| {},
+};
 
 pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;

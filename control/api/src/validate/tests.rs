@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::kind;
 
 fn told(errors: &[FieldError]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()

@@ -4,10 +4,29 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, items, meta, name, not_negative, one_of, pod, rules, text};
+use super::{IMMUTABLE, Rules, items, meta, name, not_negative, one_of, pod, rules, text};
 use crate::selector::Selector;
 use crate::status::FieldError;
 use crate::view::LabelSelector;
+
+/// A Deployment.
+pub(crate) static DEPLOYMENT: Rules = Rules {
+    create: |object, _, errors| deployment(object, errors),
+    update: |new, old, _, errors| {
+        deployment(new, errors);
+        update(new, old, errors);
+    },
+    status,
+};
+/// A ReplicaSet.
+pub(crate) static REPLICA_SET: Rules = Rules {
+    create: |object, _, errors| replica_set(object, errors),
+    update: |new, old, _, errors| {
+        replica_set(new, errors);
+        update(new, old, errors);
+    },
+    status,
+};
 
 pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;

@@ -84,7 +84,7 @@ impl Index {
         uid: &str,
     ) -> impl Iterator<Item = (&'static Kind, &'a ObjectKey)> + use<'a> {
         self.by_owner.get(uid).into_iter().flatten().filter_map(|((group, name), key)| {
-            let kind = kind::KINDS.iter().copied().find(|k| k.group == *group && k.kind == *name)?;
+            let kind = kind::by_name(group, name)?;
             Some((kind, key))
         })
     }

@@ -89,8 +89,7 @@ fn access(user: &User, spec: &Value) -> (bool, &'static str) {
     let resource = &spec["resourceAttributes"];
     if resource.is_object() {
         let text = |field: &str| resource[field].as_str().unwrap_or("");
-        let found =
-            kind::KINDS.iter().copied().find(|k| k.group == text("group") && k.plural == text("resource"));
+        let found = kind::by_plural(text("group"), text("resource"));
         let allowed = match (verb(resource), found) {
             (Some(verb), Some(kind)) => authz::allows(
                 user,

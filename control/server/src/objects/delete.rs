@@ -115,7 +115,7 @@ fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOp
     let at = clock::now() + Duration::from_secs(grace);
     meta.insert("deletionTimestamp".into(), clock::seconds(at).into());
     meta.insert("deletionGracePeriodSeconds".into(), grace_seconds.into());
-    if !terminating && metadata::has_generation(kind) {
+    if !terminating && kind.has_generation {
         metadata::bump_generation(object);
     }
     Ok(())

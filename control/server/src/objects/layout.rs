@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use weft_api::key::ObjectKey;
-use weft_api::kind::{KINDS, Kind};
+use weft_api::kind::{self, Kind};
 
 fn group(kind: &Kind) -> &'static str {
     if kind.group.is_empty() { "core" } else { kind.group }
@@ -40,7 +40,7 @@ pub(crate) fn kind_of(key: &[u8]) -> Option<&'static Kind> {
     let text = std::str::from_utf8(key).ok()?;
     let mut parts = text.strip_prefix("o/")?.splitn(3, '/');
     let (group_name, plural) = (parts.next()?, parts.next()?);
-    KINDS.iter().copied().find(|k| group(k) == group_name && k.plural == plural)
+    kind::by_plural(if group_name == "core" { "" } else { group_name }, plural)
 }
 
 /// Who has a Service address.
@@ -56,7 +56,7 @@ pub(crate) fn port_key(protocol: &str, port: u16) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weft_api::kind;
+    use weft_api::kind::KINDS;
 
     #[test]
     fn every_kind_is_found_again_by_its_key() {

@@ -42,14 +42,6 @@ pub(crate) fn generate_name(base: &str, random: &[u8; 16]) -> String {
     format!("{}{suffix}", &base[..end])
 }
 
-/// Whether `metadata.generation` counts the changes of the kind's desired state.
-pub(crate) fn has_generation(kind: &Kind) -> bool {
-    kind.serves(Subresource::Status)
-        && *kind != kind::NODE
-        && *kind != kind::NAMESPACE
-        && *kind != kind::SERVICE
-}
-
 /// Notes who owns which fields after a write that was no apply.
 pub(crate) fn track(
     kind: &Kind,
@@ -85,7 +77,7 @@ pub(crate) fn prepare_new(
     object: &mut Map<String, Value>,
     now: Timestamp,
 ) -> Result<(), Status> {
-    let generation = has_generation(kind);
+    let generation = kind.has_generation;
     object.insert("apiVersion".into(), kind.api_version().into());
     object.insert("kind".into(), kind.kind.into());
     if kind.serves(Subresource::Status) && *kind != kind::NODE {
@@ -228,7 +220,7 @@ pub(crate) fn raise_generation(kind: &Kind, current: &Map<String, Value>, new: &
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect::<Map<_, _>>()
     };
-    if !has_generation(kind) || desired(current) == desired(new) {
+    if !kind.has_generation || desired(current) == desired(new) {
         return;
     }
     bump_generation(new);

@@ -1,0 +1,150 @@
+//! Kinds of the core group.
+
+use super::{BASE, Kind, Subresource::*};
+use crate::validate::name;
+use crate::{default, table, validate};
+
+/// `Node`.
+pub(super) const NODE: Kind = Kind {
+    kind: "Node",
+    plural: "nodes",
+    singular: "node",
+    short_names: &["no"],
+    namespaced: false,
+    subresources: &[Status, Proxy],
+    selectable_fields: &["spec.unschedulable"],
+    schema: "io.k8s.api.core.v1.Node",
+    default: default::config::node,
+    rules: &validate::node::RULES,
+    printer: &table::cluster::NODE,
+    ..BASE
+};
+/// `Namespace`.
+pub(super) const NAMESPACE: Kind = Kind {
+    kind: "Namespace",
+    plural: "namespaces",
+    singular: "namespace",
+    short_names: &["ns"],
+    namespaced: false,
+    subresources: &[Status, Finalize],
+    selectable_fields: &["status.phase"],
+    schema: "io.k8s.api.core.v1.Namespace",
+    name_rules: name::dns_label,
+    default: default::config::namespace,
+    rules: &validate::config::NAMESPACE,
+    printer: &table::cluster::NAMESPACE,
+    ..BASE
+};
+/// `Pod`.
+pub(super) const POD: Kind = Kind {
+    kind: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short_names: &["po"],
+    categories: &["all"],
+    subresources: &[Status, Binding, Log, Exec, Attach, PortForward, Proxy],
+    selectable_fields: &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.nominatedNodeName",
+    ],
+    schema: "io.k8s.api.core.v1.Pod",
+    has_generation: true,
+    default: default::pod::pod,
+    rules: &validate::pod::RULES,
+    printer: &table::pod::PRINTER,
+    ..BASE
+};
+/// `Service`.
+pub(super) const SERVICE: Kind = Kind {
+    kind: "Service",
+    plural: "services",
+    singular: "service",
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[Status, Proxy],
+    selectable_fields: &["spec.clusterIP", "spec.type"],
+    schema: "io.k8s.api.core.v1.Service",
+    name_rules: name::dns_label_1035,
+    default: default::service::service,
+    rules: &validate::service::RULES,
+    printer: &table::network::SERVICE,
+    ..BASE
+};
+/// `Endpoints`.
+pub(super) const ENDPOINTS: Kind = Kind {
+    kind: "Endpoints",
+    plural: "endpoints",
+    singular: "endpoints",
+    short_names: &["ep"],
+    schema: "io.k8s.api.core.v1.Endpoints",
+    default: default::config::endpoints,
+    rules: &validate::endpoints::ENDPOINTS,
+    printer: &table::network::ENDPOINTS,
+    ..BASE
+};
+/// `ConfigMap`.
+pub(super) const CONFIG_MAP: Kind = Kind {
+    kind: "ConfigMap",
+    plural: "configmaps",
+    singular: "configmap",
+    short_names: &["cm"],
+    schema: "io.k8s.api.core.v1.ConfigMap",
+    rules: &validate::config::CONFIG_MAP,
+    printer: &table::cluster::CONFIG_MAP,
+    ..BASE
+};
+/// `Secret`.
+pub(super) const SECRET: Kind = Kind {
+    kind: "Secret",
+    plural: "secrets",
+    singular: "secret",
+    selectable_fields: &["type"],
+    schema: "io.k8s.api.core.v1.Secret",
+    default: default::config::secret,
+    rules: &validate::config::SECRET,
+    printer: &table::cluster::SECRET,
+    ..BASE
+};
+/// `ServiceAccount`.
+pub(super) const SERVICE_ACCOUNT: Kind = Kind {
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    singular: "serviceaccount",
+    short_names: &["sa"],
+    subresources: &[Token],
+    schema: "io.k8s.api.core.v1.ServiceAccount",
+    rules: &validate::config::SERVICE_ACCOUNT,
+    printer: &table::cluster::SERVICE_ACCOUNT,
+    ..BASE
+};
+/// `Event` of the core group; `events.k8s.io` comes with the rest of the kinds.
+pub(super) const EVENT: Kind = Kind {
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    selectable_fields: &[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ],
+    schema: "io.k8s.api.core.v1.Event",
+    default: default::config::event,
+    rules: &validate::config::EVENT,
+    printer: &table::cluster::EVENT,
+    ..BASE
+};
