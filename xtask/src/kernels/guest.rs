@@ -65,7 +65,8 @@ pub(crate) fn script(root: &Path, settings: &[(&str, PathBuf)], steps: &[(&str, 
     }
     text.push_str(&format!("cd {}\n", quoted(&root.display().to_string())));
     for (name, command) in steps {
-        text.push_str(&format!("echo 'kernels: {name}'\n{command} 2>&1\necho \"{ENDED} $? {name}\"\n"));
+        let began = quoted(&format!("kernels: {name}"));
+        text.push_str(&format!("echo {began}\n{command} 2>&1\necho \"{ENDED} $?\" {}\n", quoted(name)));
     }
     text.push_str("sync\necho o > /proc/sysrq-trigger\nsleep 60\n");
     text
@@ -163,7 +164,7 @@ mod tests {
     fn the_script_runs_every_step_and_tells_how_it_ended() {
         let steps = [
             ("one", "true".to_owned()),
-            ("two words", "sh -c 'printf \"\\033cout\\r\\n\"; exit 3'".to_owned()),
+            ("a guest's words", "sh -c 'printf \"\\033cout\\r\\n\"; exit 3'".to_owned()),
         ];
         let text = script(Path::new("/"), &[("WEFT_NAME", "it's".into())], &steps);
         assert!(text.contains(r"export WEFT_NAME='it'\''s'"), "{text}");
@@ -176,8 +177,8 @@ mod tests {
         let done = Command::new("sh").args(["-c", &text]).output().unwrap();
         let mut shown = Vec::new();
         let ended = read(done.stdout.as_slice(), |line| shown.push(line.to_owned()));
-        assert_eq!(ended.steps, BTreeMap::from([("one".to_owned(), 0), ("two words".to_owned(), 3)]));
-        assert_eq!(shown, ["kernels: one", "kernels: two words", "cout"]);
+        assert_eq!(ended.steps, BTreeMap::from([("one".to_owned(), 0), ("a guest's words".to_owned(), 3)]));
+        assert_eq!(shown, ["kernels: one", "kernels: a guest's words", "cout"]);
     }
 
     #[test]
