@@ -6,6 +6,7 @@ pub mod apply;
 mod fields;
 mod json;
 mod merge;
+mod owners;
 mod strategic;
 
 use serde_json::Value;

@@ -4,32 +4,18 @@
 //! what another owns and has otherwise is a conflict, unless forced. [`track`] notes who owns what after other writes.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::fields::{FieldSet, changed, fields_of, merge};
+use super::owners::{self, Owner, UNOWNED};
 use crate::kind::Kind;
 use crate::schema::{self, Definition};
 use crate::status::{Cause, Details, FieldError, Status};
-use crate::time::rfc3339;
 
 /// The owner of all fields of an object from before its first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Longest name of a manager, bytes.
 const MANAGER_BYTES_MAX: usize = 128;
-/// Most managers of one object; older `Update` ones are joined beyond it.
-const MANAGERS_MAX: usize = 32;
-/// Fields of `metadata` that nobody owns.
-const UNOWNED: &[&str] = &[
-    "name",
-    "namespace",
-    "creationTimestamp",
-    "selfLink",
-    "uid",
-    "generation",
-    "managedFields",
-    "resourceVersion",
-];
-
 /// Who writes, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Manager<'a> {
@@ -39,37 +25,6 @@ pub struct Manager<'a> {
     pub subresource: &'a str,
     /// Now.
     pub time: Timestamp,
-}
-
-/// One entry of `managedFields`.
-struct Owner {
-    entry: Map<String, Value>,
-    fields: FieldSet,
-}
-
-impl Owner {
-    fn text(&self, key: &str) -> &str {
-        self.entry.get(key).and_then(Value::as_str).unwrap_or("")
-    }
-
-    fn is(&self, manager: Manager<'_>, operation: &str) -> bool {
-        self.text("manager") == manager.name
-            && self.text("operation") == operation
-            && self.text("subresource") == manager.subresource
-    }
-
-    fn new(kind: &Kind, manager: Manager<'_>, operation: &str, fields: FieldSet) -> Self {
-        let mut entry = Map::new();
-        entry.insert("manager".into(), manager.name.into());
-        entry.insert("operation".into(), operation.into());
-        entry.insert("apiVersion".into(), kind.api_version().into());
-        entry.insert("time".into(), rfc3339(manager.time, false).into());
-        entry.insert("fieldsType".into(), "FieldsV1".into());
-        if !manager.subresource.is_empty() {
-            entry.insert("subresource".into(), manager.subresource.into());
-        }
-        Self { entry, fields }
-    }
 }
 
 /// Applies a manager's configuration to an object, or makes the object if there is none.
@@ -115,18 +70,25 @@ pub fn apply(
     }
     gone.remove_from(&mut object, definition);
     owners.push(Owner::new(kind, manager, "Apply", wanted));
-    write_owners(&mut object, owners);
+    owners::write(&mut object, owners);
     Ok(object)
 }
 
 /// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object.
+///
+/// The `managedFields` that `new` comes with count if they are valid: so kubectl and helm hand over what they owned by
+/// updates to the manager they apply as. One empty entry makes the object nobody's, and it stays so until an apply.
 pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) {
     let definition = schema::definition(kind.schema);
     let nothing = json!({});
     let (before, after) = (owned_part(old.unwrap_or(&nothing)), owned_part(new));
     let changing = changed(&before, &after, definition);
     let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
-    let mut owners = read_owners(old.unwrap_or(&nothing));
+    let mut owners = old.map(|old| owners::stated(old, new, manager)).unwrap_or_default();
+    if old.is_some() && owners.is_empty() {
+        // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
+        return owners::write(new, owners);
+    }
     for owner in &mut owners {
         owner.fields = owner.fields.minus(&gone);
         if !owner.is(manager, "Update") {
@@ -140,7 +102,7 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
         }
         owners.push(Owner::new(kind, manager, "Update", fields));
     }
-    write_owners(new, owners);
+    owners::write(new, owners);
 }
 
 fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {
@@ -176,22 +138,9 @@ fn owned_part(object: &Value) -> Value {
     part
 }
 
-fn read_owners(object: &Value) -> Vec<Owner> {
-    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let mut entry = entry.as_object()?.clone();
-            let fields = entry.remove("fieldsV1").map(|f| FieldSet::read(&f)).unwrap_or_default();
-            Some(Owner { entry, fields })
-        })
-        .collect()
-}
-
 /// The owners of an object; one that was never tracked belongs to the time before its first apply.
 fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager: Manager<'_>) -> Vec<Owner> {
-    let owners = read_owners(live);
+    let owners = owners::read(live);
     if !owners.is_empty() {
         return owners;
     }
@@ -201,29 +150,6 @@ fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager
     }
     let before = Manager { name: BEFORE_FIRST_APPLY, subresource: "", ..manager };
     vec![Owner::new(kind, before, "Update", fields)]
-}
-
-fn write_owners(object: &mut Value, mut owners: Vec<Owner>) {
-    owners.retain(|owner| !owner.fields.is_empty());
-    while owners.len() > MANAGERS_MAX {
-        let mut updates =
-            owners.iter().enumerate().filter(|(_, o)| o.text("operation") == "Update").map(|(at, _)| at);
-        let (Some(first), Some(second)) = (updates.next(), updates.next()) else { break };
-        let joined = owners.remove(first).fields;
-        owners[second - 1].fields.union(&joined);
-        owners[second - 1].entry.insert("manager".into(), "ancient-changes".into());
-    }
-    let entries: Vec<Value> = owners
-        .into_iter()
-        .map(|mut owner| {
-            owner.entry.insert("fieldsV1".into(), owner.fields.write());
-            Value::Object(owner.entry)
-        })
-        .collect();
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    object["metadata"]["managedFields"] = entries.into();
 }
 
 fn conflict(kind: &Kind, live: &Value, owners: &[Owner], taken: &[(usize, FieldSet)]) -> Status {

@@ -27,21 +27,26 @@ impl FieldSet {
         !self.member && self.below.is_empty()
     }
 
-    /// Reads FieldsV1.
-    pub(super) fn read(value: &Value) -> Self {
-        let Some(object) = value.as_object() else { return Self::default() };
-        if object.is_empty() {
-            return Self::leaf();
-        }
+    /// Reads FieldsV1; nothing if it is none. Steps of kinds that are not known are left out.
+    pub(super) fn read(value: &Value) -> Option<Self> {
         let mut set = Self::default();
-        for (key, value) in object {
+        for (key, value) in value.as_object()? {
             if key == "." {
                 set.member = true;
-            } else {
-                set.below.insert(key.clone(), Self::read(value));
+                continue;
             }
+            match key.split_at_checked(2) {
+                Some(("f:", _)) => {}
+                Some(("k:", keys)) if serde_json::from_str::<Map<String, Value>>(keys).is_ok() => {}
+                Some(("v:", value)) if serde_json::from_str::<Value>(value).is_ok() => {}
+                Some(("i:", index)) if index.parse::<u32>().is_ok() => {}
+                Some(("k:" | "v:" | "i:", _)) => return None,
+                _ => continue,
+            }
+            let below = Self::read(value)?;
+            set.below.insert(key.clone(), if below.is_empty() { Self::leaf() } else { below });
         }
-        set
+        Some(set)
     }
 
     /// Writes FieldsV1.

@@ -45,7 +45,8 @@ impl Objects {
             metadata::prepare_update(kind, target.subresource, &current, &mut new)?;
             let (mut new, allocated) = self.complete_update(target, &current, new)?;
             metadata::raise_generation(kind, &current, &mut new);
-            if !options.applies {
+            if options.manager.is_empty() {
+                // The server itself owns nothing, and leaves what others own.
                 let managed = current.get("metadata").and_then(|m| m.get("managedFields"));
                 let meta = metadata::metadata_mut(&mut new)?;
                 match managed {
@@ -57,6 +58,9 @@ impl Objects {
                 return Ok(cached);
             }
             metadata::track(kind, target.subresource, Some(&current), &mut new, options, clock::now());
+            if new == current {
+                return Ok(cached);
+            }
             let goes = metadata::may_go(kind, &new);
             if options.dry_run {
                 return Self::pretend(kind, &new, Some(cached.revision));

@@ -122,3 +122,93 @@ fn a_manager_must_name_itself() {
     let carried = json!({"metadata": {"managedFields": [{}]}});
     assert_eq!(apply(&kind::POD, None, &carried, manager("m"), false).unwrap_err().code, 400);
 }
+
+fn entry(name: &str, operation: &str, fields: &Value) -> Value {
+    json!({"manager": name, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": fields})
+}
+
+/// A Deployment that `kubectl create` made, and what an update by `x` that writes these `managedFields` makes of them.
+fn handed_over(managed: &Value) -> Value {
+    let mut old = deployment(&json!({"replicas": 1}));
+    track(&kind::DEPLOYMENT, None, &mut old, manager("kubectl-create"));
+    let mut new = old.clone();
+    new["metadata"]["managedFields"] = managed.clone();
+    track(&kind::DEPLOYMENT, Some(&old), &mut new, manager("x"));
+    new
+}
+
+#[test]
+fn a_client_hands_ownership_over() {
+    let fields = json!({"f:spec": {"f:replicas": {}}});
+    let new = handed_over(&json!([entry("kubectl", "Apply", &fields)]));
+    assert_eq!(new["metadata"]["managedFields"], json!([entry("kubectl", "Apply", &fields)]));
+    // Who drops the field by an apply now removes it.
+    let left = applied(Some(&new), &json!({"paused": true}), "kubectl").unwrap();
+    assert!(left["spec"].get("replicas").is_none(), "{left}");
+    // What the same write changes is its writer's.
+    let mut changed = new.clone();
+    changed["metadata"]["managedFields"] = json!([entry("helm", "Apply", &fields)]);
+    changed["spec"]["paused"] = true.into();
+    track(&kind::DEPLOYMENT, Some(&new), &mut changed, manager("x"));
+    assert_eq!(*owned_by(&changed, "helm"), fields);
+    assert_eq!(*owned_by(&changed, "x"), json!({"f:spec": {"f:paused": {}}}));
+}
+
+#[test]
+fn one_empty_entry_makes_an_object_nobodys_until_an_apply() {
+    for reset in [json!([{}]), json!([{"manager": "", "operation": ""}])] {
+        let new = handed_over(&reset);
+        assert!(new["metadata"].get("managedFields").is_none(), "{new}");
+        let mut later = new.clone();
+        later["spec"]["replicas"] = 2.into();
+        track(&kind::DEPLOYMENT, Some(&new), &mut later, manager("x"));
+        assert!(later["metadata"].get("managedFields").is_none(), "{later}");
+    }
+}
+
+#[test]
+fn managed_fields_that_say_nothing_valid_change_nothing() {
+    let fields = json!({"f:spec": {"f:replicas": {}}});
+    let mut unversioned = entry("m", "Apply", &fields);
+    unversioned["apiVersion"] = "".into();
+    let mut untyped = entry("m", "Apply", &fields);
+    untyped["fieldsType"] = "FieldsV2".into();
+    for managed in [
+        json!([]),
+        json!([{}, {}]),
+        json!([entry("m", "Take", &fields)]),
+        json!([unversioned]),
+        json!([untyped]),
+        json!([entry("m", "Apply", &json!({"f:spec": {"k:{\"name\"": {}}}))]),
+    ] {
+        let new = handed_over(&managed);
+        assert_eq!(*owned_by(&new, "kubectl-create"), fields, "{managed}");
+        assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 1, "{managed}");
+    }
+}
+
+#[test]
+fn a_subresource_states_no_ownership() {
+    let fields = json!({"f:spec": {"f:replicas": {}}});
+    let old = applied(None, &json!({"replicas": 1}), "m").unwrap();
+    let mut new = old.clone();
+    new["metadata"]["managedFields"] = json!([entry("x", "Apply", &fields)]);
+    let status = Manager { subresource: "status", ..manager("x") };
+    track(&kind::DEPLOYMENT, Some(&old), &mut new, status);
+    assert_eq!(new["metadata"]["managedFields"], old["metadata"]["managedFields"]);
+}
+
+#[test]
+fn the_oldest_updates_are_joined() {
+    let many: Vec<Value> = (0..60)
+        .map(|at| {
+            let operation = if at < 10 { "Apply" } else { "Update" };
+            let name = format!("f:x{at}");
+            entry(&format!("m{at}"), operation, &json!({"f:metadata": {"f:labels": {name: {}}}}))
+        })
+        .collect();
+    let new = handed_over(&many.into());
+    assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 32);
+    assert_eq!(owned_by(&new, "ancient-changes")["f:metadata"]["f:labels"].as_object().unwrap().len(), 29);
+}

@@ -1,0 +1,156 @@
+//! `metadata.managedFields`: the managers of an object and what each of them owns, read and written.
+//!
+//! The rules are those of the Kubernetes documentation of server-side apply; who comes to own what is decided elsewhere.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use serde_json::{Map, Value, json};
+
+use super::apply::Manager;
+use super::fields::FieldSet;
+use crate::kind::Kind;
+use crate::time::rfc3339;
+
+/// Most managers of one object; older `Update` ones are joined beyond it.
+const MANAGERS_MAX: usize = 32;
+/// Fields of `metadata` that nobody owns.
+pub(super) const UNOWNED: &[&str] = &[
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// One entry of `managedFields`.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    entry: Map<String, Value>,
+    pub(super) fields: FieldSet,
+}
+
+impl Owner {
+    pub(super) fn new(kind: &Kind, manager: Manager<'_>, operation: &str, fields: FieldSet) -> Self {
+        let mut entry = Map::new();
+        entry.insert("manager".into(), manager.name.into());
+        entry.insert("operation".into(), operation.into());
+        entry.insert("apiVersion".into(), kind.api_version().into());
+        entry.insert("time".into(), rfc3339(manager.time, false).into());
+        entry.insert("fieldsType".into(), "FieldsV1".into());
+        if !manager.subresource.is_empty() {
+            entry.insert("subresource".into(), manager.subresource.into());
+        }
+        Self { entry, fields }
+    }
+
+    /// An entry that the server or a client wrote; nothing if it says something that no entry can.
+    fn read(entry: &Value) -> Option<Self> {
+        let mut entry = entry.as_object()?.clone();
+        let fields = match entry.remove("fieldsV1") {
+            Some(fields) => FieldSet::read(&fields)?,
+            None => FieldSet::default(),
+        };
+        let owner = Self { entry, fields };
+        let valid = matches!(owner.text("operation"), "Apply" | "Update")
+            && !owner.text("apiVersion").is_empty()
+            && owner.text("fieldsType") == "FieldsV1";
+        valid.then_some(owner)
+    }
+
+    pub(super) fn text(&self, key: &str) -> &str {
+        self.entry.get(key).and_then(Value::as_str).unwrap_or("")
+    }
+
+    pub(super) fn is(&self, manager: Manager<'_>, operation: &str) -> bool {
+        self.text("manager") == manager.name
+            && self.text("operation") == operation
+            && self.text("subresource") == manager.subresource
+    }
+
+    /// What tells one entry from another: an applier is the same one under each version.
+    fn identity(&self) -> [&str; 4] {
+        let version = if self.text("operation") == "Apply" { "" } else { self.text("apiVersion") };
+        [self.text("operation"), self.text("manager"), self.text("subresource"), version]
+    }
+}
+
+/// The owners that an object's `managedFields` tell; none if any entry is not valid.
+pub(super) fn read(object: &Value) -> Vec<Owner> {
+    entries(object).and_then(read_all).unwrap_or_default()
+}
+
+fn entries(object: &Value) -> Option<&Vec<Value>> {
+    object.pointer("/metadata/managedFields").and_then(Value::as_array)
+}
+
+fn read_all(entries: &Vec<Value>) -> Option<Vec<Owner>> {
+    let mut owners: Vec<Owner> = Vec::new();
+    let mut places = HashMap::new();
+    for entry in entries {
+        let owner = Owner::read(entry)?;
+        // Of two that are the same, the later one counts.
+        match places.entry(owner.identity().map(ToOwned::to_owned)) {
+            Entry::Occupied(place) => owners[*place.get()] = owner,
+            Entry::Vacant(place) => {
+                place.insert(owners.len());
+                owners.push(owner);
+            }
+        }
+    }
+    Some(owners)
+}
+
+/// The owners that a write to the stored object `old` starts from: those the client states in `new`, if they are
+/// valid. One empty entry takes all ownership away; no entry at all is of a client that does not know the field.
+/// Through a subresource ownership cannot be stated.
+pub(super) fn stated(old: &Value, new: &Value, manager: Manager<'_>) -> Vec<Owner> {
+    let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
+        return read(old);
+    };
+    if let [one] = entries.as_slice()
+        && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
+    {
+        return Vec::new();
+    }
+    read_all(entries).unwrap_or_else(|| read(old))
+}
+
+/// Writes the owners into an object: appliers first, then by age.
+pub(super) fn write(object: &mut Value, mut owners: Vec<Owner>) {
+    owners.retain(|owner| !owner.fields.is_empty());
+    let place = |o: &Owner| {
+        [o.text("operation"), o.text("time"), o.text("manager"), o.text("apiVersion"), o.text("subresource")]
+            .map(ToOwned::to_owned)
+    };
+    owners.sort_by_cached_key(place);
+    let first = owners.partition_point(|o| o.text("operation") == "Apply");
+    let joined = owners.len().saturating_sub(MANAGERS_MAX).min((owners.len() - first).saturating_sub(1));
+    if joined > 0 {
+        let old: Vec<Owner> = owners.drain(first..first + joined).collect();
+        for owner in &old {
+            owners[first].fields.union(&owner.fields);
+        }
+        owners[first].entry.insert("manager".into(), "ancient-changes".into());
+    }
+    let entries: Vec<Value> = owners
+        .into_iter()
+        .map(|mut owner| {
+            owner.entry.insert("fieldsV1".into(), owner.fields.write());
+            Value::Object(owner.entry)
+        })
+        .collect();
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    if entries.is_empty() {
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
+    } else {
+        object["metadata"]["managedFields"] = entries.into();
+    }
+}

@@ -1,0 +1,51 @@
+//! Patches and server-side apply over the API of a real server: what a write owns, and what it may not do.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use server::{Client, Server};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const APPLY: &str = "application/apply-patch+yaml";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+fn map(name: &str, data: &Value) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": data })
+}
+
+async fn patch(client: &mut Client, path: &str, type_: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string().into_bytes();
+    let response = client.open(Method::PATCH, path, &[("content-type", type_)], body).await;
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    (code, serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+#[tokio::test]
+async fn a_json_patch_hands_ownership_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{MAPS}/a");
+    let (_, made) =
+        admin.post(&format!("{MAPS}?fieldManager=kubectl-create"), map("a", &json!({"k": "1"}))).await;
+    let mut entry = made["metadata"]["managedFields"][0].clone();
+    entry["manager"] = "kubectl".into();
+    entry["operation"] = "Apply".into();
+    let handed = json!([{"op": "replace", "path": "/metadata/managedFields", "value": [entry]}]);
+    let (code, new) = patch(&mut admin, &path, JSON_PATCH, &handed).await;
+    assert_eq!(code, 200, "{new}");
+    assert_eq!(new["metadata"]["managedFields"], json!([entry]));
+    let (code, new) =
+        patch(&mut admin, &format!("{path}?fieldManager=kubectl"), APPLY, &map("a", &json!({"l": "2"})))
+            .await;
+    assert_eq!((code, &new["data"]), (200, &json!({"l": "2"})), "{new}");
+    let reset = json!([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]);
+    let (code, new) = patch(&mut admin, &path, JSON_PATCH, &reset).await;
+    assert_eq!(code, 200, "{new}");
+    assert!(new["metadata"].get("managedFields").is_none(), "{new}");
+}
