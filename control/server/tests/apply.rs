@@ -49,3 +49,23 @@ async fn a_json_patch_hands_ownership_over() {
     assert_eq!(code, 200, "{new}");
     assert!(new["metadata"].get("managedFields").is_none(), "{new}");
 }
+
+#[tokio::test]
+async fn applying_the_same_again_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{MAPS}/a?fieldManager=m");
+    let config = map("a", &json!({"k": "1"}));
+    let (code, made) = patch(&mut admin, &path, APPLY, &config).await;
+    assert_eq!(code, 201, "{made}");
+    // An entry's time has a resolution of a second.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let (code, again) = patch(&mut admin, &path, APPLY, &config).await;
+    assert_eq!((code, &again), (200, &made));
+    let (_, stored) = admin.get(&format!("{MAPS}/a")).await;
+    assert_eq!(stored["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    // The same field, owned by one more, is something to write.
+    let (code, more) = patch(&mut admin, &format!("{MAPS}/a?fieldManager=n"), APPLY, &config).await;
+    assert_eq!((code, more["metadata"]["managedFields"].as_array().unwrap().len()), (200, 2));
+}

@@ -4,7 +4,7 @@
 //! what another owns and has otherwise is a conflict, unless forced. [`track`] notes who owns what after other writes.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::fields::{FieldSet, changed, fields_of, merge};
 use super::owners::{self, Owner, UNOWNED};
@@ -103,6 +103,12 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
         owners.push(Owner::new(kind, manager, "Update", fields));
     }
     owners::write(new, owners);
+}
+
+/// Whether a write made nothing of an object that is worth writing: times of managers alone are not, so that who applies
+/// the same again and again wakes nobody.
+pub fn changes_nothing(old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
+    owners::same_but_times(old, new)
 }
 
 fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {

@@ -154,3 +154,22 @@ pub(super) fn write(object: &mut Value, mut owners: Vec<Owner>) {
         object["metadata"]["managedFields"] = entries.into();
     }
 }
+
+/// Whether two states of an object differ in nothing but when their managers wrote.
+pub(super) fn same_but_times(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    let rest = |object: &Map<String, Value>| {
+        let mut object = object.clone();
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let managed = metadata.and_then(|m| m.remove("managedFields"));
+        let mut entries = match managed {
+            Some(Value::Array(entries)) => entries,
+            _ => Vec::new(),
+        };
+        for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        entries.sort_by_cached_key(Value::to_string);
+        (object, entries)
+    };
+    rest(a) == rest(b)
+}

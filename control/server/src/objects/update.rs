@@ -58,7 +58,7 @@ impl Objects {
                 return Ok(cached);
             }
             metadata::track(kind, target.subresource, Some(&current), &mut new, options, clock::now());
-            if new == current {
+            if weft_api::patch::apply::changes_nothing(&current, &new) {
                 return Ok(cached);
             }
             let goes = metadata::may_go(kind, &new);

@@ -212,3 +212,19 @@ fn the_oldest_updates_are_joined() {
     assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 32);
     assert_eq!(owned_by(&new, "ancient-changes")["f:metadata"]["f:labels"].as_object().unwrap().len(), 29);
 }
+
+#[test]
+fn applying_the_same_again_changes_nothing_but_times() {
+    let config = json!({"replicas": 1});
+    let made = applied(None, &config, "a").unwrap();
+    let made = applied(Some(&made), &json!({"paused": true}), "b").unwrap();
+    let later = Manager { time: Timestamp::from_second(9).unwrap(), ..manager("a") };
+    let object = |value: &Value| value.as_object().unwrap().clone();
+    let again = apply(&kind::DEPLOYMENT, Some(&made), &deployment(&config), later, false).unwrap();
+    assert_ne!(again, made, "it has its own time");
+    assert!(changes_nothing(&object(&made), &object(&again)));
+    let more = json!({"replicas": 1, "paused": true});
+    let more = apply(&kind::DEPLOYMENT, Some(&made), &deployment(&more), later, false).unwrap();
+    assert_eq!(more["spec"], made["spec"]);
+    assert!(!changes_nothing(&object(&made), &object(&more)), "it owns more now");
+}
