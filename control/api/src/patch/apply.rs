@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::fields::{FieldSet, changed, fields_of, merge};
+use super::fields::{FieldSet, changed, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
 use crate::kind::Kind;
 use crate::schema::{self, Definition};
@@ -64,11 +64,15 @@ pub fn apply(
     }
     let mut object = live.clone();
     merge(&mut object, config, definition);
-    let mut gone = before.minus(&wanted);
+    let mut managed = wanted.clone();
     for other in &owners {
-        gone = gone.minus(&other.fields);
+        managed.union(&other.fields);
     }
-    gone.remove_from(&mut object, definition);
+    prune(&mut object, &before.minus(&unowned()), &managed, definition);
+    let gone = fields_of(&owned_part(live), definition).minus(&fields_of(&owned_part(&object), definition));
+    for other in &mut owners {
+        other.fields = other.fields.minus(&gone);
+    }
     owners.push(Owner::new(kind, manager, "Apply", wanted));
     owners::write(&mut object, owners);
     Ok(object)
@@ -126,6 +130,12 @@ fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {
         return Ok(());
     };
     Err(Status::invalid_type("meta.k8s.io", "PatchOptions", "", &[error]))
+}
+
+/// What nobody owns, whatever a client says.
+fn unowned() -> FieldSet {
+    let names: Map<String, Value> = UNOWNED.iter().map(|name| (format!("f:{name}"), json!({}))).collect();
+    FieldSet::read(&json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": names})).unwrap_or_default()
 }
 
 /// The object without what nobody owns.

@@ -111,27 +111,35 @@ impl FieldSet {
         }
     }
 
-    /// Takes everything in this set out of an object.
-    pub(super) fn remove_from(&self, value: &mut Value, definition: Option<&Definition>) {
+    /// The set, with every field that anything below is in itself in it.
+    fn named(&self) -> Self {
+        let mut out = Self { member: self.member, below: BTreeMap::new() };
+        for (key, set) in &self.below {
+            let mut set = set.named();
+            set.member |= key.starts_with("f:");
+            out.below.insert(key.clone(), set);
+        }
+        out
+    }
+
+    /// Takes everything in this set out of an object: what is in the set goes with all below it.
+    fn remove_from(&self, value: &mut Value, definition: Option<&Definition>) {
         let Some(object) = value.as_object_mut() else { return };
         for (key, set) in &self.below {
             let Some(name) = key.strip_prefix("f:") else { continue };
-            let field = definition.and_then(|d| d.field(name));
-            let Some(inner) = object.get_mut(name) else { continue };
-            // A struct or list that was stated empty and has been filled since is not the stating manager's to remove.
-            if set.member && matches!(shape(field, inner), Shape::Whole) {
+            if set.member {
                 object.remove(name);
-            } else {
-                set.remove_within(inner, field.map(|f| (f, &f.type_)));
+            } else if let Some(inner) = object.get_mut(name) {
+                set.remove_within(inner, definition.and_then(|d| d.field(name)));
             }
         }
     }
 
-    fn remove_within(&self, value: &mut Value, field: Option<(&Field, &Type)>) {
-        let inner = field.and_then(|(_, type_)| type_.definition());
-        match value {
-            Value::Array(items) => {
-                let Some((field, _)) = field else { return };
+    fn remove_within(&self, value: &mut Value, field: Option<&Field>) {
+        match (shape(field, value), value, field) {
+            (Shape::Struct(inner), value, _) => self.remove_from(value, inner),
+            (Shape::List, Value::Array(items), Some(field)) => {
+                let inner = field.type_.definition();
                 items.retain_mut(|item| match self.below.get(&item_key(field, item)) {
                     None => true,
                     Some(set) if set.member => false,
@@ -141,9 +149,36 @@ impl FieldSet {
                     }
                 });
             }
-            other => self.remove_from(other, inner),
+            _ => {}
         }
     }
+}
+
+/// Takes out of an object what its applier stated `last`, no longer states and nobody else owns; `managed` is all that
+/// is owned now. A struct of which nobody owns anything any more goes as a whole, with what was defaulted in it, and so
+/// does a list's item that nobody owns as such; the rest stays as far as it was never the applier's.
+pub(super) fn prune(
+    object: &mut Value,
+    last: &FieldSet,
+    managed: &FieldSet,
+    definition: Option<&Definition>,
+) {
+    if last.is_empty() {
+        return;
+    }
+    let (last, mut managed) = (last.named(), managed.named());
+    // The object keeps its name.
+    managed.below.entry("f:metadata".to_owned()).or_default().member = true;
+    let there = fields_of(object, definition).named();
+    let without = |set: &FieldSet| {
+        let mut object = object.clone();
+        set.remove_from(&mut object, definition);
+        fields_of(&object, definition).named()
+    };
+    let mut kept = without(&last);
+    kept.union(&managed);
+    let owned = without(&there.minus(&kept));
+    there.minus(&owned).intersection(&last).remove_from(object, definition);
 }
 
 fn shown_keys(keys: &str) -> String {

@@ -228,3 +228,72 @@ fn applying_the_same_again_changes_nothing_but_times() {
     assert_eq!(more["spec"], made["spec"]);
     assert!(!changes_nothing(&object(&made), &object(&more)), "it owns more now");
 }
+
+/// A Deployment with these containers, with which the rest of its spec does not change.
+fn with_containers(containers: &Value) -> Value {
+    json!({"template": {"spec": {"containers": containers}}})
+}
+
+fn containers(object: &Value) -> &Value {
+    &object["spec"]["template"]["spec"]["containers"]
+}
+
+#[test]
+fn an_item_that_two_state_keeps_what_the_other_owns() {
+    let both =
+        with_containers(&json!([{"name": "a", "image": "i"}, {"name": "b", "image": "j", "tty": true}]));
+    let made = applied(None, &both, "m").unwrap();
+    let shared = applied(Some(&made), &with_containers(&json!([{"name": "b", "image": "j"}])), "n").unwrap();
+    let one = with_containers(&json!([{"name": "a", "image": "i"}]));
+    let left = applied(Some(&shared), &one, "m").unwrap();
+    assert_eq!(*containers(&left), json!([{"name": "a", "image": "i"}, {"name": "b", "image": "j"}]));
+    let gone = applied(Some(&left), &json!({}), "n").unwrap();
+    assert_eq!(*containers(&gone), json!([{"name": "a", "image": "i"}]));
+}
+
+#[test]
+fn an_item_goes_with_the_fields_others_set_in_it_but_did_not_state() {
+    let both = with_containers(&json!([{"name": "a", "image": "i"}, {"name": "b", "image": "j"}]));
+    let made = applied(None, &both, "m").unwrap();
+    let mut set = made.clone();
+    set["spec"]["template"]["spec"]["containers"][1]["image"] = "k".into();
+    track(&kind::DEPLOYMENT, Some(&made), &mut set, manager("kubectl-set"));
+    let one = with_containers(&json!([{"name": "a", "image": "i"}]));
+    let left = applied(Some(&set), &one, "m").unwrap();
+    // As in Kubernetes: the item itself was the applier's alone.
+    assert_eq!(*containers(&left), json!([{"name": "a", "image": "i"}]));
+    assert_eq!(*owned_by(&left, "kubectl-set"), Value::Null, "nobody owns what is not there");
+}
+
+#[test]
+fn a_struct_goes_with_its_defaults_once_nobody_owns_any_of_it() {
+    let probe = json!({"httpGet": {"path": "/", "port": 80}});
+    let stated = with_containers(&json!([{"name": "a", "image": "i", "livenessProbe": probe}]));
+    let mut made = applied(None, &stated, "m").unwrap();
+    made["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["periodSeconds"] = 10.into();
+    made["spec"]["template"]["spec"]["containers"][0]["tty"] = false.into();
+    let bare = with_containers(&json!([{"name": "a", "image": "i"}]));
+    let left = applied(Some(&made), &bare, "m").unwrap();
+    assert_eq!(*containers(&left), json!([{"name": "a", "image": "i", "tty": false}]));
+    // Another's field within keeps the struct, and it alone.
+    let mut tuned = made.clone();
+    tuned["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["periodSeconds"] = 5.into();
+    track(&kind::DEPLOYMENT, Some(&made), &mut tuned, manager("x"));
+    let left = applied(Some(&tuned), &bare, "m").unwrap();
+    assert_eq!(containers(&left)[0]["livenessProbe"], json!({"periodSeconds": 5}));
+}
+
+#[test]
+fn pruning_leaves_the_name_and_what_was_stated_empty() {
+    let made = deployment(&json!({"replicas": 1}));
+    let labelled = json!({"metadata": {"name": "d", "labels": {"a": "b"}}, "spec": {"replicas": 1}});
+    let made = apply(&kind::DEPLOYMENT, Some(&made), &labelled, manager("m"), false).unwrap();
+    let left = apply(&kind::DEPLOYMENT, Some(&made), &json!({}), manager("m"), false).unwrap();
+    assert_eq!(left["metadata"]["name"], "d");
+    assert!(left["metadata"].get("labels").is_none(), "{left}");
+    let volume =
+        |source: Value| json!({"template": {"spec": {"volumes": [{"name": "v", "emptyDir": source}]}}});
+    let made = applied(None, &volume(json!({"medium": "Memory"})), "m").unwrap();
+    let left = applied(Some(&made), &volume(json!({})), "m").unwrap();
+    assert_eq!(left["spec"], volume(json!({})));
+}
