@@ -69,3 +69,37 @@ async fn applying_the_same_again_writes_nothing() {
     let (code, more) = patch(&mut admin, &format!("{MAPS}/a?fieldManager=n"), APPLY, &config).await;
     assert_eq!((code, more["metadata"]["managedFields"].as_array().unwrap().len()), (200, 2));
 }
+
+#[tokio::test]
+async fn of_many_applies_at_once_one_creates_and_all_count() {
+    const APPLIERS: usize = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut clients = Vec::new();
+    for _ in 0..APPLIERS {
+        clients.push(server.admin().await);
+    }
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(APPLIERS));
+    let appliers: Vec<_> = clients
+        .into_iter()
+        .enumerate()
+        .map(|(at, mut client)| {
+            let start = start.clone();
+            tokio::spawn(async move {
+                start.wait().await;
+                let path = format!("{MAPS}/race?fieldManager=m{at}");
+                let key = format!("k{at}");
+                patch(&mut client, &path, APPLY, &map("race", &json!({ key: "1" }))).await
+            })
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for applier in appliers {
+        let (code, answer) = applier.await.unwrap();
+        assert!(code < 300, "{answer}");
+        codes.push(code);
+    }
+    assert_eq!(codes.iter().filter(|c| **c == 201).count(), 1, "{codes:?}");
+    let (_, made) = server.admin().await.get(&format!("{MAPS}/race")).await;
+    assert_eq!(made["data"].as_object().unwrap().len(), APPLIERS);
+}

@@ -28,6 +28,8 @@ use crate::objects::{Preconditions, WriteOptions, into_map};
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
 /// A body that is too long is read to its end and dropped up to here, bytes; beyond, the connection is cut.
 const DRAIN_BYTES_MAX: usize = 16 << 20;
+/// How often an apply is tried when others make and remove the object meanwhile.
+const APPLY_TRIES_MAX: usize = 8;
 /// How long a request's body may take.
 const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -177,15 +179,24 @@ async fn server_side_apply(
         let manager = Manager { name: &options.manager, subresource, time: clock::now() };
         into_map(patch::apply::apply(kind, current, &config, manager, force)?)
     };
-    let exists = api.objects.cache.get(kind, &route.key).is_some();
-    let (code, cached) = if exists || route.subresource.is_some() {
-        let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
-        (StatusCode::OK, api.objects.update(&target(route), &options, change).await?)
-    } else {
-        let object = apply(None)?;
-        (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await?)
-    };
-    written(code, &cached, form, call, &warnings)
+    for _ in 0..APPLY_TRIES_MAX {
+        let exists = api.objects.cache.get(kind, &route.key).is_some();
+        let (code, result) = if exists || route.subresource.is_some() {
+            let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
+            (StatusCode::OK, api.objects.update(&target(route), &options, change).await)
+        } else {
+            let object = apply(None)?;
+            (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
+        };
+        match result {
+            Ok(cached) => return written(code, &cached, form, call, &warnings),
+            // Somebody else made it in the meantime, or removed it: then it is applied to what is there now.
+            Err(status) if code == StatusCode::CREATED && status.reason == "AlreadyExists" => {}
+            Err(status) if exists && status.code == 404 && route.subresource.is_none() => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Err(Status::conflict(kind, &route.key.name))
 }
 
 /// The patch type of a request.
