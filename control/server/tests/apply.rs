@@ -103,3 +103,41 @@ async fn of_many_applies_at_once_one_creates_and_all_count() {
     let (_, made) = server.admin().await.get(&format!("{MAPS}/race")).await;
     assert_eq!(made["data"].as_object().unwrap().len(), APPLIERS);
 }
+
+#[tokio::test]
+async fn a_configuration_speaks_of_the_object_that_the_url_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{MAPS}/a?fieldManager=m");
+    let good = map("a", &json!({"k": "1"}));
+    let with = |pointer: &str, value: Value| {
+        let mut config = good.clone();
+        *config.pointer_mut(pointer).unwrap() = value;
+        config
+    };
+    let elsewhere = json!({ "name": "a", "namespace": "kube-system" });
+    let refused = [
+        (with("/kind", json!("Secret")), "invalid object type: /v1, Kind=Secret"),
+        (with("/apiVersion", json!("apps/v1")), "invalid object type: apps/v1, Kind=ConfigMap"),
+        (json!({ "data": {} }), "invalid object type: /, Kind="),
+        (
+            with("/metadata/name", json!("b")),
+            "the name of the object (b) does not match the name on the URL (a)",
+        ),
+        (
+            with("/metadata", elsewhere),
+            "the namespace of the object (kube-system) does not match the namespace on the request (default)",
+        ),
+    ];
+    // Before the object is there, and after.
+    for expected in [201, 200] {
+        for (config, message) in &refused {
+            let (code, status) = patch(&mut admin, &path, APPLY, config).await;
+            assert_eq!((code, status["message"].as_str()), (400, Some(*message)), "{status}");
+        }
+        assert_eq!(patch(&mut admin, &path, APPLY, &good).await.0, expected);
+    }
+    // A name that is left out is the URL's.
+    assert_eq!(patch(&mut admin, &path, APPLY, &with("/metadata", json!({}))).await.0, 200);
+}

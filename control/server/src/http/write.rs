@@ -167,9 +167,7 @@ async fn server_side_apply(
         serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     let kind = route.kind;
     let warnings = decode::check(kind.schema, &mut config, validation)?;
-    config["apiVersion"] = kind.api_version().into();
-    config["kind"] = kind.kind.into();
-    config["metadata"]["name"] = route.key.name.clone().into();
+    identify(route, &mut config)?;
     // Without a name of its own an applier is refused.
     options.manager = call.query.get("fieldManager").unwrap_or("").to_owned();
     options.applies = true;
@@ -197,6 +195,36 @@ async fn server_side_apply(
         }
     }
     Err(Status::conflict(kind, &route.key.name))
+}
+
+/// An apply configuration must be of the kind and object that its URL names; a name it leaves out is filled in.
+///
+/// # Errors
+/// 400 in Kubernetes' words.
+fn identify(route: &ResourceRoute, config: &mut Value) -> Result<(), Status> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (version, kind) = (text(&config["apiVersion"]), text(&config["kind"]));
+    if version != route.kind.api_version() || kind != route.kind.kind {
+        let slash = if version.contains('/') { "" } else { "/" };
+        return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
+    }
+    let key = &route.key;
+    let name = text(&config["metadata"]["name"]);
+    if !name.is_empty() && name != key.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        )));
+    }
+    let namespace = text(&config["metadata"]["namespace"]);
+    if !key.namespace.is_empty() && !namespace.is_empty() && namespace != key.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
+            key.namespace
+        )));
+    }
+    config["metadata"]["name"] = key.name.clone().into();
+    Ok(())
 }
 
 /// The patch type of a request.
