@@ -53,10 +53,15 @@ pub enum PatchError {
     /// The body is not JSON, or not of the shape of its patch type.
     #[error("error decoding patch: {0}")]
     Malformed(String),
-    /// The body is longer or has more operations than allowed.
-    #[error("the patch has more than {0} operations")]
-    TooMany(usize),
-    /// A JSON patch's operation does not fit the object.
+    /// A JSON patch has more operations than allowed.
+    #[error("The allowed maximum operations in a JSON patch is {max}, got {got}")]
+    TooMany {
+        /// As many may be.
+        max: usize,
+        /// As many are.
+        got: usize,
+    },
+    /// A JSON patch's operation does not fit the object, or goes beyond a bound.
     #[error("{0}")]
     DoesNotApply(String),
     /// A strategic merge patch speaks of a list item without its merge key.
@@ -75,7 +80,8 @@ pub enum PatchError {
 /// Applies a patch to an object of `kind` and gives the patched object; what it is patched to is not checked.
 ///
 /// # Errors
-/// 400 for a malformed patch, 422 for one that does not fit the object, 415 for [`PatchType::Apply`].
+/// 400 for a malformed patch, 422 for one that does not fit the object or makes too much of it, 413 for one of too many
+/// operations, 415 for [`PatchType::Apply`].
 pub fn apply(type_: PatchType, kind: &Kind, current: &Value, patch: &[u8]) -> Result<Value, Status> {
     apply_to(type_, kind.schema, current, patch)
         .map_err(|error| to_status(error, kind.group, kind.kind, current))
@@ -120,6 +126,7 @@ fn to_status(error: Option<PatchError>, group: &str, kind: &str, current: &Value
             }
             status
         }
+        error @ PatchError::TooMany { .. } => Status::request_too_large_because(error),
         other => Status::bad_request(other.to_string()),
     }
 }

@@ -200,8 +200,13 @@ impl Status {
     /// 413: the body is longer than the limit.
     #[must_use]
     pub fn request_too_large(limit_bytes: usize) -> Self {
-        let message = format!("Request entity is too large: limit is {limit_bytes}");
-        Self::new(413, "RequestEntityTooLarge", message)
+        Self::request_too_large_because(format!("limit is {limit_bytes}"))
+    }
+
+    /// 413: the request asks for too much.
+    #[must_use]
+    pub fn request_too_large_because(why: impl fmt::Display) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity is too large: {why}"))
     }
 
     /// 429: come back later.

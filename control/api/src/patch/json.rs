@@ -1,17 +1,119 @@
-//! JSON patch, RFC 6902.
+//! JSON patch, RFC 6902, within bounds: a short patch must not make a huge object, nor much work.
 
+use json_patch::jsonptr::Pointer;
+use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
 
 /// Most operations in one patch, as in Kubernetes.
 const OPERATIONS_MAX: usize = 10_000;
+/// Most bytes that all `copy` operations of a patch may add, as in Kubernetes: the longest request's.
+const COPIED_BYTES_MAX: usize = 3 << 20;
+/// Deepest value below an object's root; readers of JSON give up at 128, and lists and watches wrap objects.
+const DEPTH_MAX: usize = 120;
+/// Most values that all operations of a patch may look at or shift within lists.
+const STEPS_MAX: usize = 100_000_000;
 
 pub(super) fn apply(object: &mut Value, patch: Value) -> Result<(), PatchError> {
-    let patch: json_patch::Patch =
+    let patch: Patch =
         serde_json::from_value(patch).map_err(|error| PatchError::Malformed(error.to_string()))?;
     if patch.0.len() > OPERATIONS_MAX {
-        return Err(PatchError::TooMany(OPERATIONS_MAX));
+        return Err(PatchError::TooMany { max: OPERATIONS_MAX, got: patch.0.len() });
     }
-    json_patch::patch(object, &patch).map_err(|error| PatchError::DoesNotApply(error.to_string()))
+    let mut spent = Spent::default();
+    for (at, operation) in patch.0.iter().enumerate() {
+        spent.allow(object, operation).map_err(PatchError::DoesNotApply)?;
+        json_patch::patch_unsafe(object, std::slice::from_ref(operation)).map_err(|mut error| {
+            error.operation = at;
+            PatchError::DoesNotApply(error.to_string())
+        })?;
+    }
+    Ok(())
+}
+
+/// What a patch has used up of its bounds.
+#[derive(Default)]
+struct Spent {
+    copied_bytes: usize,
+    steps: usize,
+}
+
+impl Spent {
+    /// Takes an operation into account before it is done; one that does not fit the object fails by itself.
+    ///
+    /// # Errors
+    /// Which bound it goes beyond.
+    fn allow(&mut self, object: &Value, operation: &PatchOperation) -> Result<(), String> {
+        let (value, copies) = match operation {
+            PatchOperation::Add(add) => (Some(&add.value), false),
+            PatchOperation::Replace(replace) => (Some(&replace.value), false),
+            PatchOperation::Copy(copy) => (object.pointer(copy.from.as_str()), true),
+            PatchOperation::Move(from) => (object.pointer(from.from.as_str()), false),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => (None, false),
+        };
+        if let Some(value) = value {
+            let size = measure(value);
+            self.steps += size.values;
+            if copies {
+                self.copied_bytes += size.bytes;
+            }
+            if self.copied_bytes > COPIED_BYTES_MAX {
+                return Err(format!(
+                    "Unable to copy, the accumulated size increase of copy is {}, exceeding the limit {COPIED_BYTES_MAX}",
+                    self.copied_bytes
+                ));
+            }
+            if operation.path().count() + size.depth > DEPTH_MAX {
+                return Err(format!("the patched object would be deeper than {DEPTH_MAX} levels"));
+            }
+        }
+        self.steps += shifted(object, operation.path());
+        if let PatchOperation::Move(from) = operation {
+            self.steps += shifted(object, &from.from);
+        }
+        if self.steps > STEPS_MAX {
+            return Err(format!("the patch is more work than {STEPS_MAX} steps"));
+        }
+        Ok(())
+    }
+}
+
+/// The items that make room, or close up, when one is put into or taken out of a list.
+fn shifted(object: &Value, path: &Pointer) -> usize {
+    let parent = path.parent().and_then(|parent| object.pointer(parent.as_str()));
+    parent.and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+struct Size {
+    values: usize,
+    /// About as many as its JSON.
+    bytes: usize,
+    depth: usize,
+}
+
+fn measure(value: &Value) -> Size {
+    let mut size = Size { values: 0, bytes: 0, depth: 0 };
+    // Not by recursion: nothing is known of the value's depth yet.
+    let mut open = vec![(value, 0)];
+    while let Some((value, depth)) = open.pop() {
+        size.values += 1;
+        size.depth = size.depth.max(depth);
+        size.bytes += match value {
+            Value::Null | Value::Bool(_) => 4,
+            Value::Number(number) => {
+                number.as_u64().map_or(8, |n| n.checked_ilog10().unwrap_or(0) as usize + 1)
+            }
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => {
+                open.extend(items.iter().map(|item| (item, depth + 1)));
+                items.len() + 2
+            }
+            Value::Object(fields) => {
+                open.extend(fields.values().map(|value| (value, depth + 1)));
+                fields.keys().map(|name| name.len() + 4).sum::<usize>() + 2
+            }
+        };
+    }
+    size
 }

@@ -119,3 +119,69 @@ fn service_ports_merge_by_port_and_need_it() {
         "map: {\"name\":\"x\"} does not contain declared merge key: port"
     );
 }
+
+#[test]
+fn copies_add_no_more_than_a_request() {
+    let current = json!({"metadata": {"name": "c"}, "data": {"a": "x".repeat(1_000)}});
+    // Each copy is twice the last: 2^40 bytes if nobody counts.
+    let doubling: Vec<Value> =
+        (0..40).map(|at| json!({"op": "copy", "from": "/data", "path": format!("/data/{at}")})).collect();
+    let refused = patched(PatchType::Json, &kind::CONFIG_MAP, &current, &doubling.into()).unwrap_err();
+    assert_eq!((refused.code, refused.reason), (422, "Invalid"));
+    let told = refused.to_json()["details"]["causes"][0]["message"].to_string();
+    assert!(told.contains("the accumulated size increase of copy is"), "{told}");
+    let many: Vec<Value> = (0..2_000)
+        .map(|at| json!({"op": "copy", "from": "/data/a", "path": format!("/data/{at}")}))
+        .collect();
+    assert!(patched(PatchType::Json, &kind::CONFIG_MAP, &current, &many.into()).is_ok(), "2 MB fit");
+}
+
+#[test]
+fn json_patches_make_nothing_deeper_than_can_be_read() {
+    let current = json!({"a": {}});
+    let step = |op: &str| match op {
+        "copy" => json!({"op": "copy", "from": "/a", "path": "/a/b"}),
+        _ => json!({"op": "add", "path": "/a", "value": {"b": {"b": {}}}}),
+    };
+    // A copy into itself is one level more each time.
+    let refused: Vec<Value> = (0..200).map(|_| step("copy")).collect();
+    let refused = patched(PatchType::Json, &kind::POD, &current, &refused.into()).unwrap_err();
+    let told = refused.to_json()["details"]["causes"][0]["message"].to_string();
+    assert!(refused.code == 422 && told.contains("deeper than 120 levels"), "{told}");
+    let mut moves = vec![step("add")];
+    for _ in 0..200 {
+        let path = format!("/c{}", "/b".repeat(100));
+        moves.push(json!({"op": "add", "path": "/c", "value": deep(100)}));
+        moves.push(json!({"op": "move", "from": "/c", "path": "/d"}));
+        moves.push(json!({"op": "add", "path": "/c", "value": deep(100)}));
+        moves.push(json!({"op": "move", "from": "/d", "path": path}));
+    }
+    assert_eq!(patched(PatchType::Json, &kind::POD, &current, &moves.into()).unwrap_err().code, 422);
+    let fits: Vec<Value> = (0..100).map(|_| step("copy")).collect();
+    assert!(patched(PatchType::Json, &kind::POD, &current, &fits.into()).is_ok());
+}
+
+fn deep(levels: usize) -> Value {
+    (0..levels).fold(json!({}), |inner, _| json!({ "b": inner }))
+}
+
+#[test]
+fn json_patches_are_bounded_work() {
+    let long: Vec<Value> = (0..100_000).map(Value::from).collect();
+    let current = json!({ "list": long });
+    let shifting: Vec<Value> =
+        (0..9_000).map(|_| json!({"op": "add", "path": "/list/0", "value": 1})).collect();
+    let refused = patched(PatchType::Json, &kind::POD, &current, &shifting.into()).unwrap_err();
+    assert_eq!(refused.code, 422);
+    let many = vec![json!({"op": "test", "path": "/list/0", "value": 0}); 10_001];
+    let refused = patched(PatchType::Json, &kind::POD, &current, &many.into()).unwrap_err();
+    assert_eq!((refused.code, refused.reason), (413, "RequestEntityTooLarge"));
+    assert_eq!(
+        refused.message,
+        "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+    );
+    // An operation that fails is told by its place in the patch.
+    let second = json!([{"op": "test", "path": "/list/0", "value": 0}, {"op": "remove", "path": "/x"}]);
+    let refused = patched(PatchType::Json, &kind::POD, &current, &second).unwrap_err();
+    assert!(refused.to_json()["details"]["causes"][0]["message"].to_string().contains("operation '/1'"));
+}
