@@ -7,6 +7,7 @@ mod fields;
 mod json;
 mod merge;
 mod owners;
+mod places;
 mod strategic;
 
 use serde_json::Value;
@@ -71,6 +72,14 @@ pub enum PatchError {
         key: String,
         /// The item.
         item: String,
+    },
+    /// A strategic merge patch orders a list otherwise than it states its items.
+    #[error("The order in patch list:\n{patched}\n doesn't match $setElementOrder list:\n{order}\n")]
+    Order {
+        /// The items as stated.
+        patched: String,
+        /// The order.
+        order: String,
     },
     /// A strategic merge patch has a directive of the wrong type.
     #[error("invalid {0} directive")]

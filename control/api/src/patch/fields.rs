@@ -3,10 +3,12 @@
 //! The form is FieldsV1 of the Kubernetes API reference: a tree with `f:<name>` for fields, `k:<keys>` for items of
 //! keyed lists and `v:<value>` for items of sets; `.` marks a node that is itself in the set.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
+use super::places::step;
 use crate::schema::{Definition, Field, Type};
 
 /// A set of paths.
@@ -215,6 +217,7 @@ fn shape<'a>(field: Option<&'a Field>, value: &Value) -> Shape<'a> {
 
 /// The name of a list's item in a set.
 fn item_key(field: &Field, item: &Value) -> String {
+    step();
     if field.list_type == "set" {
         return format!("v:{item}");
     }
@@ -253,10 +256,13 @@ fn changed_field(old: &Value, new: &Value, field: Option<&Field>) -> FieldSet {
         (Shape::Struct(inner), _) => changed(old, new, inner),
         (Shape::List, Some(field)) => {
             let mut set = FieldSet::default();
-            let before = old.as_array().map_or(&[][..], Vec::as_slice);
+            let mut before = HashMap::new();
+            for item in old.as_array().into_iter().flatten() {
+                before.entry(item_key(field, item)).or_insert(item);
+            }
             for item in new.as_array().into_iter().flatten() {
                 let key = item_key(field, item);
-                let was = before.iter().find(|b| item_key(field, b) == key);
+                let was = before.get(&key).copied();
                 let mut below = match item {
                     Value::Object(_) => changed(was.unwrap_or(&Value::Null), item, field.type_.definition()),
                     _ => FieldSet::default(),
@@ -307,12 +313,20 @@ pub(super) fn merge(target: &mut Value, config: &Value, definition: Option<&Defi
 }
 
 fn merge_list(items: &mut Vec<Value>, config: &Value, field: &Field) {
+    let mut places = HashMap::new();
+    for (at, item) in items.iter().enumerate() {
+        places.entry(item_key(field, item)).or_insert(at);
+    }
     for item in config.as_array().into_iter().flatten() {
-        let key = item_key(field, item);
-        match items.iter_mut().find(|i| item_key(field, i) == key) {
-            Some(found) if item.is_object() => merge(found, item, field.type_.definition()),
-            Some(_) => {}
-            None => items.push(item.clone()),
+        match places.entry(item_key(field, item)) {
+            Entry::Occupied(place) if item.is_object() => {
+                merge(&mut items[*place.get()], item, field.type_.definition());
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => {
+                place.insert(items.len());
+                items.push(item.clone());
+            }
         }
     }
 }

@@ -3,9 +3,12 @@
 //! Directives, as the Kubernetes documentation has them: `$patch` (`merge`, `replace`, `delete`), `$retainKeys`,
 //! `$deleteFromPrimitiveList/<field>`, `$setElementOrder/<field>`.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
+use super::places::{Places, arrange, key_of};
 use crate::schema::{Definition, Field, Type};
 
 const PATCH: &str = "$patch";
@@ -57,22 +60,32 @@ fn merge_object(
     let Some(object) = target.as_object_mut() else { return Ok(()) };
     if let Some(keep) = patch.remove(RETAIN_KEYS) {
         let Value::Array(keep) = keep else { return Err(PatchError::Directive(RETAIN_KEYS)) };
-        object.retain(|name, _| keep.iter().any(|k| k.as_str() == Some(name)));
+        let keep: HashSet<&str> = keep.iter().filter_map(Value::as_str).collect();
+        object.retain(|name, _| keep.contains(name.as_str()));
     }
     let orders = lists_of(&mut patch, ELEMENT_ORDER)?;
+    let mut ordered = Vec::new();
+    for (name, order) in orders {
+        let key = definition.and_then(|d| d.field(&name)).map_or("", |f| f.merge_key);
+        if let Some(Value::Array(patched)) = patch.get(&name) {
+            check_order(patched, &order, key)?;
+        }
+        let before = object.get(&name).and_then(Value::as_array).map(|items| Places::of(items, key));
+        ordered.push((name, order, key, before.unwrap_or_default()));
+    }
     for (name, gone) in lists_of(&mut patch, DELETE_FROM)? {
         if let Some(Value::Array(items)) = object.get_mut(&name) {
-            items.retain(|item| !gone.contains(item));
+            let gone = Places::of(&gone, "");
+            items.retain(|item| gone.of_item(item, "").is_none());
         }
     }
     for (name, value) in patch {
         let field = definition.and_then(|d| d.field(&name));
         merge_field(object, name, value, field)?;
     }
-    for (name, order) in orders {
-        let key = definition.and_then(|d| d.field(&name)).map_or("", |f| f.merge_key);
+    for (name, order, key, before) in ordered {
         if let Some(Value::Array(items)) = object.get_mut(&name) {
-            reorder(items, &order, key);
+            arrange(items, &Places::of(&order, key), &before, key);
         }
     }
     Ok(())
@@ -138,40 +151,73 @@ fn merge_field(
 }
 
 fn merge_list(target: &mut Vec<Value>, patch: Vec<Value>, field: &Field) -> Result<(), PatchError> {
-    if field.merge_key.is_empty() {
+    let key = field.merge_key;
+    if key.is_empty() {
+        let (before, patched) = (Places::of(target, key), Places::of(&patch, key));
+        let mut there = before.clone();
         for item in patch {
-            if !target.contains(&item) {
+            if there.add(&item, key, target.len()) {
                 target.push(item);
             }
         }
+        arrange(target, &patched, &before, key);
         return Ok(());
     }
-    let replaces = |item: &Value| {
-        item.get(PATCH).and_then(Value::as_str) == Some("replace") && item.get(field.merge_key).is_none()
-    };
+    let replaces =
+        |item: &Value| item.get(PATCH).and_then(Value::as_str) == Some("replace") && item.get(key).is_none();
     if patch.iter().any(replaces) {
         let items = patch.into_iter().filter(|item| !replaces(item));
         *target = items.filter_map(cleaned).collect();
         return Ok(());
     }
+    let (before, patched) = (Places::of(target, key), Places::of(&patch, key));
+    merge_items(target, patch, field, &before)?;
+    arrange(target, &patched, &before, key);
+    Ok(())
+}
+
+/// Merges the items of a patch into those of the same key; new ones come at the end.
+fn merge_items(
+    target: &mut Vec<Value>,
+    patch: Vec<Value>,
+    field: &Field,
+    before: &Places,
+) -> Result<(), PatchError> {
     let inner = match &field.type_ {
         Type::List(item) => item.definition(),
         _ => None,
     };
+    let mut merged = Vec::new();
+    let mut gone = Places::default();
     for item in patch {
         let Value::Object(mut item) = item else {
             return Err(PatchError::Malformed(format!("list {} has items that are no objects", field.name)));
         };
-        let Some(key) = item.get(field.merge_key).cloned() else {
+        if !item.contains_key(field.merge_key) {
             let item = Value::Object(item).to_string();
             return Err(PatchError::NoMergeKey { key: field.merge_key.to_owned(), item });
-        };
-        let found = target.iter().position(|t| t.get(field.merge_key) == Some(&key));
-        match (directive(&mut item)?.as_deref(), found) {
-            (Some("delete"), _) => target.retain(|t| t.get(field.merge_key) != Some(&key)),
-            (Some("replace"), Some(at)) => target[at] = Value::Object(without_directives(item)),
-            (_, Some(at)) => merge_object(&mut target[at], item, inner)?,
-            (_, None) => {
+        }
+        match directive(&mut item)?.as_deref() {
+            Some("delete") => {
+                gone.add(&Value::Object(item), field.merge_key, 0);
+            }
+            word => merged.push((word == Some("replace"), item)),
+        }
+    }
+    // What goes, goes first: a patch may delete an item and bring another of the same key.
+    let old = std::mem::take(target);
+    let kept = old.into_iter().filter(|item| gone.of_item(item, field.merge_key).is_none());
+    target.extend(kept);
+    let mut places = if gone.is_empty() { before.clone() } else { Places::of(target, field.merge_key) };
+    for (replaces, item) in merged {
+        let item = Value::Object(item);
+        let found = places.of_item(&item, field.merge_key);
+        places.add(&item, field.merge_key, target.len());
+        let Value::Object(item) = item else { continue };
+        match found {
+            Some(at) if replaces => target[at] = Value::Object(without_directives(item)),
+            Some(at) => merge_object(&mut target[at], item, inner)?,
+            None => {
                 let mut new = Value::Null;
                 merge_object(&mut new, item, inner)?;
                 target.push(new);
@@ -181,26 +227,42 @@ fn merge_list(target: &mut Vec<Value>, patch: Vec<Value>, field: &Field) -> Resu
     Ok(())
 }
 
-/// Puts items in the order the patch names; those it does not name keep their place relative to their neighbours.
-fn reorder(items: &mut Vec<Value>, order: &[Value], merge_key: &str) {
-    let key_of =
-        |item: &Value| if merge_key.is_empty() { Some(item.clone()) } else { item.get(merge_key).cloned() };
-    let wanted: Vec<Value> = order.iter().filter_map(&key_of).collect();
-    let place = |item: &Value| key_of(item).and_then(|key| wanted.iter().position(|w| *w == key));
-    let mut named: Vec<(usize, Value)> = Vec::new();
-    let mut others: Vec<(usize, Value)> = Vec::new();
-    for (at, item) in std::mem::take(items).into_iter().enumerate() {
-        match place(&item) {
-            Some(place) => named.push((place, item)),
-            None => others.push((at, item)),
+/// The items that a patch names must stand in its `$setElementOrder` too, in the same order.
+fn check_order(patched: &[Value], order: &[Value], key: &str) -> Result<(), PatchError> {
+    let deleted = |item: &Value| item.get(PATCH).and_then(Value::as_str) == Some("delete");
+    let mut stated = patched.iter().filter(|item| key.is_empty() || !deleted(item)).peekable();
+    if order.is_empty() || patched.is_empty() {
+        return Ok(());
+    }
+    for item in order {
+        stated.next_if(|s| key_of(s, key) == key_of(item, key));
+    }
+    if stated.peek().is_none() {
+        return Ok(());
+    }
+    let (patched, order) = (go_list(patched), go_list(order));
+    Err(PatchError::Order { patched, order })
+}
+
+/// A list as Go shows it, which is how Kubernetes' message has it.
+fn go_list(items: &[Value]) -> String {
+    let shown: Vec<String> = items.iter().map(go_value).collect();
+    format!("[{}]", shown.join(" "))
+}
+
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => go_list(items),
+        Value::Object(fields) => {
+            let mut shown: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}:{}", go_value(value))).collect();
+            shown.sort();
+            format!("map[{}]", shown.join(" "))
         }
+        other => other.to_string(),
     }
-    named.sort_by_key(|(place, _)| *place);
-    let mut out: Vec<Value> = named.into_iter().map(|(_, item)| item).collect();
-    for (at, item) in others {
-        out.insert(at.min(out.len()), item);
-    }
-    *items = out;
 }
 
 /// A value without directives; nothing if it says it is to be deleted.

@@ -47,7 +47,7 @@ fn lists_merge_by_key() {
     );
     assert_eq!(
         out["spec"]["containers"],
-        json!([{"name": "a", "image": "2", "args": ["y"]}, {"name": "b"}, {"name": "c", "image": "3"}])
+        json!([{"name": "a", "image": "2", "args": ["y"]}, {"name": "c", "image": "3"}, {"name": "b"}])
     );
     // Tolerations have no merge key: the list is replaced.
     assert_eq!(out["spec"]["tolerations"], json!([{"key": "new"}]));
@@ -101,7 +101,7 @@ fn order_and_scalar_lists() {
             "metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c", "b"]}}),
     );
     assert_eq!(out["spec"]["containers"], json!([{"name": "c"}, {"name": "b"}, {"name": "a"}]));
-    assert_eq!(out["metadata"]["finalizers"], json!(["b", "c"]));
+    assert_eq!(out["metadata"]["finalizers"], json!(["c", "b"]));
 }
 
 #[test]
@@ -184,4 +184,96 @@ fn json_patches_are_bounded_work() {
     let second = json!([{"op": "test", "path": "/list/0", "value": 0}, {"op": "remove", "path": "/x"}]);
     let refused = patched(PatchType::Json, &kind::POD, &current, &second).unwrap_err();
     assert!(refused.to_json()["details"]["causes"][0]["message"].to_string().contains("operation '/1'"));
+}
+
+/// How many keys of items are read while `work` is done.
+fn steps(work: impl FnOnce()) -> usize {
+    places::STEPS.with(|steps| steps.set(0));
+    work();
+    places::STEPS.with(std::cell::Cell::get)
+}
+
+/// Long lists of both sides, half of whose items are the same.
+fn long_lists() -> (Value, Value) {
+    let pod = |from: usize| {
+        let numbers = from..from + 10_000;
+        let containers: Vec<Value> = numbers.clone().map(|n| json!({"name": format!("c{n}")})).collect();
+        let finalizers: Vec<Value> = numbers.map(|n| format!("x/{n}").into()).collect();
+        json!({"metadata": {"name": "p", "finalizers": finalizers}, "spec": {"containers": containers}})
+    };
+    (pod(0), pod(5_000))
+}
+
+#[test]
+fn long_lists_merge_in_steps_of_their_length() {
+    let (current, mut patch) = long_lists();
+    patch["spec"]["$setElementOrder/containers"] = patch["spec"]["containers"].clone();
+    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] =
+        current["metadata"]["finalizers"].as_array().unwrap()[..5_000].into();
+    let mut out = Value::Null;
+    let taken = steps(|| out = strategic(&current, &patch));
+    assert_eq!(out["spec"]["containers"].as_array().unwrap().len(), 15_000);
+    assert_eq!(out["metadata"]["finalizers"].as_array().unwrap().len(), 10_000);
+    assert!(taken < 20 * 40_000, "{taken}");
+
+    let deleted: Vec<Value> =
+        (0..10_000).map(|n| json!({"name": format!("c{n}"), "$patch": "delete"})).collect();
+    let taken = steps(|| out = strategic(&current, &json!({"spec": {"containers": deleted}})));
+    assert_eq!(out["spec"]["containers"], json!([]));
+    assert!(taken < 20 * 20_000, "{taken}");
+}
+
+#[test]
+fn long_lists_are_applied_in_steps_of_their_length() {
+    let (first, second) = long_lists();
+    let manager = apply::Manager { name: "m", subresource: "", time: jiff::Timestamp::UNIX_EPOCH };
+    let mut out = Value::Null;
+    let taken = steps(|| {
+        let made = apply::apply(&kind::POD, None, &first, manager, false).unwrap();
+        out = apply::apply(&kind::POD, Some(&made), &second, manager, false).unwrap();
+    });
+    assert_eq!(out["spec"], second["spec"]);
+    assert!(taken < 40 * 40_000, "{taken}");
+}
+
+#[test]
+fn new_items_come_where_the_patch_has_them() {
+    let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}});
+    let names = |patch: &Value| {
+        let out = strategic(&pod, &json!({ "spec": patch }));
+        let containers = out["spec"]["containers"].as_array().unwrap();
+        containers.iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<String>()
+    };
+    // As `kubectl patch` in Kubernetes' documentation: what is new comes first.
+    assert_eq!(names(&json!({"containers": [{"name": "x"}]})), "xabc");
+    assert_eq!(names(&json!({"containers": [{"name": "b"}, {"name": "x"}]})), "abxc");
+    assert_eq!(names(&json!({"containers": [{"name": "c"}, {"name": "a"}]})), "bca");
+    assert_eq!(names(&json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}]})), "acb");
+    // An item may go and come back as another.
+    let swapped = json!({"containers": [{"name": "b", "image": "i"}, {"name": "b", "$patch": "delete"}]});
+    assert_eq!(names(&swapped), "abc");
+}
+
+#[test]
+fn the_order_names_every_patched_item() {
+    let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+    let patch = |containers: Value, order: Value| {
+        let patch = json!({"spec": {"$setElementOrder/containers": order, "containers": containers}});
+        patched(PatchType::Strategic, &kind::POD, &pod, &patch)
+    };
+    let refused =
+        patch(json!([{"name": "a", "image": "i"}, {"name": "c"}]), json!([{"name": "a"}, {"name": "b"}]));
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (
+            400,
+            "The order in patch list:\n[map[image:i name:a] map[name:c]]\n doesn't match $setElementOrder list:\n\
+             [map[name:a] map[name:b]]\n"
+        )
+    );
+    assert!(patch(json!([{"name": "b"}, {"name": "a"}]), json!([{"name": "a"}, {"name": "b"}])).is_err());
+    assert!(patch(json!([{"name": "z", "$patch": "delete"}, {"name": "b"}]), json!([{"name": "b"}])).is_ok());
+    let finalizers = json!({"metadata": {"$setElementOrder/finalizers": ["a"], "finalizers": ["b"]}});
+    assert_eq!(patched(PatchType::Strategic, &kind::POD, &pod, &finalizers).unwrap_err().code, 400);
 }
