@@ -86,7 +86,7 @@ fn table(definitions: &Path, bindings: &Path, kinds: &Path, version: &str) -> Re
         "# Kubernetes' types, written by `cargo xtask schema`; do not edit.\n\
          # Sources, both Apache-2.0, Copyright The Kubernetes Authors: the JSON schemas of Kubernetes {version} (PyPI package\n\
          # kubernetes-validate) for names, types and keys; the protobuf bindings of the crate k8s-pb for field numbers.\n\
-         # D name group/version/kind description; F name number type flags list-type keys merge-key strategy description.\n"
+         # D name group/version/kind flags description; F name number type flags list-type keys merge-key strategy description.\n"
     );
     for name in &names {
         write_definition(&mut table, name, &defs[name], &messages);
@@ -192,7 +192,8 @@ fn write_definition(table: &mut String, name: &str, definition: &Value, messages
         Some([one]) => format!("{}/{}/{}", text(one, "group"), text(one, "version"), text(one, "kind")),
         _ => String::new(),
     };
-    let _ = writeln!(table, "D\t{name}\t{gvk}\t{}", description(definition));
+    let flags = if is_atomic(definition) { "a" } else { "" };
+    let _ = writeln!(table, "D\t{name}\t{gvk}\t{flags}\t{}", description(definition));
     let required: Vec<&str> = definition
         .get("required")
         .and_then(Value::as_array)
@@ -207,7 +208,7 @@ fn write_definition(table: &mut String, name: &str, definition: &Value, messages
         if required.contains(&field.as_str()) {
             flags.push('r');
         }
-        if schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic") {
+        if is_atomic(schema) {
             flags.push('a');
         }
         let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
@@ -223,6 +224,11 @@ fn write_definition(table: &mut String, name: &str, definition: &Value, messages
             description(schema),
         );
     }
+}
+
+/// Whether apply takes the whole struct or map as one value.
+fn is_atomic(schema: &Value) -> bool {
+    text(schema, "x-kubernetes-map-type") == "atomic"
 }
 
 /// The number of a field; `2.17` for field 17 of an embedded message 2 that JSON has inline.

@@ -149,6 +149,9 @@ fn definition(definition: &Definition) -> Value {
     if !required.is_empty() {
         out["required"] = json!(required);
     }
+    if definition.atomic {
+        out["x-kubernetes-map-type"] = "atomic".into();
+    }
     if let Some((group, version, kind)) = definition.group_version_kind {
         out["x-kubernetes-group-version-kind"] = json!([{"group": group, "version": version, "kind": kind}]);
     }

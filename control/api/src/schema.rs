@@ -35,6 +35,8 @@ pub struct Definition {
     pub name: &'static str,
     /// Group, version and kind, for types that are requests or objects of their own.
     pub group_version_kind: Option<(&'static str, &'static str, &'static str)>,
+    /// Whether server-side apply takes the whole struct as one value.
+    pub atomic: bool,
     /// First sentence of the documentation.
     pub description: &'static str,
     /// Fields, sorted by name.
@@ -52,7 +54,7 @@ pub struct Field {
     pub type_: Type,
     /// Whether the documentation calls it required.
     pub required: bool,
-    /// Whether server-side apply takes the whole map as one value.
+    /// Whether server-side apply takes the whole map as one value, which its type does not say.
     pub atomic: bool,
     /// `atomic`, `set`, `map` or empty.
     pub list_type: &'static str,
@@ -114,6 +116,12 @@ impl Definition {
 }
 
 impl Field {
+    /// Whether server-side apply takes the field as one value, or an item of it if it is a list.
+    pub fn is_whole(&self) -> bool {
+        let of_type = !matches!(self.type_, Type::Map(_));
+        self.atomic || of_type && self.type_.definition().is_some_and(|definition| definition.atomic)
+    }
+
     /// Whether `strategy` is among the patch strategies.
     pub fn has_strategy(&self, strategy: &str) -> bool {
         self.patch_strategy.split(',').any(|s| s == strategy)
@@ -183,10 +191,11 @@ fn read(text: &'static str) -> HashMap<&'static str, Definition> {
         match next() {
             "D" => {
                 keep(current.take());
-                let (name, gvk, description) = (next(), next(), next());
+                let (name, gvk, flags, description) = (next(), next(), next(), next());
                 current = Some(Definition {
                     name,
                     group_version_kind: read_gvk(gvk),
+                    atomic: flags.contains('a'),
                     description,
                     fields: Vec::new(),
                 });

@@ -88,7 +88,7 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
     let (before, after) = (owned_part(old.unwrap_or(&nothing)), owned_part(new));
     let changing = changed(&before, &after, definition);
     let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
-    let mut owners = old.map(|old| owners::stated(old, new, manager)).unwrap_or_default();
+    let mut owners = old.map(|old| owners::stated(old, new, manager, definition)).unwrap_or_default();
     if old.is_some() && owners.is_empty() {
         // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
         return owners::write(new, owners);
@@ -156,7 +156,7 @@ fn owned_part(object: &Value) -> Value {
 
 /// The owners of an object; one that was never tracked belongs to the time before its first apply.
 fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager: Manager<'_>) -> Vec<Owner> {
-    let owners = owners::read(live);
+    let owners = owners::read(live, definition);
     if !owners.is_empty() {
         return owners;
     }

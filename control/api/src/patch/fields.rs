@@ -90,6 +90,33 @@ impl FieldSet {
         out
     }
 
+    /// Has what was noted of parts become what is noted of the whole, where a type takes its parts as one value now.
+    pub(super) fn fitted(mut self, definition: Option<&Definition>) -> Self {
+        self.fit(definition);
+        self
+    }
+
+    fn fit(&mut self, definition: Option<&Definition>) {
+        for (key, set) in &mut self.below {
+            let field = key.strip_prefix("f:").and_then(|name| definition?.field(name));
+            let Some(field) = field.filter(|_| !set.below.is_empty()) else { continue };
+            let inner = field.type_.definition();
+            match &field.type_ {
+                Type::List(_) => {
+                    for item in set.below.values_mut() {
+                        if !field.is_whole() {
+                            item.fit(inner);
+                        } else if !item.is_empty() {
+                            *item = Self::leaf();
+                        }
+                    }
+                }
+                _ if field.is_whole() => *set = Self::leaf(),
+                _ => set.fit(inner),
+            }
+        }
+    }
+
     /// The paths as messages show them: `.spec.containers[name="a"].image`.
     pub(super) fn paths(&self) -> Vec<String> {
         let mut out = Vec::new();
@@ -202,7 +229,7 @@ enum Shape<'a> {
 fn shape<'a>(field: Option<&'a Field>, value: &Value) -> Shape<'a> {
     match (field, value) {
         (Some(field), Value::Object(object)) if !object.is_empty() && !field.atomic => match &field.type_ {
-            Type::Ref(_) => Shape::Struct(field.type_.definition()),
+            Type::Ref(_) if !field.is_whole() => Shape::Struct(field.type_.definition()),
             Type::Map(_) => Shape::Struct(None),
             _ => Shape::Whole,
         },
@@ -264,10 +291,12 @@ fn changed_field(old: &Value, new: &Value, field: Option<&Field>) -> FieldSet {
                 let key = item_key(field, item);
                 let was = before.get(&key).copied();
                 let mut below = match item {
-                    Value::Object(_) => changed(was.unwrap_or(&Value::Null), item, field.type_.definition()),
+                    Value::Object(_) if !field.is_whole() => {
+                        changed(was.unwrap_or(&Value::Null), item, field.type_.definition())
+                    }
                     _ => FieldSet::default(),
                 };
-                below.member = was.is_none();
+                below.member = was.is_none_or(|was| field.is_whole() && was != item);
                 if !below.is_empty() {
                     set.below.insert(key, below);
                 }
@@ -319,6 +348,7 @@ fn merge_list(items: &mut Vec<Value>, config: &Value, field: &Field) {
     }
     for item in config.as_array().into_iter().flatten() {
         match places.entry(item_key(field, item)) {
+            Entry::Occupied(place) if field.is_whole() => items[*place.get()] = item.clone(),
             Entry::Occupied(place) if item.is_object() => {
                 merge(&mut items[*place.get()], item, field.type_.definition());
             }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::apply::Manager;
 use super::fields::FieldSet;
 use crate::kind::Kind;
+use crate::schema::Definition;
 use crate::time::rfc3339;
 
 /// Most managers of one object; older `Update` ones are joined beyond it.
@@ -79,19 +80,20 @@ impl Owner {
 }
 
 /// The owners that an object's `managedFields` tell; none if any entry is not valid.
-pub(super) fn read(object: &Value) -> Vec<Owner> {
-    entries(object).and_then(read_all).unwrap_or_default()
+pub(super) fn read(object: &Value, definition: Option<&Definition>) -> Vec<Owner> {
+    entries(object).and_then(|entries| read_all(entries, definition)).unwrap_or_default()
 }
 
 fn entries(object: &Value) -> Option<&Vec<Value>> {
     object.pointer("/metadata/managedFields").and_then(Value::as_array)
 }
 
-fn read_all(entries: &Vec<Value>) -> Option<Vec<Owner>> {
+fn read_all(entries: &[Value], definition: Option<&Definition>) -> Option<Vec<Owner>> {
     let mut owners: Vec<Owner> = Vec::new();
     let mut places = HashMap::new();
     for entry in entries {
-        let owner = Owner::read(entry)?;
+        let mut owner = Owner::read(entry)?;
+        owner.fields = owner.fields.fitted(definition);
         // Of two that are the same, the later one counts.
         match places.entry(owner.identity().map(ToOwned::to_owned)) {
             Entry::Occupied(place) => owners[*place.get()] = owner,
@@ -107,16 +109,21 @@ fn read_all(entries: &Vec<Value>) -> Option<Vec<Owner>> {
 /// The owners that a write to the stored object `old` starts from: those the client states in `new`, if they are
 /// valid. One empty entry takes all ownership away; no entry at all is of a client that does not know the field.
 /// Through a subresource ownership cannot be stated.
-pub(super) fn stated(old: &Value, new: &Value, manager: Manager<'_>) -> Vec<Owner> {
+pub(super) fn stated(
+    old: &Value,
+    new: &Value,
+    manager: Manager<'_>,
+    definition: Option<&Definition>,
+) -> Vec<Owner> {
     let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
-        return read(old);
+        return read(old, definition);
     };
     if let [one] = entries.as_slice()
         && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
     {
         return Vec::new();
     }
-    read_all(entries).unwrap_or_else(|| read(old))
+    read_all(entries, definition).unwrap_or_else(|| read(old, definition))
 }
 
 /// Writes the owners into an object: appliers first, then by age.

@@ -40,6 +40,48 @@ fn a_manager_owns_what_it_states() {
 }
 
 #[test]
+fn a_type_that_is_one_value_is_owned_and_replaced_as_one() {
+    let selector = |labels: Value| json!({"selector": {"matchLabels": labels}});
+    let made = applied(None, &selector(json!({"app": "a", "tier": "b"})), "m").unwrap();
+    assert_eq!(*owned_by(&made, "m"), json!({"f:spec": {"f:selector": {}}}));
+    let other = applied(Some(&made), &selector(json!({"app": "a"})), "n").unwrap_err();
+    assert_eq!(other.message, "Apply failed with 1 conflict: conflict with \"m\": .spec.selector");
+    let changed = applied(Some(&made), &selector(json!({"app": "a"})), "m").unwrap();
+    assert_eq!(changed["spec"], selector(json!({"app": "a"})), "nothing of the old one stays");
+    // An item of a list, too.
+    let secrets = |names: &[&str]| {
+        let names: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"template": {"spec": {"imagePullSecrets": names}}})
+    };
+    let made = applied(None, &secrets(&["one", "two"]), "m").unwrap();
+    let owned = |items: Value| json!({"f:spec": {"f:template": {"f:spec": {"f:imagePullSecrets": items}}}});
+    let two = json!({"k:{\"name\":\"one\"}": {}, "k:{\"name\":\"two\"}": {}});
+    assert_eq!(*owned_by(&made, "m"), owned(two));
+    let fewer = applied(Some(&made), &secrets(&["two"]), "m").unwrap();
+    assert_eq!(fewer["spec"], secrets(&["two"]));
+}
+
+#[test]
+fn what_was_noted_of_parts_is_noted_of_the_whole() {
+    let spec = json!({"selector": {"matchLabels": {"app": "a"}}, "template": {"spec": {"imagePullSecrets": [{"name": "one"}]}}});
+    let mut made = applied(None, &spec, "m").unwrap();
+    let entry = &mut made["metadata"]["managedFields"][0]["fieldsV1"];
+    *entry = json!({"f:spec": {
+        "f:selector": {"f:matchLabels": {"f:app": {}}},
+        "f:template": {"f:spec": {"f:imagePullSecrets": {"k:{\"name\":\"one\"}": {".": {}, "f:name": {}}}}},
+    }});
+    let again = applied(Some(&made), &spec, "m").unwrap();
+    assert_eq!(again["spec"], spec);
+    let item = json!({"k:{\"name\":\"one\"}": {}});
+    assert_eq!(
+        *owned_by(&again, "m"),
+        json!({"f:spec": {"f:selector": {}, "f:template": {"f:spec": {"f:imagePullSecrets": item}}}})
+    );
+    let refused = applied(Some(&made), &json!({"selector": {"matchLabels": {"app": "b"}}}), "n").unwrap_err();
+    assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"m\": .spec.selector");
+}
+
+#[test]
 fn what_is_no_longer_stated_goes() {
     let first = json!({"replicas": 1, "template": {"spec": {"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "j"}]}}});
     let made = applied(None, &first, "m").unwrap();
