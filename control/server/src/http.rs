@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod connect;
 pub(crate) mod discovery;
 pub(crate) mod listen;
+mod options;
 mod patience;
 pub(crate) mod query;
 pub(crate) mod read;
@@ -154,7 +155,7 @@ impl Api {
             return subresource::serve(self, call, route).await;
         }
         match verb {
-            "get" => read::get(&self, &call, &route),
+            "get" => read::get(&self, &call, &route).await,
             "list" => read::list(&self, &call, &route).await,
             "watch" => watch::serve(self, &call, &route).await,
             "create" => write::create(&self, call, &route).await,

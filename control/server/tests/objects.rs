@@ -119,6 +119,27 @@ async fn lists_come_in_pages_of_one_state() {
     assert_eq!(second["items"][0]["metadata"]["name"], "p3", "as it was when the list began");
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     assert_eq!(admin.get(&format!("{MAPS}?continue=nonsense")).await.0, 400);
+    // A page of the state that is named, an object no older than it, and what means nothing.
+    let then = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let only = "labelSelector=v%3Dpage";
+    for (asked, wanted) in [
+        (format!("resourceVersion={then}&limit=500"), 3),
+        (format!("resourceVersion={then}&resourceVersionMatch=Exact"), 3),
+        (format!("resourceVersion={then}"), 2),
+        (format!("resourceVersion={then}&resourceVersionMatch=NotOlderThan&limit=500"), 2),
+    ] {
+        let (code, list) = admin.get(&format!("{MAPS}?{only}&{asked}")).await;
+        assert_eq!((code, names(&list).len()), (200, wanted), "{asked}: {list}");
+    }
+    assert_eq!(admin.get(&format!("{MAPS}?resourceVersionMatch=Exact")).await.0, 422);
+    assert_eq!(admin.get(&format!("{MAPS}?continue={next}&resourceVersion={then}")).await.0, 400);
+    assert_eq!(admin.get(&format!("{MAPS}/p1?resourceVersion={then}")).await.0, 200);
+    let (code, early) = admin.get(&format!("{MAPS}/p1?resourceVersion=99999999")).await;
+    assert_eq!((code, &early["reason"]), (504, &json!("Timeout")), "{early}");
 }
 
 #[tokio::test]

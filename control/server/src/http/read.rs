@@ -13,6 +13,7 @@ use weft_api::status::Status;
 use weft_store::store::{REMAINING_MAX, ReadError};
 
 use super::answer::{self, Body};
+use super::options::{self, ListState};
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, table};
@@ -56,12 +57,13 @@ struct Listed {
     remaining: Option<u64>,
 }
 
-/// GET of one object.
+/// GET of one object, no older than the revision that is named.
 ///
 /// # Errors
-/// 404, 406.
-pub(crate) fn get(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+/// 400, 404, 406; 504 for a revision that is not reached.
+pub(crate) async fn get(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
     let form = Form::of(call)?;
+    wait_for(api, options::revision(&call.query)?).await?;
     let cached = api.objects.get(route.kind, &route.key)?;
     object(StatusCode::OK, &cached, form, call)
 }
@@ -162,21 +164,19 @@ async fn listed(
 ) -> Result<Listed, Status> {
     let query = &call.query;
     let limit = query.number::<usize>("limit")?.filter(|l| *l > 0);
-    if let Some(token) = query.get("continue") {
-        let token = Continue::decode(token)?;
-        let after = Bytes::from(token.after);
-        return page_at(api, route, selection, token.rv, after, limit).await;
+    match options::list(query)? {
+        ListState::Next(token) => {
+            let token = Continue::decode(token)?;
+            let after = Bytes::from(token.after);
+            return page_at(api, route, selection, token.rv, after, limit).await;
+        }
+        ListState::Exact(revision) => {
+            wait_for(api, revision).await?;
+            let first = layout::kind_prefix(route.kind, namespace_of(route));
+            return page_at(api, route, selection, revision, first, limit).await;
+        }
+        ListState::NotOlderThan(revision) => wait_for(api, revision).await?,
     }
-    let asked = query.number::<u64>("resourceVersion")?.unwrap_or(0);
-    if query.get("resourceVersionMatch") == Some("Exact")
-        && asked > 0
-        && asked != api.objects.cache.revision()
-    {
-        wait_for(api, asked).await?;
-        let first = layout::kind_prefix(route.kind, namespace_of(route));
-        return page_at(api, route, selection, asked, first, limit).await;
-    }
-    wait_for(api, asked).await?;
     let (all, revision) = api.objects.cache.list(route.kind, namespace_of(route));
     let mut matching = all.into_iter().filter(|c| selection.matches(c));
     let Some(limit) = limit else {

@@ -12,9 +12,10 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weft_api::kind::Kind;
-use weft_api::status::{FieldError, Status};
+use weft_api::status::Status;
 
 use super::answer::{self, Body};
+use super::options::{self, Initial};
 use super::query::Query;
 use super::read::namespace_of;
 use super::route::ResourceRoute;
@@ -76,8 +77,8 @@ pub(crate) async fn serve(
     let name = &route.key.name;
     let selection =
         Selection::of(route.kind, &if name.is_empty() { query.clone() } else { query.about(name) })?;
-    let asked = query.number::<u64>("resourceVersion")?.unwrap_or(0);
-    let initial = initial_events(query, asked)?;
+    let asked = options::revision(query)?;
+    let initial = options::watch(query, asked)?;
     let changed = api.objects.cache.changed(route.kind);
     let (objects, position) = if initial == Initial::None {
         (Vec::new(), asked)
@@ -114,40 +115,6 @@ pub(crate) async fn serve(
         Some((Ok(line), running))
     });
     Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(stream)))
-}
-
-/// What a watch begins with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Initial {
-    /// The changes behind a revision.
-    None,
-    /// All objects, without a word about where they end.
-    Plain,
-    /// All objects and a bookmark behind them.
-    Told,
-}
-
-fn initial_events(query: &Query, asked: u64) -> Result<Initial, Status> {
-    let refuse = |field: &str, why: &str| {
-        Err(Status::invalid_type("meta.k8s.io", "ListOptions", "", &[FieldError::forbidden(field, why)]))
-    };
-    match (query.get("sendInitialEvents"), query.get("resourceVersionMatch")) {
-        (None, None) => Ok(if asked == 0 { Initial::Plain } else { Initial::None }),
-        (None, Some(_)) => refuse(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        ),
-        (Some(_), None) => refuse(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        (Some(_), Some(text)) if text != "NotOlderThan" => refuse(
-            "resourceVersionMatch",
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-        (Some("true"), Some(_)) => Ok(Initial::Told),
-        (Some(_), Some(_)) => Ok(if asked == 0 { Initial::Plain } else { Initial::None }),
-    }
 }
 
 impl Running {
