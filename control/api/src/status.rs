@@ -206,7 +206,7 @@ impl Status {
     /// 413: the request asks for too much.
     #[must_use]
     pub fn request_too_large_because(why: impl fmt::Display) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity is too large: {why}"))
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
     }
 
     /// 429: come back later.

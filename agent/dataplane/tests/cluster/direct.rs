@@ -121,7 +121,7 @@ fn flows(bed: &Bed, machine: usize, port: u16) -> Vec<Tracked> {
 #[test]
 fn backends_see_the_client_and_answer_it_past_the_machine_it_asked() {
     let Some((bed, _)) = furnished() else { return };
-    answer_past_the_machine_asked(&bed);
+    answer_past_the_machine_asked(&bed, 1);
 }
 
 #[test]
@@ -130,7 +130,8 @@ fn so_do_those_of_machines_that_are_reached_natively() {
         (config.direct_return, config.routing_mode) = (true, RoutingMode::Native);
     };
     let Some((mut bed, pods)) = furnished_with(natively) else { return };
-    answer_past_the_machine_asked(&bed);
+    // By a tunnel of IPv6, which nobody cuts, a client has to hear first how long its packets may be.
+    answer_past_the_machine_asked(&bed, 3);
     // Pods speak natively with each other, and leave the room that what they are asked needs.
     gets_mtu(&bed, 0, "a1", 1_430);
     let captures: Vec<Capture> = bed.machines.iter().map(|machine| Capture::begin(&machine.netns)).collect();
@@ -142,8 +143,8 @@ fn so_do_those_of_machines_that_are_reached_natively() {
     assert!(captures.iter().all(|capture| capture.tunnelled() == (0, 0)));
 }
 
-/// What the Service's backends and its clients see.
-fn answer_past_the_machine_asked(bed: &Bed) {
+/// What the Service's backends and its clients see; of IPv6 one of so many large datagrams arrives, of IPv4 the first.
+fn answer_past_the_machine_asked(bed: &Bed, large_6: usize) {
     let mut client = bed.client();
     for (to, own) in fronts(bed) {
         for protocol in ["tcp", "udp"] {
@@ -151,8 +152,8 @@ fn answer_past_the_machine_asked(bed: &Bed) {
             assert_eq!(names(&answers), BTreeSet::from(["a1", "b1", "b2"]), "{protocol} {to}");
             assert!(answers.iter().all(|(_, peer)| peer.starts_with(&own)), "{answers:?}");
         }
-        // A client may have to hear first how long its packets may be.
-        let mut large = (0..3).map(|_| client.ask(&format!("large {to} 4000")));
+        let tries = if to.starts_with('[') { large_6 } else { 1 };
+        let mut large = (0..tries).map(|_| client.ask(&format!("large {to} 4000")));
         assert!(large.any(|answer| answer == "4000 bytes"), "{to}");
         assert_eq!(client.ask(&format!("fetch {to} 5000000")), "identical", "{to}");
     }

@@ -178,7 +178,7 @@ fn json_patches_are_bounded_work() {
     assert_eq!((refused.code, refused.reason), (413, "RequestEntityTooLarge"));
     assert_eq!(
         refused.message,
-        "Request entity is too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
+        "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"
     );
     // An operation that fails is told by its place in the patch.
     let second = json!([{"op": "test", "path": "/list/0", "value": 0}, {"op": "remove", "path": "/x"}]);
