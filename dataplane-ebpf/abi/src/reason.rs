@@ -43,7 +43,7 @@ numbered! {
         /// The Service's traffic policy is `Local` and all its ready backends are on other nodes.
         NoLocalBackend = 17, "service has no ready backend on this node";
         /// The packet may not be cut, and is longer than a device on its way takes: that device drops it, or the sender's own
-        /// stack, and a program what comes from outside for the tunnel.
+        /// stack, and a program what comes from outside for a tunnel of IPv6.
         TooLarge = 18, "packet larger than the way takes";
         /// The client's address is in none of the Service's ranges (`loadBalancerSourceRanges`).
         SourceNotAllowed = 19, "source address is in none of the service's ranges";
