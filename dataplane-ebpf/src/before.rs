@@ -6,14 +6,16 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
-use weft_dataplane_abi::bridge::{AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, VALUE_BYTES_MAX};
+use weft_dataplane_abi::bridge::{
+    AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, SWEEP_ROWS, VALUE_BYTES_MAX,
+};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::flow_table::{GROUP, Group, Row};
 use weft_dataplane_abi::service::{Affinity, AffinityKey};
 use weft_dataplane_abi::socket::{SocketFlow, SocketKey};
 
 use crate::constant::Constant;
-use crate::maps::{AFFINITY, MAPPED, SOCKET_FLOWS};
+use crate::maps::{AFFINITY, EEXIST, MAPPED, SOCKET_FLOWS};
 use crate::table::{self, Table};
 
 /// Set by the agent before it loads the programs.
@@ -37,7 +39,7 @@ type Value = [u64; VALUE_BYTES_MAX as usize / 8];
 /// Rows of a table that stands for none.
 const NONE: u32 = 16;
 /// Words of a flow's row that all layouts share.
-const FLOW_WORDS: usize = FLOW_BYTES_SHARED / 8;
+pub(crate) const FLOW_WORDS: usize = FLOW_BYTES_SHARED / 8;
 const _: () = assert!(SOCKETS_BRIDGE.shared_bytes == 40 && AFFINITY_BRIDGE.shared_bytes == 16);
 /// `BPF_NOEXIST`: insert only where nothing is.
 const NOEXIST: u64 = 1;
@@ -48,9 +50,19 @@ static FLOWS_BEFORE: Array<Group> = Array::with_max_entries(1, MAPPED);
 static SOCKETS_BEFORE: LruHashMap<SocketKey, Value> = LruHashMap::with_max_entries(NONE, 0);
 #[map(name = "affinity_before")]
 static AFFINITY_BEFORE: LruHashMap<AffinityKey, Value> = LruHashMap::with_max_entries(NONE, 0);
-/// Room for one row of a flow. Packet programs alone use it, which do not interrupt each other on their CPU.
+/// Room for one row of a flow with its key.
+#[repr(C)]
+pub struct Room {
+    key: Tuple,
+    row: Value,
+}
+
+/// A room for packet programs, which do not interrupt each other on their CPU, and one for the sweep, which older kernels let
+/// packets interrupt.
 #[map(name = "before_room")]
-static ROOM: PerCpuArray<Value> = PerCpuArray::with_max_entries(1, 0);
+static ROOMS: PerCpuArray<Room> = PerCpuArray::with_max_entries(2, 0);
+const OF_PACKETS: u32 = 0;
+const OF_SWEEP: u32 = 1;
 
 /// Whether there is another layout.
 #[inline(always)]
@@ -87,10 +99,42 @@ impl Table for Flows {
 #[inline(never)]
 pub(crate) fn adopt(key: &Tuple) -> bool {
     let Some(from) = table::row_in::<Flows>(table::before_find(key)) else { return false };
-    let Some(room) = room(from) else { return false };
+    let Some(room) = ROOMS.get_ptr_mut(OF_PACKETS) else { return false };
+    // SAFETY: the room is this CPU's own.
+    let row = unsafe { &raw mut (*room).row }.cast::<u64>();
+    let mut i = 0;
+    while i < FLOW_WORDS {
+        // SAFETY: a row of any layout has so many words, and the room more.
+        unsafe { row.add(i).write_volatile(from.add(i).read_volatile()) };
+        i += 1;
+    }
     // It may have been brought over in this instant by another CPU.
-    let _ = table::flow_put(key, room.cast(), NOEXIST);
+    let _ = table::flow_put(key, row.cast(), NOEXIST);
     true
+}
+
+/// Brings over what rows there are from this number on and not here yet. Its answer is told in the abi's `bridge.rs`.
+#[inline(always)]
+pub(crate) fn sweep(first: u32) -> i32 {
+    let Some(room) = ROOMS.get_ptr_mut(OF_SWEEP) else { return 0 };
+    let (mut written, mut held) = (0, 0);
+    let mut i = 0;
+    while i < SWEEP_ROWS {
+        match table::before_copy(first.wrapping_add(i), room) {
+            0 => {}
+            // SAFETY: the room is this CPU's own, and a row has been copied to it.
+            1 => match unsafe {
+                table::flow_put(&raw const (*room).key, (&raw const (*room).row).cast(), NOEXIST)
+            } {
+                0 => written += 1,
+                EEXIST => {}
+                _ => held += 1,
+            },
+            _ => held += 1,
+        }
+        i += 1;
+    }
+    written | held << 16
 }
 
 /// Tells the other layout's programs of a row that was written.
@@ -104,19 +148,6 @@ pub(crate) fn tell(key: &Tuple, row: &Flow) {
 #[inline(always)]
 pub(crate) fn forget(key: &Tuple) {
     let _ = table::before_remove(key);
-}
-
-/// The room with what all layouts share of a row.
-#[inline(always)]
-fn room(from: *const u64) -> Option<*mut Value> {
-    let room = ROOM.get_ptr_mut(0)?;
-    let mut i = 0;
-    while i < FLOW_WORDS {
-        // SAFETY: a row of any layout has so many words, and the room more.
-        unsafe { room.cast::<u64>().add(i).write_volatile(from.add(i).read_volatile()) };
-        i += 1;
-    }
-    Some(room)
 }
 
 /// What was decided at connect. Only fields that all layouts share may be read.

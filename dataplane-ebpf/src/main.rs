@@ -86,6 +86,13 @@ pub fn from_cipher(ctx: TcContext) -> i32 {
     Verdict::Next.number()
 }
 
+/// Attached nowhere: run by the agent, to bring over flows of the other layout.
+#[classifier]
+pub fn sweep(ctx: TcContext) -> i32 {
+    // SAFETY: the context is valid.
+    before::sweep(unsafe { (*ctx.skb.skb).mark })
+}
+
 /// The uplink's driver, before there is a packet of the stack's.
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {

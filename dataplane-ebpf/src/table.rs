@@ -143,6 +143,16 @@ pub extern "C" fn flow_put_both(
     answer
 }
 
+/// Copies a row of the table from before by its number, with its key: 1, 0 where there is none, or an error of the kernel's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn before_copy(number: u32, to: *mut before::Room) -> i32 {
+    if to.is_null() {
+        return EBUSY;
+    }
+    copy_in::<before::Flows>(number, to)
+}
+
 /// Removes a flow's row; 0, or an error of the kernel's.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -355,6 +365,32 @@ fn find_in<T: Table>(key: *const Tuple) -> i64 {
         Some(way) => i64::from(spot.second) * WAYS as i64 + way as i64,
         None => NONE,
     }
+}
+
+/// Copies a row, and its key, which nobody writes meanwhile but the programs that meet its packets.
+#[inline(always)]
+fn copy_in<T: Table>(number: u32, to: *mut before::Room) -> i32 {
+    let Some(bucket) = bucket_of::<T>(number / WAYS as u32) else { return 0 };
+    let way = number as usize % WAYS;
+    // SAFETY: within the bucket.
+    if unsafe { tag_of(bucket, way).read_volatile() } == 0 {
+        return 0;
+    }
+    if !lock(bucket, LOCK_TRIES_MAX) {
+        return EBUSY;
+    }
+    // SAFETY: within the bucket; a room has so many aligned words, and a row of any layout has those that all share.
+    let there = unsafe {
+        let (row, room) = (words::<T>(bucket, way), to.cast::<u64>());
+        let mut i = 0;
+        while i < KEY_WORDS + before::FLOW_WORDS {
+            room.add(i).write_volatile(row.add(i).read_volatile());
+            i += 1;
+        }
+        tag_of(bucket, way).read_volatile() != 0
+    };
+    unlock(bucket);
+    i32::from(there)
 }
 
 /// Writes a row into a bucket whose lock is held. Nobody finds it while it is half written.

@@ -25,6 +25,7 @@ use weft_dataplane_abi::station::Station;
 
 use crate::flow_table::FlowTable;
 use crate::tables::Row;
+use crate::test_run;
 
 pub use frame::Packet;
 
@@ -176,7 +177,7 @@ impl DryRun {
         frame: &[u8],
     ) -> Result<(Passage, Vec<u8>), DryError> {
         let failed = |source| DryError::Program { hook: hook.text(), source: Box::new(source) };
-        let context = frame::context(ifindex);
+        let context = test_run::context(ifindex, 0);
         let mut out = vec![0; frame.len() + GROWTH_BYTES];
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);

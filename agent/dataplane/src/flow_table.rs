@@ -1,36 +1,29 @@
-//! The table of flows, read and written as the agent's own memory while the programs work on it. Its shape and rules stand in
-//! the abi's `flow_table.rs`.
+//! The table of flows, read as the agent's own memory while the programs work on it. Its shape and rules stand in the abi's
+//! `flow_table.rs`. The agent writes no row there: who does so holds a bucket's lock, which programs want, and the agent may lose
+//! its CPU at any place and for as long as the machine likes. What it takes away it takes by one exchange.
 #![allow(unsafe_code)]
 
-use std::hint::spin_loop;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::Path;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use aya::maps::MapData;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::flow_table::{GROUP, HEAD_BYTES, HEADS_BYTES, ROWS, Spot, WAYS, spot};
 use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
+use crate::sys;
+
 /// Words of a key.
 const KEY_WORDS: usize = size_of::<Tuple>() / 8;
-/// Place of a row's `seen_ns`, in words.
-const SEEN: usize = KEY_WORDS + std::mem::offset_of!(Flow, seen_ns) / 8;
 /// Place of the first tag in a bucket, bytes.
 const TAGS: usize = 16;
 /// What [`ORDERED_STORES`](weft_dataplane_abi::flow_table::ORDERED_STORES) is on this machine.
 pub const STORES_ARE_ORDERED: u32 = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
 /// Place of the seed in the first bucket, bytes.
 const SEED: usize = TAGS + 4 * WAYS;
-/// How long a lock may be waited for: a program holds it for some hundred nanoseconds.
-const LOCK_MAX: Duration = Duration::from_millis(100);
-/// How long a lock must be held to be one that a killed agent has left.
-const LOCK_DEAD: Duration = Duration::from_millis(20);
-
 /// A table as it is in the kernel, of this layout or another.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -68,20 +61,24 @@ impl FlowTable {
     /// # Errors
     /// It is another kind of table, or cannot be mapped.
     pub fn of(map: &MapData) -> io::Result<Self> {
+        Self::mapped(map, libc::PROT_READ)
+    }
+
+    fn mapped(map: &MapData, access: i32) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let (group_bytes, groups) = (info.value_size() as usize, info.max_entries() as usize);
         let row_bytes = group_bytes.saturating_sub(HEADS_BYTES) / ROWS;
         let whole = row_bytes.is_multiple_of(8) && HEADS_BYTES + ROWS * row_bytes == group_bytes;
-        if !whole || row_bytes / 8 <= SEEN {
+        if !whole || row_bytes / 8 <= KEY_WORDS {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a table of flows"));
         }
-        Self::map(libc::MAP_SHARED, map.fd().as_fd().as_raw_fd(), groups * GROUP, row_bytes / 8)
+        let fd = map.fd().as_fd().as_raw_fd();
+        Self::map((access, libc::MAP_SHARED), fd, groups * GROUP, row_bytes / 8)
     }
 
-    fn map(flags: i32, fd: RawFd, buckets: usize, row_words: usize) -> io::Result<Self> {
+    fn map((access, flags): (i32, i32), fd: RawFd, buckets: usize, row_words: usize) -> io::Result<Self> {
         let group_bytes = HEADS_BYTES + ROWS * row_words * 8;
         let bytes = group_bytes * buckets.div_ceil(GROUP);
-        let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: asks for new memory; the kernel checks the descriptor and the length.
         let memory = unsafe { libc::mmap(null_mut(), bytes, access, flags, fd, 0) };
         if memory == libc::MAP_FAILED {
@@ -121,10 +118,15 @@ impl FlowTable {
         [SEED, SEED + 8].map(|at| self.word(at).load(Ordering::Relaxed))
     }
 
-    /// Gives an empty table the seed that its programs are loaded with.
-    pub fn sow(&self, seed: [u64; 2]) {
-        self.word(SEED).store(seed[0], Ordering::Relaxed);
-        self.word(SEED + 8).store(seed[1], Ordering::Relaxed);
+    /// Gives a table that no program has used yet the seed that its programs are loaded with.
+    ///
+    /// # Errors
+    /// The kernel does not take it.
+    pub(crate) fn sow(path: &Path, seed: [u64; 2]) -> io::Result<()> {
+        let map = MapData::from_pin(path).map_err(io::Error::other)?;
+        let mut group = vec![0; map.info().map_err(io::Error::other)?.value_size() as usize];
+        group[SEED..SEED + 16].copy_from_slice(seed.as_bytes());
+        sys::put_row(map.fd().as_fd(), &0_u32.to_ne_bytes(), &group, 0)
     }
 
     /// How many rows are in use.
@@ -161,76 +163,6 @@ impl FlowTable {
         (found == *key).then(|| Flow::read_from_prefix(&row).ok().map(|(flow, _)| flow)).flatten()
     }
 
-    /// Writes a row where there is none under its key, or replaces it. Says whether it did. What `flow` has more than a row
-    /// holds is left out; what it lacks is zero.
-    ///
-    /// # Errors
-    /// Nobody let go of the bucket's lock.
-    pub fn put(&self, key: &Tuple, flow: &[u8], replace: bool) -> io::Result<bool> {
-        let spot = self.spot(key);
-        let (first, second) = (spot.first as usize, spot.second as usize);
-        let _first = self.lock(first, LOCK_MAX)?;
-        if let Some(way) = self.way_of(first, spot.tag, key) {
-            if replace {
-                self.fill(first, way, spot.tag, key, flow);
-            }
-            return Ok(replace);
-        }
-        let room = self.free(first);
-        if first != second && (room.is_none() || self.word_of(first, 8).load(Ordering::Relaxed) != 0) {
-            // As the programs do: who holds the second may want the first, so it is not waited for.
-            if let Ok(_second) = self.lock(second, Duration::ZERO) {
-                let there = self.way_of(second, spot.tag, key);
-                if there.is_some() && !replace {
-                    return Ok(false);
-                }
-                if let Some(way) = there.or_else(|| self.free(second).filter(|_| room.is_none())) {
-                    self.word_of(first, 8).store(1, Ordering::Relaxed);
-                    self.fill(second, way, spot.tag, key, flow);
-                    return Ok(true);
-                }
-            }
-        }
-        let way = room.unwrap_or_else(|| self.oldest(first));
-        self.fill(first, way, spot.tag, key, flow);
-        Ok(true)
-    }
-
-    /// Removes the row of a key, if there is one.
-    ///
-    /// # Errors
-    /// Nobody let go of the bucket's lock.
-    pub fn remove(&self, key: &Tuple) -> io::Result<()> {
-        let spot = self.spot(key);
-        for bucket in [spot.first as usize, spot.second as usize] {
-            if self.way_of(bucket, spot.tag, key).is_some() {
-                let _locked = self.lock(bucket, LOCK_MAX)?;
-                if let Some(way) = self.way_of(bucket, spot.tag, key) {
-                    self.tag(bucket, way).store(0, Ordering::Release);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees locks that an agent held when it was killed: programs let go at once. Says how many.
-    pub fn free_dead_locks(&self) -> usize {
-        let held = |bucket: &usize| self.word_of(*bucket, 0).load(Ordering::Relaxed) != 0;
-        let suspects: Vec<usize> = (0..self.buckets).filter(held).collect();
-        if suspects.is_empty() {
-            return 0;
-        }
-        // One that is free at any look is not dead.
-        let end = Instant::now() + LOCK_DEAD;
-        let mut dead = suspects;
-        while Instant::now() < end && !dead.is_empty() {
-            dead.retain(held);
-            thread::yield_now();
-        }
-        dead.iter().for_each(|bucket| self.word_of(*bucket, 0).store(0, Ordering::Release));
-        dead.len()
-    }
-
     fn spot(&self, key: &Tuple) -> Spot {
         spot(words_of(key), self.seed(), self.buckets())
     }
@@ -258,40 +190,6 @@ impl FlowTable {
         })
     }
 
-    fn free(&self, bucket: usize) -> Option<usize> {
-        (0..WAYS).find(|way| self.tag(bucket, *way).load(Ordering::Relaxed) == 0)
-    }
-
-    fn oldest(&self, bucket: usize) -> usize {
-        let seen = |way: &usize| self.row_word(bucket, *way, SEEN).load(Ordering::Relaxed);
-        (0..WAYS).min_by_key(seen).unwrap_or(0)
-    }
-
-    fn fill(&self, bucket: usize, way: usize, tag: u32, key: &Tuple, flow: &[u8]) {
-        self.tag(bucket, way).store(0, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        for (i, word) in words_of(key).into_iter().enumerate() {
-            self.row_word(bucket, way, i).store(word, Ordering::Relaxed);
-        }
-        let mut words = flow.chunks_exact(8).map(|bytes| bytes.try_into().map_or(0, u64::from_ne_bytes));
-        for i in KEY_WORDS..self.row_words {
-            self.row_word(bucket, way, i).store(words.next().unwrap_or(0), Ordering::Relaxed);
-        }
-        self.tag(bucket, way).store(tag, Ordering::Release);
-    }
-
-    fn lock(&self, bucket: usize, patience: Duration) -> io::Result<Locked<'_>> {
-        let lock = self.word_of(bucket, 0);
-        let end = Instant::now() + patience;
-        while lock.swap(1, Ordering::SeqCst) != 0 {
-            if Instant::now() >= end {
-                return Err(io::ErrorKind::ResourceBusy.into());
-            }
-            spin_loop();
-        }
-        Ok(Locked(lock))
-    }
-
     fn tag(&self, bucket: usize, way: usize) -> &AtomicU32 {
         let at = self.head(bucket) + TAGS + 4 * way;
         assert!(way < WAYS && bucket < self.buckets);
@@ -310,10 +208,6 @@ impl FlowTable {
         bucket / GROUP * self.group_bytes + bucket % GROUP * HEAD_BYTES
     }
 
-    fn word_of(&self, bucket: usize, at: usize) -> &AtomicU64 {
-        self.word(self.head(bucket) + at)
-    }
-
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(8) && at < self.bytes);
         // SAFETY: within the memory, which lives as long as this, and aligned.
@@ -321,12 +215,40 @@ impl FlowTable {
     }
 }
 
-/// A bucket's lock, held.
-struct Locked<'a>(&'a AtomicU64);
+/// A table from which rows are taken away.
+#[derive(Debug)]
+pub struct Removal(FlowTable);
 
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
+impl Removal {
+    /// Opens the table that is pinned there.
+    ///
+    /// # Errors
+    /// There is none, or it is another kind of table.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::symlink_metadata(path)?;
+        Self::of(&MapData::from_pin(path).map_err(io::Error::other)?)
+    }
+
+    /// The memory of a table.
+    ///
+    /// # Errors
+    /// It is another kind of table, or cannot be mapped.
+    pub fn of(map: &MapData) -> io::Result<Self> {
+        FlowTable::mapped(map, libc::PROT_READ | libc::PROT_WRITE).map(Self)
+    }
+
+    /// Takes the row of a key away, if there is one: its tag is exchanged, for which no lock is needed. A program that writes the
+    /// row at the same time has it stay.
+    pub fn remove(&self, key: &Tuple) {
+        let Self(table) = self;
+        let spot = table.spot(key);
+        for bucket in [spot.first as usize, spot.second as usize] {
+            if let Some(way) = table.way_of(bucket, spot.tag, key) {
+                // If it is another flow's by now, that one has this tag once in 2^31.
+                let tag = table.tag(bucket, way);
+                let _ = tag.compare_exchange(spot.tag, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -349,11 +271,14 @@ mod tests {
 
     const SEED_OF_TESTS: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
 
-    fn table(buckets: usize) -> FlowTable {
-        let row_words = KEY_WORDS + size_of::<Flow>() / 8;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let table = FlowTable::map(flags, -1, buckets, row_words).unwrap();
-        table.sow(SEED_OF_TESTS);
+    const FLOW_WORDS: usize = size_of::<Flow>() / 8;
+
+    /// A table as programs might have written it, whose rows are so many words longer than this layout's.
+    fn table(buckets: usize, more: usize) -> FlowTable {
+        let memory = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let table = FlowTable::map(memory, -1, buckets, KEY_WORDS + FLOW_WORDS + more).unwrap();
+        table.word(SEED).store(SEED_OF_TESTS[0], Ordering::Relaxed);
+        table.word(SEED + 8).store(SEED_OF_TESTS[1], Ordering::Relaxed);
         table
     }
 
@@ -361,62 +286,53 @@ mod tests {
         Tuple { source: Address::v4(Ipv4Addr::from(n)), protocol: 6, ..Tuple::default() }
     }
 
-    fn put(table: &FlowTable, n: u32, replace: bool) -> bool {
+    /// Writes a row to a way of its first bucket, or of its second.
+    fn write(table: &FlowTable, n: u32, way: usize, second: bool) {
         let row = Flow { to: key(n), seen_ns: u64::from(n), ..Flow::default() };
-        table.put(&key(n), row.as_bytes(), replace).unwrap()
+        let flow: [u64; FLOW_WORDS] = zerocopy::transmute!(row);
+        let spot = table.spot(&key(n));
+        let bucket = if second { spot.second } else { spot.first } as usize;
+        for (i, word) in words_of(&key(n)).into_iter().chain(flow).enumerate() {
+            table.row_word(bucket, way, i).store(word, Ordering::Relaxed);
+        }
+        table.tag(bucket, way).store(spot.tag, Ordering::Relaxed);
     }
 
     #[test]
-    fn rows_are_written_found_replaced_and_removed() {
-        let table = table(64);
+    fn rows_are_found_in_both_of_their_buckets() {
+        let table = table(64, 0);
         assert_eq!((table.seed(), table.capacity(), table.used()), (SEED_OF_TESTS, 512, 0));
-        (1..=200).for_each(|n| assert!(put(&table, n, false)));
-        assert!(!put(&table, 17, false) && put(&table, 17, true));
-        assert_eq!((table.used(), table.rows().count()), (200, 200));
-        for n in 1..=200 {
+        write(&table, 1, 0, false);
+        write(&table, 2, 7, false);
+        write(&table, 3, 3, true);
+        assert_eq!((table.used(), table.rows().count()), (3, 3));
+        for n in 1..=3 {
             assert_eq!(table.find(&key(n)).map(|row| row.seen_ns), Some(u64::from(n)));
         }
-        (1..=100).for_each(|n| table.remove(&key(n)).unwrap());
-        assert_eq!(table.used(), 100);
-        assert!(table.find(&key(100)).is_none() && table.find(&key(101)).is_some());
+        assert!(table.find(&key(4)).is_none());
     }
 
     #[test]
-    fn two_buckets_are_filled_before_a_row_goes_and_the_oldest_goes() {
-        let table = table(2);
-        let capacity = u32::try_from(table.capacity()).unwrap();
-        let mut kept_all = true;
-        for n in 1..=40 {
-            assert!(put(&table, n, false));
-            assert!(table.find(&key(n)).is_some(), "the newest is there");
-            kept_all &= n > capacity || table.used() == n as usize || n > capacity / 2;
-        }
-        assert!(kept_all, "nothing goes while one bucket's rows fit");
-        assert_eq!(table.used(), table.capacity());
-        assert!(table.find(&key(1)).is_none(), "the oldest went");
+    fn a_row_is_taken_away_whoever_holds_the_lock_and_no_lock_is_touched() {
+        let removal = Removal(table(64, 0));
+        let Removal(table) = &removal;
+        (1..=3).for_each(|n| write(table, n, 5, n == 2));
+        let locks = || (0..64).map(|bucket| table.word(table.head(bucket)));
+        locks().for_each(|lock| lock.store(1, Ordering::Relaxed));
+        removal.remove(&key(1));
+        removal.remove(&key(2));
+        removal.remove(&key(4));
+        assert_eq!(table.rows().map(|(key, _)| key).collect::<Vec<_>>(), [key(3)]);
+        assert!(locks().all(|lock| lock.load(Ordering::Relaxed) == 1));
     }
 
     #[test]
     fn rows_of_other_layouts_are_read_as_far_as_they_are_known() {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let longer = FlowTable::map(flags, -1, 4, KEY_WORDS + size_of::<Flow>() / 8 + 2).unwrap();
-        assert!(put(&longer, 5, false));
-        let (_, row) = longer.raw_rows().next().unwrap();
-        assert_eq!(row.len(), size_of::<Flow>() + 16);
-        assert!(row[size_of::<Flow>()..].iter().all(|byte| *byte == 0), "what is not known is zero");
-        let table = table(4);
-        assert!(table.put(&key(5), &row, false).unwrap());
-        assert_eq!(table.find(&key(5)), longer.find(&key(5)));
-    }
-
-    #[test]
-    fn a_lock_that_a_dead_agent_left_is_freed() {
-        let table = table(4);
-        assert_eq!(table.free_dead_locks(), 0);
-        let bucket = table.spot(&key(1)).first as usize;
-        std::mem::forget(table.lock(bucket, Duration::ZERO).unwrap());
-        assert!(table.put(&key(1), &[], false).is_err(), "somebody has it");
-        assert_eq!(table.free_dead_locks(), 1);
-        assert!(table.put(&key(1), &[], false).unwrap());
+        let longer = table(4, 2);
+        write(&longer, 5, 1, false);
+        let (found, row) = longer.raw_rows().next().unwrap();
+        assert_eq!((found, row.len()), (key(5), size_of::<Flow>() + 16));
+        assert_eq!(longer.find(&key(5)).map(|row| (row.to, row.seen_ns)), Some((key(5), 5)));
+        assert_eq!(longer.rows().count(), 1);
     }
 }

@@ -37,6 +37,7 @@ mod sockets;
 mod sys;
 mod sysctl;
 mod tables;
+mod test_run;
 mod worker;
 mod xdp;
 

@@ -113,12 +113,10 @@ pub(crate) fn load<T>(
         .map_err(|source| LoadError::Load { path: object.to_owned(), source: Box::new(source) })?;
     // Before any program that would look for a row.
     let table = FlowTable::open(&directory.join(FLOWS.name)).map_err(LoadError::Flows)?;
-    table.sow(flows.seed);
-    let dead = table.free_dead_locks();
-    if dead > 0 {
-        tracing::warn!(buckets = dead, "an agent before this one was killed while it wrote flows");
+    if table.seed() != flows.seed {
+        FlowTable::sow(&directory.join(FLOWS.name), flows.seed).map_err(LoadError::Flows)?;
     }
-    let done = verify(&mut ebpf, meanwhile)?;
+    let done = verify(&mut ebpf, before.is_some(), meanwhile)?;
     Ok((ebpf, done))
 }
 
@@ -157,7 +155,7 @@ impl Flows {
 }
 
 /// Hands every program to the verifier, several at a time: that is most of what a start takes.
-fn verify<T>(ebpf: &mut Ebpf, meanwhile: impl FnOnce() -> T) -> Result<T, LoadError> {
+fn verify<T>(ebpf: &mut Ebpf, bridging: bool, meanwhile: impl FnOnce() -> T) -> Result<T, LoadError> {
     for hook in Hook::ALL {
         ebpf.program(hook.text()).ok_or(LoadError::NoProgram(hook.text()))?;
     }
@@ -165,8 +163,9 @@ fn verify<T>(ebpf: &mut Ebpf, meanwhile: impl FnOnce() -> T) -> Result<T, LoadEr
     let next = || waiting.lock().map_or(None, |mut programs| programs.pop());
     let work = || {
         while let Some((name, program)) = next() {
-            let hook = Hook::ALL.iter().map(|hook| hook.text()).find(|text| *text == name);
-            // A program of no hook is another build's, and of no use.
+            let sweep = bridging.then_some(bridge::SWEEP);
+            let hook = Hook::ALL.iter().map(|hook| hook.text()).chain(sweep).find(|text| *text == name);
+            // A program of no hook is another build's, or for another time.
             let Some(hook) = hook else { continue };
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),

@@ -8,19 +8,26 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use aya::Ebpf;
 use aya::maps::{MapData, MapError};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use thiserror::Error;
-use weft_dataplane_abi::bridge::{BRIDGES, VALUE_BYTES_MAX};
+use weft_dataplane_abi::bridge::{BRIDGES, SWEEP, SWEEP_ROWS, VALUE_BYTES_MAX};
+use weft_dataplane_abi::flow_table::ROWS;
 use weft_dataplane_abi::maps::{FLOWS, MAPS, MapKind, MapSpec};
 
 use crate::flow_table::FlowTable;
-use crate::sys;
+use crate::{sys, test_run};
 
 /// `BPF_ANY`: insert, or replace.
 const ANY: u64 = 0;
 /// `BPF_NOEXIST`: insert only where nothing is.
 const NOEXIST: u64 = 1;
+/// How long a bucket's lock may be waited for.
+const HELD_MAX: Duration = Duration::from_secs(5);
 
 /// Why rows did not go over. Until then the programs from before are in force, or bridge.
 #[derive(Debug, Error)]
@@ -121,22 +128,13 @@ impl Before {
     }
 
     /// Brings over what programs wrote and is not there yet, once all of them bridge. Says how many rows.
-    pub(crate) fn sweep(&self, to: &Path) -> Result<usize, MigrateError> {
+    pub(crate) fn sweep(&self, ebpf: &mut Ebpf, to: &Path) -> Result<usize, MigrateError> {
         let others =
             BRIDGES.iter().map(|bridge| self.copy(&bridge.table, to, NOEXIST)).sum::<Result<usize, _>>()?;
-        let flows = self.copy_flows(to);
+        let groups = self.capacities.get(FLOWS.name).copied().unwrap_or(0);
+        let flows = sweep_flows(ebpf, groups.saturating_mul(ROWS as u32));
         Ok(others
             + flows.map_err(|source| MigrateError::Copy { name: FLOWS.name, layout: self.layout, source })?)
-    }
-
-    fn copy_flows(&self, to: &Path) -> io::Result<usize> {
-        let old = FlowTable::open(&self.directory.join(FLOWS.name))?;
-        let new = FlowTable::open(&to.join(FLOWS.name))?;
-        let mut copied = 0;
-        for (key, row) in old.raw_rows() {
-            copied += usize::from(new.put(&key, &row, false)?);
-        }
-        Ok(copied)
     }
 
     fn copy(&self, spec: &MapSpec, to: &Path, flags: u64) -> Result<usize, MigrateError> {
@@ -163,6 +161,33 @@ impl Before {
             .map_err(|source| MigrateError::Copy { name: spec.name, layout: self.layout, source })?;
         Ok(copied)
     }
+}
+
+/// Has the programs bring over so many rows of flows. Says how many were not there yet.
+fn sweep_flows(ebpf: &mut Ebpf, rows: u32) -> io::Result<usize> {
+    let program = ebpf.program_mut(SWEEP).ok_or(io::ErrorKind::NotFound)?;
+    let program: &mut SchedClassifier = program.try_into().map_err(io::Error::other)?;
+    let mut written = 0;
+    for first in (0..rows).step_by(SWEEP_ROWS as usize) {
+        let end = Instant::now() + HELD_MAX;
+        loop {
+            let mut options = TestRunOptions::new();
+            let context = test_run::context(0, first);
+            options.data_in = Some(&test_run::LEAST);
+            options.ctx_in = Some(&context);
+            let answer = program.test_run(options).map_err(io::Error::other)?.return_value;
+            written += (answer & 0xffff) as usize;
+            if answer >> 16 == 0 {
+                break;
+            }
+            // A program holds a lock for some hundred nanoseconds, or for as long as something interrupts it.
+            if Instant::now() >= end {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            thread::yield_now();
+        }
+    }
+    Ok(written)
 }
 
 /// Whether a table's rows are worth anything to another layout: not those of the moment, nor what was counted.

@@ -22,6 +22,7 @@ use zerocopy::FromBytes;
 
 use crate::diff::Write;
 use crate::echo;
+use crate::flow_table::Removal;
 use crate::netns::{self, NamespaceError};
 use crate::sock_diag::{Connected, Ends, Sockets, TCP, UDP};
 use crate::sys;
@@ -294,10 +295,10 @@ fn end_flows(directory: &Path, addresses: &HashSet<Address>) -> Result<HashSet<(
         .filter(|(_, row)| row.flags & FLOW_TWIN == 0 && addresses.contains(&row.to.destination))
         .map(|(key, row)| (key, Tuple { protocol: key.protocol, ..row.to }))
         .collect();
-    for (key, to) in &found {
-        for key in [*key, to.reversed()] {
-            table.remove(&key).map_err(|source| SocketError::Rows { table: maps::FLOWS.name, source })?;
-        }
+    if !found.is_empty() {
+        let removal = Removal::open(&directory.join(maps::FLOWS.name))
+            .map_err(|source| SocketError::Rows { table: maps::FLOWS.name, source })?;
+        found.iter().flat_map(|(key, to)| [*key, to.reversed()]).for_each(|key| removal.remove(&key));
     }
     let ends = found.iter().map(|(key, _)| {
         let ends = Ends {

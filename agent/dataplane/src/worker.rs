@@ -290,7 +290,7 @@ impl Worker {
 
     /// All programs bridge: what they have not met goes over now, and programs that know this layout alone replace them.
     fn leave(&mut self, before: &Before) -> Result<(), StartError> {
-        let rows = before.sweep(&self.pins.maps())?;
+        let rows = before.sweep(&mut self.ebpf, &self.pins.maps())?;
         self.pins.arrive(before)?;
         tracing::info!(from_layout = before.layout, rows, "tables of another layout taken over");
         (self.ebpf, ()) =

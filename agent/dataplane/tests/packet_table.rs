@@ -14,15 +14,16 @@ use std::net::Ipv4Addr;
 
 use bench::{Bench, DROP, NODE, OUTSIDE, POD_A, POD_B, POD_FAR, REDIRECT};
 use frame::{ACK, SYN, TCP, tcp};
+use weft_dataplane::flow_table::Removal;
 use weft_dataplane_abi::address::Address;
+use weft_dataplane_abi::bridge::SWEEP_ROWS;
 use weft_dataplane_abi::conntrack::{FLOW_TWIN, Flow, Tuple};
 use weft_dataplane_abi::counter::Counter;
-use weft_dataplane_abi::flow_table::{WAYS, spot};
+use weft_dataplane_abi::flow_table::{ROWS, WAYS, spot};
 use weft_dataplane_abi::hook::Hook;
 use weft_dataplane_abi::order::Be16;
 use weft_dataplane_abi::reason::Reason;
 use weft_dataplane_abi::service::{SCOPE_NODE, ServiceKey};
-use zerocopy::IntoBytes as _;
 
 /// Both Pods are behind the one interface a test run has.
 fn bench() -> Option<Bench> {
@@ -56,7 +57,7 @@ fn ports_of_one_bucket(bench: &Bench, count: usize) -> Vec<u16> {
 }
 
 #[test]
-fn the_agent_finds_what_the_programs_write_and_they_what_it_writes() {
+fn the_agent_finds_what_the_programs_write() {
     let Some(mut bench) = bench() else { return };
     let there = tuple((POD_A, 40_000), (POD_B, 80));
     assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 80), SYN)).0, REDIRECT);
@@ -66,10 +67,9 @@ fn the_agent_finds_what_the_programs_write_and_they_what_it_writes() {
     assert_eq!(bench.flows().rows().count(), 2);
     assert_eq!(bench.flows().used(), 2);
 
-    bench.flows().remove(&there).expect("removed");
+    bench.remove_flow(&there);
     assert!(bench.flows().find(&there).is_none());
-    assert!(bench.flows().put(&there, Flow { packets: 700, ..row }.as_bytes(), false).expect("written"));
-    assert!(!bench.flows().put(&there, row.as_bytes(), false).expect("there is one"));
+    bench.set_flow(&there, &Flow { packets: 700, ..row });
     assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 80), ACK)).0, REDIRECT);
     assert_eq!(bench.flows().find(&there).expect("the row").packets, 701);
 }
@@ -87,12 +87,11 @@ fn a_full_bucket_sends_flows_to_a_second_one() {
         assert!(bench.flows().find(&key).is_some(), "port {port}");
         assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, *port, POD_B, 80), ACK)).0, REDIRECT);
         assert_eq!(bench.flows().find(&key).expect("its row").packets, 2, "port {port}");
-        assert!(!bench.flows().put(&key, &[0; size_of::<Flow>()], false).expect("there is one"));
     }
     assert_eq!(bench.counter(Counter::FlowsBegun), begun, "every flow was known");
     assert_eq!(bench.flows().used(), 2 * ports.len());
     for port in &ports {
-        bench.flows().remove(&tuple((POD_A, *port), (POD_B, 80))).expect("removed");
+        bench.remove_flow(&tuple((POD_A, *port), (POD_B, 80)));
     }
     assert_eq!(bench.flows().used(), ports.len(), "their twins");
 }
@@ -155,16 +154,70 @@ fn a_packet_that_begins_a_flow_while_its_bucket_is_held_is_dropped_and_told() {
     let Some(mut bench) = bench() else { return };
     let known = tcp((POD_A, 40_000, POD_B, 80), SYN);
     assert_eq!(bench.send(Hook::FromPod, &known).0, REDIRECT);
-    bench.lock_buckets(true);
+    bench.table().lock(true);
     bench.events();
     let new = tcp((POD_A, 40_001, POD_B, 80), SYN);
     assert_eq!(bench.send(Hook::FromPod, &new).0, DROP);
     assert_eq!(bench.events()[0].reason, Reason::FlowTableBusy as u8);
     // Who reads needs no lock.
     assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 80), ACK)).0, REDIRECT);
-    bench.lock_buckets(false);
+    bench.table().lock(false);
     assert_eq!(bench.send(Hook::FromPod, &new).0, REDIRECT);
     assert_eq!(bench.flows().used(), 4, "nothing is left of the attempt");
+}
+
+#[test]
+fn the_agent_cannot_write_rows_and_takes_them_away_while_their_bucket_is_held() {
+    let Some(mut bench) = bench() else { return };
+    let there = tuple((POD_A, 40_000), (POD_B, 80));
+    assert_eq!(bench.send(Hook::FromPod, &tcp((POD_A, 40_000, POD_B, 80), SYN)).0, REDIRECT);
+    let table = bench.flows();
+    let mapped = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("this process's memory");
+        maps.lines().filter(|line| line.ends_with("bpf-map")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(mapped().iter().any(|line| line.contains(" r--s ")), "{:?}", mapped());
+    assert!(mapped().iter().all(|line| !line.contains(" rw-s ")), "{:?}", mapped());
+    bench.table().lock(true);
+    Removal::of(bench.map_of_flows()).expect("a table of flows").remove(&there);
+    assert!(table.find(&there).is_none() && table.find(&there.reversed()).is_some());
+}
+
+/// Runs the sweep over rows from this one on: how many rows it wrote, and how many it had to leave.
+fn sweep(bench: &mut Bench, first: u32) -> (u32, u32) {
+    let answer = bench.sweep(first);
+    (answer & 0xffff, answer >> 16)
+}
+
+#[test]
+fn the_sweep_brings_over_what_is_not_there_and_leaves_what_is_held() {
+    let Some(mut bench) = Bench::bridging() else { return };
+    let key = |port: u16| tuple((POD_A, port), (POD_B, 80));
+    let row = |port: u16, packets| Flow { to: key(port), packets, seen_ns: 5, way: 3, ..Flow::default() };
+    let runs = ROWS as u32 / SWEEP_ROWS;
+    let sweep_all = |bench: &mut Bench| {
+        let answers = (0..runs).map(|run| sweep(bench, run * SWEEP_ROWS));
+        answers.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    };
+    (1..=100).for_each(|port| bench.before().put(&key(port), &row(port, 7)));
+    (1..=10).for_each(|port| bench.set_flow(&key(port), &row(port, 9)));
+
+    bench.before().lock(true);
+    assert_eq!(sweep_all(&mut bench), (0, 100), "the other layout's programs write there");
+    bench.before().lock(false);
+    bench.table().lock(true);
+    assert_eq!(sweep_all(&mut bench), (0, 100), "these programs write here");
+    bench.table().lock(false);
+    assert_eq!(bench.flows().used(), 10);
+
+    assert_eq!(sweep_all(&mut bench), (90, 0));
+    for port in 1..=100 {
+        let packets = if port <= 10 { 9 } else { 7 };
+        assert_eq!(bench.flow(&key(port)), Some(row(port, packets)), "port {port}");
+    }
+    assert_eq!(sweep_all(&mut bench), (0, 0), "all are there");
+    // Rows that the other table does not have.
+    assert_eq!(sweep(&mut bench, runs * SWEEP_ROWS), (0, 0));
 }
 
 #[test]

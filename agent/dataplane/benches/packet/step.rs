@@ -219,9 +219,7 @@ impl Step {
     }
 
     fn forget_flows(&mut self) {
-        let table = self.bench.flows();
-        let keys: Vec<_> = table.rows().map(|(key, _)| key).collect();
-        keys.iter().for_each(|key| table.remove(key).expect("a row to remove"));
+        self.bench.forget_flows();
     }
 }
 

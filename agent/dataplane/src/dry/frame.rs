@@ -18,9 +18,6 @@ const UDP: usize = 8;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// TCP's SYN, and a header of five words.
 const SYN: u16 = 0x5002;
-/// Length of `struct __sk_buff`, and where the interface stands in it, bytes.
-const CONTEXT_BYTES: usize = 192;
-const IFINDEX_AT: usize = 40;
 
 /// A packet to ask about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +30,6 @@ pub struct Packet {
     pub to: SocketAddr,
     /// Its length with its IP header, bytes; a SYN has no other than its own.
     pub bytes: u32,
-}
-
-/// The context of a test run on a device.
-pub(crate) fn context(ifindex: u32) -> [u8; CONTEXT_BYTES] {
-    let mut context = [0; CONTEXT_BYTES];
-    context[IFINDEX_AT..IFINDEX_AT + 4].copy_from_slice(&ifindex.to_ne_bytes());
-    context
 }
 
 /// The frame as it leaves the Pod, whose address is of the family that it goes to.

@@ -270,7 +270,7 @@ fn a_program_that_the_verifier_refuses_leaves_the_old_one_in_force() {
     let directory = tempfile::tempdir().expect("a directory");
     for (name, object) in [("same layout", good.clone()), ("another layout", other_object())] {
         let bad = directory.path().join(name);
-        fs::write(&bad, spoilt(&fs::read(&object).expect("an object"), "classifier")).expect("written");
+        fs::write(&bad, spoilt(&fs::read(&object).expect("an object"), "from_pod")).expect("written");
         while_refused(&mut bed, &bad, name == "same layout");
     }
     bed.machines[0].config.object_path = good;
@@ -302,24 +302,28 @@ fn while_refused(bed: &mut Bed, object: &Path, own: bool) {
     }
 }
 
-/// The object with a program of a section that writes its frame pointer.
-pub(crate) fn spoilt(object: &[u8], name_of_section: &str) -> Vec<u8> {
-    let wanted = format!("{name_of_section}\0");
+/// The object with a program that writes its frame pointer.
+pub(crate) fn spoilt(object: &[u8], program: &str) -> Vec<u8> {
+    const SYMBOLS: usize = 2;
+    let wanted = format!("{program}\0");
     let mut spoilt = object.to_vec();
     let number = |at: usize, bytes: usize| {
         object[at..at + bytes].iter().rev().fold(0_usize, |all, byte| all << 8 | usize::from(*byte))
     };
-    // ELF, 64 bits, little-endian: sections of 64 bytes each, their names in one of them.
-    let (sections, count, names) = (number(0x28, 8), number(0x3c, 2), number(0x3e, 2));
-    let names_at = number(sections + names * 64 + 0x18, 8);
-    let code = (0..count).map(|section| sections + section * 64).find(|section| {
-        let name = names_at + number(*section, 4);
-        object[name..].starts_with(wanted.as_bytes())
-    });
-    let at = number(code.expect("the programs") + 0x18, 8);
-    // In the place of the first copy from register to register, or shift, which nothing is to be relocated in: one into the
+    // ELF, 64 bits, little-endian: sections of 64 bytes each, one of them of symbols of 24 bytes, whose names are in another.
+    let (sections, count) = (number(0x28, 8), number(0x3c, 2));
+    let section = |index: usize| sections + index * 64;
+    let place = |section: usize| number(section + 0x18, 8);
+    let table = (0..count).map(section).find(|section| number(section + 4, 4) == SYMBOLS).expect("symbols");
+    let names = place(section(number(table + 0x28, 4)));
+    let symbol = (place(table)..place(table) + number(table + 0x20, 8))
+        .step_by(24)
+        .find(|symbol| object[names + number(*symbol, 4)..].starts_with(wanted.as_bytes()))
+        .expect("the program");
+    let at = place(section(number(symbol + 6, 2))) + number(symbol + 8, 8);
+    // In the place of the first copy from register to register, or end, which nothing is to be relocated in: a copy into the
     // frame pointer, which nobody may write.
-    let copy = (at..).step_by(8).find(|at| matches!(object[*at], 0xbf | 0x67)).expect("an instruction");
+    let copy = (at..).step_by(8).find(|at| matches!(object[*at], 0xbf | 0x95)).expect("an instruction");
     spoilt[copy..copy + 8].copy_from_slice(&[0xb7, 10, 0, 0, 0, 0, 0, 0]);
     spoilt
 }

@@ -268,7 +268,7 @@ fn a_kernel_that_refuses_this_program_alone_has_all_others() {
     let good = fs::read(&bed.machines[ENTRY].config.object_path).expect("an object");
     let directory = tempfile::tempdir().expect("a directory");
     let bad = directory.path().join("spoilt");
-    fs::write(&bad, spoilt(&good, "xdp")).expect("written");
+    fs::write(&bad, spoilt(&good, "xdp_uplink")).expect("written");
     restarted(&mut bed, |config| config.object_path.clone_from(&bad));
     assert_gone(&bed);
     let before = carried(&bed);

@@ -2,6 +2,8 @@
 //!
 //! Nothing is attached and nothing is pinned, so that tests may run side by side and on any machine.
 
+mod rows;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -13,12 +15,12 @@ use aya::programs::{CgroupSockAddr, Program, SchedClassifier, TestRun, TestRunOp
 use aya::{Ebpf, EbpfLoader};
 use weft_dataplane::desired::Change;
 use weft_dataplane::diff::Write;
-use weft_dataplane::flow_table::{FlowTable, STORES_ARE_ORDERED};
+use weft_dataplane::flow_table::{FlowTable, Removal, STORES_ARE_ORDERED};
 use weft_dataplane::plan::Planner;
 use weft_dataplane_abi::LAYOUT;
 use weft_dataplane_abi::address::Address;
 use weft_dataplane_abi::backend::{BACKEND_READY, Backend, Slot, SlotKey};
-use weft_dataplane_abi::bridge::BRIDGE;
+use weft_dataplane_abi::bridge::{BRIDGE, SWEEP};
 use weft_dataplane_abi::choice::{Choices, ChoicesMany, PLACES};
 use weft_dataplane_abi::config::{BALANCE_PACKET, BALANCE_SOCKET, Config, FLOW_EVENTS};
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
@@ -26,7 +28,7 @@ use weft_dataplane_abi::counter::Counter;
 use weft_dataplane_abi::dry::{DRY, OWN, WALKED, Walked};
 use weft_dataplane_abi::endpoint::Endpoint;
 use weft_dataplane_abi::event::FlowEvent;
-use weft_dataplane_abi::flow_table::{BEFORE_SEED, Group, HEAD_BYTES, HEADS_BYTES, ORDERED_STORES};
+use weft_dataplane_abi::flow_table::{BEFORE_SEED, ORDERED_STORES};
 use weft_dataplane_abi::hook::{Hook, XDP_UPLINK};
 use weft_dataplane_abi::maps::{MAPS, MapKind, MapSpec};
 use weft_dataplane_abi::order::Be16;
@@ -65,6 +67,9 @@ const fn v6(network: u64, host: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits((network as u128) << 64 | host as u128)
 }
 
+/// Seed of the other layout's table of flows, where there is one.
+const BEFORE: [u64; 2] = [0x1234_5678_9abc_def0, 17];
+
 pub(crate) struct Bench {
     pub(crate) ebpf: Ebpf,
     /// Raised when Pods, routes or nodes change under flows, as the agent does.
@@ -99,7 +104,7 @@ impl Bench {
         let set = |loader: &mut EbpfLoader<'_>| {
             loader.override_global(BRIDGE, &1_u32, true);
             loader.override_global(ORDERED_STORES, &0_u32, true);
-            loader.override_global(BEFORE_SEED, &[0x1234_5678_9abc_def0_u64, 17], true);
+            loader.override_global(BEFORE_SEED, &BEFORE, true);
         };
         Some(Self::furnished(load_with(&crate::object::path()?, set, |_, _| ())))
     }
@@ -368,46 +373,41 @@ impl Bench {
         Some((result.return_value, out))
     }
 
+    /// Runs the program that brings over flows of the other layout, from this row on; its answer.
+    pub(crate) fn sweep(&mut self, first: u32) -> u32 {
+        let program = self.ebpf.program_mut(SWEEP).expect("the program");
+        let program: &mut SchedClassifier = program.try_into().expect("a classifier");
+        // `struct __sk_buff`: the mark is its third word.
+        let mut context = [0; 192];
+        context[8..12].copy_from_slice(&first.to_ne_bytes());
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&[0; 14]);
+        options.ctx_in = Some(&context);
+        program.test_run(options).expect("a test run").return_value
+    }
+
     /// The table of flows.
     pub(crate) fn flows(&self) -> FlowTable {
+        FlowTable::of(self.map_of_flows()).expect("a table of flows")
+    }
+
+    pub(crate) fn map_of_flows(&self) -> &MapData {
         let Map::Array(map) = self.ebpf.map("flows").expect("the map flows") else {
             panic!("flows are no array");
         };
-        FlowTable::of(map).expect("a table of flows")
-    }
-
-    /// Takes or gives back the locks of all buckets of that table.
-    pub(crate) fn lock_buckets(&mut self, held: bool) {
-        let groups = self.flows().groups();
-        let map = self.ebpf.map_mut("flows").expect("the map flows");
-        let mut map: Array<&mut MapData, [u8; size_of::<Group>()]> = Array::try_from(map).expect("an array");
-        for number in 0..groups {
-            let mut group = map.get(&number, 0).expect("a group");
-            for head in group[..HEADS_BYTES].chunks_exact_mut(HEAD_BYTES) {
-                head[..8].copy_from_slice(&u64::from(held).to_ne_bytes());
-            }
-            map.set(number, group, 0).expect("a group");
-        }
+        map
     }
 
     pub(crate) fn flow(&mut self, tuple: &Tuple) -> Option<Flow> {
         self.flows().find(tuple)
     }
 
-    pub(crate) fn set_flow(&mut self, tuple: &Tuple, flow: &Flow) {
-        assert!(self.flows().put(tuple, flow.as_bytes(), true).expect("a row"));
-    }
-
-    /// Takes a row away, as a full table does.
-    pub(crate) fn remove_flow(&mut self, tuple: &Tuple) {
-        self.flows().remove(tuple).expect("a row to remove");
-    }
-
     /// Takes all rows of flows away.
     pub(crate) fn forget_flows(&self) {
         let table = self.flows();
         let keys: Vec<Tuple> = table.rows().map(|(key, _)| key).collect();
-        keys.iter().for_each(|key| table.remove(key).expect("a row to remove"));
+        let removal = Removal::of(self.map_of_flows()).expect("a table of flows");
+        keys.iter().for_each(|key| removal.remove(key));
     }
 
     pub(crate) fn counter(&mut self, counter: Counter) -> u64 {
@@ -527,7 +527,7 @@ pub(crate) fn load_with(
     lap("the kernel's types");
     let mut ebpf = loader.load(&object).expect("the object loads");
     lap("object and tables");
-    for name in Hook::ALL.iter().map(|hook| hook.text()).chain([XDP_UPLINK]) {
+    for name in Hook::ALL.iter().map(|hook| hook.text()).chain([XDP_UPLINK, SWEEP]) {
         let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name}"));
         let loaded = match program {
             Program::CgroupSockAddr(program) => CgroupSockAddr::load(program),
