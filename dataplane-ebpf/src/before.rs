@@ -7,7 +7,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, LruHashMap, PerCpuArray};
 use weft_dataplane_abi::bridge::{
-    AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, SWEEP_ROWS, VALUE_BYTES_MAX,
+    AFFINITY_BRIDGE, FLOW_BYTES_SHARED, SOCKETS_BRIDGE, SWEEP_HELD, SWEEP_ROWS, VALUE_BYTES_MAX,
 };
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::flow_table::{GROUP, Group, Row};
@@ -116,25 +116,35 @@ pub(crate) fn adopt(key: &Tuple) -> bool {
 /// Brings over what rows there are from this number on and not here yet. Its answer is told in the abi's `bridge.rs`.
 #[inline(always)]
 pub(crate) fn sweep(first: u32) -> i32 {
-    let Some(room) = ROOMS.get_ptr_mut(OF_SWEEP) else { return 0 };
-    let (mut written, mut held) = (0, 0);
+    let mut answer = 0;
     let mut i = 0;
-    while i < SWEEP_ROWS {
-        match table::before_copy(first.wrapping_add(i), room) {
-            0 => {}
-            // SAFETY: the room is this CPU's own, and a row has been copied to it.
-            1 => match unsafe {
-                table::flow_put(&raw const (*room).key, (&raw const (*room).row).cast(), NOEXIST)
-            } {
-                0 => written += 1,
-                EEXIST => {}
-                _ => held += 1,
-            },
-            _ => held += 1,
-        }
+    while i < u64::from(SWEEP_ROWS) {
+        answer += before_bring(u64::from(first) + i);
         i += 1;
     }
-    written | held << 16
+    answer
+}
+
+/// Brings over the row of this number: 1 if it is written, 0 if it need not be, [`SWEEP_HELD`] where somebody holds a bucket.
+/// A function that the verifier looks at once, and whose answer is a number to it: else it would go through the loop by as many
+/// ways as there are sums.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn before_bring(number: u64) -> i32 {
+    let Some(room) = ROOMS.get_ptr_mut(OF_SWEEP) else { return 0 };
+    match table::before_copy(number, room) {
+        0 => 0,
+        // SAFETY: the room is this CPU's own, and a row has been copied to it.
+        1 => {
+            match unsafe { table::flow_put(&raw const (*room).key, (&raw const (*room).row).cast(), NOEXIST) }
+            {
+                0 => 1,
+                EEXIST => 0,
+                _ => SWEEP_HELD,
+            }
+        }
+        _ => SWEEP_HELD,
+    }
 }
 
 /// Tells the other layout's programs of a row that was written.

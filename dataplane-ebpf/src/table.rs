@@ -146,7 +146,7 @@ pub extern "C" fn flow_put_both(
 /// Copies a row of the table from before by its number, with its key: 1, 0 where there is none, or an error of the kernel's.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn before_copy(number: u32, to: *mut before::Room) -> i32 {
+pub extern "C" fn before_copy(number: u64, to: *mut before::Room) -> i32 {
     if to.is_null() {
         return EBUSY;
     }
@@ -369,8 +369,8 @@ fn find_in<T: Table>(key: *const Tuple) -> i64 {
 
 /// Copies a row, and its key, which nobody writes meanwhile but the programs that meet its packets.
 #[inline(always)]
-fn copy_in<T: Table>(number: u32, to: *mut before::Room) -> i32 {
-    let Some(bucket) = bucket_of::<T>(number / WAYS as u32) else { return 0 };
+fn copy_in<T: Table>(number: u64, to: *mut before::Room) -> i32 {
+    let Some(bucket) = bucket_of::<T>((number / WAYS as u64) as u32) else { return 0 };
     let way = number as usize % WAYS;
     // SAFETY: within the bucket.
     if unsafe { tag_of(bucket, way).read_volatile() } == 0 {

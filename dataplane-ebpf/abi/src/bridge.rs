@@ -13,11 +13,14 @@ use crate::socket::{SocketFlow, SocketKey};
 pub const BRIDGE: &str = "BRIDGE";
 
 /// Name of the program that brings over the other layout's flows, [`SWEEP_ROWS`] at a time. It is attached nowhere: the agent runs
-/// it (`BPF_PROG_TEST_RUN`), with the number of the first row as the packet's mark. Its answer says how many rows it wrote, and in
-/// the upper 16 bits how many it could not, since somebody had a bucket's lock: those are there at another run.
+/// it (`BPF_PROG_TEST_RUN`), with the number of the first row as the packet's mark. Its answer is how many rows it wrote, and
+/// [`SWEEP_HELD`] for each that it could not, since somebody had a bucket's lock: those are there at another run.
 pub const SWEEP: &str = "sweep";
 /// Rows that one run looks at, whole buckets.
 pub const SWEEP_ROWS: u32 = 8 * crate::flow_table::WAYS as u32;
+
+/// What a row counts that is left.
+pub const SWEEP_HELD: i32 = 1 << 16;
 
 /// Longest value of a bridged table in any layout, bytes.
 pub const VALUE_BYTES_MAX: u32 = 256;
