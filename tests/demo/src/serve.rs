@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use crate::digest::byte_at;
 use crate::http::{read_headers, read_line};
 use crate::options::Serve;
@@ -16,6 +18,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const IDLE: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: u64 = 1 << 20;
 const STREAM_BYTES_MAX: u64 = 1 << 32;
+/// Room for datagrams that wait, bytes with all that the kernel keeps beside each.
+const WAITING_BYTES: usize = 4 << 20;
 const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 
 /// Serves until the process is stopped.
@@ -27,6 +31,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), String> {
     let udp = UdpSocket::bind(any(options.udp_port))
         .or_else(|_| UdpSocket::bind(("0.0.0.0", options.udp_port)))
         .map_err(|error| format!("UDP port {}: {error}", options.udp_port))?;
+    make_room(&udp);
     println!("{hostname}: HTTP on {}, UDP echo on {}", options.http_port, options.udp_port);
     let name = hostname.clone();
     thread::spawn(move || echo_datagrams(&udp, &name));
@@ -164,6 +169,14 @@ fn echo_bytes(reader: &mut impl Read, out: &mut TcpStream) -> io::Result<()> {
     }
 }
 
+/// Has the socket hold what comes while this process has no CPU: a datagram without room is lost, and whoever looks for lost
+/// packets would look for this one in the network. As much as the system lets anybody have.
+fn make_room(socket: &UdpSocket) {
+    if let Err(error) = setsockopt(socket, sockopt::RcvBuf, &WAITING_BYTES) {
+        eprintln!("the UDP socket's room stays as it is: {error}");
+    }
+}
+
 fn echo_datagrams(socket: &UdpSocket, hostname: &str) {
     let mut payload = vec![0; DATAGRAM_BYTES_MAX];
     loop {
@@ -192,6 +205,19 @@ mod tests {
     use super::*;
     use crate::digest::Sha256;
     use crate::http::{self, Url};
+
+    #[test]
+    fn datagrams_wait_for_a_server_that_has_no_cpu() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        make_room(&server);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server.local_addr().unwrap()).unwrap();
+        // An ordinary socket has room for less than 300.
+        (0..500).for_each(|_| assert_eq!(client.send(b"ping").unwrap(), 4));
+        server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let waited = std::iter::from_fn(|| server.recv(&mut [0; 8]).ok()).count();
+        assert_eq!(waited, 500);
+    }
 
     fn serve() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
