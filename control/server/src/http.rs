@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod connect;
 pub(crate) mod discovery;
+mod health;
 pub(crate) mod listen;
 mod options;
 mod patience;
@@ -107,7 +108,7 @@ impl Api {
                 authz::authorize(&call.user, &Attributes::Review)?;
                 review::serve(&self, call, review).await
             }
-            Route::Other => self.serve_other(&call),
+            Route::Other => self.serve_other(&call).await,
         }
     }
 
@@ -178,7 +179,7 @@ impl Api {
         })
     }
 
-    fn serve_other(&self, call: &Call) -> Result<Response<Body>, Status> {
+    async fn serve_other(&self, call: &Call) -> Result<Response<Body>, Status> {
         let path = call.request.uri().path();
         let verb = match *call.request.method() {
             Method::GET | Method::HEAD => "get",
@@ -195,16 +196,8 @@ impl Api {
         match path {
             "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &discovery::version())),
             "/metrics" => Ok(answer::text(StatusCode::OK, self.metrics())),
-            _ if is_health(path) => Ok(self.health()),
+            _ if health::is_at(path) => health::serve(self, path, &call.query).await,
             _ => discovery::serve(call, path),
-        }
-    }
-
-    fn health(&self) -> Response<Body> {
-        if *self.stopping.borrow() {
-            answer::text(StatusCode::SERVICE_UNAVAILABLE, "shutting down".into())
-        } else {
-            answer::text(StatusCode::OK, "ok".into())
         }
     }
 
@@ -242,6 +235,8 @@ impl Api {
             "Newest revision that is served.",
             self.objects.cache.revision(),
         );
+        let takes_writes = self.objects.store.trouble().is_none();
+        counter("weft_store_takes_writes", "gauge", "1 while the store takes writes.", takes_writes.into());
         counter("weft_nodes_connected", "gauge", "Nodes with a session.", self.nodes.connected() as u64);
         let _ = writeln!(out, "# HELP weft_objects Live objects by resource.\n# TYPE weft_objects gauge");
         for kind in weft_api::kind::KINDS {
@@ -250,10 +245,4 @@ impl Api {
         }
         out
     }
-}
-
-fn is_health(path: &str) -> bool {
-    ["/livez", "/readyz", "/healthz"]
-        .iter()
-        .any(|p| path == *p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')))
 }

@@ -96,8 +96,7 @@ impl Objects {
         Self { store, cache, settings, services: Mutex::default(), broken: Notify::new() }
     }
 
-    /// Waits until the store cannot be written any more: after a failure of the disk only a new start finds out what is
-    /// on it.
+    /// Waits until the store has ended. One whose disk fails has not: it refuses writes until the disk takes them again.
     pub(crate) async fn broken(&self) {
         self.broken.notified().await;
     }
@@ -165,6 +164,18 @@ impl Objects {
                 tracing::error!(%error, "a write was refused");
                 Err(Refused::Status(Status::service_unavailable("no space is left for the store")))
             }
+            Err(CommitError::Unavailable(why)) => {
+                tracing::error!(%why, "a write was refused");
+                Err(Refused::Status(Status::service_unavailable(format!(
+                    "the store takes no writes for now: {why}"
+                ))))
+            }
+            Err(CommitError::Uncertain(why)) => {
+                tracing::error!(%why, "the store failed while it wrote");
+                Err(Refused::Status(Status::internal(format!(
+                    "the store failed while it wrote; whether the change is there is known once it works again: {why}"
+                ))))
+            }
             Err(CommitError::Engine(error)) => {
                 tracing::error!(%error, "the store cannot be written");
                 self.broken.notify_one();
@@ -215,7 +226,7 @@ mod tests {
     use weft_store::Embedded;
     use weft_store::store::{Answer, Entry, ListRequest, Page, ReadError, StoreIdentity, Watch};
 
-    /// A store whose disk has failed: it reads, and writes no more.
+    /// A store that has ended: it reads, and writes no more.
     struct Failed(Embedded);
 
     impl Store for Failed {
@@ -225,8 +236,11 @@ mod tests {
         fn revisions(&self) -> std::ops::RangeInclusive<Revision> {
             self.0.revisions()
         }
+        fn trouble(&self) -> Option<Arc<str>> {
+            self.0.trouble()
+        }
         fn commit(&self, _: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
-            Box::pin(async { Err(CommitError::Engine("the disk has failed".into())) })
+            Box::pin(async { Err(CommitError::Engine("the writer has ended".into())) })
         }
         fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
             self.0.get(key, at)

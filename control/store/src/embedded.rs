@@ -1,9 +1,8 @@
 //! The backend of a single control plane: an embedded engine on one disk, one writing thread, many readers.
 //!
 //! A commit is answered after the sync of the engine commit it is part of. Reads see what is synced, from snapshots, and
-//! never wait for the writer. When the disk is full, commits fail with `Full` and the store opens itself anew; after any
-//! other failure of the disk it refuses to write until the process starts again, because what a failed sync has left
-//! behind cannot be known.
+//! never wait for the writer. When the disk refuses a write or fails, the store opens itself anew from what is there for good,
+//! refuses writes, reads on, and tries again by itself until the disk takes writes (docs/decisions/0017).
 
 mod engine;
 mod read;
@@ -37,6 +36,9 @@ pub use self::write::{KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MA
 
 /// How long a watcher that catches up may take for one batch before it counts as too slow, seconds.
 const CATCH_UP_STALL_SECONDS: u64 = 60;
+/// How often, and at what distance, a read that the engine failed is tried while it may be opened anew.
+const REOPENING_LOOKS: u32 = 20;
+const REOPENING_LOOK: Duration = Duration::from_millis(50);
 
 /// How a store is opened.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,16 @@ pub enum OpenError {
         format: u64,
         /// What this build knows.
         known: u64,
+    },
+    /// The disk has lost what it had confirmed, or holds another store.
+    #[error(
+        "the disk holds revision {found} where {acknowledged} was acknowledged: it has lost what it had confirmed"
+    )]
+    Lost {
+        /// What is there.
+        found: Revision,
+        /// What was answered to writers.
+        acknowledged: Revision,
     },
     /// The engine cannot read it.
     #[error("the store cannot be opened")]
@@ -100,7 +112,7 @@ impl Embedded {
         let engine = Arc::new(Engine::open(disk, options)?);
         let hub = Arc::new(Hub::new(engine.newest()));
         let (jobs, receiver) = mpsc::channel(QUEUE_TRANSACTIONS_MAX);
-        let writer = Loop { engine: engine.clone(), hub: hub.clone(), jobs: receiver, full_until: None };
+        let writer = Loop { engine: engine.clone(), hub: hub.clone(), jobs: receiver, trouble: None };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run())
@@ -171,6 +183,20 @@ async fn reading<T: Send + 'static>(
     task.await.map_err(|error| ReadError::Engine(Box::new(error)))?
 }
 
+/// The same, and once more after a while where the engine fails: it may be opened anew in this moment.
+async fn reading_on<T: Send + 'static>(
+    engine: Arc<Engine>,
+    read: impl Fn(&Snapshot) -> Result<T, ReadError> + Clone + Send + 'static,
+) -> Result<T, ReadError> {
+    for _ in 0..REOPENING_LOOKS {
+        match reading(engine.clone(), read.clone()).await {
+            Err(ReadError::Engine(_)) => tokio::time::sleep(REOPENING_LOOK).await,
+            done => return done,
+        }
+    }
+    reading(engine, read).await
+}
+
 /// Feeds a watcher from the history until the ring holds all it still wants.
 async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
     let too_slow = WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX };
@@ -182,8 +208,13 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
         let (prefix, after) = (watcher.prefix.clone(), watcher.reached);
         let (batches, reached) = match reading(engine, move |s| s.history(&prefix, after)).await {
             Ok(step) => step,
+            // It is opened anew as soon as the disk allows: the watch waits for that.
+            Err(ReadError::Engine(_)) if !watcher.queue.is_closed() => {
+                tokio::time::sleep(REOPENING_LOOK).await;
+                continue;
+            }
             Err(error) => {
-                // Compacted away while it read: it was too slow. A failing engine has ended more than this watch.
+                // Compacted away while it read: it was too slow.
                 let end =
                     if matches!(error, ReadError::Compacted { .. }) { too_slow } else { WatchEnd::Closed };
                 let _ =
@@ -227,17 +258,26 @@ impl Store for Embedded {
         self.engine.oldest()..=self.engine.newest()
     }
 
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.engine.trouble()
+    }
+
     fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
         Box::pin(self.commit_now(transaction))
     }
 
     /// One key is a few pages from the cache: it is read where the caller stands.
     fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
-        Box::pin(async move { self.engine.snapshot()?.get(&key, at) })
+        Box::pin(async move {
+            match self.engine.snapshot().map_err(ReadError::from).and_then(|s| s.get(&key, at)) {
+                Err(ReadError::Engine(_)) => reading_on(self.engine.clone(), move |s| s.get(&key, at)).await,
+                done => done,
+            }
+        })
     }
 
     fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>> {
-        Box::pin(reading(self.engine.clone(), move |snapshot| snapshot.list(&request)))
+        Box::pin(reading_on(self.engine.clone(), move |snapshot| snapshot.list(&request)))
     }
 
     fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>> {

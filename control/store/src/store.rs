@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -217,7 +218,14 @@ pub enum CommitError {
     /// The disk is full; nothing was written, reads go on.
     #[error("no space is left for the store")]
     Full(#[source] EngineError),
-    /// The engine failed; whether the write is there is known only after recovery.
+    /// The store takes no writes for now; nothing was written, reads go on. It tries again by itself.
+    #[error("the store takes no writes for now")]
+    Unavailable(#[source] EngineError),
+    /// The disk failed while it wrote: whether the write is there is known once the store takes writes again, and watchers
+    /// see it then.
+    #[error("the store failed while it wrote")]
+    Uncertain(#[source] EngineError),
+    /// The store has ended.
     #[error("the store cannot be written")]
     Engine(#[source] EngineError),
 }
@@ -237,6 +245,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Oldest and newest revision that can be read.
     fn revisions(&self) -> RangeInclusive<Revision>;
+
+    /// Why it takes no writes now; none while it does. A store in trouble tries by itself whether it is over.
+    fn trouble(&self) -> Option<Arc<str>>;
 
     /// Carries out a transaction, durably. Answers its revision; for one that changes nothing, the newest revision.
     fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>>;

@@ -49,6 +49,8 @@ pub struct Plan {
     pub sync_works: bool,
     /// Length at which the disk is full, bytes; `None`: never.
     pub len_bytes_max: Option<u64>,
+    /// It may only be read.
+    pub read_only: bool,
     /// For all choices.
     pub seed: u64,
 }
@@ -57,7 +59,14 @@ impl Plan {
     /// A disk that keeps its word and its power.
     #[must_use]
     pub fn steady() -> Self {
-        Self { cut_at: None, unsynced: Unsynced::Dropped, sync_works: true, len_bytes_max: None, seed: 0 }
+        Self {
+            cut_at: None,
+            unsynced: Unsynced::Dropped,
+            sync_works: true,
+            len_bytes_max: None,
+            read_only: false,
+            seed: 0,
+        }
     }
 }
 
@@ -76,6 +85,7 @@ struct State {
     seen: Vec<u8>,
     unsynced: Vec<Change>,
     operations: u64,
+    syncs_to_fail: u32,
     dead: bool,
 }
 
@@ -94,7 +104,8 @@ impl TestDisk {
 
     fn holding(durable: Vec<u8>, plan: Plan) -> Self {
         let seen = durable.clone();
-        let state = State { plan, durable, seen, unsynced: Vec::new(), operations: 0, dead: false };
+        let state =
+            State { plan, durable, seen, unsynced: Vec::new(), operations: 0, syncs_to_fail: 0, dead: false };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -117,6 +128,22 @@ impl TestDisk {
     /// Changes where the disk is full.
     pub fn set_len_bytes_max(&self, len_bytes_max: Option<u64>) {
         self.state().plan.len_bytes_max = len_bytes_max;
+    }
+
+    /// Lets it be only read, or written again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state().plan.read_only = read_only;
+    }
+
+    /// Whether a sync does what it says from now on.
+    pub fn set_sync_works(&self, sync_works: bool) {
+        self.state().plan.sync_works = sync_works;
+    }
+
+    /// Has this many syncs to come fail, which take away what was to be synced: the system calls it written, and the disk has
+    /// not got it.
+    pub fn fail_syncs(&self, count: u32) {
+        self.state().syncs_to_fail = count;
     }
 
     /// Takes power away now, if it is still there.
@@ -194,6 +221,9 @@ impl State {
 
     fn change(&mut self, change: Change) -> io::Result<()> {
         let powered = self.count()?;
+        if self.plan.read_only {
+            return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        }
         let end = match &change {
             Change::Write { offset, data } => offset + data.len(),
             Change::SetLen { len_bytes } => *len_bytes,
@@ -244,11 +274,39 @@ impl Disk for TestDisk {
             state.lose_power();
             return Err(power_is_gone());
         }
+        if state.syncs_to_fail > 0 {
+            state.syncs_to_fail -= 1;
+            state.unsynced.clear();
+            return Err(io::Error::other("the test disk could not write what it held"));
+        }
         if state.plan.sync_works {
             for change in std::mem::take(&mut state.unsynced) {
                 apply(&mut state.durable, &change);
             }
         }
+        Ok(())
+    }
+
+    fn is_open_to_writes(&self) -> io::Result<()> {
+        let state = self.state();
+        if state.plan.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        if state.plan.len_bytes_max.is_some_and(|max| state.seen.len() as u64 >= max) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn forget_memory(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.dead {
+            return Err(power_is_gone());
+        }
+        // What waits for a sync is not lost by this.
+        let mut seen = state.durable.clone();
+        state.unsynced.iter().for_each(|change| apply(&mut seen, change));
+        state.seen = seen;
         Ok(())
     }
 }

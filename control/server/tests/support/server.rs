@@ -34,7 +34,28 @@ impl Server {
 
     /// As [`Server::start`], with more settings.
     pub fn start_with(dir: &Path, settings: &[&str]) -> Self {
-        let mut child = Command::new(BINARY)
+        Self::started(Command::new(BINARY), dir, settings, |_| dir.to_owned())
+    }
+
+    /// As [`Server::start`], on a disk of its own of so many MiB: a tmpfs that only the server's mount namespace has, and
+    /// that goes with it. `dir` of the result is the way to it.
+    pub fn start_on_disk(dir: &Path, mib: u32) -> Self {
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs \"$0\" && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &mount]).arg(dir).arg(BINARY);
+        let inside = dir.strip_prefix("/").expect("an absolute path").to_owned();
+        Self::started(command, dir, &[], |pid| {
+            Path::new("/proc").join(pid.to_string()).join("root").join(inside)
+        })
+    }
+
+    fn started(
+        mut command: Command,
+        dir: &Path,
+        settings: &[&str],
+        seen: impl FnOnce(u32) -> PathBuf,
+    ) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--advertise", "127.0.0.1"])
             .args(settings)
             .arg("--data-dir")
@@ -60,10 +81,11 @@ impl Server {
             }
         });
         let link = link.expect("the server ended before it was ready");
+        let dir = seen(child.id());
         let kubeconfig = std::fs::read_to_string(dir.join("admin.kubeconfig")).expect("a kubeconfig");
         let url = field(&kubeconfig, "server");
         let api = url.trim_start_matches("https://").parse().expect("an address");
-        Self { child, dir: dir.to_owned(), api, link }
+        Self { child, dir, api, link }
     }
 
     /// Kills the server (SIGKILL): it has no chance to write anything more.

@@ -1,7 +1,8 @@
-//! The engine as it is open now, and what is known of it without asking: it is opened anew after the disk was full.
+//! The engine as it is open now, and what is known of it without asking: it is opened anew after any failure of the disk, to be
+//! written where that goes, else to be read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase};
@@ -9,7 +10,7 @@ use redb::{Database, ReadableDatabase};
 use super::read::Snapshot;
 use super::table::{Fault, Meta, MetaFound, make_tables, meta_for_write, put_meta};
 use super::{OpenError, Options};
-use crate::disk::{Backend, Disk, Health};
+use crate::disk::{Aside, Backend, Disk, Health, Trouble};
 use crate::store::{Revision, StoreIdentity};
 
 /// How long a reader of the old engine is waited for when it is opened anew, milliseconds.
@@ -19,6 +20,14 @@ const RETIRE_WAIT_MS: u64 = 5000;
 struct Opening {
     database: Arc<Database>,
     health: Arc<Health>,
+    purpose: Purpose,
+}
+
+/// What the engine is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Write,
+    Read,
 }
 
 /// The open engine.
@@ -32,11 +41,16 @@ pub(super) struct Engine {
     /// What watchers were last told; behind `newest` only while recovered commits are read.
     published: AtomicU64,
     oldest: AtomicU64,
+    /// Why nothing is written now.
+    trouble: Mutex<Option<Arc<str>>>,
 }
 
 impl Engine {
     pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
-        let (opening, mut meta) = start(&disk, options.cache_bytes)?;
+        let identity = StoreIdentity { id: uuid::Uuid::new_v4().into_bytes(), epoch: 1 };
+        let new = Meta { identity, newest: Revision(0), oldest: Revision(0) };
+        let started = start(&disk, options.cache_bytes, Purpose::Write, Some(new))?;
+        let (opening, mut meta) = started.ok_or_else(|| OpenError::Engine("the store is empty".into()))?;
         if options.restored {
             meta.identity.epoch += 1;
             let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
@@ -52,6 +66,7 @@ impl Engine {
             newest: AtomicU64::new(meta.newest.0),
             published: AtomicU64::new(meta.newest.0),
             oldest: AtomicU64::new(meta.oldest.0),
+            trouble: Mutex::default(),
         })
     }
 
@@ -68,11 +83,28 @@ impl Engine {
         Snapshot::open(&self.database()?.begin_read()?)
     }
 
-    /// Whether the disk was full and nothing worse happened to this opening.
-    pub(super) fn is_only_full(&self) -> bool {
+    /// What this opening has met on its disk.
+    pub(super) fn met(&self) -> Trouble {
         let opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
-        // Without an opening an earlier try to open it anew has failed: try again.
-        opening.as_ref().is_none_or(|o| o.health.is_only_full())
+        opening.as_ref().map_or(Trouble::Failed, |o| o.health.trouble())
+    }
+
+    /// Whether there is an opening that can be written, as far as is known.
+    pub(super) fn is_writable(&self) -> bool {
+        let opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        opening.as_ref().is_some_and(|o| o.purpose == Purpose::Write && o.health.trouble() == Trouble::None)
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trouble(&self, why: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.map(Arc::from);
     }
 
     pub(super) fn newest(&self) -> Revision {
@@ -88,6 +120,10 @@ impl Engine {
         self.published.store(revision.0, Ordering::Release);
     }
 
+    pub(super) fn set_published(&self, revision: Revision) {
+        self.published.store(revision.0, Ordering::Release);
+    }
+
     pub(super) fn oldest(&self) -> Revision {
         Revision(self.oldest.load(Ordering::Acquire))
     }
@@ -97,7 +133,10 @@ impl Engine {
     }
 
     /// Gives the engine up and opens it anew from what is on the disk.
-    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+    ///
+    /// # Errors
+    /// It cannot be opened so, or the disk has lost what was acknowledged. There is no opening then.
+    pub(super) fn reopen(&self, purpose: Purpose) -> Result<(), OpenError> {
         let old = self.opening.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(old) = old {
             old.health.retire();
@@ -106,7 +145,12 @@ impl Engine {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let (opening, meta) = start(&self.disk, self.cache_bytes)?;
+        let acknowledged = self.published();
+        let started = start(&self.disk, self.cache_bytes, purpose, None)?;
+        let (opening, meta) = started.ok_or(OpenError::Lost { found: Revision(0), acknowledged })?;
+        if meta.newest < acknowledged || meta.identity != self.identity {
+            return Err(OpenError::Lost { found: meta.newest, acknowledged });
+        }
         self.newest.store(meta.newest.0, Ordering::Release);
         *self.opening.write().unwrap_or_else(PoisonError::into_inner) = Some(opening);
         Ok(())
@@ -126,12 +170,24 @@ fn clear_unfinished(disk: &dyn Disk) -> std::io::Result<()> {
     if found != MAGIC && is_part { disk.set_len(0) } else { Ok(()) }
 }
 
-/// Opens the engine on a disk and makes a new store there if it is empty.
-fn start(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<(Opening, Meta), OpenError> {
+/// Opens the engine on a disk. If it is empty, makes the new store there that is given; none if none is.
+fn start(
+    disk: &Arc<dyn Disk>,
+    cache_bytes: usize,
+    purpose: Purpose,
+    new: Option<Meta>,
+) -> Result<Option<(Opening, Meta)>, OpenError> {
     let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
-    clear_unfinished(disk.as_ref()).map_err(|error| OpenError::Engine(Box::new(error)))?;
+    let broken = |error: std::io::Error| OpenError::Engine(Box::new(error));
+    let aside = match purpose {
+        Purpose::Write => {
+            clear_unfinished(disk.as_ref()).map_err(broken)?;
+            None
+        }
+        Purpose::Read => Some(Mutex::new(Aside::of(disk.as_ref()).map_err(broken)?)),
+    };
     let health = Arc::new(Health::default());
-    let backend = Backend { disk: disk.clone(), health: health.clone() };
+    let backend = Backend { disk: disk.clone(), health: health.clone(), aside };
     let database = Database::builder()
         .set_cache_size(cache_bytes)
         .create_with_backend(backend)
@@ -146,14 +202,12 @@ fn start(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<(Opening, Meta), Op
             return Err(OpenError::Newer { format, known: super::table::FORMAT });
         }
         MetaFound::Empty => {
-            let id = uuid::Uuid::new_v4().into_bytes();
-            let identity = StoreIdentity { id, epoch: 1 };
-            let meta = Meta { identity, newest: Revision(0), oldest: Revision(0) };
+            let Some(meta) = new else { return Ok(None) };
             put_meta(&transaction, &meta).map_err(failed)?;
             make_tables(&transaction).map_err(failed)?;
             transaction.commit().map_err(|e| failed(e.into()))?;
             meta
         }
     };
-    Ok((Opening { database: Arc::new(database), health }, meta))
+    Ok(Some((Opening { database: Arc::new(database), health, purpose }, meta)))
 }

@@ -80,7 +80,7 @@ async fn closing_ends_the_watches() {
 fn a_newer_format_is_refused() {
     let disk = TestDisk::new(Plan::steady());
     drop(on(&disk));
-    let backend = crate::disk::Backend { disk: Arc::new(disk.clone()), health: Arc::default() };
+    let backend = crate::disk::Backend { disk: Arc::new(disk.clone()), health: Arc::default(), aside: None };
     let database = redb::Database::builder().create_with_backend(backend).unwrap();
     let transaction = database.begin_write().unwrap();
     let newer = (table::FORMAT + 1).to_be_bytes();
@@ -114,11 +114,13 @@ async fn a_full_disk_refuses_writes_and_recovers() {
         assert!(written < 1000, "the disk must be full at some time");
     };
     assert!(matches!(error, CommitError::Full(_)), "{error:?}");
+    assert!(store.trouble().unwrap().contains("space"), "{:?}", store.trouble());
     let entry = store.get(Bytes::from("before"), None).await.expect("reads go on");
     assert_eq!(entry.unwrap().value.len(), 100);
     assert_eq!(*store.revisions().end(), Revision(first.0 + u64::from(written)), "nothing half written");
 
     disk.set_len_bytes_max(None);
+    out_of_trouble(&store).await;
     let after = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
             if let Ok(revision) = store.commit(put("after", vec![1])).await {
@@ -135,15 +137,109 @@ async fn a_full_disk_refuses_writes_and_recovers() {
     }
 }
 
+/// Waits until a store takes writes again, by its own account, and nobody writes.
+async fn out_of_trouble(store: &Embedded) {
+    let over = async {
+        while store.trouble().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), over).await.expect("the store takes writes again");
+}
+
+#[tokio::test]
+async fn a_disk_that_may_only_be_read_refuses_writes_is_read_and_recovers_by_itself() {
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    let first = store.commit(put("k", vec![1])).await.unwrap();
+    store.commit(put("k", vec![2])).await.unwrap();
+    let mut watch = store.watch(Bytes::new(), Revision(0)).await.unwrap();
+    disk.set_read_only(true);
+    let operations = disk.operations();
+    for _ in 0..3 {
+        let error = store.commit(put("k", vec![3])).await.unwrap_err();
+        assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+        assert!(store.trouble().unwrap().contains("read-only"), "{:?}", store.trouble());
+        for (at, value) in [(None, 2), (Some(first), 1)] {
+            assert_eq!(store.get(Bytes::from("k"), at).await.unwrap().unwrap().value[..], [value]);
+        }
+        let page = store.list(crate::ListRequest { at: Some(first), ..Default::default() }).await.unwrap();
+        assert_eq!((page.entries.len(), page.revision), (1, first));
+        let mut late = store.watch(Bytes::new(), Revision(0)).await.unwrap();
+        assert_eq!(late.batches.recv().await.unwrap().unwrap().revision, first);
+        assert_eq!(*store.revisions().end(), Revision(2));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    assert!(disk.operations() - operations < 40, "it is not tried all the time");
+
+    disk.set_read_only(false);
+    out_of_trouble(&store).await;
+    assert_eq!(store.commit(put("k", vec![3])).await.unwrap(), Revision(3));
+    for revision in 1..=3 {
+        assert_eq!(watch.batches.recv().await.unwrap().unwrap().revision, Revision(revision));
+    }
+    let restarted = on(&disk.restart(Plan::steady()));
+    assert_eq!(restarted.get(Bytes::from("k"), None).await.unwrap().unwrap().value[..], [3]);
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_takes_nothing_with_it_that_was_acknowledged_before_or_after() {
+    for failing in 1..=3 {
+        let disk = TestDisk::new(Plan::steady());
+        let store = on(&disk);
+        let mut watch = store.watch(Bytes::new(), Revision(0)).await.unwrap();
+        for value in 1..=5 {
+            store.commit(put("before", vec![value; 9_000])).await.unwrap();
+        }
+        disk.fail_syncs(failing);
+        let error = store.commit(put("lost", vec![9; 9_000])).await.unwrap_err();
+        assert!(matches!(error, CommitError::Uncertain(_)), "{error:?}");
+        assert!(store.trouble().is_some());
+        out_of_trouble(&store).await;
+        let newest = *store.revisions().end();
+        assert_eq!(store.get(Bytes::from("lost"), None).await.unwrap().is_some(), newest == Revision(6));
+        assert_eq!(store.commit(put("after", vec![7; 9_000])).await.unwrap(), Revision(newest.0 + 1));
+        for revision in 1..=newest.0 + 1 {
+            assert_eq!(watch.batches.recv().await.unwrap().unwrap().revision, Revision(revision));
+        }
+        let restarted = on(&disk.restart(Plan::steady()));
+        for (key, value) in [("before", 5), ("after", 7)] {
+            let entry = restarted.get(Bytes::from(key), None).await.unwrap().expect("it was acknowledged");
+            assert_eq!(entry.value[..], [value; 9_000]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_has_lost_what_it_confirmed_is_not_written_and_no_revision_goes_back() {
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    for value in 1..=3 {
+        disk.set_sync_works(value < 3);
+        store.commit(put("k", vec![value])).await.unwrap();
+    }
+    disk.fail_syncs(1);
+    store.commit(put("k", vec![4])).await.unwrap_err();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let error = store.commit(put("k", vec![5])).await.unwrap_err();
+        assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+    }
+    assert!(store.trouble().is_some());
+    assert_eq!(*store.revisions().end(), Revision(3));
+}
+
 #[tokio::test]
 async fn after_a_failed_disk_every_write_is_an_error_and_nothing_panics() {
     let disk = TestDisk::new(Plan::steady());
     let store = on(&disk);
     store.commit(put("k", vec![1])).await.unwrap();
     disk.cut();
-    for _ in 0..3 {
+    let error = store.commit(put("k", vec![2])).await.unwrap_err();
+    assert!(matches!(error, CommitError::Uncertain(_)), "{error:?}");
+    for _ in 0..2 {
         let error = store.commit(put("k", vec![2])).await.unwrap_err();
-        assert!(matches!(error, CommitError::Engine(_)), "{error:?}");
+        assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
     }
     assert_eq!(*store.revisions().end(), Revision(1));
     assert!(store.compact(Revision(1)).await.is_err());

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::Engine;
+use super::engine::{Engine, Purpose};
 use super::table::{Fault, put_newest, put_oldest};
 use super::write::{Refusal, Writer};
+use crate::disk::Trouble;
 use crate::store::{Batch, CommitError, ReadError, Revision, Transaction, Write};
 use crate::watch::Hub;
 
@@ -18,8 +20,10 @@ pub(super) const QUEUE_TRANSACTIONS_MAX: usize = 1024;
 const GROUP_TRANSACTIONS_MAX: usize = 256;
 /// About how many bytes one engine commit writes at most.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// How long a full disk is believed to be full before the next try, milliseconds.
-const FULL_RETRY_MS: u64 = 500;
+/// How long a disk in trouble is believed to be so before the next try.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often the writer looks for jobs while it waits for the next try.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What the writer is asked to do.
 pub(super) enum Job {
@@ -40,7 +44,23 @@ pub(super) struct Loop {
     pub(super) engine: Arc<Engine>,
     pub(super) hub: Arc<Hub>,
     pub(super) jobs: mpsc::Receiver<Job>,
-    pub(super) full_until: Option<Instant>,
+    pub(super) trouble: Option<Ailing>,
+}
+
+/// A disk that did not take the last write.
+pub(super) struct Ailing {
+    met: Trouble,
+    why: String,
+    /// When the next write is tried.
+    next: Instant,
+}
+
+impl Ailing {
+    /// What a write that is not tried is answered.
+    fn refusal(&self) -> CommitError {
+        let why = self.why.clone().into();
+        if self.met == Trouble::Full { CommitError::Full(why) } else { CommitError::Unavailable(why) }
+    }
 }
 
 impl Loop {
@@ -50,7 +70,17 @@ impl Loop {
         let mut group: Vec<Pending> = Vec::new();
         loop {
             // A running compaction must not wait for the next write, nor writes for the compaction.
-            let first = if compactions.is_empty() {
+            let first = if self.trouble.is_some() {
+                match self.jobs.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(TryRecvError::Disconnected) => break,
+                    Err(TryRecvError::Empty) => {
+                        std::thread::sleep(LOOK);
+                        self.try_again();
+                        continue;
+                    }
+                }
+            } else if compactions.is_empty() {
                 let Some(job) = self.jobs.blocking_recv() else { break };
                 Some(job)
             } else {
@@ -88,13 +118,14 @@ impl Loop {
     }
 
     fn commit(&mut self, group: Vec<Pending>) {
-        if self.full_until.is_some_and(|until| Instant::now() < until) {
+        if let Some(trouble) = &self.trouble
+            && (Instant::now() < trouble.next || !self.is_open())
+        {
             for (_, answer) in group {
-                let _ = answer.send(Err(CommitError::Full("the disk was full a moment ago".into())));
+                let _ = answer.send(Err(trouble.refusal()));
             }
             return;
         }
-        self.full_until = None;
         match self.write(&group) {
             Ok((answers, batches)) => {
                 if let Some(last) = batches.last() {
@@ -104,9 +135,60 @@ impl Loop {
                 for ((_, answer), result) in group.into_iter().zip(answers) {
                     let _ = answer.send(result);
                 }
+                self.recovered();
             }
             Err(fault) => self.fail(group, &fault),
         }
+    }
+
+    /// Whether the engine can be written, opened anew if it must be. Readers keep theirs while the disk is only read.
+    fn is_open(&self) -> bool {
+        if self.engine.is_writable() {
+            return true;
+        }
+        if self.engine.disk().is_open_to_writes().is_err() {
+            return false;
+        }
+        let writable = self.reopen(Purpose::Write);
+        if !writable {
+            self.reopen(Purpose::Read);
+        }
+        writable
+    }
+
+    /// A write has succeeded: the trouble is over, unless the disk says that there is no room for much more.
+    fn recovered(&mut self) {
+        let Some(trouble) = &mut self.trouble else { return };
+        if self.engine.disk().is_open_to_writes().is_err() {
+            trouble.next = Instant::now();
+            return;
+        }
+        tracing::info!("the store takes writes again");
+        self.trouble = None;
+        self.engine.set_trouble(None);
+    }
+
+    /// Nobody writes: looks by itself whether the trouble is over.
+    fn try_again(&mut self) {
+        if self.trouble.as_mut().is_none_or(|trouble| Instant::now() < trouble.next) {
+            return;
+        }
+        let tried = self.engine.disk().is_open_to_writes().is_ok() && self.is_open();
+        match if tried { self.write_nothing().map_err(Some) } else { Err(None) } {
+            Ok(()) => self.recovered(),
+            Err(Some(fault)) => self.fail(Vec::new(), &fault),
+            Err(None) => {}
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.next = Instant::now() + RETRY;
+        }
+    }
+
+    /// A commit that changes nothing, on the disk for good.
+    fn write_nothing(&self) -> Result<(), Fault> {
+        let transaction = self.engine.database()?.begin_write()?;
+        put_newest(&transaction, self.engine.newest())?;
+        Ok(transaction.commit()?)
     }
 
     /// One engine transaction for all of them, synced.
@@ -143,45 +225,54 @@ impl Loop {
     }
 
     fn fail(&mut self, group: Vec<Pending>, fault: &Fault) {
-        let full = self.engine.is_only_full();
-        let text = fault.to_string();
-        tracing::error!(error = %text, full, "the store could not be written");
-        if full {
-            self.full_until = Some(Instant::now() + Duration::from_millis(FULL_RETRY_MS));
-            self.reopen();
+        let (met, why) = (self.engine.met(), told(fault));
+        tracing::error!(error = %why, ?met, "the store could not be written");
+        let before = self.engine.newest();
+        let answers_are_known = matches!(met, Trouble::Full | Trouble::ReadOnly);
+        if !answers_are_known && let Err(error) = self.engine.disk().forget_memory() {
+            tracing::error!(%error, "what the system holds of the store in memory could not be given up");
         }
+        if !self.reopen(Purpose::Write) {
+            self.reopen(Purpose::Read);
+        }
+        self.engine.set_trouble(Some(&why));
+        let trouble = Ailing { met, why, next: Instant::now() + RETRY };
         for (_, answer) in group {
-            let fault = text.clone().into();
-            let error = if full { CommitError::Full(fault) } else { CommitError::Engine(fault) };
+            let known = answers_are_known && self.engine.newest() == before;
+            let error =
+                if known { trouble.refusal() } else { CommitError::Uncertain(trouble.why.clone().into()) };
             let _ = answer.send(Err(error));
         }
+        self.trouble = Some(trouble);
     }
 
-    /// The engine refuses everything after a failed write until it is opened anew.
-    fn reopen(&self) {
-        if let Err(error) = self.engine.reopen() {
-            tracing::error!(error = %error, "the store could not be opened again");
-            return;
+    /// The engine refuses everything after a failed write until it is opened anew. Whether it is.
+    fn reopen(&self, purpose: Purpose) -> bool {
+        if let Err(error) = self.engine.reopen(purpose) {
+            tracing::error!(error = told(&error), ?purpose, "the store could not be opened again");
+            return false;
         }
-        // Nothing of a group that met a full disk is expected to be there; if it is, watchers must see it.
+        // Of a group that failed everything or nothing is there; if it is, watchers must see it.
         let mut reached = self.engine.published();
         while reached < self.engine.newest() {
             match self.engine.snapshot().map_err(ReadError::from).and_then(|s| s.history(&[], reached)) {
                 Ok((batches, next)) if next > reached => {
                     self.hub.publish(batches);
                     reached = next;
+                    self.engine.set_published(reached);
                 }
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(error) => {
-                    tracing::error!(error = %error, "recovered commits could not be read");
-                    return;
+                    tracing::error!(error = told(&error), "recovered commits could not be read");
+                    return false;
                 }
             }
         }
+        true
     }
 
     /// One step; gives the compaction back while there is more to do.
-    fn compact(&self, mut compaction: Compaction) -> Option<Compaction> {
+    fn compact(&mut self, mut compaction: Compaction) -> Option<Compaction> {
         let oldest = compaction.oldest;
         match self.compact_step(oldest) {
             Ok(done) => {
@@ -193,9 +284,9 @@ impl Loop {
                 (!done).then_some(compaction)
             }
             Err(fault) => {
-                tracing::error!(error = %fault, "the store could not be compacted");
-                if self.engine.is_only_full() {
-                    self.reopen();
+                tracing::error!(error = told(&fault), "the store could not be compacted");
+                if self.engine.met() != Trouble::None {
+                    self.fail(Vec::new(), &fault);
                 }
                 if let Some(answer) = compaction.answer.take() {
                     let _ = answer.send(Err(fault.into()));
@@ -214,6 +305,12 @@ impl Loop {
         transaction.commit()?;
         Ok(done)
     }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn written_bytes(write: &Write) -> usize {

@@ -108,7 +108,7 @@ fn removed_later(acknowledged: &Acknowledged, key: &Bytes) -> bool {
 
 /// One life, one cut, one restart.
 async fn cut_once(cut_at: u64, seed: u64, unsynced: Unsynced, sync_works: bool) -> Result<usize, String> {
-    let plan = Plan { cut_at: Some(cut_at), unsynced, sync_works, len_bytes_max: None, seed };
+    let plan = Plan { cut_at: Some(cut_at), unsynced, sync_works, seed, ..Plan::steady() };
     let disk = TestDisk::new(plan);
     let acknowledged = work(&disk, seed).await;
     verify(&disk.restart(Plan::steady()), &acknowledged).await?;
