@@ -9,6 +9,7 @@ mod merge;
 mod owners;
 mod places;
 mod strategic;
+pub mod writer;
 
 use serde_json::Value;
 

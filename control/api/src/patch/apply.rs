@@ -8,14 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{FieldSet, changed, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
+use super::writer;
 use crate::kind::Kind;
 use crate::schema::{self, Definition};
 use crate::status::{Cause, Details, FieldError, Status};
 
 /// The owner of all fields of an object from before its first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
-/// Longest name of a manager, bytes.
-const MANAGER_BYTES_MAX: usize = 128;
 /// Who writes, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Manager<'a> {
@@ -32,8 +31,8 @@ pub struct Manager<'a> {
 /// The result is unchecked: validation and defaults come after.
 ///
 /// # Errors
-/// 409 with one cause a field if others own what would change and `force` is off; 422 for a missing or overlong manager
-/// name; 400 for a configuration that carries `managedFields`.
+/// 409 with one cause a field if others own what would change and `force` is off; 422 for a manager without a name, or
+/// with one that cannot be; 400 for a configuration that carries `managedFields`.
 pub fn apply(
     kind: &Kind,
     current: Option<&Value>,
@@ -82,16 +81,23 @@ pub fn apply(
 ///
 /// The `managedFields` that `new` comes with count if they are valid: so kubectl and helm hand over what they owned by
 /// updates to the manager they apply as. One empty entry makes the object nobody's, and it stays so until an apply.
-pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) {
+///
+/// # Errors
+/// 422 for managers in `managedFields` whose names cannot be.
+pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) -> Result<(), Status> {
     let definition = schema::definition(kind.schema);
     let nothing = json!({});
     let (before, after) = (owned_part(old.unwrap_or(&nothing)), owned_part(new));
     let changing = changed(&before, &after, definition);
     let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
-    let mut owners = old.map(|old| owners::stated(old, new, manager, definition)).unwrap_or_default();
+    let mut owners = match old {
+        Some(old) => owners::stated(kind, old, new, manager, definition)?,
+        None => Vec::new(),
+    };
     if old.is_some() && owners.is_empty() {
         // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
-        return owners::write(new, owners);
+        owners::write(new, owners);
+        return Ok(());
     }
     for owner in &mut owners {
         owner.fields = owner.fields.minus(&gone);
@@ -107,6 +113,7 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
         owners.push(Owner::new(kind, manager, "Update", fields));
     }
     owners::write(new, owners);
+    Ok(())
 }
 
 /// Whether a write made nothing of an object that is worth writing: times of managers alone are not, so that who applies
@@ -118,8 +125,8 @@ pub fn changes_nothing(old: &Map<String, Value>, new: &Map<String, Value>) -> bo
 fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {
     let error = if manager.name.is_empty() {
         FieldError::required("fieldManager", "is required for apply patch")
-    } else if manager.name.len() > MANAGER_BYTES_MAX {
-        FieldError::too_long("fieldManager", MANAGER_BYTES_MAX)
+    } else if let Some(error) = writer::check(manager.name, "fieldManager") {
+        error
     } else if config
         .pointer("/metadata/managedFields")
         .and_then(Value::as_array)

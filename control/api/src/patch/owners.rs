@@ -9,12 +9,18 @@ use serde_json::{Map, Value, json};
 
 use super::apply::Manager;
 use super::fields::FieldSet;
+use super::writer;
 use crate::kind::Kind;
 use crate::schema::Definition;
+use crate::status::{FieldError, Status};
 use crate::time::rfc3339;
 
 /// Most managers of one object; older `Update` ones are joined beyond it.
 const MANAGERS_MAX: usize = 32;
+/// Longest name of a subresource, bytes.
+const SUBRESOURCE_BYTES_MAX: usize = 256;
+/// Most wrong entries that a refusal tells of.
+const ERRORS_MAX: usize = 10;
 /// Fields of `metadata` that nobody owns.
 pub(super) const UNOWNED: &[&str] = &[
     "name",
@@ -109,21 +115,41 @@ fn read_all(entries: &[Value], definition: Option<&Definition>) -> Option<Vec<Ow
 /// The owners that a write to the stored object `old` starts from: those the client states in `new`, if they are
 /// valid. One empty entry takes all ownership away; no entry at all is of a client that does not know the field.
 /// Through a subresource ownership cannot be stated.
+///
+/// # Errors
+/// 422 for names that no manager and no subresource can have, in entries that are else valid.
 pub(super) fn stated(
+    kind: &Kind,
     old: &Value,
     new: &Value,
     manager: Manager<'_>,
     definition: Option<&Definition>,
-) -> Vec<Owner> {
+) -> Result<Vec<Owner>, Status> {
     let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
-        return read(old, definition);
+        return Ok(read(old, definition));
     };
     if let [one] = entries.as_slice()
         && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
     {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    read_all(entries, definition).unwrap_or_else(|| read(old, definition))
+    let Some(owners) = read_all(entries, definition) else { return Ok(read(old, definition)) };
+    let errors: Vec<FieldError> = entries.iter().enumerate().filter_map(check).take(ERRORS_MAX).collect();
+    if errors.is_empty() {
+        return Ok(owners);
+    }
+    let name = old["metadata"]["name"].as_str().unwrap_or("");
+    Err(Status::invalid(kind, name, &errors))
+}
+
+/// What is wrong with the names in an entry.
+fn check((at, entry): (usize, &Value)) -> Option<FieldError> {
+    let text = |key: &str| entry[key].as_str().unwrap_or("");
+    let path = format!("metadata.managedFields[{at}]");
+    if text("subresource").len() > SUBRESOURCE_BYTES_MAX {
+        return Some(FieldError::too_long(format!("{path}.subresource"), SUBRESOURCE_BYTES_MAX));
+    }
+    writer::check(text("manager"), &format!("{path}.manager"))
 }
 
 /// Writes the owners into an object: appliers first, then by age.

@@ -48,7 +48,7 @@ impl Objects {
             // The server itself comes again.
             let patience = if options.manager.is_empty() { Duration::ZERO } else { PATIENCE };
             let allocated = self.complete_new(kind, &key, &mut complete, patience).await?;
-            metadata::track(kind, None, None, &mut complete, options, clock::now());
+            metadata::track(kind, None, None, &mut complete, options, clock::now())?;
             if self.cache.get(kind, &key).is_some() {
                 if generated {
                     continue;

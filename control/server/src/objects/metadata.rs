@@ -43,6 +43,9 @@ pub(crate) fn generate_name(base: &str, random: &[u8; 16]) -> String {
 }
 
 /// Notes who owns which fields after a write that was no apply.
+///
+/// # Errors
+/// 422 for managers in `managedFields` whose names cannot be.
 pub(crate) fn track(
     kind: &Kind,
     subresource: Option<Subresource>,
@@ -50,9 +53,9 @@ pub(crate) fn track(
     new: &mut Map<String, Value>,
     options: &WriteOptions,
     now: Timestamp,
-) {
+) -> Result<(), Status> {
     if options.manager.is_empty() || options.applies {
-        return;
+        return Ok(());
     }
     let manager = Manager {
         name: &options.manager,
@@ -61,10 +64,11 @@ pub(crate) fn track(
     };
     let old = old.map(|o| Value::Object(o.clone()));
     let mut value = Value::Object(std::mem::take(new));
-    apply::track(kind, old.as_ref(), &mut value, manager);
+    apply::track(kind, old.as_ref(), &mut value, manager)?;
     if let Value::Object(map) = value {
         *new = map;
     }
+    Ok(())
 }
 
 /// Fills in what a new object gets from the server; drops what a client may not bring.

@@ -57,7 +57,7 @@ impl Objects {
             if new == current {
                 return Ok(cached);
             }
-            metadata::track(kind, target.subresource, Some(&current), &mut new, options, clock::now());
+            metadata::track(kind, target.subresource, Some(&current), &mut new, options, clock::now())?;
             if weft_api::patch::apply::changes_nothing(&current, &new) {
                 return Ok(cached);
             }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::kind;
 
+mod managers;
+
 fn manager(name: &str) -> Manager<'_> {
     Manager { name, subresource: "", time: Timestamp::UNIX_EPOCH }
 }
@@ -114,7 +116,7 @@ fn updates_take_fields() {
     let made = applied(None, &json!({"replicas": 1, "paused": true}), "m").unwrap();
     let mut scaled = made.clone();
     scaled["spec"]["replicas"] = 5.into();
-    track(&kind::DEPLOYMENT, Some(&made), &mut scaled, manager("kubectl-scale"));
+    track(&kind::DEPLOYMENT, Some(&made), &mut scaled, manager("kubectl-scale")).unwrap();
     assert_eq!(*owned_by(&scaled, "kubectl-scale"), json!({"f:spec": {"f:replicas": {}}}));
     assert_eq!(*owned_by(&scaled, "m"), json!({"f:spec": {"f:paused": {}}}));
     let refused = applied(Some(&scaled), &json!({"replicas": 1, "paused": true}), "m").unwrap_err();
@@ -124,7 +126,7 @@ fn updates_take_fields() {
     );
     let mut emptied = scaled.clone();
     emptied["spec"].as_object_mut().unwrap().remove("replicas");
-    track(&kind::DEPLOYMENT, Some(&scaled), &mut emptied, manager("x"));
+    track(&kind::DEPLOYMENT, Some(&scaled), &mut emptied, manager("x")).unwrap();
     assert_eq!(*owned_by(&emptied, "kubectl-scale"), Value::Null);
 }
 
@@ -173,10 +175,10 @@ fn entry(name: &str, operation: &str, fields: &Value) -> Value {
 /// A Deployment that `kubectl create` made, and what an update by `x` that writes these `managedFields` makes of them.
 fn handed_over(managed: &Value) -> Value {
     let mut old = deployment(&json!({"replicas": 1}));
-    track(&kind::DEPLOYMENT, None, &mut old, manager("kubectl-create"));
+    track(&kind::DEPLOYMENT, None, &mut old, manager("kubectl-create")).unwrap();
     let mut new = old.clone();
     new["metadata"]["managedFields"] = managed.clone();
-    track(&kind::DEPLOYMENT, Some(&old), &mut new, manager("x"));
+    track(&kind::DEPLOYMENT, Some(&old), &mut new, manager("x")).unwrap();
     new
 }
 
@@ -192,7 +194,7 @@ fn a_client_hands_ownership_over() {
     let mut changed = new.clone();
     changed["metadata"]["managedFields"] = json!([entry("helm", "Apply", &fields)]);
     changed["spec"]["paused"] = true.into();
-    track(&kind::DEPLOYMENT, Some(&new), &mut changed, manager("x"));
+    track(&kind::DEPLOYMENT, Some(&new), &mut changed, manager("x")).unwrap();
     assert_eq!(*owned_by(&changed, "helm"), fields);
     assert_eq!(*owned_by(&changed, "x"), json!({"f:spec": {"f:paused": {}}}));
 }
@@ -204,7 +206,7 @@ fn one_empty_entry_makes_an_object_nobodys_until_an_apply() {
         assert!(new["metadata"].get("managedFields").is_none(), "{new}");
         let mut later = new.clone();
         later["spec"]["replicas"] = 2.into();
-        track(&kind::DEPLOYMENT, Some(&new), &mut later, manager("x"));
+        track(&kind::DEPLOYMENT, Some(&new), &mut later, manager("x")).unwrap();
         assert!(later["metadata"].get("managedFields").is_none(), "{later}");
     }
 }
@@ -237,7 +239,7 @@ fn a_subresource_states_no_ownership() {
     let mut new = old.clone();
     new["metadata"]["managedFields"] = json!([entry("x", "Apply", &fields)]);
     let status = Manager { subresource: "status", ..manager("x") };
-    track(&kind::DEPLOYMENT, Some(&old), &mut new, status);
+    track(&kind::DEPLOYMENT, Some(&old), &mut new, status).unwrap();
     assert_eq!(new["metadata"]["managedFields"], old["metadata"]["managedFields"]);
 }
 
@@ -299,7 +301,7 @@ fn an_item_goes_with_the_fields_others_set_in_it_but_did_not_state() {
     let made = applied(None, &both, "m").unwrap();
     let mut set = made.clone();
     set["spec"]["template"]["spec"]["containers"][1]["image"] = "k".into();
-    track(&kind::DEPLOYMENT, Some(&made), &mut set, manager("kubectl-set"));
+    track(&kind::DEPLOYMENT, Some(&made), &mut set, manager("kubectl-set")).unwrap();
     let one = with_containers(&json!([{"name": "a", "image": "i"}]));
     let left = applied(Some(&set), &one, "m").unwrap();
     // As in Kubernetes: the item itself was the applier's alone.
@@ -320,7 +322,7 @@ fn a_struct_goes_with_its_defaults_once_nobody_owns_any_of_it() {
     // Another's field within keeps the struct, and it alone.
     let mut tuned = made.clone();
     tuned["spec"]["template"]["spec"]["containers"][0]["livenessProbe"]["periodSeconds"] = 5.into();
-    track(&kind::DEPLOYMENT, Some(&made), &mut tuned, manager("x"));
+    track(&kind::DEPLOYMENT, Some(&made), &mut tuned, manager("x")).unwrap();
     let left = applied(Some(&tuned), &bare, "m").unwrap();
     assert_eq!(containers(&left)[0]["livenessProbe"], json!({"periodSeconds": 5}));
 }
