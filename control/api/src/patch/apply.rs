@@ -163,7 +163,7 @@ fn owned_part(object: &Value) -> Value {
 
 /// The owners of an object; one that was never tracked belongs to the time before its first apply.
 fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager: Manager<'_>) -> Vec<Owner> {
-    let owners = owners::read(live, definition);
+    let owners = owners::read(kind, live, definition);
     if !owners.is_empty() {
         return owners;
     }

@@ -35,18 +35,11 @@ impl FieldSet {
         for (key, value) in value.as_object()? {
             if key == "." {
                 set.member = true;
-                continue;
+            } else if let Some(key) = canonical(key)? {
+                let below = Self::read(value)?;
+                let below = if below.is_empty() { Self::leaf() } else { below };
+                set.below.entry(key).or_default().union(&below);
             }
-            match key.split_at_checked(2) {
-                Some(("f:", _)) => {}
-                Some(("k:", keys)) if serde_json::from_str::<Map<String, Value>>(keys).is_ok() => {}
-                Some(("v:", value)) if serde_json::from_str::<Value>(value).is_ok() => {}
-                Some(("i:", index)) if index.parse::<u32>().is_ok() => {}
-                Some(("k:" | "v:" | "i:", _)) => return None,
-                _ => continue,
-            }
-            let below = Self::read(value)?;
-            set.below.insert(key.clone(), if below.is_empty() { Self::leaf() } else { below });
         }
         Some(set)
     }
@@ -208,6 +201,41 @@ pub(super) fn prune(
     kept.union(&managed);
     let owned = without(&there.minus(&kept));
     there.minus(&owned).intersection(&last).remove_from(object, definition);
+}
+
+/// The one spelling of a step, so that two that say the same are one: keys sorted, no spaces, whole numbers as such.
+/// `Some(None)` for a step of a kind that is not known, nothing for what is no step.
+fn canonical(step: &str) -> Option<Option<String>> {
+    let (kind, text) = step.split_at_checked(2)?;
+    let value = || Some(whole_numbers(serde_json::from_str(text).ok()?));
+    Some(match kind {
+        "f:" => Some(step.to_owned()),
+        "k:" => Some(format!("k:{}", value().filter(Value::is_object)?)),
+        "v:" => Some(format!("v:{}", value()?)),
+        "i:" => Some(format!("i:{}", text.parse::<i64>().ok()?)),
+        _ if kind.ends_with(':') => None,
+        _ => return None,
+    })
+}
+
+/// A value in which `80.0` is 80, as it is where JSON has one type of number.
+fn whole_numbers(value: Value) -> Value {
+    /// From here on not every whole number is one of a double's.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            #[allow(clippy::cast_possible_truncation)]
+            Some(double) if number.is_f64() && double.fract() == 0.0 && double.abs() < EXACT_MAX => {
+                (double as i64).into()
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, whole_numbers(value))).collect()
+        }
+        other => other,
+    }
 }
 
 fn shown_keys(keys: &str) -> String {

@@ -54,18 +54,29 @@ impl Owner {
         Self { entry, fields }
     }
 
-    /// An entry that the server or a client wrote; nothing if it says something that no entry can.
+    /// An entry that the server or a client wrote, in its one spelling; nothing if it says something that no entry can.
     fn read(entry: &Value) -> Option<Self> {
-        let mut entry = entry.as_object()?.clone();
-        let fields = match entry.remove("fieldsV1") {
-            Some(fields) => FieldSet::read(&fields)?,
-            None => FieldSet::default(),
+        let text = |key: &str| entry[key].as_str().unwrap_or("");
+        if !matches!(text("operation"), "Apply" | "Update")
+            || text("apiVersion").is_empty()
+            || text("fieldsType") != "FieldsV1"
+        {
+            return None;
+        }
+        let mut known = Map::new();
+        for key in ["manager", "operation", "apiVersion", "fieldsType", "subresource"] {
+            if !text(key).is_empty() {
+                known.insert(key.into(), text(key).into());
+            }
+        }
+        if !text("time").is_empty() {
+            known.insert("time".into(), rfc3339(text("time").parse().ok()?, false).into());
+        }
+        let fields = match &entry["fieldsV1"] {
+            Value::Null => FieldSet::default(),
+            fields => FieldSet::read(fields)?,
         };
-        let owner = Self { entry, fields };
-        let valid = matches!(owner.text("operation"), "Apply" | "Update")
-            && !owner.text("apiVersion").is_empty()
-            && owner.text("fieldsType") == "FieldsV1";
-        valid.then_some(owner)
+        Some(Self { entry: known, fields })
     }
 
     pub(super) fn text(&self, key: &str) -> &str {
@@ -86,19 +97,24 @@ impl Owner {
 }
 
 /// The owners that an object's `managedFields` tell; none if any entry is not valid.
-pub(super) fn read(object: &Value, definition: Option<&Definition>) -> Vec<Owner> {
-    entries(object).and_then(|entries| read_all(entries, definition)).unwrap_or_default()
+pub(super) fn read(kind: &Kind, object: &Value, definition: Option<&Definition>) -> Vec<Owner> {
+    entries(object).and_then(|entries| read_all(kind, entries, definition)).unwrap_or_default()
 }
 
 fn entries(object: &Value) -> Option<&Vec<Value>> {
     object.pointer("/metadata/managedFields").and_then(Value::as_array)
 }
 
-fn read_all(entries: &[Value], definition: Option<&Definition>) -> Option<Vec<Owner>> {
+fn read_all(kind: &Kind, entries: &[Value], definition: Option<&Definition>) -> Option<Vec<Owner>> {
     let mut owners: Vec<Owner> = Vec::new();
     let mut places = HashMap::new();
+    let served = kind.api_version();
     for entry in entries {
         let mut owner = Owner::read(entry)?;
+        if owner.text("apiVersion") != served {
+            // As in Kubernetes: the object cannot be shown in that version, so nothing is known of the fields.
+            continue;
+        }
         owner.fields = owner.fields.fitted(definition);
         // Of two that are the same, the later one counts.
         match places.entry(owner.identity().map(ToOwned::to_owned)) {
@@ -126,14 +142,14 @@ pub(super) fn stated(
     definition: Option<&Definition>,
 ) -> Result<Vec<Owner>, Status> {
     let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
-        return Ok(read(old, definition));
+        return Ok(read(kind, old, definition));
     };
     if let [one] = entries.as_slice()
         && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
     {
         return Ok(Vec::new());
     }
-    let Some(owners) = read_all(entries, definition) else { return Ok(read(old, definition)) };
+    let Some(owners) = read_all(kind, entries, definition) else { return Ok(read(kind, old, definition)) };
     let errors: Vec<FieldError> = entries.iter().enumerate().filter_map(check).take(ERRORS_MAX).collect();
     if errors.is_empty() {
         return Ok(owners);

@@ -34,3 +34,48 @@ fn names_of_managers_are_short_and_printable() {
     assert_eq!(stated(long).unwrap_err().code, 422);
     assert!(stated(entry("n", "Apply", &fields)).is_ok());
 }
+
+#[test]
+fn names_of_fields_are_made_canonical() {
+    let service = |managed: Value| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "managedFields": managed},
+            "spec": {"ports": [{"port": 80, "protocol": "TCP"}]}})
+    };
+    let ports = |keys: &[&str]| {
+        let mut ports = Map::new();
+        for (at, key) in keys.iter().enumerate() {
+            ports.insert((*key).into(), json!({[".", "f:port"][at % 2]: {}}));
+        }
+        let mut entry = entry("m", "Update", &json!({"f:spec": {"f:ports": ports}}));
+        entry["apiVersion"] = "v1".into();
+        entry["time"] = "2027-01-15T10:00:00+02:00".into();
+        entry
+    };
+    let old = service(json!([]));
+    let of = |entry: Value| {
+        let mut old = old.clone();
+        track(&kind::SERVICE, None, &mut old, manager("maker")).unwrap();
+        let mut new = old.clone();
+        new["metadata"]["managedFields"] = json!([entry]);
+        track(&kind::SERVICE, Some(&old), &mut new, manager("x")).unwrap();
+        new["metadata"]["managedFields"][0].clone()
+    };
+    let odd = ports(&["k:{ \"protocol\": \"TCP\", \"port\": 80.0 }", "k:{\"port\":80,\"protocol\":\"TCP\"}"]);
+    let made = of(odd);
+    let expected =
+        json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}}});
+    assert_eq!(made["fieldsV1"], expected);
+    assert_eq!(made["time"], "2027-01-15T08:00:00Z");
+    // What is no path at all makes all of it void; a letter of a later version is left out.
+    for void in ["x", "fx", "é:", "k:[]", "k:{} x", "v:", "i:x"] {
+        assert_eq!(of(ports(&[void]))["manager"], "maker", "{void}");
+    }
+    assert_eq!(of(ports(&["z:later", "k:{\"port\":80,\"protocol\":\"TCP\"}"]))["manager"], "m");
+    let mut timeless = ports(&["k:{\"port\":80,\"protocol\":\"TCP\"}"]);
+    timeless["time"] = "yesterday".into();
+    assert_eq!(of(timeless)["manager"], "maker");
+    // What is said of a version that is not served is forgotten, as nothing can be compared with it.
+    let mut foreign = ports(&["k:{\"port\":80,\"protocol\":\"TCP\"}"]);
+    foreign["apiVersion"] = "v9".into();
+    assert_eq!(of(foreign), Value::Null);
+}
