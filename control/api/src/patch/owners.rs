@@ -15,8 +15,10 @@ use crate::schema::Definition;
 use crate::status::{FieldError, Status};
 use crate::time::rfc3339;
 
-/// Most managers of one object; older `Update` ones are joined beyond it.
-const MANAGERS_MAX: usize = 32;
+/// Most `Update` entries of one object, as in Kubernetes; older ones are joined beyond it. Appliers never are.
+const UPDATES_MAX: usize = 10;
+/// The manager of what was joined.
+const JOINED: &str = "ancient-changes";
 /// Longest name of a subresource, bytes.
 const SUBRESOURCE_BYTES_MAX: usize = 256;
 /// Most wrong entries that a refusal tells of.
@@ -171,20 +173,11 @@ fn check((at, entry): (usize, &Value)) -> Option<FieldError> {
 /// Writes the owners into an object: appliers first, then by age.
 pub(super) fn write(object: &mut Value, mut owners: Vec<Owner>) {
     owners.retain(|owner| !owner.fields.is_empty());
-    let place = |o: &Owner| {
-        [o.text("operation"), o.text("time"), o.text("manager"), o.text("apiVersion"), o.text("subresource")]
-            .map(ToOwned::to_owned)
-    };
-    owners.sort_by_cached_key(place);
+    sort(&mut owners);
     let first = owners.partition_point(|o| o.text("operation") == "Apply");
-    let joined = owners.len().saturating_sub(MANAGERS_MAX).min((owners.len() - first).saturating_sub(1));
-    if joined > 0 {
-        let old: Vec<Owner> = owners.drain(first..first + joined).collect();
-        for owner in &old {
-            owners[first].fields.union(&owner.fields);
-        }
-        owners[first].entry.insert("manager".into(), "ancient-changes".into());
-    }
+    let updates = owners.split_off(first);
+    owners.extend(joined(updates));
+    sort(&mut owners);
     let entries: Vec<Value> = owners
         .into_iter()
         .map(|mut owner| {
@@ -202,6 +195,38 @@ pub(super) fn write(object: &mut Value, mut owners: Vec<Owner>) {
     } else {
         object["metadata"]["managedFields"] = entries.into();
     }
+}
+
+fn sort(owners: &mut [Owner]) {
+    owners.sort_by_cached_key(|o| {
+        ["operation", "time", "manager", "apiVersion", "subresource"].map(|key| o.text(key).to_owned())
+    });
+}
+
+/// `Update` entries, the oldest first, of which so many of the oldest are one that few enough are left: one for each
+/// subresource, for what was written to one is not said to have been written to another.
+fn joined(updates: Vec<Owner>) -> Vec<Owner> {
+    let mut over = updates.len().saturating_sub(UPDATES_MAX);
+    let mut kept: Vec<Owner> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    // What was joined before takes up more, wherever it stands.
+    let (before, others): (Vec<_>, Vec<_>) = updates.into_iter().partition(|o| o.text("manager") == JOINED);
+    for owner in before.into_iter().chain(others) {
+        let subresource = owner.text("subresource").to_owned();
+        let Some(place) = places.get(&subresource).copied().filter(|_| over > 0) else {
+            places.entry(subresource).or_insert(kept.len());
+            kept.push(owner);
+            continue;
+        };
+        let into = &mut kept[place];
+        into.fields.union(&owner.fields);
+        into.entry.insert("manager".into(), JOINED.into());
+        if into.text("time") < owner.text("time") {
+            into.entry.insert("time".into(), owner.text("time").into());
+        }
+        over -= 1;
+    }
+    kept
 }
 
 /// Whether two states of an object differ in nothing but when their managers wrote.

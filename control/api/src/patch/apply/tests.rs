@@ -244,20 +244,6 @@ fn a_subresource_states_no_ownership() {
 }
 
 #[test]
-fn the_oldest_updates_are_joined() {
-    let many: Vec<Value> = (0..60)
-        .map(|at| {
-            let operation = if at < 10 { "Apply" } else { "Update" };
-            let name = format!("f:x{at}");
-            entry(&format!("m{at}"), operation, &json!({"f:metadata": {"f:labels": {name: {}}}}))
-        })
-        .collect();
-    let new = handed_over(&many.into());
-    assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 32);
-    assert_eq!(owned_by(&new, "ancient-changes")["f:metadata"]["f:labels"].as_object().unwrap().len(), 29);
-}
-
-#[test]
 fn applying_the_same_again_changes_nothing_but_times() {
     let config = json!({"replicas": 1});
     let made = applied(None, &config, "a").unwrap();

@@ -79,3 +79,63 @@ fn names_of_fields_are_made_canonical() {
     foreign["apiVersion"] = "v9".into();
     assert_eq!(of(foreign), Value::Null);
 }
+
+fn timed(name: &str, subresource: &str, second: i64, field: &str) -> Value {
+    let mut entry = entry(name, "Update", &json!({"f:metadata": {"f:labels": {format!("f:{field}"): {}}}}));
+    entry["time"] = Timestamp::from_second(second).unwrap().to_string().into();
+    if !subresource.is_empty() {
+        entry["subresource"] = subresource.into();
+    }
+    entry
+}
+
+/// The entries as manager, subresource, second and number of labels.
+fn shown(object: &Value) -> Vec<(String, String, i64, usize)> {
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or("").to_owned();
+    entries
+        .iter()
+        .filter(|e| e["operation"] == "Update")
+        .map(|e| {
+            let second = text(e, "time").parse::<Timestamp>().unwrap().as_second();
+            let labels = e["fieldsV1"]["f:metadata"]["f:labels"].as_object().unwrap().len();
+            (text(e, "manager"), text(e, "subresource"), second, labels)
+        })
+        .collect()
+}
+
+#[test]
+fn the_oldest_updates_are_joined_each_subresource_for_itself() {
+    // Sixteen, the youngest first, every other one of the status; and appliers, which are never joined.
+    let mut many: Vec<Value> = (0..16)
+        .map(|at| timed(&format!("m{at:02}"), ["", "status"][at % 2], 100 - at as i64, &format!("x{at}")))
+        .collect();
+    for at in 0..40 {
+        many.push(entry(&format!("a{at}"), "Apply", &json!({"f:spec": {format!("f:y{at}"): {}}})));
+    }
+    let new = handed_over(&many.into());
+    let own = |name: &str, subresource: &str, second, labels| {
+        (name.to_owned(), subresource.to_owned(), second, labels)
+    };
+    // The eight oldest are m15 down to m08: four of each.
+    let joined = [own("ancient-changes", "status", 91, 4), own("ancient-changes", "", 92, 4)];
+    let kept = (0..8).rev().map(|at| own(&format!("m{at:02}"), ["", "status"][at % 2], 100 - at as i64, 1));
+    assert_eq!(shown(&new), joined.into_iter().chain(kept).collect::<Vec<_>>());
+    assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 50);
+}
+
+#[test]
+fn what_was_joined_is_joined_with_more() {
+    let mut many = vec![timed("ancient-changes", "", 50, "x0")];
+    many.extend((1..12).map(|at| timed(&format!("m{at:02}"), "", 40 + at, &format!("x{at}"))));
+    let new = handed_over(&many.into());
+    let shown = shown(&new);
+    assert_eq!(shown.len(), 10, "{shown:?}");
+    let ancient: Vec<_> = shown.iter().filter(|(name, ..)| name == "ancient-changes").collect();
+    assert_eq!(ancient, [&("ancient-changes".to_owned(), String::new(), 50, 3)]);
+    // Read again it is the same: no entry is there twice.
+    let mut again = new.clone();
+    again["spec"]["paused"] = true.into();
+    track(&kind::DEPLOYMENT, Some(&new), &mut again, manager("m11")).unwrap();
+    assert_eq!(again["metadata"]["managedFields"].as_array().unwrap().len(), 10);
+}
