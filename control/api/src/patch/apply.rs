@@ -15,6 +15,9 @@ use crate::status::{Cause, Details, FieldError, Status};
 
 /// The owner of all fields of an object from before its first apply.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// Most fields that a refusal for conflicts tells of; it says how many more there are.
+const CONFLICTS_MAX: usize = 100;
+
 /// Who writes, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Manager<'a> {
@@ -175,7 +178,9 @@ fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager
     vec![Owner::new(kind, before, "Update", fields)]
 }
 
+/// 409 that tells who owns what, of at most [`CONFLICTS_MAX`] fields.
 fn conflict(kind: &Kind, live: &Value, owners: &[Owner], taken: &[(usize, FieldSet)]) -> Status {
+    let count: usize = taken.iter().map(|(_, fields)| fields.count()).sum();
     let mut causes = Vec::new();
     let mut told = Vec::new();
     for (at, fields) in taken {
@@ -187,11 +192,12 @@ fn conflict(kind: &Kind, live: &Value, owners: &[Owner], taken: &[(usize, FieldS
         if owner.text("operation") == "Update" {
             who.push_str(&format!(" using {}", owner.text("apiVersion")));
         }
-        let paths = fields.paths();
-        told.push(match paths.as_slice() {
-            [one] => format!("conflict with {who}: {one}"),
-            several => format!("conflicts with {who}:\n- {}", several.join("\n- ")),
-        });
+        let paths = fields.paths(CONFLICTS_MAX - causes.len());
+        match paths.as_slice() {
+            [] => break,
+            [one] if count == 1 => told.push(format!("conflict with {who}: {one}")),
+            several => told.push(format!("conflicts with {who}:\n- {}", several.join("\n- "))),
+        }
         for field in paths {
             causes.push(Cause {
                 reason: "FieldManagerConflict",
@@ -200,7 +206,9 @@ fn conflict(kind: &Kind, live: &Value, owners: &[Owner], taken: &[(usize, FieldS
             });
         }
     }
-    let count = causes.len();
+    if count > causes.len() {
+        told.push(format!("- and {} more", count - causes.len()));
+    }
     let noun = if count == 1 { "conflict" } else { "conflicts" };
     let name = live["metadata"]["name"].as_str().unwrap_or("");
     let mut status = Status::conflict(kind, name);

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use super::places::step;
 use crate::schema::{Definition, Field, Type};
 
+/// Longest path that a message shows, bytes.
+const PATH_BYTES_MAX: usize = 1_024;
+
 /// A set of paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FieldSet {
@@ -110,25 +113,29 @@ impl FieldSet {
         }
     }
 
-    /// The paths as messages show them: `.spec.containers[name="a"].image`.
-    pub(super) fn paths(&self) -> Vec<String> {
+    /// How many paths are in the set.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.member) + self.below.values().map(Self::count).sum::<usize>()
+    }
+
+    /// The first `max` paths as messages show them: `.spec.containers[name="a"].image`.
+    pub(super) fn paths(&self, max: usize) -> Vec<String> {
         let mut out = Vec::new();
-        self.collect_paths(&mut String::new(), &mut out);
+        self.collect_paths(&mut String::new(), max, &mut out);
         out
     }
 
-    fn collect_paths(&self, path: &mut String, out: &mut Vec<String>) {
-        if self.member {
-            out.push(path.clone());
+    fn collect_paths(&self, path: &mut String, max: usize, out: &mut Vec<String>) {
+        if self.member && out.len() < max {
+            out.push(shortened(path));
         }
         for (key, set) in &self.below {
-            let length = path.len();
-            match key.split_at_checked(2) {
-                Some(("f:", name)) => path.push_str(&format!(".{name}")),
-                Some(("k:", keys)) => path.push_str(&shown_keys(keys)),
-                _ => path.push_str(&format!("[={}]", key.trim_start_matches("v:"))),
+            if out.len() >= max {
+                return;
             }
-            set.collect_paths(path, out);
+            let length = path.len();
+            path.push_str(&shown_step(key));
+            set.collect_paths(path, max, out);
             path.truncate(length);
         }
     }
@@ -238,10 +245,26 @@ fn whole_numbers(value: Value) -> Value {
     }
 }
 
-fn shown_keys(keys: &str) -> String {
-    let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-    let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("[{}]", shown.join(","))
+/// A step as messages show it.
+fn shown_step(step: &str) -> String {
+    match step.split_at_checked(2) {
+        Some(("f:", name)) => format!(".{name}"),
+        Some(("k:", keys)) => {
+            let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("[{}]", shown.join(","))
+        }
+        _ => format!("[={}]", step.trim_start_matches("v:")),
+    }
+}
+
+/// A path that no message is too short for.
+fn shortened(path: &str) -> String {
+    if path.len() <= PATH_BYTES_MAX {
+        return path.to_owned();
+    }
+    let end = (0..=PATH_BYTES_MAX).rev().find(|at| path.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &path[..end])
 }
 
 /// How a field is merged and owned.

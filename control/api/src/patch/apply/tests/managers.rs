@@ -139,3 +139,25 @@ fn what_was_joined_is_joined_with_more() {
     track(&kind::DEPLOYMENT, Some(&new), &mut again, manager("m11")).unwrap();
     assert_eq!(again["metadata"]["managedFields"].as_array().unwrap().len(), 10);
 }
+
+#[test]
+fn conflicts_are_told_in_bounds() {
+    let labels = |value: &str, count: usize| {
+        let labels: Map<String, Value> =
+            (0..count).map(|n| (format!("{n:05}{}", "x".repeat(2_000)), value.into())).collect();
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "labels": labels}})
+    };
+    let made = apply(&kind::DEPLOYMENT, None, &labels("a", 1_000), manager("m"), false).unwrap();
+    let refused =
+        apply(&kind::DEPLOYMENT, Some(&made), &labels("b", 1_000), manager("n"), false).unwrap_err();
+    assert!(
+        refused.message.starts_with("Apply failed with 1000 conflicts: conflicts with \"m\":\n- .metadata")
+    );
+    assert!(
+        refused.message.ends_with("\n- and 900 more"),
+        "{}",
+        &refused.message[refused.message.len() - 50..]
+    );
+    assert!(refused.to_json().to_string().len() < 256 << 10, "{}", refused.to_json().to_string().len());
+    assert_eq!(refused.details.unwrap().causes.len(), 100);
+}
