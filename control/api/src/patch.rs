@@ -6,6 +6,7 @@ pub mod apply;
 mod fields;
 mod json;
 mod merge;
+mod order;
 mod owners;
 mod places;
 mod strategic;

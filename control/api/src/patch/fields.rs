@@ -3,11 +3,11 @@
 //! The form is FieldsV1 of the Kubernetes API reference: a tree with `f:<name>` for fields, `k:<keys>` for items of
 //! keyed lists and `v:<value>` for items of sets; `.` marks a node that is itself in the set.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
+use super::order::{Origin, interleave};
 use super::places::step;
 use crate::schema::{Definition, Field, Type};
 
@@ -392,22 +392,26 @@ pub(super) fn merge(target: &mut Value, config: &Value, definition: Option<&Defi
     }
 }
 
+/// Merges a list item by item; of an item that is there several times what is stated takes the place.
 fn merge_list(items: &mut Vec<Value>, config: &Value, field: &Field) {
+    let stated = config.as_array().map(Vec::as_slice).unwrap_or_default();
+    let keys = |items: &[Value]| items.iter().map(|item| item_key(field, item)).collect::<Vec<_>>();
+    let (live_keys, keys) = (keys(items), keys(stated));
     let mut places = HashMap::new();
-    for (at, item) in items.iter().enumerate() {
-        places.entry(item_key(field, item)).or_insert(at);
+    for (at, key) in live_keys.iter().enumerate() {
+        places.entry(key).and_modify(|place| *place = None).or_insert(Some(at));
     }
-    for item in config.as_array().into_iter().flatten() {
-        match places.entry(item_key(field, item)) {
-            Entry::Occupied(place) if field.is_whole() => items[*place.get()] = item.clone(),
-            Entry::Occupied(place) if item.is_object() => {
-                merge(&mut items[*place.get()], item, field.type_.definition());
+    let order = interleave(&live_keys, &keys);
+    let mut live: Vec<Value> = std::mem::take(items);
+    items.extend(order.into_iter().map(|origin| match origin {
+        Origin::Live(at) => live[at].take(),
+        Origin::Config(at) => match places.get(&keys[at]).copied().flatten() {
+            Some(place) if stated[at].is_object() && !field.is_whole() => {
+                let mut item = live[place].take();
+                merge(&mut item, &stated[at], field.type_.definition());
+                item
             }
-            Entry::Occupied(_) => {}
-            Entry::Vacant(place) => {
-                place.insert(items.len());
-                items.push(item.clone());
-            }
-        }
-    }
+            _ => stated[at].clone(),
+        },
+    }));
 }

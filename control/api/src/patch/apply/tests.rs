@@ -3,6 +3,7 @@
 use super::*;
 use crate::kind;
 
+mod lists;
 mod managers;
 
 fn manager(name: &str) -> Manager<'_> {
