@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::fields::{FieldSet, changed, fields_of, merge, prune};
+use super::fields::{FieldSet, changed, check_items, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
 use super::writer;
 use crate::kind::Kind;
@@ -35,7 +35,7 @@ pub struct Manager<'a> {
 ///
 /// # Errors
 /// 409 with one cause a field if others own what would change and `force` is off; 422 for a manager without a name, or
-/// with one that cannot be; 400 for a configuration that carries `managedFields`.
+/// with one that cannot be; 400 for a configuration that carries `managedFields`, or has an item of a keyed list twice.
 pub fn apply(
     kind: &Kind,
     current: Option<&Value>,
@@ -45,6 +45,12 @@ pub fn apply(
 ) -> Result<Value, Status> {
     check(manager, config)?;
     let definition = schema::definition(kind.schema);
+    check_items(config, definition).map_err(|why| {
+        let text = |key: &str| config["metadata"][key].as_str().unwrap_or("");
+        let (namespace, name, version) = (text("namespace"), text("name"), kind.api_version());
+        let what = format!("{namespace}/{name}; {version}, Kind={}", kind.kind);
+        Status::bad_request(format!("failed to create typed patch object ({what}): {why}"))
+    })?;
     let nothing = json!({});
     let live = current.unwrap_or(&nothing);
     let wanted = fields_of(&owned_part(config), definition);

@@ -3,7 +3,7 @@
 //! The form is FieldsV1 of the Kubernetes API reference: a tree with `f:<name>` for fields, `k:<keys>` for items of
 //! keyed lists and `v:<value>` for items of sets; `.` marks a node that is itself in the set.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -332,31 +332,96 @@ pub(super) fn changed(old: &Value, new: &Value, definition: Option<&Definition>)
 fn changed_field(old: &Value, new: &Value, field: Option<&Field>) -> FieldSet {
     match (shape(field, new), field) {
         (Shape::Struct(inner), _) => changed(old, new, inner),
-        (Shape::List, Some(field)) => {
-            let mut set = FieldSet::default();
-            let mut before = HashMap::new();
-            for item in old.as_array().into_iter().flatten() {
-                before.entry(item_key(field, item)).or_insert(item);
-            }
-            for item in new.as_array().into_iter().flatten() {
-                let key = item_key(field, item);
-                let was = before.get(&key).copied();
-                let mut below = match item {
-                    Value::Object(_) if !field.is_whole() => {
-                        changed(was.unwrap_or(&Value::Null), item, field.type_.definition())
-                    }
-                    _ => FieldSet::default(),
-                };
-                below.member = was.is_none_or(|was| field.is_whole() && was != item);
-                if !below.is_empty() {
-                    set.below.insert(key, below);
-                }
-            }
-            set
-        }
+        (Shape::List, Some(field)) => changed_items(old, new, field),
         _ if old == new => FieldSet::default(),
         _ => FieldSet::leaf(),
     }
+}
+
+/// What of a list's items `new` sets otherwise than `old`. Items of one key that are there several times are one value,
+/// with nothing below it, as in Kubernetes.
+fn changed_items(old: &Value, new: &Value, field: &Field) -> FieldSet {
+    let (before, after) = (by_key(old, field), by_key(new, field));
+    let mut set = FieldSet::default();
+    for (key, items) in after {
+        let was = before.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let below = match (was, items.as_slice()) {
+            ([] | [_], [item]) => changed_item(was.first().copied(), item, field),
+            (_, [item]) => changed_item(None, item, field),
+            (was, items) if was == items => FieldSet::default(),
+            _ => FieldSet::leaf(),
+        };
+        if !below.is_empty() {
+            set.below.insert(key, below);
+        }
+    }
+    set
+}
+
+fn changed_item(old: Option<&Value>, new: &Value, field: &Field) -> FieldSet {
+    let mut below = match new {
+        Value::Object(_) if !field.is_whole() => {
+            changed(old.unwrap_or(&Value::Null), new, field.type_.definition())
+        }
+        _ => FieldSet::default(),
+    };
+    below.member = old.is_none_or(|old| field.is_whole() && old != new);
+    below
+}
+
+/// A list's items by their names in a set.
+fn by_key<'a>(list: &'a Value, field: &Field) -> BTreeMap<String, Vec<&'a Value>> {
+    let mut items: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for item in list.as_array().into_iter().flatten() {
+        items.entry(item_key(field, item)).or_default().push(item);
+    }
+    items
+}
+
+/// Whether each item of a configuration's keyed lists can be told from the others.
+///
+/// # Errors
+/// Where the first cannot, and why, in Kubernetes' words.
+pub(super) fn check_items(config: &Value, definition: Option<&Definition>) -> Result<(), String> {
+    check_struct(config, definition, &mut String::new())
+}
+
+fn check_struct(value: &Value, definition: Option<&Definition>, path: &mut String) -> Result<(), String> {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let field = definition.and_then(|d| d.field(name));
+        let length = path.len();
+        path.push_str(&format!(".{name}"));
+        match (shape(field, value), field) {
+            (Shape::Struct(inner), _) => check_struct(value, inner, path)?,
+            (Shape::List, Some(field)) => check_list(value, field, path)?,
+            _ => {}
+        }
+        path.truncate(length);
+    }
+    Ok(())
+}
+
+fn check_list(list: &Value, field: &Field, path: &mut String) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for (at, item) in list.as_array().into_iter().flatten().enumerate() {
+        let key = item_key(field, item);
+        let shown = shown_step(&key);
+        let why = if key == "k:{}" {
+            format!("element {at}: associative list with keys has an element that omits all key fields")
+        } else if !seen.insert(key) {
+            format!("duplicate entries for key {}", shortened(&shown))
+        } else {
+            let length = path.len();
+            path.push_str(&shown);
+            if !field.is_whole() {
+                check_struct(item, field.type_.definition(), path)?;
+            }
+            path.truncate(length);
+            continue;
+        };
+        return Err(format!("{}: {why}", shortened(path)));
+    }
+    Ok(())
 }
 
 /// Lays `config` over an object: fields merge, keyed lists by key, everything else is replaced.
