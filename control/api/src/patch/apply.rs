@@ -1,7 +1,8 @@
 //! Server-side apply: a manager states the fields it wants, and owns them.
 //!
 //! The rules are those of the Kubernetes documentation: what a manager no longer states and nobody else owns goes;
-//! what another owns and has otherwise is a conflict, unless forced. [`track`] notes who owns what after other writes.
+//! what another owns and has otherwise is a conflict, unless forced. A write to the object is not about its status, one
+//! to its status about nothing else. [`track`] notes who owns what after other writes.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{FieldSet, changed, check_items, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
 use super::writer;
-use crate::kind::Kind;
+use crate::kind::{Kind, Subresource};
 use crate::schema::{self, Definition};
 use crate::status::{Cause, Details, FieldError, Status};
 
@@ -53,11 +54,14 @@ pub fn apply(
     })?;
     let nothing = json!({});
     let live = current.unwrap_or(&nothing);
-    let wanted = fields_of(&owned_part(config), definition);
+    let part = |object: &Value| owned_part(kind, manager, object);
+    let config_part = part(config);
+    let wanted = fields_of(&config_part, definition);
     let mut owners = owners_of(kind, live, definition, manager);
-    let changing = changed(&owned_part(live), &owned_part(config), definition);
+    let changing = changed(&part(live), &config_part, definition);
     let mine = owners.iter().position(|o| o.is(manager, "Apply"));
     let before = mine.map(|at| owners.remove(at)).map(|o| o.fields).unwrap_or_default();
+    let before = before.only(|field| is_about(kind, manager, field));
     let taken: Vec<(usize, FieldSet)> = owners
         .iter()
         .enumerate()
@@ -71,13 +75,17 @@ pub fn apply(
         owners[at].fields = owners[at].fields.minus(&taken);
     }
     let mut object = live.clone();
-    merge(&mut object, config, definition);
+    match current {
+        Some(_) => merge(&mut object, &written_part(kind, manager, config), definition),
+        // What a new object may bring is judged by who makes it.
+        None => merge(&mut object, config, definition),
+    }
     let mut managed = wanted.clone();
     for other in &owners {
         managed.union(&other.fields);
     }
     prune(&mut object, &before.minus(&unowned()), &managed, definition);
-    let gone = fields_of(&owned_part(live), definition).minus(&fields_of(&owned_part(&object), definition));
+    let gone = fields_of(&part(live), definition).minus(&fields_of(&part(&object), definition));
     for other in &mut owners {
         other.fields = other.fields.minus(&gone);
     }
@@ -96,7 +104,8 @@ pub fn apply(
 pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) -> Result<(), Status> {
     let definition = schema::definition(kind.schema);
     let nothing = json!({});
-    let (before, after) = (owned_part(old.unwrap_or(&nothing)), owned_part(new));
+    let part = |object: &Value| owned_part(kind, manager, object);
+    let (before, after) = (part(old.unwrap_or(&nothing)), part(new));
     let changing = changed(&before, &after, definition);
     let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
     let mut owners = match old {
@@ -154,12 +163,43 @@ fn unowned() -> FieldSet {
     FieldSet::read(&json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": names})).unwrap_or_default()
 }
 
-/// The object without what nobody owns.
-fn owned_part(object: &Value) -> Value {
+/// Whether a write is about a field of the object itself, as Kubernetes' reset fields have it: one to the status about
+/// the status alone, any other not about the status of a kind that has it apart.
+fn is_about(kind: &Kind, manager: Manager<'_>, field: &str) -> bool {
+    match manager.subresource {
+        "status" => field == "status",
+        // A binding says in the status that it was made.
+        "binding" => true,
+        _ => field != "status" || !kind.serves(Subresource::Status),
+    }
+}
+
+/// The object without what a write is not about, but with all that says which object it is.
+fn written_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
+    let mut part = object.clone();
+    for (name, value) in object.as_object().into_iter().flatten() {
+        if matches!(name.as_str(), "apiVersion" | "kind") || is_about(kind, manager, name) {
+            continue;
+        }
+        if name == "metadata"
+            && let Some(metadata) = value.as_object()
+        {
+            let identity = metadata.iter().filter(|(name, _)| UNOWNED.contains(&name.as_str()));
+            part[name] = identity.map(|(name, value)| (name.clone(), value.clone())).collect();
+        } else if let Some(part) = part.as_object_mut() {
+            part.remove(name);
+        }
+    }
+    part
+}
+
+/// The object without what nobody owns, and without what a write is not about.
+fn owned_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
     let mut part = object.clone();
     if let Some(object) = part.as_object_mut() {
-        object.remove("apiVersion");
-        object.remove("kind");
+        object.retain(|name, _| {
+            !matches!(name.as_str(), "apiVersion" | "kind") && is_about(kind, manager, name)
+        });
         if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.retain(|name, _| !UNOWNED.contains(&name.as_str()));
             if meta.is_empty() {
@@ -176,11 +216,11 @@ fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager
     if !owners.is_empty() {
         return owners;
     }
-    let fields = fields_of(&owned_part(live), definition);
+    let fields = fields_of(&owned_part(kind, manager, live), definition);
     if fields.is_empty() {
         return owners;
     }
-    let before = Manager { name: BEFORE_FIRST_APPLY, subresource: "", ..manager };
+    let before = Manager { name: BEFORE_FIRST_APPLY, ..manager };
     vec![Owner::new(kind, before, "Update", fields)]
 }
 

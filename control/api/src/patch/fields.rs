@@ -47,6 +47,12 @@ impl FieldSet {
         Some(set)
     }
 
+    /// The set without the fields of the object itself that `keep` does not have.
+    pub(super) fn only(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.below.retain(|key, _| key.strip_prefix("f:").is_some_and(&keep));
+        self
+    }
+
     /// Writes FieldsV1.
     pub(super) fn write(&self) -> Value {
         let mut object = Map::new();

@@ -5,6 +5,7 @@ use crate::kind;
 
 mod lists;
 mod managers;
+mod resets;
 
 fn manager(name: &str) -> Manager<'_> {
     Manager { name, subresource: "", time: Timestamp::UNIX_EPOCH }
