@@ -35,7 +35,8 @@ pub struct Manager<'a> {
 /// The result is unchecked: validation and defaults come after.
 ///
 /// # Errors
-/// 409 with one cause a field if others own what would change and `force` is off; 422 for a manager without a name, or
+/// 409 with one cause a field if others own what would change and `force` is off, or if the configuration has the UID of
+/// an object that is gone; 422 for a manager without a name, or
 /// with one that cannot be; 400 for a configuration that carries `managedFields`, or has an item of a keyed list twice.
 pub fn apply(
     kind: &Kind,
@@ -52,6 +53,9 @@ pub fn apply(
         let what = format!("{namespace}/{name}; {version}, Kind={}", kind.kind);
         Status::bad_request(format!("failed to create typed patch object ({what}): {why}"))
     })?;
+    if current.is_none() {
+        speaks_of_none(kind, config)?;
+    }
     let nothing = json!({});
     let live = current.unwrap_or(&nothing);
     let part = |object: &Value| owned_part(kind, manager, object);
@@ -155,6 +159,18 @@ fn check(manager: Manager<'_>, config: &Value) -> Result<(), Status> {
         return Ok(());
     };
     Err(Status::invalid_type("meta.k8s.io", "PatchOptions", "", &[error]))
+}
+
+/// A configuration of an object that must be there is none of a new one.
+fn speaks_of_none(kind: &Kind, config: &Value) -> Result<(), Status> {
+    let text = |key: &str| config["metadata"][key].as_str().unwrap_or("");
+    let uid = text("uid");
+    if uid.is_empty() {
+        return Ok(());
+    }
+    let why =
+        format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+    Err(Status::conflict_because(kind, text("name"), &why))
 }
 
 /// What nobody owns, whatever a client says.

@@ -90,3 +90,18 @@ fn a_new_node_has_the_status_it_came_with_and_nobody_owns_it() {
     track(&kind::NODE, None, &mut created, manager("m")).unwrap();
     assert_eq!(owned_by(&created, "m"), owned_by(&made, "m"));
 }
+
+#[test]
+fn an_object_that_is_gone_is_not_made_anew() {
+    let mut config = whole();
+    config["metadata"]["uid"] = "u-1".into();
+    let refused = apply(&kind::DEPLOYMENT, None, &config, manager("m"), false).unwrap_err();
+    assert_eq!((refused.code, refused.reason), (409, "Conflict"));
+    assert_eq!(
+        refused.message,
+        "Operation cannot be fulfilled on deployments.apps \"d\": uid mismatch: the provided object specified uid u-1, \
+         and no existing object was found"
+    );
+    config["metadata"]["uid"] = "".into();
+    assert!(apply(&kind::DEPLOYMENT, None, &config, manager("m"), false).is_ok());
+}
