@@ -49,10 +49,19 @@ pub(crate) struct Objects {
 pub(crate) struct WriteOptions {
     /// Everything but the commit.
     pub(crate) dry_run: bool,
-    /// Who writes, for field ownership; empty: the server itself, which owns no fields.
-    pub(crate) manager: String,
-    /// Server-side apply: the object comes with its owners' fields noted.
-    pub(crate) applies: bool,
+    pub(crate) writer: Writer,
+}
+
+/// Who writes, for field ownership.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// The server itself: it owns no fields, and leaves what others own.
+    #[default]
+    Server,
+    /// A client by the name of its manager: what it changes is noted as its own.
+    Client(String),
+    /// A client that applies: the object comes with its owners noted.
+    Applier,
 }
 
 /// What must hold of the object that is written.

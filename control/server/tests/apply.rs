@@ -141,3 +141,110 @@ async fn a_configuration_speaks_of_the_object_that_the_url_names() {
     // A name that is left out is the URL's.
     assert_eq!(patch(&mut admin, &path, APPLY, &with("/metadata", json!({}))).await.0, 200);
 }
+
+/// A write with these headers beside the type of its body.
+async fn send(
+    client: &mut Client,
+    method: Method,
+    path: &str,
+    agent: Option<&str>,
+    body: &Value,
+) -> (u16, Value) {
+    let type_ = if method == Method::PATCH { JSON_PATCH } else { "application/json" };
+    let mut headers = vec![("content-type", type_)];
+    headers.extend(agent.map(|agent| ("user-agent", agent)));
+    let response = client.open(method, path, &headers, body.to_string().into_bytes()).await;
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    (code, serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+#[tokio::test]
+async fn a_client_is_never_the_server_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    for (name, agent, manager) in [
+        ("a", None, "unknown"),
+        ("b", Some(""), "unknown"),
+        ("c", Some("/1"), "unknown"),
+        ("d", Some("x/1"), "x"),
+    ] {
+        let (code, made) = send(&mut admin, Method::POST, MAPS, agent, &map(name, &json!({"k": "1"}))).await;
+        assert_eq!(
+            (code, &made["metadata"]["managedFields"][0]["manager"]),
+            (201, &json!(manager)),
+            "{made}"
+        );
+        // And what it changes is noted.
+        let path = format!("{MAPS}/{name}");
+        let change = json!([{"op": "add", "path": "/data/l", "value": "2"}]);
+        let (code, new) = send(&mut admin, Method::PATCH, &path, agent, &change).await;
+        let owned = &new["metadata"]["managedFields"][0]["fieldsV1"]["f:data"];
+        assert_eq!((code, owned), (200, &json!({"f:k": {}, "f:l": {}})), "{new}");
+        let forged =
+            json!([{"op": "replace", "path": "/metadata/managedFields/0/manager", "value": "\u{1}"}]);
+        let (code, refused) = send(&mut admin, Method::PATCH, &path, agent, &forged).await;
+        assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")), "{refused}");
+    }
+    // A name that cannot be is refused before anything is written.
+    let long = "m".repeat(129);
+    for manager in ["%01", &long] {
+        for (method, path, options) in [
+            (Method::POST, MAPS.to_owned(), "CreateOptions"),
+            (Method::PUT, format!("{MAPS}/a"), "UpdateOptions"),
+            (Method::PATCH, format!("{MAPS}/a"), "PatchOptions"),
+        ] {
+            let path = format!("{path}?fieldManager={manager}");
+            let (code, refused) = send(&mut admin, method, &path, None, &map("a", &json!({}))).await;
+            assert_eq!((code, &refused["details"]["kind"]), (422, &json!(options)), "{refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_object_and_its_status_are_applied_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/d";
+    let config = |replicas: i64, status: &Value| {
+        let containers = json!([{ "name": "c", "image": "i" }]);
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" }, "status": status,
+            "spec": { "replicas": replicas, "selector": { "matchLabels": { "a": "b" } }, "template": {
+                "metadata": { "labels": { "a": "b" } }, "spec": { "containers": containers } } } })
+    };
+    let status = json!({ "collisionCount": 7 });
+    let (code, made) = patch(&mut admin, &format!("{path}?fieldManager=m"), APPLY, &config(0, &status)).await;
+    assert_eq!(code, 201, "{made}");
+    let owned_by = |object: &Value, name: &str| {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap();
+        entries.iter().find(|e| e["manager"] == name).map_or(Value::Null, |e| e["fieldsV1"].clone())
+    };
+    assert!(owned_by(&made, "m").get("f:status").is_none(), "{made}");
+    let (code, told) =
+        patch(&mut admin, &format!("{path}/status?fieldManager=n"), APPLY, &config(9, &status)).await;
+    assert_eq!((code, &told["status"]["collisionCount"]), (200, &json!(7)), "{told}");
+    assert_eq!(told["spec"]["replicas"], 0);
+    assert_eq!(owned_by(&told, "n"), json!({ "f:status": { "f:collisionCount": {} } }));
+    // The object's own applier neither conflicts with the status nor takes it away.
+    let (code, again) =
+        patch(&mut admin, &format!("{path}?fieldManager=m"), APPLY, &config(0, &json!({}))).await;
+    assert_eq!((code, &again["status"]["collisionCount"]), (200, &json!(7)), "{again}");
+}
+
+#[tokio::test]
+async fn a_configuration_of_an_object_that_is_gone_makes_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{MAPS}/a?fieldManager=m");
+    let mut config = map("a", &json!({"k": "1"}));
+    let (_, made) = patch(&mut admin, &path, APPLY, &config).await;
+    config["metadata"]["uid"] = made["metadata"]["uid"].clone();
+    assert_eq!(patch(&mut admin, &path, APPLY, &config).await.0, 200);
+    assert_eq!(admin.call(Method::DELETE, &format!("{MAPS}/a"), None).await.0, 200);
+    let (code, refused) = patch(&mut admin, &path, APPLY, &config).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")), "{refused}");
+    assert_eq!(admin.get(&format!("{MAPS}/a")).await.0, 404);
+}

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_api::decode::{self, FieldValidation};
 use weft_api::key::ObjectKey;
 use weft_api::patch::apply::Manager;
-use weft_api::patch::{self, PatchType};
+use weft_api::patch::{self, PatchType, writer};
 use weft_api::status::Status;
 use weft_api::{kind, schema};
 
@@ -22,7 +22,7 @@ use crate::cache::Cached;
 use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
 use crate::objects::update::Target;
-use crate::objects::{Preconditions, WriteOptions, into_map};
+use crate::objects::{Preconditions, WriteOptions, Writer, into_map};
 
 /// Longest request body, bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
@@ -62,14 +62,22 @@ async fn drain(mut body: Limited<&mut hyper::body::Incoming>) {
 }
 
 /// How the request wants its write done.
+///
+/// # Errors
+/// 422 for a manager's name that cannot be, 400 for other values that are none.
 pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), Status> {
     let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
-    let manager = match call.query.get("fieldManager") {
-        Some(name) => name.to_owned(),
-        // As Kubernetes names who does not name itself.
-        None => call.header(USER_AGENT).and_then(|a| a.split('/').next()).unwrap_or("unknown").to_owned(),
-    };
-    Ok((WriteOptions { dry_run: call.query.dry_run()?, manager, applies: false }, validation))
+    let named = call.query.get("fieldManager");
+    if let Some(error) = named.and_then(|name| writer::check(name, "fieldManager")) {
+        let options = match *call.request.method() {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            _ => "PatchOptions",
+        };
+        return Err(Status::invalid_type("meta.k8s.io", options, "", &[error]));
+    }
+    let writer = Writer::Client(writer::of_client(named, call.header(USER_AGENT)));
+    Ok((WriteOptions { dry_run: call.query.dry_run()?, writer }, validation))
 }
 
 /// A whole object as a client sends it, and how it wants it written and shown.
@@ -168,13 +176,13 @@ async fn server_side_apply(
     let kind = route.kind;
     let warnings = decode::check(kind.schema, &mut config, validation)?;
     identify(route, &mut config)?;
+    options.writer = Writer::Applier;
     // Without a name of its own an applier is refused.
-    options.manager = call.query.get("fieldManager").unwrap_or("").to_owned();
-    options.applies = true;
+    let name = call.query.get("fieldManager").unwrap_or("");
     let force = call.query.flag("force");
     let apply = |current: Option<&Value>| {
         let subresource = route.subresource.map_or("", kind::Subresource::as_str);
-        let manager = Manager { name: &options.manager, subresource, time: clock::now() };
+        let manager = Manager { name, subresource, time: clock::now() };
         into_map(patch::apply::apply(kind, current, &config, manager, force)?)
     };
     for _ in 0..APPLY_TRIES_MAX {

@@ -10,7 +10,7 @@ use weft_api::status::{Cause, Details, FieldError, Status};
 use weft_store::store::{Check, Revision};
 
 use super::allocate::Allocated;
-use super::{Objects, Refused, TRIES_MAX, WriteOptions, layout, metadata};
+use super::{Objects, Refused, TRIES_MAX, WriteOptions, Writer, layout, metadata};
 use crate::admit;
 use crate::cache::Cached;
 use crate::clock;
@@ -46,7 +46,7 @@ impl Objects {
             let checks = self.check_namespace(kind, &key)?;
             let mut complete = object.clone();
             // The server itself comes again.
-            let patience = if options.manager.is_empty() { Duration::ZERO } else { PATIENCE };
+            let patience = if options.writer == Writer::Server { Duration::ZERO } else { PATIENCE };
             let allocated = self.complete_new(kind, &key, &mut complete, patience).await?;
             metadata::track(kind, None, None, &mut complete, options, clock::now())?;
             if self.cache.get(kind, &key).is_some() {

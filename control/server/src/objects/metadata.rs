@@ -6,7 +6,7 @@ use weft_api::kind::{self, Kind, Subresource};
 use weft_api::patch::apply::{self, Manager};
 use weft_api::status::Status;
 
-use super::WriteOptions;
+use super::{WriteOptions, Writer};
 use crate::clock;
 
 /// Letters of generated names: no vowels, so that no words come out.
@@ -54,14 +54,8 @@ pub(crate) fn track(
     options: &WriteOptions,
     now: Timestamp,
 ) -> Result<(), Status> {
-    if options.manager.is_empty() || options.applies {
-        return Ok(());
-    }
-    let manager = Manager {
-        name: &options.manager,
-        subresource: subresource.map_or("", Subresource::as_str),
-        time: now,
-    };
+    let Writer::Client(name) = &options.writer else { return Ok(()) };
+    let manager = Manager { name, subresource: subresource.map_or("", Subresource::as_str), time: now };
     let old = old.map(|o| Value::Object(o.clone()));
     let mut value = Value::Object(std::mem::take(new));
     apply::track(kind, old.as_ref(), &mut value, manager)?;

@@ -10,7 +10,9 @@ use weft_api::status::Status;
 use weft_store::store::{Check, Revision, Transaction, Write};
 
 use super::allocate::Allocated;
-use super::{Objects, Preconditions, Refused, TRIES_MAX, WriteOptions, into_map, layout, metadata, value_of};
+use super::{
+    Objects, Preconditions, Refused, TRIES_MAX, WriteOptions, Writer, into_map, layout, metadata, value_of,
+};
 use crate::admit;
 use crate::cache::Cached;
 use crate::clock;
@@ -45,7 +47,7 @@ impl Objects {
             metadata::prepare_update(kind, target.subresource, &current, &mut new)?;
             let (mut new, allocated) = self.complete_update(target, &current, new)?;
             metadata::raise_generation(kind, &current, &mut new);
-            if options.manager.is_empty() {
+            if options.writer == Writer::Server {
                 // The server itself owns nothing, and leaves what others own.
                 let managed = current.get("metadata").and_then(|m| m.get("managedFields"));
                 let meta = metadata::metadata_mut(&mut new)?;
