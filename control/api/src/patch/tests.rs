@@ -167,12 +167,36 @@ fn deep(levels: usize) -> Value {
 
 #[test]
 fn json_patches_are_bounded_work() {
-    let long: Vec<Value> = (0..100_000).map(Value::from).collect();
-    let current = json!({ "list": long });
-    let shifting: Vec<Value> =
-        (0..9_000).map(|_| json!({"op": "add", "path": "/list/0", "value": 1})).collect();
-    let refused = patched(PatchType::Json, &kind::POD, &current, &shifting.into()).unwrap_err();
-    assert_eq!(refused.code, 422);
+    let long: Vec<Value> = (0..10_000).map(Value::from).collect();
+    let current = json!({ "list": long, "deep": {"list": long} });
+    let done = |operations: usize, operation: Value| {
+        patched(PatchType::Json, &kind::POD, &current, &vec![operation; operations].into())
+    };
+    let code = |operations, operation| done(operations, operation).map_err(|refused| refused.code).err();
+    // Each shifts ten thousand items and those it has added: 392 of them are four million steps.
+    let first = json!({"op": "add", "path": "/list/0", "value": 1});
+    assert_eq!(code(392, first.clone()), None);
+    assert_eq!(code(393, first), Some(422));
+    let taken = json!({"op": "remove", "path": "/list/0"});
+    assert_eq!((code(408, taken.clone()), code(409, taken)), (None, Some(422)));
+    let turned = json!({"op": "move", "from": "/list/9999", "path": "/list/0"});
+    assert_eq!((code(399, turned.clone()), code(400, turned)), (None, Some(422)));
+    // A tree that goes about is looked at each time.
+    let about = |times: usize| {
+        let there = json!({"op": "move", "from": "/deep", "path": "/other"});
+        let back = json!({"op": "move", "from": "/other", "path": "/deep"});
+        let moves: Vec<Value> = (0..times).map(|at| [&there, &back][at % 2].clone()).collect();
+        patched(PatchType::Json, &kind::POD, &current, &moves.into()).map_err(|refused| refused.code).err()
+    };
+    assert_eq!((about(99), about(100)), (None, Some(422)));
+    // What shifts nothing costs nothing.
+    for operation in [
+        json!({"op": "test", "path": "/list/0", "value": 0}),
+        json!({"op": "replace", "path": "/list/0", "value": 0}),
+        json!({"op": "add", "path": "/list/-", "value": 0}),
+    ] {
+        assert_eq!(code(10_000, operation.clone()), None, "{operation}");
+    }
     let many = vec![json!({"op": "test", "path": "/list/0", "value": 0}); 10_001];
     let refused = patched(PatchType::Json, &kind::POD, &current, &many.into()).unwrap_err();
     assert_eq!((refused.code, refused.reason), (413, "RequestEntityTooLarge"));
