@@ -41,9 +41,115 @@ pub fn human_seconds(seconds: i64) -> String {
     }
 }
 
+/// A length of time as Go writes it (`time.Duration.String`): `0s`, `1.5ms`, `1m30s`, `2h0m0s`.
+#[must_use]
+pub fn go_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let all = nanos.unsigned_abs();
+    let decimal = |unit: u64| {
+        let (whole, rest, digits) = (all / unit, all % unit, unit.ilog10() as usize);
+        let fraction = format!("{rest:0digits$}");
+        let fraction = if rest == 0 { "" } else { fraction.trim_end_matches('0') };
+        let point = if fraction.is_empty() { "" } else { "." };
+        (whole, format!("{point}{fraction}"))
+    };
+    let small = |unit, name| {
+        let (whole, fraction) = decimal(unit);
+        format!("{sign}{whole}{fraction}{name}")
+    };
+    match all {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{all}ns"),
+        1_000..1_000_000 => small(1_000, "µs"),
+        1_000_000..1_000_000_000 => small(1_000_000, "ms"),
+        _ => {
+            let (seconds, fraction) = decimal(1_000_000_000);
+            let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            match (hours, minutes) {
+                (0, 0) => format!("{sign}{seconds}{fraction}s"),
+                (0, _) => format!("{sign}{minutes}m{seconds}{fraction}s"),
+                _ => format!("{sign}{hours}h{minutes}m{seconds}{fraction}s"),
+            }
+        }
+    }
+}
+
+/// Reads what Go's `time.ParseDuration` reads, as nanoseconds.
+#[must_use]
+pub fn parse_go_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut nanos = 0_i128;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = rest.split_at(end);
+        let end = unit.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(unit.len());
+        let (unit, next) = unit.split_at(end);
+        let unit: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits =
+            |text: &str| if text.is_empty() { Some(0) } else { text.parse::<i64>().ok().map(i128::from) };
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        // More digits than these do not change a nanosecond of an hour.
+        let fraction = &fraction[..fraction.len().min(15)];
+        let below = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
+        nanos = nanos.checked_add(digits(whole)? * unit + digits(fraction)? * unit / below)?;
+        rest = next;
+    }
+    i64::try_from(nanos * sign).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The examples of Go's documentation and tests of `time.Duration`.
+    #[test]
+    fn durations_are_gos() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1µs"),
+            (2_200_000, "2.2ms"),
+            (3_300_000_000, "3.3s"),
+            (245_000_000_000, "4m5s"),
+            (245_001_000_000, "4m5.001s"),
+            (18_367_001_000_000, "5h6m7.001s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-1_500_000_000, "-1.5s"),
+            (i64::MAX, "2562047h47m16.854775807s"),
+        ] {
+            assert_eq!(go_duration(nanos), text);
+            assert_eq!(parse_go_duration(text), Some(nanos), "{text}");
+        }
+        for (text, nanos) in
+            [("1h15m30.918s", 4_530_918_000_000), (".5s", 500_000_000), ("+5.s", 5_000_000_000), ("0", 0)]
+        {
+            assert_eq!(parse_go_duration(text), Some(nanos), "{text}");
+        }
+        for text in ["", "-", "3", "s", ".s", "1x", "1..5s", "9223372036854775808ns", "99999999999999999999h"]
+        {
+            assert_eq!(parse_go_duration(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn ages_read_like_kubectl() {
