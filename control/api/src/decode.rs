@@ -1,8 +1,11 @@
 //! Request bodies: JSON or protobuf bytes become a checked JSON object of known fields.
 //!
-//! Unknown fields and `null`s are taken out, quantities and times get their canonical spelling, as a typed decoder
-//! would do; what was unknown or double is an error, a warning or nothing, as the client's `fieldValidation` says. It
-//! knows types, no rule about values.
+//! Unknown fields, `null`s and zeros that say no more than an absent field ([`Field::is_absent`]) are taken out, and
+//! quantities, times and numbers get their canonical spelling, as a typed decoder would do; so JSON and protobuf of the
+//! same object are read as the same. What was unknown or double is an error, a warning or nothing, as the client's
+//! `fieldValidation` says. It knows types, no rule about values.
+//!
+//! [`Field::is_absent`]: crate::schema::Field::is_absent
 
 mod read;
 
@@ -14,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::kind::Kind;
 use crate::proto;
 use crate::quantity::Quantity;
-use crate::schema::{self, Definition, Type};
+use crate::schema::{self, Definition, Other, Type};
 use crate::status::Status;
 
 /// Media types of request bodies.
@@ -112,10 +115,31 @@ pub fn check(
     value: &mut Value,
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
+    check_with(schema_name, value, validation, Zeros::Drop)
+}
+
+/// As [`check`] for an apply configuration, whose zeros stay: its manager owns what it names.
+///
+/// # Errors
+/// As [`check`].
+pub fn configuration(
+    schema_name: &str,
+    value: &mut Value,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    check_with(schema_name, value, validation, Zeros::Keep)
+}
+
+fn check_with(
+    schema_name: &str,
+    value: &mut Value,
+    validation: FieldValidation,
+    zeros: Zeros,
+) -> Result<Vec<String>, Status> {
     let definition = defined(schema_name)?;
     let version = definition.group_version_kind.map_or("v1", |g| g.1);
     let names = Names { api_version: "", version, kind: definition.short_name() };
-    tidy(definition, &names, value, Vec::new(), validation)
+    tidy(definition, &names, value, (Vec::new(), zeros), validation)
 }
 
 fn defined(schema_name: &str) -> Result<&'static Definition, Status> {
@@ -164,7 +188,7 @@ fn decode(
         _ => return Err(Status::unsupported_media_type(MEDIA_TYPES)),
     };
     identify(names, &mut value)?;
-    let warnings = tidy(definition, names, &mut value, doubles, validation)?;
+    let warnings = tidy(definition, names, &mut value, (doubles, Zeros::Drop), validation)?;
     Ok(Decoded { value, warnings })
 }
 
@@ -212,10 +236,10 @@ fn tidy(
     definition: &Definition,
     names: &Names<'_>,
     value: &mut Value,
-    mut findings: Vec<String>,
+    (mut findings, zeros): (Vec<String>, Zeros),
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let mut walk = Walk { path: Vec::new(), findings: Vec::new() };
+    let mut walk = Walk { path: Vec::new(), findings: Vec::new(), zeros };
     walk.structure(definition, value).map_err(|e| names.refuse(e))?;
     let mut unknown = walk.findings;
     unknown.append(&mut findings);
@@ -264,9 +288,17 @@ impl fmt::Display for WrongType {
     }
 }
 
+/// What happens to zeros that say no more than an absent field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Zeros {
+    Drop,
+    Keep,
+}
+
 struct Walk {
     path: Vec<Step>,
     findings: Vec<String>,
+    zeros: Zeros,
 }
 
 impl Walk {
@@ -285,7 +317,12 @@ impl Walk {
                     dropped.push(name.clone());
                 }
                 Some(_) if value.is_null() => dropped.push(name.clone()),
-                Some(field) => self.field(&field.type_, value, definition)?,
+                Some(field) => {
+                    self.field(&field.type_, value, definition)?;
+                    if self.zeros == Zeros::Drop && field.is_absent(value) {
+                        dropped.push(name.clone());
+                    }
+                }
             }
             self.path.pop();
         }
@@ -297,10 +334,35 @@ impl Walk {
 
     fn field(&mut self, type_: &Type, value: &mut Value, within: &Definition) -> Result<(), WrongType> {
         match (type_, &mut *value) {
-            (Type::Raw, _) | (Type::Fields, Value::Object(_)) => {}
+            (Type::Raw | Type::Json, _) | (Type::Fields, Value::Object(_)) => {}
             (Type::String, Value::String(_))
             | (Type::Bool, Value::Bool(_))
-            | (Type::Double, Value::Number(_)) => {}
+            | (Type::SchemaOr(Other::Bool), Value::Bool(_)) => {}
+            (Type::Double, Value::Number(number)) => {
+                if let Some(Ok(canonical)) = number.as_f64().map(proto::double) {
+                    *value = canonical;
+                }
+            }
+            (Type::Duration, Value::String(text)) => match crate::time::parse_go_duration(text) {
+                Some(nanos) => *value = crate::time::go_duration(nanos).into(),
+                None => {
+                    return Err(WrongType(format!(
+                        "{}: time: invalid duration \"{text}\"",
+                        dotted(&self.path)
+                    )));
+                }
+            },
+            // Go has neither a schema nor anything else then.
+            (Type::SchemaOr(_), Value::Array(items)) if items.is_empty() => *value = Value::Null,
+            (Type::SchemaOr(Other::Schemas), Value::Array(items)) => {
+                self.items(items, &Type::Ref(schema::JSON_SCHEMA), within)?;
+            }
+            (Type::SchemaOr(Other::Strings), Value::Array(items)) => {
+                self.items(items, &Type::String, within)?;
+            }
+            (Type::SchemaOr(_), Value::Object(_)) => {
+                self.field(&Type::Ref(schema::JSON_SCHEMA), value, within)?;
+            }
             (Type::Int32 | Type::Int64, Value::Number(number)) => {
                 let fits = |n: i64| *type_ == Type::Int64 || i32::try_from(n).is_ok();
                 if !number.as_i64().is_some_and(fits) {
@@ -328,17 +390,20 @@ impl Walk {
                     self.structure(inner, value)?;
                 }
             }
-            (Type::List(item), Value::Array(items)) => {
-                for (at, entry) in items.iter_mut().enumerate() {
-                    self.entry(Step::Index(at), item, entry, within)?;
-                }
-            }
+            (Type::List(item), Value::Array(items)) => self.items(items, item, within)?,
             (Type::Map(item), Value::Object(entries)) => {
                 for (key, entry) in entries.iter_mut() {
                     self.entry(Step::Field(key.clone()), item, entry, within)?;
                 }
             }
             _ => return Err(self.wrong(value, &go_type(type_), within)),
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, items: &mut [Value], type_: &Type, within: &Definition) -> Result<(), WrongType> {
+        for (at, entry) in items.iter_mut().enumerate() {
+            self.entry(Step::Index(at), type_, entry, within)?;
         }
         Ok(())
     }
@@ -353,7 +418,9 @@ impl Walk {
     ) -> Result<(), WrongType> {
         self.path.push(step);
         replace_null(type_, entry);
-        self.field(type_, entry, within)?;
+        if !entry.is_null() {
+            self.field(type_, entry, within)?;
+        }
         self.path.pop();
         Ok(())
     }
@@ -396,7 +463,8 @@ fn replace_null(type_: &Type, entry: &mut Value) {
             Type::Quantity => "0".into(),
             Type::List(_) => Value::Array(Vec::new()),
             Type::Ref(_) | Type::Map(_) | Type::Fields => Value::Object(Map::new()),
-            Type::Time | Type::MicroTime | Type::Raw => return,
+            Type::Duration => "0s".into(),
+            Type::Time | Type::MicroTime | Type::Raw | Type::Json | Type::SchemaOr(_) => return,
         };
     }
 }
@@ -429,7 +497,12 @@ fn go_type(type_: &Type) -> String {
         Type::Bytes => "[]uint8".to_owned(),
         Type::Time => "v1.Time".to_owned(),
         Type::MicroTime => "v1.MicroTime".to_owned(),
+        Type::Duration => "v1.Duration".to_owned(),
         Type::Raw => "runtime.RawExtension".to_owned(),
+        Type::Json => "v1.JSON".to_owned(),
+        Type::SchemaOr(Other::Bool) => "v1.JSONSchemaPropsOrBool".to_owned(),
+        Type::SchemaOr(Other::Schemas) => "v1.JSONSchemaPropsOrArray".to_owned(),
+        Type::SchemaOr(Other::Strings) => "v1.JSONSchemaPropsOrStringArray".to_owned(),
         Type::Fields => "v1.FieldsV1".to_owned(),
         Type::Ref(name) => schema::definition(name).map_or_else(|| (*name).to_owned(), go_name),
         Type::List(item) => format!("[]{}", go_type(item)),
@@ -437,5 +510,7 @@ fn go_type(type_: &Type) -> String {
     }
 }
 
+#[cfg(test)]
+mod forms;
 #[cfg(test)]
 mod tests;

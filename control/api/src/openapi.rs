@@ -11,14 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::discovery::{group_versions, verbs};
 use crate::kind::{KINDS, Kind};
-use crate::schema::{self, Definition, Field, Type};
-
-const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
-const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
-const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
-const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
-const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
-const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
+use crate::schema::{self, Definition, Field, Other, Type};
 
 /// One group and version.
 struct Document {
@@ -99,12 +92,11 @@ fn make(group: &str, version: &str) -> Value {
         }
     }
     for name in wanted {
-        if let Some(definition) = schema::definition(name) {
-            schemas.insert(name.to_owned(), self::definition(definition));
+        let Some(definition) = schema::definition(name) else { continue };
+        schemas.insert(name.to_owned(), self::definition(definition));
+        for (name, schema) in definition.fields.iter().filter_map(|f| published(leaf(&f.type_))) {
+            schemas.entry(name).or_insert(schema);
         }
-    }
-    for (name, schema) in scalars() {
-        schemas.insert(name.to_owned(), schema);
     }
     json!({
         "openapi": "3.0.0",
@@ -114,24 +106,63 @@ fn make(group: &str, version: &str) -> Value {
     })
 }
 
-fn scalars() -> [(&'static str, Value); 6] {
-    [
-        (
-            QUANTITY,
+/// The type of a list's items or a map's values, or else the type itself.
+fn leaf(type_: &Type) -> &Type {
+    match type_ {
+        Type::List(inner) | Type::Map(inner) => leaf(inner),
+        _ => type_,
+    }
+}
+
+/// Types that have a schema of their own although the table has no definition of them.
+fn published(type_: &Type) -> Option<(&'static str, Value)> {
+    Some(match type_ {
+        Type::Quantity => (
+            "io.k8s.apimachinery.pkg.api.resource.Quantity",
             json!({"oneOf": [{"type": "string"}, {"type": "number"}], "description": "An amount such as 100m or 1Gi."}),
         ),
-        (
-            INT_OR_STRING,
+        Type::IntOrString => (
+            "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
             json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}], "description": "A number or a string."}),
         ),
-        (TIME, json!({"type": "string", "format": "date-time", "description": "RFC 3339."})),
-        (
-            MICRO_TIME,
+        Type::Time => (
+            "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
+            json!({"type": "string", "format": "date-time", "description": "RFC 3339."}),
+        ),
+        Type::MicroTime => (
+            "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
             json!({"type": "string", "format": "date-time", "description": "RFC 3339 with microseconds."}),
         ),
-        (RAW, json!({"type": "object", "description": "Any object."})),
-        (FIELDS, json!({"type": "object", "description": "The set of fields that a manager owns."})),
-    ]
+        Type::Duration => (
+            "io.k8s.apimachinery.pkg.apis.meta.v1.Duration",
+            json!({"type": "string", "description": "A length of time such as 1m30s."}),
+        ),
+        Type::Raw => (
+            "io.k8s.apimachinery.pkg.runtime.RawExtension",
+            json!({"type": "object", "description": "Any object."}),
+        ),
+        Type::Fields => (
+            "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
+            json!({"type": "object", "description": "The set of fields that a manager owns."}),
+        ),
+        Type::Json => (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON",
+            json!({"description": "Any JSON value."}),
+        ),
+        Type::SchemaOr(Other::Bool) => (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
+            json!({"description": "A schema, true or false."}),
+        ),
+        Type::SchemaOr(Other::Schemas) => (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray",
+            json!({"description": "A schema or a list of schemas."}),
+        ),
+        Type::SchemaOr(Other::Strings) => (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray",
+            json!({"description": "A schema or a list of strings."}),
+        ),
+        _ => return None,
+    })
 }
 
 fn reference(name: &str) -> Value {
@@ -189,15 +220,10 @@ fn type_schema(type_: &Type) -> Value {
         Type::Bool => json!({"type": "boolean"}),
         Type::Double => json!({"type": "number", "format": "double"}),
         Type::Bytes => json!({"type": "string", "format": "byte"}),
-        Type::Quantity => all_of(QUANTITY),
-        Type::IntOrString => all_of(INT_OR_STRING),
-        Type::Time => all_of(TIME),
-        Type::MicroTime => all_of(MICRO_TIME),
-        Type::Raw => all_of(RAW),
-        Type::Fields => all_of(FIELDS),
         Type::Ref(name) => all_of(name),
         Type::List(item) => json!({"type": "array", "items": type_schema(item)}),
         Type::Map(item) => json!({"type": "object", "additionalProperties": type_schema(item)}),
+        _ => published(type_).map_or_else(|| json!({}), |(name, _)| all_of(name)),
     }
 }
 
@@ -381,18 +407,55 @@ mod tests {
         }
     }
 
+    fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(object) => {
+                out.extend(object.get("$ref").and_then(Value::as_str));
+                object.values().for_each(|v| references(v, out));
+            }
+            Value::Array(items) => items.iter().for_each(|v| references(v, out)),
+            _ => {}
+        }
+    }
+
+    /// Of every type of the table, so also of those whose kinds have no row yet.
     #[test]
-    fn every_reference_leads_somewhere() {
-        fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
-            match value {
-                Value::Object(object) => {
-                    out.extend(object.get("$ref").and_then(Value::as_str));
-                    object.values().for_each(|v| references(v, out));
-                }
-                Value::Array(items) => items.iter().for_each(|v| references(v, out)),
-                _ => {}
+    fn every_type_can_be_published() {
+        for definition in schema::definitions() {
+            let schema = super::definition(definition);
+            let published: Vec<&str> = definition
+                .fields
+                .iter()
+                .filter_map(|f| published(leaf(&f.type_)))
+                .map(|(name, _)| name)
+                .collect();
+            let mut found = Vec::new();
+            references(&schema, &mut found);
+            for reference in found {
+                let name = reference.strip_prefix("#/components/schemas/").unwrap();
+                assert!(schema::definition(name).is_some() || published.contains(&name), "{name}");
+            }
+            for field in &definition.fields {
+                let property = &schema["properties"][field.name];
+                let says = ["type", "allOf"].iter().any(|key| property.get(key).is_some());
+                assert!(says, "{}.{}", definition.name, field.name);
             }
         }
+        let properties = &super::definition(schema::definition(schema::JSON_SCHEMA).unwrap())["properties"];
+        let package = "#/components/schemas/io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
+        for (field, name) in [
+            ("default", "JSON"),
+            ("additionalProperties", "JSONSchemaPropsOrBool"),
+            ("not", "JSONSchemaProps"),
+        ] {
+            assert_eq!(properties[field]["allOf"][0]["$ref"], format!("{package}.{name}"));
+        }
+        assert_eq!(properties["enum"]["items"]["allOf"][0]["$ref"], format!("{package}.JSON"));
+        assert_eq!(properties["x-kubernetes-list-type"]["type"], "string");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
         for (group, version) in group_versions() {
             let document = read(group, version);
             let mut found = Vec::new();

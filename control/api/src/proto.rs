@@ -1,8 +1,8 @@
 //! Kubernetes' protobuf form, read and written from the schema table: no message struct stands anywhere.
 //!
-//! The wire is the magic `k8s\0`, then `runtime.Unknown` (apiVersion and kind, then the object's own message). Go's
-//! structs write every field that is no pointer, empty or not, so what stands empty on the wire and is no pointer in
-//! Go is left out of the JSON, as Go's own JSON leaves it out.
+//! The wire is the magic `k8s\0`, then `runtime.Unknown` (apiVersion and kind, then the object's own message). What
+//! stands on the wire is read as it stands, zeros too: which of them mean nothing is for `decode` to say, of JSON bodies
+//! as of these (decision 0016).
 
 mod write;
 
@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 pub use write::encode;
 
-use crate::schema::{self, Definition, Field, Type};
-use crate::time::rfc3339;
+use crate::schema::{self, Definition, Field, NUMBERS_MAX, Other, Type};
+use crate::time::{go_duration, rfc3339};
 
 /// The media type.
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -20,6 +20,10 @@ pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 pub const MAGIC: &[u8] = b"k8s\0";
 /// How deep messages may stand in each other.
 const DEPTH_MAX: usize = 64;
+/// How deep objects and lists may stand in each other in JSON: what readers of the stored object take.
+const NESTING_MAX: usize = 120;
+/// Below this, every whole number is a floating point number.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Why bytes are not the message they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +90,9 @@ impl<'a> Fields<'a> {
         }
         let key = self.varint()?;
         let number = u32::try_from(key >> 3).map_err(|_| ProtoError::Truncated)?;
+        if number == 0 {
+            return Err(ProtoError::WireType);
+        }
         let wire = match key & 7 {
             0 => Wire::Varint(self.varint()?),
             1 => {
@@ -131,7 +138,27 @@ pub fn decode(bytes: &[u8], definition: &Definition) -> Result<Value, ProtoError
         };
         object.insert(key.into(), text(wire)?.into());
     }
-    Ok(Value::Object(object))
+    let object = Value::Object(object);
+    if nesting(&object) > NESTING_MAX { Err(ProtoError::Depth) } else { Ok(object) }
+}
+
+fn nesting(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => 1 + object.values().map(nesting).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(nesting).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A floating point number as JSON spells it: a whole number without a fraction.
+///
+/// # Errors
+/// It is infinite or no number.
+pub(crate) fn double(number: f64) -> Result<Value, ProtoError> {
+    if number.fract() == 0.0 && number.abs() < WHOLE_MAX {
+        return Ok((number as i64).into());
+    }
+    serde_json::Number::from_f64(number).map(Value::Number).ok_or(ProtoError::Value)
 }
 
 /// `apiVersion` and kind that a body names, before its type is known.
@@ -163,21 +190,17 @@ fn text(wire: Wire<'_>) -> Result<String, ProtoError> {
 
 fn message(definition: &Definition, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, ProtoError> {
     let mut object = Map::new();
-    read_into(&mut object, definition, bytes, None, depth)?;
-    let unset = |name: &String, value: &Value| {
-        let counted = definition.name.ends_with("Status") && value.as_i64() == Some(0);
-        definition.field(name).is_some_and(|f| !f.required && (counted || is_unset(f, value)))
-    };
-    object.retain(|name, value| !value.is_null() && !unset(name, value));
+    read_into(&mut object, definition, bytes, (&mut [0; NUMBERS_MAX], 0), depth)?;
+    object.retain(|_, value| !value.is_null());
     Ok(object)
 }
 
-/// Reads fields into `object`; within `outer`, those of a struct that JSON has inline.
+/// Reads fields into `object`; the numbers up to `level` are those of the structs, inline in JSON, that stand around.
 fn read_into(
     object: &mut Map<String, Value>,
     definition: &Definition,
     bytes: &[u8],
-    outer: Option<u32>,
+    (numbers, level): (&mut [u32; NUMBERS_MAX], usize),
     depth: usize,
 ) -> Result<(), ProtoError> {
     if depth > DEPTH_MAX {
@@ -185,15 +208,14 @@ fn read_into(
     }
     let mut fields = Fields { rest: bytes };
     while let Some((number, wire)) = fields.next()? {
-        let path = outer.map_or((number, None), |outer| (outer, Some(number)));
-        if let Some(field) = definition.fields.iter().find(|f| f.number == Some(path)) {
+        numbers[level] = number;
+        if let Some(field) = definition.fields.iter().find(|f| f.numbers == *numbers) {
             add(object, field, wire, depth)?;
-        } else if outer.is_none()
-            && definition.fields.iter().any(|f| matches!(f.number, Some((n, Some(_))) if n == number))
-        {
+        } else if definition.fields.iter().any(|f| f.numbers[..=level] == numbers[..=level]) {
             let Wire::Bytes(inner) = wire else { return Err(ProtoError::WireType) };
-            read_into(object, definition, inner, Some(number), depth + 1)?;
+            read_into(object, definition, inner, (numbers, level + 1), depth + 1)?;
         }
+        numbers[level] = 0;
     }
     Ok(())
 }
@@ -257,7 +279,7 @@ fn scalar(type_: &Type, wire: Wire<'_>, depth: usize) -> Result<Value, ProtoErro
         // Negative numbers stand as 64-bit two's complement.
         (Type::Int32 | Type::Int64, Wire::Varint(number)) => Ok(number.cast_signed().into()),
         (Type::Bool, Wire::Varint(number)) => Ok((number != 0).into()),
-        (Type::Double, Wire::Fixed64(bits)) => Ok(f64::from_bits(bits).into()),
+        (Type::Double, Wire::Fixed64(bits)) => double(f64::from_bits(bits)),
         (_, Wire::Bytes(bytes)) => structured(type_, bytes, depth),
         _ => Err(ProtoError::WireType),
     }
@@ -281,8 +303,35 @@ fn structured(type_: &Type, bytes: &[u8], depth: usize) -> Result<Value, ProtoEr
             }
             Ok(Value::Array(items))
         }
+        Type::SchemaOr(other) => schema_or(*other, bytes, depth),
         _ => wrapped(type_, bytes),
     }
+}
+
+/// A schema (1, with a boolean 2) or what stands in its place (2, a boolean 1); what Go writes if both are there.
+fn schema_or(other: Other, bytes: &[u8], depth: usize) -> Result<Value, ProtoError> {
+    let definition = schema::definition(schema::JSON_SCHEMA).ok_or(ProtoError::Value)?;
+    let inner = |wire| match wire {
+        Wire::Bytes(bytes) => message(definition, bytes, depth + 1).map(Value::Object),
+        _ => Err(ProtoError::WireType),
+    };
+    let (mut flag, mut schema, mut items) = (false, None, Vec::new());
+    let mut fields = Fields { rest: bytes };
+    while let Some((number, wire)) = fields.next()? {
+        match (other, number, wire) {
+            (Other::Bool, 1, Wire::Varint(number)) => flag = number != 0,
+            (Other::Bool, 2, _) | (_, 1, _) => schema = Some(inner(wire)?),
+            (Other::Schemas, 2, _) => items.push(inner(wire)?),
+            (Other::Strings, 2, _) => items.push(text(wire)?.into()),
+            _ => {}
+        }
+    }
+    Ok(match (schema, other) {
+        _ if !items.is_empty() => items.into(),
+        (Some(schema), _) => schema,
+        (None, Other::Bool) => flag.into(),
+        (None, _) => Value::Null,
+    })
 }
 
 /// Quantities, times and the like: small messages that JSON has as one value.
@@ -312,74 +361,12 @@ fn wrapped(type_: &Type, bytes: &[u8]) -> Result<Value, ProtoError> {
             let time = Timestamp::new(one, nanos).map_err(|_| ProtoError::Value)?;
             Ok(rfc3339(time, *type_ == Type::MicroTime).into())
         }
-        Type::Raw | Type::Fields => match bytes_of[0] {
+        Type::Duration => Ok(go_duration(one).into()),
+        Type::Raw | Type::Json | Type::Fields => match bytes_of[0] {
             None | Some([]) => Ok(Value::Null),
             Some(json) => serde_json::from_slice(json).map_err(|_| ProtoError::Value),
         },
         _ => Err(ProtoError::WireType),
-    }
-}
-
-/// Whether a value on the wire means "not set" because Go's field is no pointer. Which are none stands in no schema;
-/// the lists are those of the Go types' documentation.
-fn is_unset(field: &Field, value: &Value) -> bool {
-    const VALUE_BOOLS: &[&str] = &[
-        "hostIPC",
-        "hostNetwork",
-        "hostPID",
-        "paused",
-        "publishNotReadyAddresses",
-        "readOnly",
-        "stdin",
-        "stdinOnce",
-        "tty",
-        "unschedulable",
-    ];
-    const VALUE_NUMBERS: &[&str] = &[
-        "active",
-        "availableReplicas",
-        "code",
-        "count",
-        "failed",
-        "failureThreshold",
-        "fullyLabeledReplicas",
-        "generation",
-        "hostPort",
-        "initialDelaySeconds",
-        "minReadySeconds",
-        "nodePort",
-        "observedGeneration",
-        "periodSeconds",
-        "readyReplicas",
-        "retryAfterSeconds",
-        "successThreshold",
-        "succeeded",
-        "unavailableReplicas",
-        "updatedReplicas",
-        "healthCheckNodePort",
-    ];
-    const VALUE_STRUCTS: &[&str] = &[
-        "daemonEndpoints",
-        "lastState",
-        "loadBalancer",
-        "metadata",
-        "nodeInfo",
-        "resources",
-        "source",
-        "state",
-        "status",
-        "strategy",
-        "updateStrategy",
-        "spec",
-        "template",
-    ];
-    match value {
-        Value::String(text) => text.is_empty() && field.name != "storageClassName",
-        Value::Bool(false) => VALUE_BOOLS.contains(&field.name),
-        Value::Number(number) => number.as_i64() == Some(0) && VALUE_NUMBERS.contains(&field.name),
-        Value::Object(object) => object.is_empty() && VALUE_STRUCTS.contains(&field.name),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
     }
 }
 

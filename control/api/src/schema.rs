@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use serde_json::Value;
+
 /// The table's text.
 static TEXT: &str = include_str!("../schema/kubernetes.tsv");
 
@@ -25,6 +27,8 @@ pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 /// The `binding` subresource.
 pub const BINDING: &str = "io.k8s.api.core.v1.Binding";
+/// The schema within a CustomResourceDefinition.
+pub const JSON_SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
 /// The `eviction` subresource.
 pub const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
 
@@ -48,12 +52,15 @@ pub struct Definition {
 pub struct Field {
     /// Name in JSON.
     pub name: &'static str,
-    /// Protobuf field number and, for structs that JSON has inline, the number within. `None`: not in the bindings.
-    pub number: Option<(u32, Option<u32>)>,
+    /// Protobuf field number and, for structs that JSON has inline, the numbers within; zeros behind. All zeros for
+    /// `apiVersion` and `kind`, which protobuf has around the object and nowhere else.
+    pub numbers: [u32; NUMBERS_MAX],
     /// Type.
     pub type_: Type,
     /// Whether the documentation calls it required.
     pub required: bool,
+    /// Whether the zero value means that the field is absent; see [`Field::is_absent`].
+    pub zero_is_absent: bool,
     /// Whether server-side apply takes the whole map as one value, which its type does not say.
     pub atomic: bool,
     /// `atomic`, `set`, `map` or empty.
@@ -67,6 +74,9 @@ pub struct Field {
     /// First sentence of the documentation.
     pub description: &'static str,
 }
+
+/// How many structs may stand in each other without a name in JSON.
+pub const NUMBERS_MAX: usize = 3;
 
 /// The type of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,8 +101,14 @@ pub enum Type {
     Time,
     /// RFC 3339, microseconds.
     MicroTime,
-    /// Any JSON.
+    /// A length of time as Go spells it, `1m30s`.
+    Duration,
+    /// Any object.
     Raw,
+    /// Any JSON value.
+    Json,
+    /// In the schema of a CustomResourceDefinition: a schema, or something else.
+    SchemaOr(Other),
     /// The set of fields an apply manager owns.
     Fields,
     /// A type of the table, by name.
@@ -101,6 +117,17 @@ pub enum Type {
     List(Box<Type>),
     /// A map from strings.
     Map(Box<Type>),
+}
+
+/// What may stand in place of a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// `true` or `false`.
+    Bool,
+    /// A list of schemas.
+    Schemas,
+    /// A list of strings.
+    Strings,
 }
 
 impl Definition {
@@ -120,6 +147,28 @@ impl Field {
     pub fn is_whole(&self) -> bool {
         let of_type = !matches!(self.type_, Type::Map(_));
         self.atomic || of_type && self.type_.definition().is_some_and(|definition| definition.atomic)
+    }
+
+    /// Whether a value says no more than an absent field does. Lists and maps without entries never do: protobuf cannot
+    /// hold them. Of other zeros (`false`, `0`, `""`, a struct without fields) Kubernetes' types say it field by field:
+    /// where they hold a value and no pointer, and leave the zero out of JSON.
+    pub fn is_absent(&self, value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Array(items) if matches!(self.type_, Type::List(_)) => items.is_empty(),
+            Value::Object(entries) if matches!(self.type_, Type::Map(_)) => entries.is_empty(),
+            _ if !self.zero_is_absent => false,
+            Value::Bool(flag) => !flag,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::Object(object) => object.is_empty() && matches!(self.type_, Type::Ref(_)),
+            Value::String(text) => match self.type_ {
+                Type::Quantity => text == "0",
+                Type::Duration => text == "0s",
+                Type::IntOrString => false,
+                _ => text.is_empty(),
+            },
+            Value::Array(_) => false,
+        }
     }
 
     /// Whether `strategy` is among the patch strategies.
@@ -150,7 +199,12 @@ impl Type {
             "intstr" => Self::IntOrString,
             "time" => Self::Time,
             "microtime" => Self::MicroTime,
+            "duration" => Self::Duration,
             "raw" => Self::Raw,
+            "json" => Self::Json,
+            "schema-or-bool" => Self::SchemaOr(Other::Bool),
+            "schemas" => Self::SchemaOr(Other::Schemas),
+            "schema-or-strings" => Self::SchemaOr(Other::Strings),
             "fields" => Self::Fields,
             _ => match text.split_at_checked(1)? {
                 ("&", name) => Self::Ref(name),
@@ -165,6 +219,11 @@ impl Type {
 /// The definition of that full name.
 pub fn definition(name: &str) -> Option<&'static Definition> {
     TABLE.get(name)
+}
+
+/// Every definition, in no order.
+pub fn definitions() -> impl Iterator<Item = &'static Definition> {
+    TABLE.values()
 }
 
 /// The definition of an `apiVersion` and kind, also of those that are no stored kind.
@@ -201,13 +260,17 @@ fn read(text: &'static str) -> HashMap<&'static str, Definition> {
                 });
             }
             "F" => {
-                let (name, number, type_, flags) = (next(), next(), next(), next());
-                let (Some(type_), Some(definition)) = (Type::parse(type_), &mut current) else { continue };
+                let (name, numbers, type_, flags) = (next(), next(), next(), next());
+                let (Some(numbers), Some(type_)) = (read_numbers(numbers), Type::parse(type_)) else {
+                    continue;
+                };
+                let Some(definition) = &mut current else { continue };
                 definition.fields.push(Field {
                     name,
-                    number: read_number(number),
+                    numbers,
                     type_,
                     required: flags.contains('r'),
+                    zero_is_absent: flags.contains('z'),
                     atomic: flags.contains('a'),
                     list_type: next(),
                     list_map_keys: next(),
@@ -229,15 +292,19 @@ fn read_gvk(text: &'static str) -> Option<(&'static str, &'static str, &'static 
     Some((group, version, kind))
 }
 
-fn read_number(text: &str) -> Option<(u32, Option<u32>)> {
-    match text.split_once('.') {
-        Some((outer, inner)) => Some((outer.parse().ok()?, Some(inner.parse().ok()?))),
-        None => Some((text.parse().ok()?, None)),
+/// `2.17` for field 17 of message 2; nothing for what protobuf does not have.
+fn read_numbers(text: &str) -> Option<[u32; NUMBERS_MAX]> {
+    let mut numbers = [0; NUMBERS_MAX];
+    for (at, number) in text.split('.').filter(|n| !n.is_empty()).enumerate() {
+        *numbers.get_mut(at)? = number.parse().ok()?;
     }
+    Some(numbers)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::kind::KINDS;
 
@@ -263,6 +330,67 @@ mod tests {
         }
         let fields = TEXT.lines().filter(|l| l.starts_with("F\t")).count();
         assert_eq!(fields, TABLE.values().map(|d| d.fields.len()).sum::<usize>());
+        assert_eq!(TEXT.lines().filter(|l| l.starts_with("D\t")).count(), TABLE.len());
+    }
+
+    /// What is not in protobuf would be lost in silence: nothing but the names around an object may be without number.
+    #[test]
+    fn every_field_but_the_type_has_a_protobuf_number_of_its_own() {
+        for definition in TABLE.values() {
+            let mut seen = HashSet::new();
+            for field in &definition.fields {
+                let is_type = matches!(field.name, "apiVersion" | "kind");
+                assert!(field.numbers[0] != 0 || is_type, "{}.{}", definition.name, field.name);
+                assert!(
+                    field.numbers[0] == 0 || seen.insert(field.numbers),
+                    "{}.{}",
+                    definition.name,
+                    field.name
+                );
+            }
+            // Nor may a number be both a field and a struct around fields.
+            for [outer, ..] in seen.iter().filter(|numbers| numbers[1] != 0) {
+                assert!(!seen.contains(&[*outer, 0, 0]), "{}", definition.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_wanted_kind_is_there() {
+        for wanted in [
+            "admissionregistration.k8s.io/v1 MutatingWebhookConfiguration ValidatingWebhookConfiguration \
+             ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding",
+            "apiextensions.k8s.io/v1 CustomResourceDefinition",
+            "apps/v1 ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet",
+            "authentication.k8s.io/v1 SelfSubjectReview TokenRequest TokenReview",
+            "authorization.k8s.io/v1 LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview \
+             SubjectAccessReview",
+            "autoscaling/v1 HorizontalPodAutoscaler Scale",
+            "autoscaling/v2 HorizontalPodAutoscaler",
+            "batch/v1 CronJob Job",
+            "certificates.k8s.io/v1 CertificateSigningRequest",
+            "coordination.k8s.io/v1 Lease",
+            "discovery.k8s.io/v1 EndpointSlice",
+            "events.k8s.io/v1 Event",
+            "meta.k8s.io/v1 PartialObjectMetadata",
+            "metrics.k8s.io/v1beta1 NodeMetrics PodMetrics",
+            "networking.k8s.io/v1 IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR",
+            "node.k8s.io/v1 RuntimeClass",
+            "policy/v1 Eviction PodDisruptionBudget",
+            "rbac.authorization.k8s.io/v1 ClusterRole ClusterRoleBinding Role RoleBinding",
+            "scheduling.k8s.io/v1 PriorityClass",
+            "storage.k8s.io/v1 CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment \
+             VolumeAttributesClass",
+            "v1 Binding ComponentStatus ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolume \
+             PersistentVolumeClaim Pod PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount \
+             Status",
+        ] {
+            let mut words = wanted.split_whitespace();
+            let version = words.next().unwrap();
+            for kind in words {
+                assert!(by_api_version(version, kind).is_some(), "{version} {kind}");
+            }
+        }
     }
 
     #[test]
@@ -270,10 +398,10 @@ mod tests {
         let spec = definition("io.k8s.api.core.v1.PodSpec").unwrap();
         let containers = spec.field("containers").unwrap();
         assert_eq!(containers.merge_key, "name");
-        assert_eq!(containers.number, Some((2, None)));
+        assert_eq!(containers.numbers, [2, 0, 0]);
         assert!(containers.required && containers.has_strategy("merge"));
         let volume = definition("io.k8s.api.core.v1.Volume").unwrap();
-        assert_eq!(volume.field("configMap").unwrap().number, Some((2, Some(19))));
+        assert_eq!(volume.field("configMap").unwrap().numbers, [2, 19, 0]);
         assert!(spec.field("volumes").unwrap().has_strategy("retainKeys"));
         assert_eq!(by_api_version("apps/v1", "Deployment").unwrap().short_name(), "Deployment");
     }

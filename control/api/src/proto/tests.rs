@@ -45,40 +45,14 @@ fn every_kind_of_value_survives() {
     );
 }
 
-/// What Go writes for `kubectl create deployment`: every field that is no pointer, empty ones too.
-#[test]
-fn empty_values_of_go_are_left_out() {
-    let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "", "generation": 0},
-        "spec": {"replicas": 0, "strategy": {"type": ""}, "minReadySeconds": 0, "paused": false, "template": {"spec": {"containers": []}}},
-        "status": {"observedGeneration": 0}});
-    let bytes = encode(&object, definition(&kind::DEPLOYMENT)).unwrap();
-    let read = decode(&bytes, definition(&kind::DEPLOYMENT)).unwrap();
-    assert_eq!(read["spec"]["replicas"], 0);
-    assert_eq!(read["metadata"], json!({"name": "d"}));
-    assert!(read["spec"].get("strategy").is_none() && read["spec"].get("paused").is_none());
-    assert!(read.get("status").is_none());
-}
-
-/// The body of `kubectl create deployment web --image=nginx --replicas=2` of kubectl 1.37, as it came over the wire.
-#[test]
-fn reads_what_kubectl_sends() {
-    let bytes = include_bytes!("create-deployment.bin");
-    let read = decode(bytes, definition(&kind::DEPLOYMENT)).unwrap();
-    assert_eq!(
-        read,
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}},
-            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "nginx", "image": "nginx"}]}}}})
-    );
-}
-
 #[test]
 fn garbage_is_refused() {
     let pod = definition(&kind::POD);
     assert_eq!(decode(b"{}", pod), Err(ProtoError::Magic));
     assert_eq!(decode(b"k8s\0\x12\x7f", pod), Err(ProtoError::Truncated));
     assert_eq!(decode(b"k8s\0\x0b", pod), Err(ProtoError::WireType));
+    // Field 0, which is none: fields that are not in protobuf must not be found by it.
+    assert_eq!(decode(b"k8s\0\x12\x03\x02\x01a", pod), Err(ProtoError::WireType));
     assert_eq!(decode(b"k8s\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", pod), Err(ProtoError::Truncated));
 }
 

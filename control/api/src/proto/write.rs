@@ -5,9 +5,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{MAGIC, ProtoError};
-use crate::schema::{self, Definition, Type};
+use crate::schema::{self, Definition, Field, Other, Type};
+use crate::time::parse_go_duration;
 
-/// Writes an object as a whole body with the magic; fields without a number are left out.
+/// Writes an object as a whole body with the magic. Left out is what protobuf cannot hold: lists and maps without
+/// entries, and `apiVersion` and `kind` of objects within the object.
 ///
 /// # Errors
 /// A value has not the type its field says.
@@ -44,31 +46,34 @@ fn write_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
 
 fn write_message(out: &mut Vec<u8>, value: &Value, definition: &Definition) -> Result<(), ProtoError> {
     let object = value.as_object().ok_or(ProtoError::Value)?;
-    let mut inline: Vec<(u32, Vec<u8>)> = Vec::new();
-    for (name, value) in object {
-        let Some((field, (number, inner))) = definition.field(name).and_then(|f| Some((f, f.number?))) else {
-            continue;
-        };
-        match inner {
-            None => write_field(out, number, value, &field.type_)?,
-            Some(inner) => {
-                if !inline.iter().any(|(n, _)| *n == number) {
-                    inline.push((number, Vec::new()));
-                }
-                if let Some((_, bytes)) = inline.iter_mut().find(|(n, _)| *n == number) {
-                    write_field(bytes, inner, value, &field.type_)?;
-                }
-            }
+    let mut fields: Vec<(&Field, &Value)> = object
+        .iter()
+        .filter_map(|(name, value)| Some((definition.field(name)?, value)))
+        .filter(|(field, value)| field.numbers[0] != 0 && !value.is_null())
+        .collect();
+    fields.sort_by_key(|(field, _)| field.numbers);
+    write_level(out, &fields, 0)
+}
+
+/// Writes fields that are sorted by their numbers and have those before `level` in common.
+fn write_level(out: &mut Vec<u8>, fields: &[(&Field, &Value)], level: usize) -> Result<(), ProtoError> {
+    for same in fields.chunk_by(|(a, _), (b, _)| a.numbers[level] == b.numbers[level]) {
+        let (field, value) = same[0];
+        let number = field.numbers[level];
+        if field.numbers.get(level + 1).is_none_or(|inner| *inner == 0) {
+            write_field(out, number, value, &field.type_)?;
+        } else {
+            let mut inner = Vec::new();
+            write_level(&mut inner, same, level + 1)?;
+            write_bytes(out, number, &inner);
         }
-    }
-    for (number, bytes) in inline {
-        write_bytes(out, number, &bytes);
     }
     Ok(())
 }
 
 fn write_field(out: &mut Vec<u8>, number: u32, value: &Value, type_: &Type) -> Result<(), ProtoError> {
     match (type_, value) {
+        (Type::Json, Value::Null) => write_bytes(out, number, &[]),
         (_, Value::Null) => {}
         (Type::List(item), Value::Array(items)) => {
             for entry in items {
@@ -136,7 +141,23 @@ fn write_structured(out: &mut Vec<u8>, value: &Value, type_: &Type) -> Result<()
             write_field(out, 1, &time.as_second().into(), &Type::Int64)?;
             write_field(out, 2, &time.subsec_nanosecond().into(), &Type::Int32)?;
         }
-        (Type::Raw | Type::Fields, _) => write_bytes(out, 1, value.to_string().as_bytes()),
+        (Type::Duration, Value::String(text)) => {
+            let nanos = parse_go_duration(text).ok_or(ProtoError::Value)?;
+            write_field(out, 1, &nanos.into(), &Type::Int64)?;
+        }
+        (Type::SchemaOr(Other::Bool), Value::Bool(_)) => write_field(out, 1, value, &Type::Bool)?,
+        (Type::SchemaOr(Other::Bool), _) => {
+            write_field(out, 1, &true.into(), &Type::Bool)?;
+            write_field(out, 2, value, &Type::Ref(schema::JSON_SCHEMA))?;
+        }
+        (Type::SchemaOr(other), Value::Array(items)) => {
+            let item = if *other == Other::Strings { Type::String } else { Type::Ref(schema::JSON_SCHEMA) };
+            for entry in items {
+                write_field(out, 2, entry, &item)?;
+            }
+        }
+        (Type::SchemaOr(_), _) => write_field(out, 1, value, &Type::Ref(schema::JSON_SCHEMA))?,
+        (Type::Raw | Type::Json | Type::Fields, _) => write_bytes(out, 1, value.to_string().as_bytes()),
         _ => return Err(ProtoError::Value),
     }
     Ok(())
