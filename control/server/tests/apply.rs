@@ -248,3 +248,56 @@ async fn a_configuration_of_an_object_that_is_gone_makes_none() {
     assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")), "{refused}");
     assert_eq!(admin.get(&format!("{MAPS}/a")).await.0, 404);
 }
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn deployment(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    spec["replicas"] = 0.into();
+    spec["selector"] = json!({ "matchLabels": { "app": "d" } });
+    spec["template"] = json!({ "metadata": { "labels": { "app": "d" } },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" }, "spec": spec })
+}
+
+#[tokio::test]
+async fn a_zero_that_is_applied_is_owned_and_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{DEPLOYMENTS}/d?fieldManager=");
+    let (code, made) =
+        patch(&mut admin, &format!("{path}a"), APPLY, &deployment(&json!({ "paused": true }))).await;
+    assert_eq!((code, &made["spec"]["paused"]), (201, &json!(true)), "{made}");
+    // Another's "not paused" is a word against the first one's.
+    let running = deployment(&json!({ "paused": false }));
+    let (code, refused) = patch(&mut admin, &format!("{path}b"), APPLY, &running).await;
+    assert_eq!(code, 409, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains(".spec.paused"), "{refused}");
+    let (code, new) = patch(&mut admin, &format!("{path}b&force=true"), APPLY, &running).await;
+    assert_eq!(code, 200, "{new}");
+    assert!(new["spec"].get("paused").is_none(), "{new}");
+    let owners = new["metadata"]["managedFields"].as_array().unwrap();
+    let owner = owners.iter().find(|o| !o["fieldsV1"]["f:spec"]["f:paused"].is_null());
+    assert_eq!(owner.unwrap()["manager"], "b", "{new}");
+}
+
+/// Clients in Go add the structs that are no pointers to what they read, and zeros, when they write it back.
+#[tokio::test]
+async fn what_a_go_client_writes_back_unchanged_is_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let (code, made) = admin.post(DEPLOYMENTS, deployment(&json!({}))).await;
+    assert_eq!(code, 201, "{made}");
+    let mut back = made.clone();
+    back["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    back["spec"]["paused"] = false.into();
+    back["spec"]["template"]["spec"]["hostNetwork"] = false.into();
+    back["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({});
+    back["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
+    let (code, new) = admin.call(Method::PUT, &format!("{DEPLOYMENTS}/d"), Some(back)).await;
+    assert_eq!(code, 200, "{new}");
+    assert_eq!(new["spec"], made["spec"]);
+    assert_eq!(new["metadata"]["generation"], made["metadata"]["generation"]);
+}

@@ -174,7 +174,7 @@ async fn server_side_apply(
     let mut config: Value =
         serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     let kind = route.kind;
-    let warnings = decode::check(kind.schema, &mut config, validation)?;
+    let warnings = decode::configuration(kind.schema, &mut config, validation)?;
     identify(route, &mut config)?;
     options.writer = Writer::Applier;
     // Without a name of its own an applier is refused.
@@ -183,7 +183,9 @@ async fn server_side_apply(
     let apply = |current: Option<&Value>| {
         let subresource = route.subresource.map_or("", kind::Subresource::as_str);
         let manager = Manager { name, subresource, time: clock::now() };
-        into_map(patch::apply::apply(kind, current, &config, manager, force)?)
+        let mut applied = patch::apply::apply(kind, current, &config, manager, force)?;
+        decode::check(kind.schema, &mut applied, FieldValidation::Ignore)?;
+        into_map(applied)
     };
     for _ in 0..APPLY_TRIES_MAX {
         let exists = api.objects.cache.get(kind, &route.key).is_some();
