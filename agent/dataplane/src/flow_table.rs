@@ -24,6 +24,7 @@ const TAGS: usize = 16;
 pub const STORES_ARE_ORDERED: u32 = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
 /// Place of the seed in the first bucket, bytes.
 const SEED: usize = TAGS + 4 * WAYS;
+
 /// A table as it is in the kernel, of this layout or another.
 #[derive(Debug)]
 pub struct FlowTable {
@@ -34,7 +35,7 @@ pub struct FlowTable {
     row_words: usize,
 }
 
-// SAFETY: the memory is shared with the kernel in any case; everything here reads and writes it by atomics.
+// SAFETY: the memory is shared with the kernel in any case; everything here reads it by atomics.
 unsafe impl Send for FlowTable {}
 // SAFETY: as above.
 unsafe impl Sync for FlowTable {}
@@ -168,7 +169,9 @@ impl FlowTable {
     }
 
     fn read(&self, bucket: usize, way: usize) -> Option<(Tuple, Vec<u8>)> {
-        let tag = self.tag(bucket, way).load(Ordering::Acquire);
+        // Of memory that is only read a relaxed load is all that is sure to be one: the order is the fence's.
+        let tag = self.tag(bucket, way).load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
         if tag == 0 {
             return None;
         }
@@ -185,7 +188,9 @@ impl FlowTable {
     fn way_of(&self, bucket: usize, tag: u32, key: &Tuple) -> Option<usize> {
         let words = words_of(key);
         (0..WAYS).find(|way| {
-            self.tag(bucket, *way).load(Ordering::Acquire) == tag
+            let found = self.tag(bucket, *way).load(Ordering::Relaxed) == tag;
+            fence(Ordering::Acquire);
+            found
                 && (0..KEY_WORDS).all(|i| self.row_word(bucket, *way, i).load(Ordering::Relaxed) == words[i])
         })
     }

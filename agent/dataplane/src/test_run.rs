@@ -7,8 +7,8 @@ const MARK_AT: usize = 8;
 /// Place of its device's index, bytes.
 const IFINDEX_AT: usize = 40;
 
-/// The shortest packet that the kernel takes: an Ethernet header.
-pub(crate) const LEAST: [u8; 14] = [0; 14];
+/// A packet of nothing, as long as a frame at least is: some kernels take no shorter one.
+pub(crate) const LEAST: [u8; 60] = [0; 60];
 
 /// The context of a packet that came by a device, with a mark.
 pub(crate) fn context(ifindex: u32, mark: u32) -> [u8; CONTEXT_BYTES] {

@@ -196,7 +196,7 @@ impl Api {
         match path {
             "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &discovery::version())),
             "/metrics" => Ok(answer::text(StatusCode::OK, self.metrics())),
-            _ if health::is_at(path) => health::serve(self, path, &call.query).await,
+            _ if health::is_at(path) => health::serve(self, call).await,
             _ => discovery::serve(call, path),
         }
     }

@@ -66,6 +66,9 @@ async fn a_full_disk_refuses_writes_reddens_readyz_and_is_over_when_there_is_roo
     assert_eq!(code, 500, "{said}");
     assert!(said.contains("[+]ping ok\n[-]store failed: ") && said.contains("No space left"), "{said}");
     assert!(said.ends_with("readyz check failed\n"), "{said}");
+    let mut nobody = server.client(None, None).await;
+    let (code, said) = health(&mut nobody, "/readyz").await;
+    assert!(code == 500 && said.contains("[-]store failed: reason withheld\n"), "{said}");
     let (code, said) = health(&mut admin, "/readyz/store").await;
     assert!(code == 500 && said.starts_with("internal server error: "), "{said}");
     let (code, said) = health(&mut admin, "/readyz?exclude=store&exclude=moon&verbose").await;

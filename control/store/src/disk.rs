@@ -205,39 +205,28 @@ impl Aside {
         Ok(Self { len_bytes: disk.len_bytes()?, pages: BTreeMap::new() })
     }
 
-    /// The page at this place; from the disk where it was not written.
-    fn page(&self, disk: &dyn Disk, number: u64) -> io::Result<Box<[u8; PAGE_BYTES]>> {
-        if let Some(page) = self.pages.get(&number) {
-            return Ok(page.clone());
-        }
-        let mut page = Box::new([0; PAGE_BYTES]);
-        let from = number * PAGE_BYTES as u64;
-        let there = disk.len_bytes()?.saturating_sub(from).min(PAGE_BYTES as u64) as usize;
-        disk.read(from, &mut page[..there])?;
-        Ok(page)
-    }
-
-    fn read(&self, disk: &dyn Disk, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if offset + out.len() as u64 > self.len_bytes {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        for (number, at, range) in pages_of(offset, out.len()) {
-            let part = range.len();
-            out[range].copy_from_slice(&self.page(disk, number)?[at..at + part]);
-        }
-        Ok(())
-    }
-
     fn write(&mut self, disk: &dyn Disk, offset: u64, data: &[u8]) -> io::Result<()> {
         self.len_bytes = self.len_bytes.max(offset + data.len() as u64);
         for (number, at, range) in pages_of(offset, data.len()) {
-            let mut page = self.page(disk, number)?;
+            let mut page = match self.pages.get(&number) {
+                Some(page) => page.clone(),
+                None => page_of(disk, number)?,
+            };
             let part = range.len();
             page[at..at + part].copy_from_slice(&data[range]);
             self.pages.insert(number, page);
         }
         Ok(())
     }
+}
+
+/// A page of the disk, zero where that ends.
+fn page_of(disk: &dyn Disk, number: u64) -> io::Result<Box<[u8; PAGE_BYTES]>> {
+    let mut page = Box::new([0; PAGE_BYTES]);
+    let from = number * PAGE_BYTES as u64;
+    let there = disk.len_bytes()?.saturating_sub(from).min(PAGE_BYTES as u64) as usize;
+    disk.read(from, &mut page[..there])?;
+    Ok(page)
 }
 
 /// The pages that so many bytes from this place on lie in: number, place in the page, and which of the bytes.
@@ -259,6 +248,24 @@ impl Backend {
     fn aside(&self) -> Option<MutexGuard<'_, Aside>> {
         Some(self.aside.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// Reads what is aside, and from the disk what is not. Nobody waits for another's read of the disk.
+    fn read_beside(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let len_bytes = self.aside().map_or(0, |aside| aside.len_bytes);
+        if offset + out.len() as u64 > len_bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (number, at, range) in pages_of(offset, out.len()) {
+            let aside = self.aside().and_then(|aside| aside.pages.get(&number).cloned());
+            let page = match aside {
+                Some(page) => page,
+                None => page_of(self.disk.as_ref(), number)?,
+            };
+            let part = range.len();
+            out[range].copy_from_slice(&page[at..at + part]);
+        }
+        Ok(())
+    }
 }
 
 impl redb::StorageBackend for Backend {
@@ -268,11 +275,11 @@ impl redb::StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let read = match self.aside() {
-            Some(aside) => aside.read(self.disk.as_ref(), offset, out),
-            None => self.disk.read(offset, out),
-        };
-        self.health.note(read, false)
+        let read =
+            if self.aside.is_some() { self.read_beside(offset, out) } else { self.disk.read(offset, out) };
+        self.health.note(read, false)?;
+        // What was read while another opening began to write may be that one's.
+        self.health.writable()
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -145,9 +145,43 @@ impl Embedded {
         answered.await.map_err(|_| ReadError::Engine("the store's writer has ended".into()))?
     }
 
-    fn watch_now(&self, prefix: Bytes, after: Revision) -> Result<Watch, ReadError> {
+    /// Tells the writer that a read has failed.
+    fn ring(&self) {
+        if let Some(jobs) = &self.jobs {
+            // A queue that is full has the writer look all the same.
+            let _ = jobs.try_send(Job::Look);
+        }
+    }
+
+    /// Reads; where the engine fails, once more after a while: it may be opened anew in this moment.
+    async fn reading_on<T: Send + 'static>(
+        &self,
+        read: impl Fn(&Snapshot) -> Result<T, ReadError> + Clone + Send + 'static,
+    ) -> Result<T, ReadError> {
+        for _ in 0..REOPENING_LOOKS {
+            match reading(self.engine.clone(), read.clone()).await {
+                Err(ReadError::Engine(_)) => {
+                    self.ring();
+                    tokio::time::sleep(REOPENING_LOOK).await;
+                }
+                done => return done,
+            }
+        }
+        reading(self.engine.clone(), read).await
+    }
+
+    async fn watch_now(&self, prefix: Bytes, after: Revision) -> Result<Watch, ReadError> {
         let (queue, batches) = watch::queue();
-        let snapshot = self.engine.snapshot()?;
+        let mut snapshot = self.engine.snapshot();
+        for _ in 0..REOPENING_LOOKS {
+            if snapshot.is_ok() {
+                break;
+            }
+            self.ring();
+            tokio::time::sleep(REOPENING_LOOK).await;
+            snapshot = self.engine.snapshot();
+        }
+        let snapshot = snapshot?;
         let (oldest, newest) = (snapshot.meta.oldest, snapshot.meta.newest);
         if after > newest {
             return Err(ReadError::Future { asked: after, newest });
@@ -183,18 +217,9 @@ async fn reading<T: Send + 'static>(
     task.await.map_err(|error| ReadError::Engine(Box::new(error)))?
 }
 
-/// The same, and once more after a while where the engine fails: it may be opened anew in this moment.
-async fn reading_on<T: Send + 'static>(
-    engine: Arc<Engine>,
-    read: impl Fn(&Snapshot) -> Result<T, ReadError> + Clone + Send + 'static,
-) -> Result<T, ReadError> {
-    for _ in 0..REOPENING_LOOKS {
-        match reading(engine.clone(), read.clone()).await {
-            Err(ReadError::Engine(_)) => tokio::time::sleep(REOPENING_LOOK).await,
-            done => return done,
-        }
-    }
-    reading(engine, read).await
+/// Whether the engine is, or is about to be, opened anew.
+fn is_ailing(engine: &Weak<Engine>) -> bool {
+    engine.upgrade().is_some_and(|engine| engine.trouble().is_some() || !engine.is_readable())
 }
 
 /// Feeds a watcher from the history until the ring holds all it still wants.
@@ -205,11 +230,11 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
             let _ = watcher.queue.try_send(Err(WatchEnd::Closed));
             return;
         };
-        let (prefix, after) = (watcher.prefix.clone(), watcher.reached);
+        let (prefix, after, ailing) = (watcher.prefix.clone(), watcher.reached, Arc::downgrade(&engine));
         let (batches, reached) = match reading(engine, move |s| s.history(&prefix, after)).await {
             Ok(step) => step,
             // It is opened anew as soon as the disk allows: the watch waits for that.
-            Err(ReadError::Engine(_)) if !watcher.queue.is_closed() => {
+            Err(ReadError::Engine(_)) if is_ailing(&ailing) && !watcher.queue.is_closed() => {
                 tokio::time::sleep(REOPENING_LOOK).await;
                 continue;
             }
@@ -270,18 +295,18 @@ impl Store for Embedded {
     fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
         Box::pin(async move {
             match self.engine.snapshot().map_err(ReadError::from).and_then(|s| s.get(&key, at)) {
-                Err(ReadError::Engine(_)) => reading_on(self.engine.clone(), move |s| s.get(&key, at)).await,
+                Err(ReadError::Engine(_)) => self.reading_on(move |s| s.get(&key, at)).await,
                 done => done,
             }
         })
     }
 
     fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>> {
-        Box::pin(reading_on(self.engine.clone(), move |snapshot| snapshot.list(&request)))
+        Box::pin(self.reading_on(move |snapshot| snapshot.list(&request)))
     }
 
     fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>> {
-        Box::pin(async move { self.watch_now(prefix, after) })
+        Box::pin(self.watch_now(prefix, after))
     }
 
     fn compact(&self, oldest: Revision) -> Answer<'_, Result<(), ReadError>> {

@@ -86,6 +86,8 @@ struct State {
     unsynced: Vec<Change>,
     operations: u64,
     syncs_to_fail: u32,
+    syncs_are_refused: bool,
+    reads_to_fail: u32,
     dead: bool,
 }
 
@@ -104,8 +106,17 @@ impl TestDisk {
 
     fn holding(durable: Vec<u8>, plan: Plan) -> Self {
         let seen = durable.clone();
-        let state =
-            State { plan, durable, seen, unsynced: Vec::new(), operations: 0, syncs_to_fail: 0, dead: false };
+        let state = State {
+            plan,
+            durable,
+            seen,
+            unsynced: Vec::new(),
+            operations: 0,
+            syncs_to_fail: 0,
+            syncs_are_refused: false,
+            reads_to_fail: 0,
+            dead: false,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -144,6 +155,16 @@ impl TestDisk {
     /// not got it.
     pub fn fail_syncs(&self, count: u32) {
         self.state().syncs_to_fail = count;
+    }
+
+    /// Has syncs fail, or not any more, while what was written stays in memory, to be seen and not to be forgotten.
+    pub fn refuse_syncs(&self, refuse: bool) {
+        self.state().syncs_are_refused = refuse;
+    }
+
+    /// Has this many reads to come fail.
+    pub fn fail_reads(&self, count: u32) {
+        self.state().reads_to_fail = count;
     }
 
     /// Takes power away now, if it is still there.
@@ -248,9 +269,13 @@ impl Disk for TestDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let mut state = self.state();
         if state.dead {
             return Err(power_is_gone());
+        }
+        if state.reads_to_fail > 0 {
+            state.reads_to_fail -= 1;
+            return Err(io::Error::other("the test disk could not read"));
         }
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         let found = state.seen.get(from..from + out.len());
@@ -273,6 +298,9 @@ impl Disk for TestDisk {
         if !state.count()? {
             state.lose_power();
             return Err(power_is_gone());
+        }
+        if state.syncs_are_refused {
+            return Err(io::Error::other("the test disk does not take what it is given"));
         }
         if state.syncs_to_fail > 0 {
             state.syncs_to_fail -= 1;

@@ -8,9 +8,8 @@ use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use weft_api::status::Status;
 
-use super::Api;
 use super::answer::{self, Body};
-use super::query::Query;
+use super::{Api, Call};
 
 /// How far the watch cache may be behind the store, in time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -81,13 +80,21 @@ pub(super) fn is_at(path: &str) -> bool {
 ///
 /// # Errors
 /// 404 for a check that there is none of.
-pub(super) async fn serve(api: &Api, path: &str, query: &Query) -> Result<Response<Body>, Status> {
-    let (name, checks, one) = checks(path).ok_or_else(Status::path_not_found)?;
+pub(super) async fn serve(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
+    let query = &call.query;
+    let (name, checks, one) = checks(call.request.uri().path()).ok_or_else(Status::path_not_found)?;
+    // Whoever is not known is told what fails, and not what the disk says.
+    let told = |why: String| {
+        let known = call.user.groups.iter().any(|group| group == "system:authenticated");
+        if known { why } else { "reason withheld".to_owned() }
+    };
     if let Some(one) = one {
         let check = checks.iter().find(|check| check.name() == one).ok_or_else(Status::path_not_found)?;
         return Ok(match check.trouble(api).await {
             None => text(StatusCode::OK, "ok".to_owned()),
-            Some(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+            Some(why) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {}\n", told(why)))
+            }
         });
     }
     let excluded: Vec<&str> = query.all("exclude").collect();
@@ -98,7 +105,7 @@ pub(super) async fn serve(api: &Api, path: &str, query: &Query) -> Result<Respon
             writeln!(lines, "[+]{name} excluded: ok")
         } else if let Some(why) = check.trouble(api).await {
             passed = false;
-            writeln!(lines, "[-]{name} failed: {why}")
+            writeln!(lines, "[-]{name} failed: {}", told(why))
         } else {
             writeln!(lines, "[+]{name} ok")
         };

@@ -95,6 +95,12 @@ impl Engine {
         opening.as_ref().is_some_and(|o| o.purpose == Purpose::Write && o.health.trouble() == Trouble::None)
     }
 
+    /// Whether there is an opening that no read has failed.
+    pub(super) fn is_readable(&self) -> bool {
+        let opening = self.opening.read().unwrap_or_else(PoisonError::into_inner);
+        opening.as_ref().is_some_and(|o| o.health.trouble() == Trouble::None)
+    }
+
     pub(super) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
     }
@@ -132,11 +138,8 @@ impl Engine {
         self.oldest.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// Gives the engine up and opens it anew from what is on the disk.
-    ///
-    /// # Errors
-    /// It cannot be opened so, or the disk has lost what was acknowledged. There is no opening then.
-    pub(super) fn reopen(&self, purpose: Purpose) -> Result<(), OpenError> {
+    /// Gives the engine up: it writes nothing more, not even when it is dropped.
+    pub(super) fn retire(&self) {
         let old = self.opening.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(old) = old {
             old.health.retire();
@@ -145,16 +148,59 @@ impl Engine {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
+    }
+
+    /// Opens the retired engine anew, to be read: nothing of the disk is written. A commit that nobody was answered about may be
+    /// there, or only seem to; then nothing is read before it is there for good.
+    ///
+    /// # Errors
+    /// It cannot be read, or the disk has lost what was acknowledged.
+    pub(super) fn reopen_to_read(&self) -> Result<Found, OpenError> {
         let acknowledged = self.published();
-        let started = start(&self.disk, self.cache_bytes, purpose, None)?;
+        let started = start(&self.disk, self.cache_bytes, Purpose::Read, None)?;
         let (opening, meta) = started.ok_or(OpenError::Lost { found: Revision(0), acknowledged })?;
         if meta.newest < acknowledged || meta.identity != self.identity {
             return Err(OpenError::Lost { found: meta.newest, acknowledged });
         }
-        self.newest.store(meta.newest.0, Ordering::Release);
-        *self.opening.write().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+        if meta.newest > acknowledged {
+            return Ok(Found::More);
+        }
+        self.install(opening, &meta);
+        Ok(Found::Same)
+    }
+
+    /// Opens the engine anew, to be written. The one that is read stays in place until this one is there: both have the same
+    /// root, whose pages no opening writes over.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub(super) fn reopen_to_write(&self) -> Result<(), OpenError> {
+        let acknowledged = self.published();
+        let started = start(&self.disk, self.cache_bytes, Purpose::Write, None)?;
+        let (opening, meta) = started.ok_or(OpenError::Lost { found: Revision(0), acknowledged })?;
+        if meta.newest < acknowledged || meta.identity != self.identity {
+            opening.health.retire();
+            return Err(OpenError::Lost { found: meta.newest, acknowledged });
+        }
+        self.retire();
+        self.install(opening, &meta);
         Ok(())
     }
+
+    fn install(&self, opening: Opening, meta: &Meta) {
+        self.newest.store(meta.newest.0, Ordering::Release);
+        self.raise_oldest(meta.oldest);
+        *self.opening.write().unwrap_or_else(PoisonError::into_inner) = Some(opening);
+    }
+}
+
+/// What a disk holds beside what was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing.
+    Same,
+    /// Perhaps a commit that nobody was answered about.
+    More,
 }
 
 /// The engine's first bytes; it writes and syncs them last when it makes a file, before anything is acknowledged.
@@ -177,21 +223,54 @@ fn start(
     purpose: Purpose,
     new: Option<Meta>,
 ) -> Result<Option<(Opening, Meta)>, OpenError> {
-    let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
     let broken = |error: std::io::Error| OpenError::Engine(Box::new(error));
+    let mut magic = [0; MAGIC.len()];
+    match new {
+        Some(_) => clear_unfinished(disk.as_ref()).map_err(broken)?,
+        None if disk.len_bytes().map_err(broken)? < MAGIC.len() as u64 => return Ok(None),
+        None => disk.read(0, &mut magic).map_err(broken)?,
+    }
+    if new.is_none() && magic != MAGIC {
+        return Ok(None);
+    }
     let aside = match purpose {
-        Purpose::Write => {
-            clear_unfinished(disk.as_ref()).map_err(broken)?;
-            None
-        }
+        Purpose::Write => None,
         Purpose::Read => Some(Mutex::new(Aside::of(disk.as_ref()).map_err(broken)?)),
     };
     let health = Arc::new(Health::default());
-    let backend = Backend { disk: disk.clone(), health: health.clone(), aside };
+    let started = start_on(Backend { disk: disk.clone(), health: health.clone(), aside }, cache_bytes, new);
+    match started {
+        Ok(Some((database, meta))) => {
+            Ok(Some((Opening { database: Arc::new(database), health, purpose }, meta)))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same on what the engine wants of a disk. Where it fails, nothing more is written.
+fn start_on(
+    backend: Backend,
+    cache_bytes: usize,
+    new: Option<Meta>,
+) -> Result<Option<(Database, Meta)>, OpenError> {
+    let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
+    let health = backend.health.clone();
     let database = Database::builder()
         .set_cache_size(cache_bytes)
         .create_with_backend(backend)
+        .inspect_err(|_| health.retire())
         .map_err(|e| failed(e.into()))?;
+    let meta = meta_on(&database, new).inspect_err(|_| health.retire())?;
+    if meta.is_none() {
+        health.retire();
+    }
+    Ok(meta.map(|meta| (database, meta)))
+}
+
+/// The facts of the store in a database; those of a new one if there is none.
+fn meta_on(database: &Database, new: Option<Meta>) -> Result<Option<Meta>, OpenError> {
+    let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
     let transaction = database.begin_write().map_err(|e| failed(e.into()))?;
     let meta = match meta_for_write(&transaction).map_err(failed)? {
         MetaFound::Known(meta) => {
@@ -209,5 +288,5 @@ fn start(
             meta
         }
     };
-    Ok(Some((Opening { database: Arc::new(database), health, purpose }, meta)))
+    Ok(Some(meta))
 }

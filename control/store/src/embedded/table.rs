@@ -42,6 +42,8 @@ pub(super) enum Fault {
     Damaged(#[from] Damaged),
     #[error("the store is not open after an earlier failure")]
     NotOpen,
+    #[error("the disk could not be read")]
+    Unread,
 }
 
 macro_rules! engine_fault {

@@ -167,7 +167,8 @@ async fn a_disk_that_may_only_be_read_refuses_writes_is_read_and_recovers_by_its
         assert_eq!((page.entries.len(), page.revision), (1, first));
         let mut late = store.watch(Bytes::new(), Revision(0)).await.unwrap();
         assert_eq!(late.batches.recv().await.unwrap().unwrap().revision, first);
-        assert_eq!(*store.revisions().end(), Revision(2));
+        assert!(store.compact(Revision(2)).await.is_err(), "it would not be on the disk");
+        assert_eq!(store.revisions(), Revision(0)..=Revision(2));
         tokio::time::sleep(Duration::from_millis(600)).await;
     }
     assert!(disk.operations() - operations < 40, "it is not tried all the time");
@@ -208,6 +209,56 @@ async fn a_sync_that_fails_takes_nothing_with_it_that_was_acknowledged_before_or
             assert_eq!(entry.value[..], [value; 9_000]);
         }
     }
+}
+
+#[tokio::test]
+async fn what_only_memory_has_is_shown_to_nobody() {
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    store.commit(put("k", vec![1])).await.unwrap();
+    let mut watch = store.watch(Bytes::new(), Revision(1)).await.unwrap();
+    disk.refuse_syncs(true);
+    let error = store.commit(put("k", vec![2])).await.unwrap_err();
+    assert!(matches!(error, CommitError::Uncertain(_)), "{error:?}");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(*store.revisions().end(), Revision(1));
+    let read = store.get(Bytes::from("k"), None).await;
+    assert!(read.as_ref().is_ok_and(|e| e.as_ref().is_some_and(|e| e.value[..] == [1])) || read.is_err());
+    assert!(watch.batches.try_recv().is_err());
+    // Power goes: it never was.
+    let restarted = on(&disk.restart(Plan::steady()));
+    assert_eq!(restarted.get(Bytes::from("k"), None).await.unwrap().unwrap().value[..], [1]);
+    assert_eq!(restarted.commit(put("k", vec![3])).await.unwrap(), Revision(2));
+
+    // Or it is there for good after all, and everybody sees it, once.
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    store.commit(put("k", vec![1])).await.unwrap();
+    let mut watch = store.watch(Bytes::new(), Revision(1)).await.unwrap();
+    disk.refuse_syncs(true);
+    store.commit(put("k", vec![2])).await.unwrap_err();
+    disk.refuse_syncs(false);
+    out_of_trouble(&store).await;
+    assert_eq!(store.get(Bytes::from("k"), None).await.unwrap().unwrap().value[..], [2]);
+    assert_eq!(store.commit(put("k", vec![3])).await.unwrap(), Revision(3));
+    for revision in [2, 3] {
+        assert_eq!(watch.batches.recv().await.unwrap().unwrap().revision, Revision(revision));
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_read_again_and_nobody_need_write_for_that() {
+    let disk = TestDisk::new(Plan::steady());
+    let options = Options { cache_bytes: 4_096, ..Options::default() };
+    let store = Embedded::open_on(Arc::new(disk.clone()), &options).expect("the store opens");
+    for n in 0..50 {
+        store.commit(put(&format!("k{n}"), vec![n; 9_000])).await.unwrap();
+    }
+    disk.fail_reads(1);
+    let page = store.list(crate::ListRequest::default()).await.expect("it is read again");
+    assert_eq!(page.entries.len(), 50);
+    out_of_trouble(&store).await;
+    assert_eq!(store.commit(put("k", vec![1])).await.unwrap(), Revision(51));
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::engine::{Engine, Purpose};
+use super::OpenError;
+use super::engine::{Engine, Found};
 use super::table::{Fault, put_newest, put_oldest};
 use super::write::{Refusal, Writer};
 use crate::disk::Trouble;
@@ -22,13 +23,23 @@ const GROUP_TRANSACTIONS_MAX: usize = 256;
 const GROUP_BYTES_MAX: usize = 8 << 20;
 /// How long a disk in trouble is believed to be so before the next try.
 const RETRY: Duration = Duration::from_millis(500);
+/// The same at most: each try that fails doubles it.
+const RETRY_MAX: Duration = Duration::from_secs(4);
 /// How often the writer looks for jobs while it waits for the next try.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// What the writer is asked to do.
 pub(super) enum Job {
-    Commit { transaction: Transaction, answer: oneshot::Sender<Result<Revision, CommitError>> },
-    Compact { oldest: Revision, answer: oneshot::Sender<Result<(), ReadError>> },
+    Commit {
+        transaction: Transaction,
+        answer: oneshot::Sender<Result<Revision, CommitError>>,
+    },
+    Compact {
+        oldest: Revision,
+        answer: oneshot::Sender<Result<(), ReadError>>,
+    },
+    /// A read has failed: the engine may have to be opened anew.
+    Look,
 }
 
 type Pending = (Transaction, oneshot::Sender<Result<Revision, CommitError>>);
@@ -51,8 +62,14 @@ pub(super) struct Loop {
 pub(super) struct Ailing {
     met: Trouble,
     why: String,
-    /// When the next write is tried.
+    /// When a write is tried, at the earliest.
     next: Instant,
+    /// How long after that the next one is.
+    wait: Duration,
+    /// When it is looked whether the disk says that it is over.
+    look: Instant,
+    /// The disk has lost what was acknowledged: nothing is tried any more.
+    lost: bool,
 }
 
 impl Ailing {
@@ -60,6 +77,15 @@ impl Ailing {
     fn refusal(&self) -> CommitError {
         let why = self.why.clone().into();
         if self.met == Trouble::Full { CommitError::Full(why) } else { CommitError::Unavailable(why) }
+    }
+
+    fn is_due(&self) -> bool {
+        !self.lost && Instant::now() >= self.next
+    }
+
+    fn put_off(&mut self) {
+        self.next = Instant::now() + self.wait;
+        self.wait = (self.wait * 2).min(RETRY_MAX);
     }
 }
 
@@ -90,7 +116,10 @@ impl Loop {
             if !group.is_empty() {
                 self.commit(std::mem::take(&mut group));
             }
-            if let Some(compaction) = compactions.pop() {
+            // What is left of one in trouble is only space; the next one takes it.
+            if self.trouble.is_some() {
+                compactions.clear();
+            } else if let Some(compaction) = compactions.pop() {
                 compactions.extend(self.compact(compaction));
             }
         }
@@ -106,6 +135,10 @@ impl Loop {
                     size_bytes += transaction.writes.iter().map(written_bytes).sum::<usize>();
                     group.push((transaction, answer));
                 }
+                Job::Look => self.look(),
+                Job::Compact { answer, .. } if self.trouble.is_some() => {
+                    let _ = answer.send(Err(ReadError::Engine("the store takes no writes for now".into())));
+                }
                 Job::Compact { oldest, answer } => {
                     compactions.push(Compaction { oldest, answer: Some(answer) });
                 }
@@ -118,15 +151,20 @@ impl Loop {
     }
 
     fn commit(&mut self, group: Vec<Pending>) {
-        if let Some(trouble) = &self.trouble
-            && (Instant::now() < trouble.next || !self.is_open())
-        {
-            for (_, answer) in group {
-                let _ = answer.send(Err(trouble.refusal()));
+        if let Some(trouble) = &self.trouble {
+            let open = trouble.is_due() && self.is_open();
+            if let Some(trouble) = self.trouble.as_mut().filter(|_| !open) {
+                if trouble.is_due() {
+                    trouble.put_off();
+                }
+                for (_, answer) in group {
+                    let _ = answer.send(Err(trouble.refusal()));
+                }
+                return;
             }
-            return;
         }
-        match self.write(&group) {
+        let mut committing = false;
+        match self.write(&group, &mut committing) {
             Ok((answers, batches)) => {
                 if let Some(last) = batches.last() {
                     self.engine.set_newest(last.revision);
@@ -137,30 +175,27 @@ impl Loop {
                 }
                 self.recovered();
             }
-            Err(fault) => self.fail(group, &fault),
+            Err(fault) => self.fail(group, &fault, committing),
         }
     }
 
-    /// Whether the engine can be written, opened anew if it must be. Readers keep theirs while the disk is only read.
-    fn is_open(&self) -> bool {
+    /// Whether the engine can be written, opened anew if it must be. Readers keep theirs until it is.
+    fn is_open(&mut self) -> bool {
         if self.engine.is_writable() {
             return true;
         }
-        if self.engine.disk().is_open_to_writes().is_err() {
+        if let Err(error) = self.engine.reopen_to_write() {
+            tracing::error!(error = told(&error), "the store could not be opened again to be written");
             return false;
         }
-        let writable = self.reopen(Purpose::Write);
-        if !writable {
-            self.reopen(Purpose::Read);
-        }
-        writable
+        self.publish_recovered()
     }
 
-    /// A write has succeeded: the trouble is over, unless the disk says that there is no room for much more.
+    /// A write has succeeded: the trouble is over, unless the disk was full and says that there is no room for much more.
     fn recovered(&mut self) {
         let Some(trouble) = &mut self.trouble else { return };
-        if self.engine.disk().is_open_to_writes().is_err() {
-            trouble.next = Instant::now();
+        if trouble.met == Trouble::Full && self.engine.disk().is_open_to_writes().is_err() {
+            (trouble.next, trouble.wait) = (Instant::now(), RETRY);
             return;
         }
         tracing::info!("the store takes writes again");
@@ -170,17 +205,49 @@ impl Loop {
 
     /// Nobody writes: looks by itself whether the trouble is over.
     fn try_again(&mut self) {
-        if self.trouble.as_mut().is_none_or(|trouble| Instant::now() < trouble.next) {
+        let Some(trouble) = self.trouble.as_mut().filter(|trouble| Instant::now() >= trouble.look) else {
+            return;
+        };
+        trouble.look = Instant::now() + RETRY;
+        let due = trouble.is_due();
+        // A reader that met a failure, too, has none any more.
+        if !trouble.lost && !self.engine.is_readable() {
+            self.read_on();
+        }
+        if !due || self.engine.disk().is_open_to_writes().is_err() {
             return;
         }
-        let tried = self.engine.disk().is_open_to_writes().is_ok() && self.is_open();
-        match if tried { self.write_nothing().map_err(Some) } else { Err(None) } {
-            Ok(()) => self.recovered(),
-            Err(Some(fault)) => self.fail(Vec::new(), &fault),
-            Err(None) => {}
+        if !self.is_open() {
+            self.trouble.iter_mut().for_each(Ailing::put_off);
+            return;
         }
-        if let Some(trouble) = &mut self.trouble {
-            trouble.next = Instant::now() + RETRY;
+        match self.write_nothing() {
+            Ok(()) => self.recovered(),
+            Err(fault) => self.fail(Vec::new(), &fault, true),
+        }
+    }
+
+    /// A read has failed.
+    fn look(&mut self) {
+        if self.trouble.is_none() && self.engine.met() != Trouble::None {
+            self.fail(Vec::new(), &Fault::Unread, false);
+        }
+    }
+
+    /// Opens the engine to be read. Whether the disk holds what was acknowledged and nothing more.
+    fn read_on(&mut self) -> bool {
+        self.engine.retire();
+        match self.engine.reopen_to_read() {
+            Ok(found) => found == Found::Same,
+            Err(error) => {
+                let why = told(&error);
+                tracing::error!(error = why, "the store could not be opened again to be read");
+                if let (OpenError::Lost { .. }, Some(trouble)) = (&error, &mut self.trouble) {
+                    self.engine.set_trouble(Some(&why));
+                    (trouble.lost, trouble.why) = (true, why);
+                }
+                false
+            }
         }
     }
 
@@ -193,7 +260,11 @@ impl Loop {
 
     /// One engine transaction for all of them, synced.
     #[allow(clippy::type_complexity)]
-    fn write(&self, group: &[Pending]) -> Result<(Vec<Result<Revision, CommitError>>, Vec<Batch>), Fault> {
+    fn write(
+        &self,
+        group: &[Pending],
+        committing: &mut bool,
+    ) -> Result<(Vec<Result<Revision, CommitError>>, Vec<Batch>), Fault> {
         let database = self.engine.database()?;
         let transaction = database.begin_write()?;
         let before = self.engine.newest();
@@ -219,40 +290,44 @@ impl Loop {
             transaction.abort()?;
         } else {
             put_newest(&transaction, newest)?;
+            *committing = true;
             transaction.commit()?;
         }
         Ok((answers, batches))
     }
 
-    fn fail(&mut self, group: Vec<Pending>, fault: &Fault) {
+    /// `committing`: the engine had begun to write the group.
+    fn fail(&mut self, group: Vec<Pending>, fault: &Fault, committing: bool) {
         let (met, why) = (self.engine.met(), told(fault));
         tracing::error!(error = %why, ?met, "the store could not be written");
-        let before = self.engine.newest();
-        let answers_are_known = matches!(met, Trouble::Full | Trouble::ReadOnly);
-        if !answers_are_known && let Err(error) = self.engine.disk().forget_memory() {
+        if met == Trouble::None {
+            // Not the disk's: what the transaction met in the store is damaged, and nothing of it is written.
+            return group.into_iter().for_each(|(_, answer)| {
+                let _ = answer.send(Err(CommitError::Unavailable(why.clone().into())));
+            });
+        }
+        if met == Trouble::Failed
+            && let Err(error) = self.engine.disk().forget_memory()
+        {
             tracing::error!(%error, "what the system holds of the store in memory could not be given up");
         }
-        if !self.reopen(Purpose::Write) {
-            self.reopen(Purpose::Read);
-        }
         self.engine.set_trouble(Some(&why));
-        let trouble = Ailing { met, why, next: Instant::now() + RETRY };
+        let (now, wait) = (Instant::now(), self.trouble.as_ref().map_or(RETRY, |trouble| trouble.wait));
+        let trouble = Ailing { met, why, next: now, wait, look: now + RETRY, lost: false };
+        let trouble = self.trouble.insert(trouble);
+        trouble.put_off();
+        // Of a group that failed everything is there or nothing.
+        let nothing = self.read_on() && (met != Trouble::Failed || !committing);
+        let Some(trouble) = &self.trouble else { return };
         for (_, answer) in group {
-            let known = answers_are_known && self.engine.newest() == before;
-            let error =
-                if known { trouble.refusal() } else { CommitError::Uncertain(trouble.why.clone().into()) };
+            let why = || trouble.why.clone().into();
+            let error = if nothing { trouble.refusal() } else { CommitError::Uncertain(why()) };
             let _ = answer.send(Err(error));
         }
-        self.trouble = Some(trouble);
     }
 
-    /// The engine refuses everything after a failed write until it is opened anew. Whether it is.
-    fn reopen(&self, purpose: Purpose) -> bool {
-        if let Err(error) = self.engine.reopen(purpose) {
-            tracing::error!(error = told(&error), ?purpose, "the store could not be opened again");
-            return false;
-        }
-        // Of a group that failed everything or nothing is there; if it is, watchers must see it.
+    /// A commit that nobody was answered about is there: watchers must see it. Whether all of them could be read.
+    fn publish_recovered(&self) -> bool {
         let mut reached = self.engine.published();
         while reached < self.engine.newest() {
             match self.engine.snapshot().map_err(ReadError::from).and_then(|s| s.history(&[], reached)) {
@@ -286,7 +361,7 @@ impl Loop {
             Err(fault) => {
                 tracing::error!(error = told(&fault), "the store could not be compacted");
                 if self.engine.met() != Trouble::None {
-                    self.fail(Vec::new(), &fault);
+                    self.fail(Vec::new(), &fault, true);
                 }
                 if let Some(answer) = compaction.answer.take() {
                     let _ = answer.send(Err(fault.into()));
