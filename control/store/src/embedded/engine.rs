@@ -239,13 +239,7 @@ fn start(
     };
     let health = Arc::new(Health::default());
     let started = start_on(Backend { disk: disk.clone(), health: health.clone(), aside }, cache_bytes, new);
-    match started {
-        Ok(Some((database, meta))) => {
-            Ok(Some((Opening { database: Arc::new(database), health, purpose }, meta)))
-        }
-        Ok(None) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(started?.map(|(database, meta)| (Opening { database: Arc::new(database), health, purpose }, meta)))
 }
 
 /// The same on what the engine wants of a disk. Where it fails, nothing more is written.
