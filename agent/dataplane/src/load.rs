@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -19,6 +20,8 @@ use crate::pin::Pins;
 
 /// Threads that load programs at once, at most.
 const LOADERS_MAX: usize = 4;
+/// The longest rest between two programs.
+const REST_MAX: Duration = Duration::from_millis(50);
 
 /// Why the programs are not in the kernel.
 #[derive(Debug, Error)]
@@ -116,7 +119,8 @@ pub(crate) fn load<T>(
     if table.seed() != flows.seed {
         FlowTable::sow(&directory.join(FLOWS.name), flows.seed).map_err(LoadError::Flows)?;
     }
-    let done = verify(&mut ebpf, before.is_some(), meanwhile)?;
+    let pace = if before.is_some() || flows.found { Pace::Considerate } else { Pace::Fast };
+    let done = verify(&mut ebpf, before.is_some(), pace, meanwhile)?;
     Ok((ebpf, done))
 }
 
@@ -125,6 +129,8 @@ const GROUP: u32 = flow_table::GROUP as u32;
 
 /// What the programs must know of the table of flows when they are loaded.
 struct Flows {
+    /// Whether it was there before.
+    found: bool,
     buckets: u32,
     seed: [u64; 2],
 }
@@ -147,6 +153,7 @@ impl Flows {
         let (low, high) = random.split_at(8);
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
         Ok(Self {
+            found: there.is_some(),
             buckets: groups.unwrap_or_else(|| capacities.of_map(FLOWS.name, FLOWS.capacity).max(least))
                 * GROUP,
             seed: seed.unwrap_or([word(low), word(high)]),
@@ -154,8 +161,40 @@ impl Flows {
     }
 }
 
-/// Hands every program to the verifier, several at a time: that is most of what a start takes.
-fn verify<T>(ebpf: &mut Ebpf, bridging: bool, meanwhile: impl FnOnce() -> T) -> Result<T, LoadError> {
+/// How the programs go to the verifier.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// On all CPUs: nothing goes through this node yet, and nothing will before they are loaded.
+    Fast,
+    /// On one, with a rest after each program. An agent before this one left its programs in force, and the Pods whose packets they
+    /// carry need the CPUs more than a start does: where the verifier had both CPUs of a node, some of them were not run for a second.
+    Considerate,
+}
+
+impl Pace {
+    fn threads(self) -> usize {
+        match self {
+            Self::Fast => std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX),
+            Self::Considerate => 1,
+        }
+    }
+
+    /// How long to rest after a program that took so long.
+    fn rest(self, took: Duration) -> Duration {
+        match self {
+            Self::Fast => Duration::ZERO,
+            Self::Considerate => (took / 2).min(REST_MAX),
+        }
+    }
+}
+
+/// Hands every program to the verifier: that is most of what a start takes.
+fn verify<T>(
+    ebpf: &mut Ebpf,
+    bridging: bool,
+    pace: Pace,
+    meanwhile: impl FnOnce() -> T,
+) -> Result<T, LoadError> {
     for hook in Hook::ALL {
         ebpf.program(hook.text()).ok_or(LoadError::NoProgram(hook.text()))?;
     }
@@ -167,18 +206,19 @@ fn verify<T>(ebpf: &mut Ebpf, bridging: bool, meanwhile: impl FnOnce() -> T) -> 
             let hook = Hook::ALL.iter().map(|hook| hook.text()).chain(sweep).find(|text| *text == name);
             // A program of no hook is another build's, or for another time.
             let Some(hook) = hook else { continue };
+            let began = Instant::now();
             let loaded = match program {
                 Program::CgroupSockAddr(program) => program.load(),
                 Program::SchedClassifier(program) => program.load(),
                 _ => return Err(LoadError::NoProgram(hook)),
             };
             loaded.map_err(|source| LoadError::Refused { hook, source: Box::new(source) })?;
+            std::thread::sleep(pace.rest(began.elapsed()));
         }
         Ok(())
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..pace.threads()).map(|_| scope.spawn(work)).collect();
         let done = meanwhile();
         let own = work();
         let all = others.into_iter().map(|thread| thread.join().unwrap_or(Err(LoadError::Panicked)));
