@@ -4,6 +4,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use weft_dataplane_abi::conntrack::{Flow, Tuple};
 use weft_dataplane_abi::flow_table::{BUCKETS, GROUP, HEAD_BYTES, HEADS_BYTES, ROWS, Row, Spot, WAYS, spot};
 
@@ -24,8 +25,10 @@ static FLOW_SEED: Constant<[u64; 2]> = Constant::new([0; 2]);
 #[unsafe(link_section = ".rodata.set")]
 static ORDERED_STORES: Constant<u32> = Constant::new(0);
 
-/// How often a lock is tried: its holder is done within some hundred nanoseconds.
-const LOCK_TRIES_MAX: u32 = 64;
+/// How often a lock is tried at once: its holder is done within some hundred nanoseconds.
+const LOCK_TRIES_MAX: u32 = 4;
+/// How often it is then waited for, some hundred nanoseconds each time: its holder's CPU may be at an interrupt.
+const WAITS_MAX: u32 = 256;
 /// How often that of a second bucket is tried while the first one's is held.
 const SECOND_TRIES_MAX: u32 = 4;
 /// The kernel's "somebody has it".
@@ -327,6 +330,41 @@ fn lock(bucket: Bucket, tries_max: u32) -> bool {
     false
 }
 
+/// Takes a lock, and waits for who has it for as long as an interrupt lasts.
+#[inline(always)]
+fn lock_patiently(bucket: Bucket) -> bool {
+    lock(bucket, LOCK_TRIES_MAX) || flow_wait(lock_of(bucket)) == 0
+}
+
+/// Waits for a lock that somebody has: 0 once it is taken, or the kernel's "somebody has it".
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_wait(lock: *mut u64) -> i32 {
+    if lock.is_null() {
+        return EBUSY;
+    }
+    let mut waits = 0;
+    while waits < WAITS_MAX {
+        pause();
+        // SAFETY: callers have an aligned word of an array's row.
+        if unsafe { lock.read_volatile() } == 0 && exchange(lock, 1) == 0 {
+            return 0;
+        }
+        waits += 1;
+    }
+    EBUSY
+}
+
+/// Some hundred nanoseconds, at few instructions for the verifier: nobody wants to know the time.
+#[inline(always)]
+fn pause() {
+    let time = || {
+        // SAFETY: it takes nothing.
+        unsafe { bpf_ktime_get_ns() };
+    };
+    (time(), time(), time(), time(), time(), time(), time(), time());
+}
+
 #[inline(always)]
 fn unlock(bucket: Bucket) {
     if ORDERED_STORES.get() == 0 {
@@ -376,7 +414,7 @@ fn copy_in<T: Table>(number: u64, to: *mut before::Room) -> i32 {
     if unsafe { tag_of(bucket, way).read_volatile() } == 0 {
         return 0;
     }
-    if !lock(bucket, LOCK_TRIES_MAX) {
+    if !lock_patiently(bucket) {
         return EBUSY;
     }
     // SAFETY: within the bucket; a room has so many aligned words, and a row of any layout has those that all share.
@@ -429,7 +467,7 @@ fn put_in<T: Table>(key: *const Tuple, flow: *const Flow, flags: u64) -> i32 {
     }
     let spot = spot_of::<T>(key);
     let Some(first) = bucket_of::<T>(spot.first) else { return EBUSY };
-    if !lock(first, LOCK_TRIES_MAX) {
+    if !lock_patiently(first) {
         return EBUSY;
     }
     let answer = put_locked::<T>(first, &spot, key, flow, flags);
@@ -496,7 +534,7 @@ fn remove_in<T: Table>(key: *const Tuple) -> i32 {
     }
     let spot = spot_of::<T>(key);
     let Some(first) = bucket_of::<T>(spot.first) else { return EBUSY };
-    if !lock(first, LOCK_TRIES_MAX) {
+    if !lock_patiently(first) {
         return EBUSY;
     }
     let mut found = clear::<T>(first, spot.tag, key);
