@@ -27,7 +27,9 @@ static ORDERED_STORES: Constant<u32> = Constant::new(0);
 
 /// How often a lock is tried at once: its holder is done within some hundred nanoseconds.
 const LOCK_TRIES_MAX: u32 = 4;
-/// How often it is then waited for, some hundred nanoseconds each time: its holder's CPU may be at an interrupt.
+/// How long it is then waited for: its holder's CPU may be at an interrupt.
+const WAIT_NS_MAX: u64 = 50_000;
+/// And how often it is tried meanwhile, at most.
 const WAITS_MAX: u32 = 256;
 /// How often that of a second bucket is tried while the first one's is held.
 const SECOND_TRIES_MAX: u32 = 4;
@@ -343,9 +345,10 @@ pub extern "C" fn flow_wait(lock: *mut u64) -> i32 {
     if lock.is_null() {
         return EBUSY;
     }
+    let until = time() + WAIT_NS_MAX;
     let mut waits = 0;
-    while waits < WAITS_MAX {
-        pause();
+    // Each look at the clock takes some tens of nanoseconds, and the verifier one instruction.
+    while waits < WAITS_MAX && (time(), time(), time(), time(), time(), time(), time(), time()).7 < until {
         // SAFETY: callers have an aligned word of an array's row.
         if unsafe { lock.read_volatile() } == 0 && exchange(lock, 1) == 0 {
             return 0;
@@ -355,14 +358,10 @@ pub extern "C" fn flow_wait(lock: *mut u64) -> i32 {
     EBUSY
 }
 
-/// Some hundred nanoseconds, at few instructions for the verifier: nobody wants to know the time.
 #[inline(always)]
-fn pause() {
-    let time = || {
-        // SAFETY: it takes nothing.
-        unsafe { bpf_ktime_get_ns() };
-    };
-    (time(), time(), time(), time(), time(), time(), time(), time());
+fn time() -> u64 {
+    // SAFETY: it takes nothing.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]
