@@ -4,6 +4,7 @@
 //! (addresses, node ports, the default ServiceAccount, tolerations) are the server's admission, not defaults.
 
 pub(crate) mod config;
+pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod service;
 pub(crate) mod workload;

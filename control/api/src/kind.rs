@@ -4,6 +4,7 @@ mod apps;
 mod coordination;
 mod core;
 mod discovery;
+mod networking;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -193,6 +194,11 @@ kinds! {
     REPLICA_SET = apps::REPLICA_SET,
     ENDPOINT_SLICE = discovery::ENDPOINT_SLICE,
     LEASE = coordination::LEASE,
+    NETWORK_POLICY = networking::NETWORK_POLICY,
+    INGRESS = networking::INGRESS,
+    INGRESS_CLASS = networking::INGRESS_CLASS,
+    IP_ADDRESS = networking::IP_ADDRESS,
+    SERVICE_CIDR = networking::SERVICE_CIDR,
 }
 
 /// Kinds by group and plural, and by group and name.

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod network;
+pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod workload;
 
@@ -136,6 +137,8 @@ pub fn wanted(accept: &str) -> bool {
 }
 
 const NONE: &str = "<none>";
+/// How many hosts, addresses or ports a cell shows.
+const SHOWN_MAX: usize = 3;
 const UNKNOWN: &str = "<unknown>";
 
 fn name(object: &Value) -> Value {
@@ -167,6 +170,15 @@ fn since(time: &str, now: Timestamp) -> String {
 
 fn age_of(object: &Value, now: Timestamp) -> Value {
     since(at(object, "/metadata/creationTimestamp"), now).into()
+}
+
+/// The first of a list, and how many more there are.
+fn first_few(all: &[String]) -> String {
+    let shown = all.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join(",");
+    match all.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} + {more} more..."),
+    }
 }
 
 /// `a=b,c=d`, or `<none>`.

@@ -3,14 +3,18 @@
 //! Rules and wording are those of the Kubernetes API reference. An object has been decoded and defaulted before it
 //! comes here; what is asked of other objects (does the Namespace exist, is the port free) is the server's.
 
+pub mod address;
 pub(crate) mod config;
 mod container;
 pub(crate) mod endpoints;
 mod families;
+pub(crate) mod ingress;
 mod meta;
 pub mod name;
+pub(crate) mod networking;
 pub(crate) mod node;
 pub(crate) mod pod;
+mod selector;
 pub(crate) mod service;
 mod volume;
 pub(crate) mod workload;
@@ -135,6 +139,13 @@ fn one_of(
         }
     } else if !valid.contains(&value) {
         errors.push(FieldError::not_supported(path, value, valid));
+    }
+}
+
+/// A text that must be there.
+fn not_empty(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+    if text(object, key).is_empty() {
+        errors.push(FieldError::required(format!("{path}.{key}"), ""));
     }
 }
 

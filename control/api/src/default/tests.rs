@@ -1,5 +1,7 @@
 //! Defaults as the API reference documents them.
 
+mod networking;
+
 use serde_json::json;
 
 use super::*;

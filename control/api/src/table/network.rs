@@ -3,10 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, NAME, NONE, Printer, age_of, at, count, labels, list, name, or, printer, text, wide};
-
-/// How many addresses or ports a cell shows.
-const SHOWN_MAX: usize = 3;
+use super::{
+    AGE, NAME, NONE, Printer, age_of, at, count, first_few, labels, list, name, or, printer, text, wide,
+};
 
 pub(crate) static SERVICE: Printer = printer(
     &[
@@ -106,12 +105,4 @@ fn endpoint_slice(slice: &Value, now: Timestamp) -> Vec<Value> {
         or(&first_few(&addresses), "<unset>"),
         age_of(slice, now),
     ]
-}
-
-fn first_few(all: &[String]) -> String {
-    let shown = all.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join(",");
-    match all.len().saturating_sub(SHOWN_MAX) {
-        0 => shown,
-        more => format!("{shown} + {more} more..."),
-    }
 }

@@ -1,5 +1,7 @@
 //! Rows as kubectl prints them.
 
+mod networking;
+
 use serde_json::json;
 
 use super::*;

@@ -13,6 +13,9 @@ const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case 
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
      '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD_RULE: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which \
+     must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
+     '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_1035_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
      alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
      validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
@@ -70,6 +73,18 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
     }
     if !text.split('.').all(is_label_shape) {
         broken.push(SUBDOMAIN_RULE.to_owned());
+    }
+    broken
+}
+
+/// A DNS subdomain (RFC 1123) below any label: `*.example.com`.
+pub fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut broken = Vec::new();
+    if text.len() > DNS_1123_SUBDOMAIN_BYTES_MAX {
+        broken.push(too_long(DNS_1123_SUBDOMAIN_BYTES_MAX));
+    }
+    if !text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label_shape)) {
+        broken.push(WILDCARD_RULE.to_owned());
     }
     broken
 }

@@ -1,5 +1,7 @@
 //! Each rule with the words a client sees.
 
+mod networking;
+
 use serde_json::json;
 
 use super::*;
