@@ -6,6 +6,7 @@
 pub(crate) mod config;
 pub(crate) mod networking;
 pub(crate) mod pod;
+pub(crate) mod rbac;
 pub(crate) mod service;
 pub(crate) mod workload;
 

@@ -5,6 +5,7 @@ mod coordination;
 mod core;
 mod discovery;
 mod networking;
+mod rbac;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -46,6 +47,8 @@ pub struct Kind {
     pub schema: &'static str,
     /// Whether `metadata.generation` counts the changes of the desired state.
     pub has_generation: bool,
+    /// Whether a PUT makes an object that is not there.
+    pub create_on_update: bool,
     /// What is wrong with a name, in words.
     pub(crate) name_rules: fn(&str) -> Vec<String>,
     /// Fills in what an object means where its author said nothing.
@@ -160,6 +163,7 @@ const BASE: Kind = Kind {
     selectable_fields: &[],
     schema: "",
     has_generation: false,
+    create_on_update: false,
     name_rules: name::dns_subdomain,
     default: |_| {},
     rules: &validate::NONE,
@@ -199,6 +203,10 @@ kinds! {
     INGRESS_CLASS = networking::INGRESS_CLASS,
     IP_ADDRESS = networking::IP_ADDRESS,
     SERVICE_CIDR = networking::SERVICE_CIDR,
+    ROLE = rbac::ROLE,
+    ROLE_BINDING = rbac::ROLE_BINDING,
+    CLUSTER_ROLE = rbac::CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING = rbac::CLUSTER_ROLE_BINDING,
 }
 
 /// Kinds by group and plural, and by group and name.

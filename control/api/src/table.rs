@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod network;
 pub(crate) mod networking;
 pub(crate) mod pod;
+pub(crate) mod rbac;
 pub(crate) mod workload;
 
 use jiff::Timestamp;
@@ -79,6 +80,20 @@ const fn printer(columns: &'static [Column], cells: Cells) -> Printer {
 /// For kinds that have no columns of their own.
 pub(crate) static NAME_AND_AGE: Printer =
     printer(&[NAME, AGE], |object, now| vec![name(object), age_of(object, now)]);
+
+/// For kinds that Kubernetes prints no columns of.
+pub(crate) static NAME_AND_TIME: Printer = printer(
+    &[
+        NAME,
+        Column {
+            name: "Created At",
+            type_: "date",
+            priority: 0,
+            description: "When the object was created.",
+        },
+    ],
+    |object, _| vec![name(object), at(object, "/metadata/creationTimestamp").into()],
+);
 
 /// The `columnDefinitions` of a kind.
 pub fn columns(kind: &Kind) -> Value {

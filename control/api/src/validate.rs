@@ -14,6 +14,7 @@ pub mod name;
 pub(crate) mod networking;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod rbac;
 mod selector;
 pub(crate) mod service;
 mod volume;

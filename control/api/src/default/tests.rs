@@ -1,6 +1,7 @@
 //! Defaults as the API reference documents them.
 
 mod networking;
+mod rbac;
 
 use serde_json::json;
 

@@ -11,6 +11,7 @@ pub(super) const LEASE: Kind = Kind {
     plural: "leases",
     singular: "lease",
     schema: "io.k8s.api.coordination.v1.Lease",
+    create_on_update: true,
     rules: &validate::config::LEASE,
     printer: &table::cluster::LEASE,
     ..BASE

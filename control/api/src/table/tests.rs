@@ -1,6 +1,7 @@
 //! Rows as kubectl prints them.
 
 mod networking;
+mod rbac;
 
 use serde_json::json;
 

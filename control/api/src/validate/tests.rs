@@ -1,6 +1,7 @@
 //! Each rule with the words a client sees.
 
 mod networking;
+mod rbac;
 
 use serde_json::json;
 

@@ -18,18 +18,19 @@ use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, read};
+use crate::authz::{self, Attributes};
 use crate::cache::Cached;
 use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
 use crate::objects::update::Target;
-use crate::objects::{Preconditions, WriteOptions, Writer, into_map};
+use crate::objects::{Preconditions, WriteOptions, Writer, into_map, metadata};
 
 /// Longest request body, bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
 /// A body that is too long is read to its end and dropped up to here, bytes; beyond, the connection is cut.
 const DRAIN_BYTES_MAX: usize = 16 << 20;
-/// How often an apply is tried when others make and remove the object meanwhile.
-const APPLY_TRIES_MAX: usize = 8;
+/// How often a write that may make an object is tried when others make and remove it meanwhile.
+const TRIES_MAX: usize = 8;
 /// How long a request's body may take.
 const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -123,15 +124,68 @@ pub(crate) async fn create(
     written(StatusCode::CREATED, &cached, form, &call, &warnings)
 }
 
-/// PUT; of an object that is not there: 404, as for every kind that does not allow creation by update.
+/// PUT; an object that is not there is made if its kind allows it, and 404 otherwise.
 pub(crate) async fn update(
     api: &Api,
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
     let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
-    let cached = api.objects.update(&target(route), &options, |_| Ok(object.clone())).await?;
-    written(StatusCode::OK, &cached, form, &call, &warnings)
+    let makes = route.kind.create_on_update && route.subresource.is_none();
+    for _ in 0..TRIES_MAX {
+        match api.objects.update(&target(route), &options, |_| Ok(object.clone())).await {
+            Err(status) if makes && status.code == 404 => {}
+            result => {
+                let cached = result?;
+                return written(StatusCode::OK, &cached, form, &call, &warnings);
+            }
+        }
+        may_create(&call, route)?;
+        let new = as_new(route, object.clone())?;
+        match api.objects.create(route.kind, &route.key.namespace, new, &options).await {
+            // Somebody else made it in the meantime.
+            Err(status) if status.reason == "AlreadyExists" => {}
+            result => {
+                let cached = result?;
+                return written(StatusCode::CREATED, &cached, form, &call, &warnings);
+            }
+        }
+    }
+    Err(Status::conflict(route.kind, &route.key.name))
+}
+
+/// Who may change an object may not make one by that.
+///
+/// # Errors
+/// 403.
+fn may_create(call: &Call, route: &ResourceRoute) -> Result<(), Status> {
+    let ResourceRoute { kind, key, .. } = route;
+    let (namespace, name) = (&key.namespace, &key.name);
+    let attributes = Attributes::Resource { verb: "create", kind, subresource: "", namespace, name };
+    authz::authorize(&call.user, &attributes)
+}
+
+/// A PUT's object as one that is made: it has the name of its URL, and the version it names is of one that is gone.
+///
+/// # Errors
+/// 400 for another name, 409 for the UID of an object that is gone.
+fn as_new(route: &ResourceRoute, mut object: Map<String, Value>) -> Result<Map<String, Value>, Status> {
+    let (kind, name) = (route.kind, &route.key.name);
+    let meta = metadata::metadata_mut(&mut object)?;
+    let text = |key: &str| meta.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let (own, uid) = (text("name"), text("uid"));
+    if !own.is_empty() && own != *name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({name})"
+        )));
+    }
+    if !uid.is_empty() {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        return Err(Status::conflict_because(kind, name, &why));
+    }
+    meta.insert("name".into(), name.clone().into());
+    meta.remove("resourceVersion");
+    Ok(object)
 }
 
 /// PATCH.
@@ -187,7 +241,7 @@ async fn server_side_apply(
         decode::check(kind.schema, &mut applied, FieldValidation::Ignore)?;
         into_map(applied)
     };
-    for _ in 0..APPLY_TRIES_MAX {
+    for _ in 0..TRIES_MAX {
         let exists = api.objects.cache.get(kind, &route.key).is_some();
         let (code, result) = if exists || route.subresource.is_some() {
             let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
