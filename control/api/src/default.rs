@@ -8,6 +8,7 @@ pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;
+pub(crate) mod storage;
 pub(crate) mod workload;
 
 use serde_json::{Map, Value};

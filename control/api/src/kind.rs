@@ -5,7 +5,9 @@ mod coordination;
 mod core;
 mod discovery;
 mod networking;
+mod node;
 mod rbac;
+mod storage;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -207,6 +209,13 @@ kinds! {
     ROLE_BINDING = rbac::ROLE_BINDING,
     CLUSTER_ROLE = rbac::CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING = rbac::CLUSTER_ROLE_BINDING,
+    STORAGE_CLASS = storage::STORAGE_CLASS,
+    VOLUME_ATTACHMENT = storage::VOLUME_ATTACHMENT,
+    CSI_DRIVER = storage::CSI_DRIVER,
+    CSI_NODE = storage::CSI_NODE,
+    CSI_STORAGE_CAPACITY = storage::CSI_STORAGE_CAPACITY,
+    VOLUME_ATTRIBUTES_CLASS = storage::VOLUME_ATTRIBUTES_CLASS,
+    RUNTIME_CLASS = node::RUNTIME_CLASS,
 }
 
 /// Kinds by group and plural, and by group and name.

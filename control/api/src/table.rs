@@ -5,6 +5,7 @@ pub(crate) mod network;
 pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;
+pub(crate) mod storage;
 pub(crate) mod workload;
 
 use jiff::Timestamp;

@@ -6,6 +6,7 @@
 pub mod address;
 pub(crate) mod config;
 mod container;
+pub(crate) mod csi;
 pub(crate) mod endpoints;
 mod families;
 pub(crate) mod ingress;
@@ -15,8 +16,10 @@ pub(crate) mod networking;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod rbac;
+pub(crate) mod runtime_class;
 mod selector;
 pub(crate) mod service;
+pub(crate) mod storage;
 mod volume;
 pub(crate) mod workload;
 
@@ -140,6 +143,16 @@ fn one_of(
         }
     } else if !valid.contains(&value) {
         errors.push(FieldError::not_supported(path, value, valid));
+    }
+}
+
+/// As [`one_of`], of a field of the object itself that must be there.
+fn one_of_root(object: &Value, key: &str, valid: &[&str], errors: &mut Vec<FieldError>) {
+    let value = text(object, key);
+    if value.is_empty() {
+        errors.push(FieldError::required(key, ""));
+    } else if !valid.contains(&value) {
+        errors.push(FieldError::not_supported(key, value, valid));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod networking;
 mod rbac;
+mod storage;
 
 use serde_json::json;
 

@@ -234,7 +234,7 @@ fn value_from(variable: &Value, source: &Value, path: &str, errors: &mut Vec<Fie
     }
 }
 
-fn resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for list in ["limits", "requests"] {
         for (resource, amount) in entries(resources, list) {
             let at = format!("{path}.{list}[{resource}]");

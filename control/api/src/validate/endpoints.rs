@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, Rules, items, name, one_of, pod, rules, text};
+use super::{IMMUTABLE, Rules, items, name, one_of, one_of_root, pod, rules, text};
 use crate::status::FieldError;
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
@@ -56,15 +56,6 @@ pub(super) fn slice(slice: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::too_long("ports", PORTS_MAX));
     }
     self::ports(ports, "ports", false, errors);
-}
-
-fn one_of_root(slice: &Value, key: &str, valid: &[&str], errors: &mut Vec<FieldError>) {
-    let value = text(slice, key);
-    if value.is_empty() {
-        errors.push(FieldError::required(key, ""));
-    } else if !valid.contains(&value) {
-        errors.push(FieldError::not_supported(key, value, valid));
-    }
 }
 
 fn address(address: &str, type_: &str, path: &str, errors: &mut Vec<FieldError>) {

@@ -159,7 +159,7 @@ fn node_affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for (at, toleration) in items(spec, "tolerations").iter().enumerate() {
         let path = format!("{path}.tolerations[{at}]");
         let (key, operator, effect) =
