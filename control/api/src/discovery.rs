@@ -67,7 +67,7 @@ fn subresource(kind: &Kind, subresource: Subresource) -> (&'static [&'static str
     let core = |name: &str| (String::new(), "v1".to_owned(), name.to_owned());
     let of = |group: &str, name: &str| (group.to_owned(), "v1".to_owned(), name.to_owned());
     match subresource {
-        Subresource::Status => (&["get", "patch", "update"], own()),
+        Subresource::Status | Subresource::Approval => (&["get", "patch", "update"], own()),
         Subresource::Scale => (&["get", "patch", "update"], of("autoscaling", "Scale")),
         Subresource::Binding => (&["create"], core("Binding")),
         Subresource::Log => (&["get"], own()),

@@ -1,6 +1,7 @@
 //! The table of served kinds: one row per kind, and no code per kind anywhere that a row can say it.
 
 mod apps;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
@@ -15,6 +16,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use crate::status::FieldError;
 use crate::table::{self, Printer};
 use crate::validate::{self, Rules, name};
 
@@ -57,6 +59,8 @@ pub struct Kind {
     pub(crate) default: fn(&mut Map<String, Value>),
     /// Which objects may be stored, and which changes to them.
     pub(crate) rules: &'static Rules,
+    /// What is asked of a change by a subresource, new and old object, beside the rules of `status`.
+    pub(crate) part_rules: fn(Subresource, &Value, &Value, &mut Vec<FieldError>),
     /// What `kubectl get` shows.
     pub(crate) printer: &'static Printer,
 }
@@ -107,6 +111,8 @@ pub enum Subresource {
     Status,
     /// `scale`: an `autoscaling/v1` Scale over `spec.replicas`.
     Scale,
+    /// `approval`: whether a CertificateSigningRequest is granted.
+    Approval,
     /// `binding`: the scheduler's decision for a Pod.
     Binding,
     /// `log`: a container's output.
@@ -131,6 +137,7 @@ impl Subresource {
         match self {
             Self::Status => "status",
             Self::Scale => "scale",
+            Self::Approval => "approval",
             Self::Binding => "binding",
             Self::Log => "log",
             Self::Exec => "exec",
@@ -145,7 +152,7 @@ impl Subresource {
     /// The subresource of a path element.
     pub fn parse(text: &str) -> Option<Self> {
         use Subresource::*;
-        [Status, Scale, Binding, Log, Exec, Attach, PortForward, Proxy, Token, Finalize]
+        [Status, Scale, Approval, Binding, Log, Exec, Attach, PortForward, Proxy, Token, Finalize]
             .into_iter()
             .find(|s| s.as_str() == text)
     }
@@ -169,6 +176,7 @@ const BASE: Kind = Kind {
     name_rules: name::dns_subdomain,
     default: |_| {},
     rules: &validate::NONE,
+    part_rules: |_, _, _, _| {},
     printer: &table::NAME_AND_AGE,
 };
 
@@ -216,6 +224,7 @@ kinds! {
     CSI_STORAGE_CAPACITY = storage::CSI_STORAGE_CAPACITY,
     VOLUME_ATTRIBUTES_CLASS = storage::VOLUME_ATTRIBUTES_CLASS,
     RUNTIME_CLASS = node::RUNTIME_CLASS,
+    CERTIFICATE_SIGNING_REQUEST = certificates::CERTIFICATE_SIGNING_REQUEST,
 }
 
 /// Kinds by group and plural, and by group and name.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::discovery::{group_versions, verbs};
-use crate::kind::{KINDS, Kind};
+use crate::kind::{KINDS, Kind, Subresource};
 use crate::schema::{self, Definition, Field, Other, Type};
 
 /// One group and version.
@@ -271,8 +271,10 @@ fn paths(kind: &Kind, paths: &mut Map<String, Value>) {
     let mut item = one("");
     item["delete"] = operation(kind, "delete", "");
     paths.insert(format!("{within}/{}/{{name}}", kind.plural), item);
-    if kind.serves(crate::kind::Subresource::Status) {
-        paths.insert(format!("{within}/{}/{{name}}/status", kind.plural), one("Status"));
+    for (part, suffix) in [(Subresource::Status, "Status"), (Subresource::Approval, "Approval")] {
+        if kind.serves(part) {
+            paths.insert(format!("{within}/{}/{{name}}/{}", kind.plural, part.as_str()), one(suffix));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! comes here; what is asked of other objects (does the Namespace exist, is the port free) is the server's.
 
 pub mod address;
+pub(crate) mod certificates;
 pub(crate) mod config;
 mod container;
 pub(crate) mod csi;
@@ -27,7 +28,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use crate::kind::Kind;
+use crate::kind::{Kind, Subresource};
 use crate::status::FieldError;
 
 /// Words for a field that may not change.
@@ -84,6 +85,16 @@ pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     meta::update(new, old, &mut errors);
     (kind.rules.status)(new, &mut errors);
+    (kind.part_rules)(Subresource::Status, new, old, &mut errors);
+    errors
+}
+
+/// What is wrong with a write to `approval`; `new` has the old spec and metadata.
+#[must_use]
+pub fn update_approval(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::update(new, old, &mut errors);
+    (kind.part_rules)(Subresource::Approval, new, old, &mut errors);
     errors
 }
 

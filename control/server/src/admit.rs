@@ -1,13 +1,15 @@
 //! Admission: what the cluster adds to an object or refuses of it, beyond what its kind says by itself.
 
 mod account;
+mod certificates;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_api::kind::{self, Kind, Subresource};
-use weft_api::status::Status;
+use weft_api::status::{FieldError, Status};
 
+use crate::clock;
 use crate::objects::Objects;
 
 /// Changes a new object as the cluster wants it. Of what is about to be made by a loop, clients wait for some `patience`;
@@ -34,6 +36,9 @@ pub(crate) async fn on_create(
                 "message": "Scheduling is blocked due to non-empty scheduling gates" });
             object["status"]["conditions"] = json!([gated]);
         }
+    }
+    if *kind == kind::CERTIFICATE_SIGNING_REQUEST {
+        certificates::refuse_masters(object)?;
     }
     if *kind == kind::NAMESPACE {
         if object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
@@ -62,5 +67,21 @@ pub(crate) fn on_update(
             new["spec"]["finalizers"] = finalizers.clone();
         }
     }
+    if *kind == kind::CERTIFICATE_SIGNING_REQUEST {
+        certificates::keep(subresource, old, new, clock::now());
+    }
     Ok(())
+}
+
+/// What is wrong with a new object that its own rules do not see.
+pub(crate) fn judge_new(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    if *kind == kind::CERTIFICATE_SIGNING_REQUEST { certificates::judge(object) } else { Vec::new() }
+}
+
+/// As [`judge_new`], of a change.
+pub(crate) fn judge_change(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
+    if *kind != kind::CERTIFICATE_SIGNING_REQUEST {
+        return Vec::new();
+    }
+    certificates::judge_certificate(new, old)
 }

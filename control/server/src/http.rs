@@ -9,6 +9,7 @@ mod options;
 mod patience;
 pub(crate) mod query;
 pub(crate) mod read;
+mod requester;
 pub(crate) mod review;
 pub(crate) mod route;
 pub(crate) mod select;

@@ -183,7 +183,7 @@ fn unowned() -> FieldSet {
 /// the status alone, any other not about the status of a kind that has it apart.
 fn is_about(kind: &Kind, manager: Manager<'_>, field: &str) -> bool {
     match manager.subresource {
-        "status" => field == "status",
+        "status" | "approval" => field == "status",
         // A binding says in the status that it was made.
         "binding" => true,
         _ => field != "status" || !kind.serves(Subresource::Status),

@@ -1,4 +1,4 @@
-//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events and Leases.
+//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events, Leases and CertificateSigningRequests.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -7,6 +7,7 @@ use super::{
     AGE, Column, NAME, NONE, Printer, UNKNOWN, age_of, at, count, list, name, number, or, printer, since,
     text, wide,
 };
+use crate::time::human_seconds;
 
 pub(crate) static NODE: Printer = printer(
     &[
@@ -102,6 +103,44 @@ pub(crate) static LEASE: Printer = printer(&[NAME, text("Holder", "Who holds the
 
 fn lease(lease: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(lease), at(lease, "/spec/holderIdentity").into(), age_of(lease, now)]
+}
+
+pub(crate) static CERTIFICATE_SIGNING_REQUEST: Printer = printer(
+    &[
+        NAME,
+        AGE,
+        text("SignerName", "Who is asked to sign."),
+        text("Requestor", "Who asks."),
+        text("RequestedDuration", "How long the certificate is to be valid."),
+        text("Condition", "What has become of it."),
+    ],
+    request,
+);
+
+fn request(request: &Value, now: Timestamp) -> Vec<Value> {
+    let conditions = list(request, "/status/conditions");
+    let is = |type_: &str| conditions.iter().any(|c| at(c, "/type") == type_);
+    let mut state = match () {
+        () if is("Denied") => "Denied",
+        () if is("Approved") => "Approved",
+        () => "Pending",
+    }
+    .to_owned();
+    if is("Failed") {
+        state.push_str(",Failed");
+    }
+    if !at(request, "/status/certificate").is_empty() {
+        state.push_str(",Issued");
+    }
+    let life = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).map(human_seconds);
+    vec![
+        name(request),
+        age_of(request, now),
+        or(at(request, "/spec/signerName"), NONE),
+        at(request, "/spec/username").into(),
+        or(&life.unwrap_or_default(), NONE),
+        state.into(),
+    ]
 }
 
 pub(crate) static EVENT: Printer = printer(

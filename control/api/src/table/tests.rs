@@ -1,5 +1,6 @@
 //! Rows as kubectl prints them.
 
+mod certificates;
 mod networking;
 mod rbac;
 mod storage;

@@ -1,5 +1,6 @@
 //! Each rule with the words a client sees.
 
+mod certificates;
 mod networking;
 mod rbac;
 mod storage;

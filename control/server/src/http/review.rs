@@ -68,7 +68,7 @@ fn read(call: &Call, bytes: &[u8], review: Review) -> Result<Value, Status> {
     serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))
 }
 
-fn user_info(user: &User) -> Value {
+pub(super) fn user_info(user: &User) -> Value {
     let mut info = json!({ "username": user.name, "groups": user.groups });
     if !user.uid.is_empty() {
         info["uid"] = user.uid.clone().into();

@@ -42,9 +42,13 @@ pub(crate) fn is_stream(subresource: Subresource) -> bool {
 pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Result<Response<Body>, Status> {
     let method = call.request.method().clone();
     match (route.subresource, method) {
-        (Some(Subresource::Status), Method::GET) => read::get(&api, &call, &route).await,
-        (Some(Subresource::Status), Method::PATCH) => write::patch(&api, call, &route).await,
-        (Some(Subresource::Status | Subresource::Finalize), Method::PUT) => {
+        (Some(Subresource::Status | Subresource::Approval), Method::GET) => {
+            read::get(&api, &call, &route).await
+        }
+        (Some(Subresource::Status | Subresource::Approval), Method::PATCH) => {
+            write::patch(&api, call, &route).await
+        }
+        (Some(Subresource::Status | Subresource::Approval | Subresource::Finalize), Method::PUT) => {
             write::update(&api, call, &route).await
         }
         (Some(Subresource::Scale), _) => scale(&api, call, &route).await,

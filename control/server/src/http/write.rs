@@ -17,7 +17,7 @@ use super::answer::{self, Body};
 use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
-use super::{Api, Call, read};
+use super::{Api, Call, read, requester};
 use crate::authz::{self, Attributes};
 use crate::cache::Cached;
 use crate::clock;
@@ -119,7 +119,8 @@ pub(crate) async fn create(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
+    let Sent { mut object, options, form, warnings } = Sent::read(&mut call, route).await?;
+    requester::write(route.kind, &call.user, &mut object);
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
     written(StatusCode::CREATED, &cached, form, &call, &warnings)
 }
@@ -247,7 +248,8 @@ async fn server_side_apply(
             let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
             (StatusCode::OK, api.objects.update(&target(route), &options, change).await)
         } else {
-            let object = apply(None)?;
+            let mut object = apply(None)?;
+            requester::write(kind, &call.user, &mut object);
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
         };
         match result {

@@ -83,7 +83,8 @@ impl Objects {
         let mut value = Value::Object(std::mem::take(object));
         weft_api::default::apply(kind, &mut value);
         admit::on_create(self, kind, &mut value, patience).await?;
-        let errors = weft_api::validate::create(kind, &value, &self.limits());
+        let mut errors = weft_api::validate::create(kind, &value, &self.limits());
+        errors.extend(admit::judge_new(kind, &value));
         if !errors.is_empty() {
             return Err(Status::invalid(kind, &key.name, &errors));
         }

@@ -157,7 +157,7 @@ fn keep_the_rest(
     new: &mut Map<String, Value>,
 ) -> Result<(), Status> {
     match subresource {
-        Some(Subresource::Status) => {
+        Some(Subresource::Status | Subresource::Approval) => {
             let status = new.remove("status");
             let managed = metadata_mut(new)?.remove("managedFields");
             *new = current.clone();

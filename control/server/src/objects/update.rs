@@ -94,11 +94,13 @@ impl Objects {
         admit::on_update(kind, target.subresource, &old, &mut value)?;
         // What an update leaves out of addresses and ports is carried over before it is judged.
         let allocated = self.allocate(kind, target.key, Some(&old), &mut value)?;
-        let errors = match target.subresource {
+        let mut errors = match target.subresource {
             Some(Subresource::Status) => weft_api::validate::update_status(kind, &value, &old),
+            Some(Subresource::Approval) => weft_api::validate::update_approval(kind, &value, &old),
             Some(Subresource::Binding | Subresource::Finalize) => Vec::new(),
             _ => weft_api::validate::update(kind, &value, &old, &self.limits()),
         };
+        errors.extend(admit::judge_change(kind, &value, &old));
         if !errors.is_empty() {
             return Err(Status::invalid(kind, &target.key.name, &errors));
         }

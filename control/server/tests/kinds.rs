@@ -1,0 +1,222 @@
+//! Kinds that the control plane only stores: each is made over the API of a real server, read back, shown as a table and
+//! found in discovery; and what is particular to some of them.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use base64::Engine as _;
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use server::{Client, Server};
+use weft_api::kind::KINDS;
+
+/// Groups whose kinds all have a sample here.
+const GROUPS: &[&str] = &[
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+];
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+fn base64(bytes: impl AsRef<[u8]>) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn request() -> Value {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    json!({ "request": base64(request), "signerName": CLIENT_SIGNER, "usages": ["client auth"], "username": "other" })
+}
+
+/// An object of each kind, and its name.
+fn samples() -> Vec<(&'static str, &'static str, Value)> {
+    let path = json!({ "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "web", "port": { "number": 80 } } } });
+    let rule = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods"] });
+    let subject = json!({ "kind": "User", "name": "someone" });
+    vec![
+        ("NetworkPolicy", "all", json!({ "spec": {} })),
+        (
+            "Ingress",
+            "web",
+            json!({ "spec": { "rules": [{ "host": "a.example", "http": { "paths": [path] } }] } }),
+        ),
+        ("IngressClass", "nginx", json!({ "spec": { "controller": "example.com/ingress" } })),
+        (
+            "IPAddress",
+            "10.96.0.77",
+            json!({ "spec": { "parentRef": { "resource": "services", "namespace": "default", "name": "a" } } }),
+        ),
+        ("ServiceCIDR", "more", json!({ "spec": { "cidrs": ["10.97.0.0/16"] } })),
+        ("Role", "pods:read", json!({ "rules": [rule] })),
+        (
+            "RoleBinding",
+            "pods:read",
+            json!({ "roleRef": { "kind": "Role", "name": "pods:read" }, "subjects": [subject] }),
+        ),
+        ("ClusterRole", "system:all", json!({ "rules": [rule] })),
+        (
+            "ClusterRoleBinding",
+            "system:all",
+            json!({ "roleRef": { "kind": "ClusterRole", "name": "system:all" }, "subjects": [subject] }),
+        ),
+        ("StorageClass", "fast", json!({ "provisioner": "example.com/disk" })),
+        (
+            "VolumeAttachment",
+            "one",
+            json!({ "spec": { "attacher": "disk", "nodeName": "n", "source": { "persistentVolumeName": "v" } } }),
+        ),
+        ("CSIDriver", "disk.example.com", json!({ "spec": {} })),
+        ("CSINode", "n", json!({ "spec": { "drivers": [{ "name": "disk.example.com", "nodeID": "n" }] } })),
+        ("CSIStorageCapacity", "one", json!({ "storageClassName": "fast", "capacity": "1Gi" })),
+        (
+            "VolumeAttributesClass",
+            "silver",
+            json!({ "driverName": "disk.example.com", "parameters": { "iops": "100" } }),
+        ),
+        ("RuntimeClass", "runc", json!({ "handler": "runc" })),
+        ("CertificateSigningRequest", "mine", json!({ "spec": request() })),
+    ]
+}
+
+/// What a GET answers in the form of that media type.
+async fn read(admin: &mut Client, path: &str, accept: &str) -> Value {
+    let response = admin.open(Method::GET, path, &[("accept", accept)], Vec::new()).await;
+    let code = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(code, 200, "{path}: {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn every_kind_is_made_read_printed_and_discovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let samples = samples();
+    for kind in KINDS.iter().filter(|kind| GROUPS.contains(&kind.group)) {
+        let (_, name, body) = samples.iter().find(|(own, ..)| *own == kind.kind).expect(kind.kind);
+        let root = format!("/apis/{}/{}", kind.group, kind.version);
+        let within = if kind.namespaced { "/namespaces/default" } else { "" };
+        let path = format!("{root}{within}/{}", kind.plural);
+        let mut object = body.clone();
+        object["apiVersion"] = kind.api_version().into();
+        object["kind"] = kind.kind.into();
+        object["metadata"] = json!({ "name": name });
+        let (code, made) = admin.post(&path, object).await;
+        assert_eq!(code, 201, "{kind}: {made}");
+        assert_eq!(made["metadata"]["generation"].is_null(), !kind.has_generation, "{kind}");
+        let (code, found) = admin.get(&format!("{path}/{name}")).await;
+        assert_eq!((code, &found), (200, &made), "{kind}");
+        // A second write of the same changes nothing: defaults and what the server fills in stand.
+        let (code, same) = admin.call(Method::PUT, &format!("{path}/{name}"), Some(made.clone())).await;
+        assert_eq!((code, &same), (200, &made), "{kind}");
+        let table = read(&mut admin, &path, TABLE).await;
+        let row =
+            table["rows"].as_array().unwrap().iter().find(|row| row["cells"][0] == *name).expect(kind.kind);
+        let columns = table["columnDefinitions"].as_array().unwrap();
+        assert_eq!(row["cells"].as_array().unwrap().len(), columns.len(), "{kind}");
+        let (_, resources) = admin.get(&root).await;
+        let resources = resources["resources"].as_array().unwrap();
+        let resource = resources.iter().find(|r| r["name"] == kind.plural).expect(kind.kind);
+        assert_eq!(
+            (&resource["kind"], &resource["namespaced"]),
+            (&json!(kind.kind), &json!(kind.namespaced))
+        );
+        for part in kind.subresources {
+            let name = format!("{}/{}", kind.plural, part.as_str());
+            assert!(resources.iter().any(|r| r["name"] == name.as_str()), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_put_makes_what_is_not_there_where_kubernetes_lets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let role = |name: &str, more: Value| {
+        let mut meta = json!({ "name": name });
+        meta.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": meta, "rules": [] })
+    };
+    let old = role("a", json!({ "resourceVersion": "7" }));
+    let (code, made) = admin.call(Method::PUT, &format!("{roles}/a"), Some(old)).await;
+    assert_eq!(code, 201, "{made}");
+    assert!(!made["metadata"]["uid"].as_str().unwrap().is_empty());
+    let (code, again) = admin.call(Method::PUT, &format!("{roles}/a"), Some(role("a", json!({})))).await;
+    assert_eq!((code, &again["metadata"]["uid"]), (200, &made["metadata"]["uid"]));
+    let (code, other) = admin.call(Method::PUT, &format!("{roles}/b"), Some(role("c", json!({})))).await;
+    assert_eq!(code, 400, "{other}");
+    let gone = role("b", json!({ "uid": "11111111-1111-1111-1111-111111111111" }));
+    let (code, gone) = admin.call(Method::PUT, &format!("{roles}/b"), Some(gone)).await;
+    assert_eq!((code, gone["reason"].as_str()), (409, Some("Conflict")));
+    let (code, nowhere) =
+        admin.call(Method::PUT, &format!("{roles}/b?dryRun=All"), Some(role("b", json!({})))).await;
+    assert_eq!(code, 201, "{nowhere}");
+    assert_eq!(admin.get(&format!("{roles}/b")).await.0, 404);
+    let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } });
+    let path = "/api/v1/namespaces/default/configmaps/a";
+    assert_eq!(admin.call(Method::PUT, path, Some(map)).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_approved_and_issued() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let asked = |spec: Value| {
+        json!({ "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "metadata": { "name": "mine" }, "spec": spec, "status": { "conditions": [decided("Approved")] } })
+    };
+    let mut wrong = request();
+    wrong["request"] = base64("x").into();
+    let (code, refused) = admin.post(REQUESTS, asked(wrong)).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.request");
+    let (code, made) = admin.post(REQUESTS, asked(request())).await;
+    assert_eq!(code, 201, "{made}");
+    // It is of who asks, and nobody approves by asking.
+    assert_ne!(made["spec"]["username"], "other");
+    assert!(made["spec"]["groups"].as_array().unwrap().contains(&json!("system:masters")), "{made}");
+    assert!(made.pointer("/status/conditions").is_none());
+    let path = format!("{REQUESTS}/mine");
+    let mut changed = made.clone();
+    changed["spec"]["usages"] = json!(["server auth"]);
+    let (_, same) = admin.call(Method::PUT, &path, Some(changed)).await;
+    assert_eq!(same["spec"], made["spec"]);
+    let mut approved = made.clone();
+    approved["status"]["conditions"] = json!([decided("Approved")]);
+    let (code, refused) = admin.call(Method::PUT, &format!("{path}/status"), Some(approved.clone())).await;
+    assert_eq!(code, 422, "{refused}");
+    let (code, approved) = admin.call(Method::PUT, &format!("{path}/approval"), Some(approved)).await;
+    assert_eq!(code, 200, "{approved}");
+    assert!(approved["status"]["conditions"][0]["lastUpdateTime"].is_string());
+    let certificate = {
+        let key = rcgen::KeyPair::generate().unwrap();
+        base64(rcgen::CertificateParams::default().self_signed(&key).unwrap().pem())
+    };
+    let issue = |certificate: &str| json!({ "status": { "certificate": certificate } });
+    let (code, refused) =
+        admin.call(Method::PATCH, &format!("{path}/status"), Some(issue(&base64("x")))).await;
+    assert_eq!(code, 422, "{refused}");
+    let (code, issued) =
+        admin.call(Method::PATCH, &format!("{path}/status"), Some(issue(&certificate))).await;
+    assert_eq!(code, 200, "{issued}");
+    assert_eq!(issued["status"]["certificate"], certificate);
+    let table =
+        read(&mut admin, &format!("{REQUESTS}?fieldSelector=spec.signerName={CLIENT_SIGNER}"), TABLE).await;
+    assert_eq!(table["rows"][0]["cells"][5], "Approved,Issued");
+    let (_, none) = admin.get(&format!("{REQUESTS}?fieldSelector=spec.signerName=a/b")).await;
+    assert_eq!(none["items"], json!([]));
+}
+
+fn decided(type_: &str) -> Value {
+    json!({ "type": type_, "status": "True", "reason": "Test" })
+}
