@@ -3,7 +3,9 @@
 //! Field by field as the Kubernetes API reference documents them. Values that need allocation or other objects
 //! (addresses, node ports, the default ServiceAccount, tolerations) are the server's admission, not defaults.
 
+pub(crate) mod admission;
 pub(crate) mod config;
+pub(crate) mod extensions;
 pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;

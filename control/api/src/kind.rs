@@ -1,10 +1,12 @@
 //! The table of served kinds: one row per kind, and no code per kind anywhere that a row can say it.
 
+mod admission;
 mod apps;
 mod certificates;
 mod coordination;
 mod core;
 mod discovery;
+mod extensions;
 mod networking;
 mod node;
 mod rbac;
@@ -225,6 +227,11 @@ kinds! {
     VOLUME_ATTRIBUTES_CLASS = storage::VOLUME_ATTRIBUTES_CLASS,
     RUNTIME_CLASS = node::RUNTIME_CLASS,
     CERTIFICATE_SIGNING_REQUEST = certificates::CERTIFICATE_SIGNING_REQUEST,
+    MUTATING_WEBHOOK_CONFIGURATION = admission::MUTATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_WEBHOOK_CONFIGURATION = admission::VALIDATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_ADMISSION_POLICY = admission::VALIDATING_ADMISSION_POLICY,
+    VALIDATING_ADMISSION_POLICY_BINDING = admission::VALIDATING_ADMISSION_POLICY_BINDING,
+    CUSTOM_RESOURCE_DEFINITION = extensions::CUSTOM_RESOURCE_DEFINITION,
 }
 
 /// Kinds by group and plural, and by group and name.

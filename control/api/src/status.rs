@@ -340,6 +340,8 @@ pub enum FieldReason {
     Forbidden,
     /// Longer than allowed.
     TooLong,
+    /// More than allowed.
+    TooMany,
     /// Names something that is not there.
     NotFound,
 }
@@ -354,6 +356,7 @@ impl FieldReason {
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
         }
     }
@@ -410,6 +413,12 @@ impl FieldError {
     /// A value longer than `bytes_max`.
     pub fn too_long(path: impl Into<String>, bytes_max: usize) -> Self {
         Self::new(path, FieldReason::TooLong, format!("Too long: may not be more than {bytes_max} bytes"))
+    }
+
+    /// A list of `items`, more than `items_max`.
+    pub fn too_many(path: impl Into<String>, items: usize, items_max: usize) -> Self {
+        let message = format!("Too many: {items}: must have at most {items_max} items");
+        Self::new(path, FieldReason::TooMany, message)
     }
 
     /// A value that names something that is not there.

@@ -1,5 +1,6 @@
 //! Printed columns: what `kubectl get` shows of each kind, with and without `-o wide`.
 
+pub(crate) mod admission;
 pub(crate) mod cluster;
 pub(crate) mod network;
 pub(crate) mod networking;
@@ -12,7 +13,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kind::Kind;
+use crate::selector::Selector;
 use crate::time::age;
+use crate::view::LabelSelector;
 
 /// What a row carries beside its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,6 +189,12 @@ fn since(time: &str, now: Timestamp) -> String {
 
 fn age_of(object: &Value, now: Timestamp) -> Value {
     since(at(object, "/metadata/creationTimestamp"), now).into()
+}
+
+/// A label selector as text, empty if it selects everything.
+fn selector(selector: Option<&Value>) -> String {
+    let selector = selector.and_then(|s| serde_json::from_value::<LabelSelector>(s.clone()).ok());
+    Selector::from_label_selector(&selector.unwrap_or_default()).map(|s| s.to_string()).unwrap_or_default()
 }
 
 /// The first of a list, and how many more there are.

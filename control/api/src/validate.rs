@@ -4,11 +4,13 @@
 //! comes here; what is asked of other objects (does the Namespace exist, is the port free) is the server's.
 
 pub mod address;
+pub(crate) mod admission;
 pub(crate) mod certificates;
 pub(crate) mod config;
 mod container;
 pub(crate) mod csi;
 pub(crate) mod endpoints;
+pub(crate) mod extensions;
 mod families;
 pub(crate) mod ingress;
 mod meta;
@@ -16,12 +18,14 @@ pub mod name;
 pub(crate) mod networking;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod runtime_class;
 mod selector;
 pub(crate) mod service;
 pub(crate) mod storage;
 mod volume;
+mod webhook;
 pub(crate) mod workload;
 
 use std::ops::RangeInclusive;

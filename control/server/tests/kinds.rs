@@ -14,6 +14,8 @@ use weft_api::kind::KINDS;
 
 /// Groups whose kinds all have a sample here.
 const GROUPS: &[&str] = &[
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
     "certificates.k8s.io",
     "networking.k8s.io",
     "node.k8s.io",
@@ -39,6 +41,12 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
     let path = json!({ "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "web", "port": { "number": 80 } } } });
     let rule = json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods"] });
     let subject = json!({ "kind": "User", "name": "someone" });
+    let matched =
+        json!({ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"] });
+    let webhook = json!({ "name": "a.b.example", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": { "url": "https://hook.example/check" }, "rules": [matched] });
+    let schema = json!({ "type": "object", "properties": { "spec": { "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true, "additionalProperties": true } } });
     vec![
         ("NetworkPolicy", "all", json!({ "spec": {} })),
         (
@@ -81,6 +89,24 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("RuntimeClass", "runc", json!({ "handler": "runc" })),
         ("CertificateSigningRequest", "mine", json!({ "spec": request() })),
+        ("MutatingWebhookConfiguration", "hooks", json!({ "webhooks": [webhook] })),
+        ("ValidatingWebhookConfiguration", "hooks", json!({ "webhooks": [webhook] })),
+        (
+            "ValidatingAdmissionPolicy",
+            "policy",
+            json!({ "spec": { "matchConstraints": { "resourceRules": [matched] }, "validations": [{ "expression": "true" }] } }),
+        ),
+        (
+            "ValidatingAdmissionPolicyBinding",
+            "policy",
+            json!({ "spec": { "policyName": "policy", "validationActions": ["Deny"] } }),
+        ),
+        (
+            "CustomResourceDefinition",
+            "crontabs.stable.example.com",
+            json!({ "spec": { "group": "stable.example.com", "scope": "Namespaced", "names": { "plural": "crontabs", "kind": "CronTab" },
+                "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } }] } }),
+        ),
     ]
 }
 

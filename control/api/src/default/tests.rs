@@ -1,5 +1,6 @@
 //! Defaults as the API reference documents them.
 
+mod admission;
 mod networking;
 mod rbac;
 mod storage;

@@ -5,18 +5,13 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, NAME, NONE, Printer, age_of, at, first_few, list, name, or, printer, text};
-use crate::selector::Selector;
-use crate::view::LabelSelector;
+use super::{AGE, NAME, NONE, Printer, age_of, at, first_few, list, name, or, printer, selector, text};
 
 pub(crate) static NETWORK_POLICY: Printer =
     printer(&[NAME, text("Pod-Selector", "The Pods it is about."), AGE], network_policy);
 
 fn network_policy(policy: &Value, now: Timestamp) -> Vec<Value> {
-    let selector = policy.pointer("/spec/podSelector").cloned();
-    let selector = selector.and_then(|s| serde_json::from_value::<LabelSelector>(s).ok()).unwrap_or_default();
-    let selector = Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default();
-    vec![name(policy), or(&selector, NONE), age_of(policy, now)]
+    vec![name(policy), or(&selector(policy.pointer("/spec/podSelector")), NONE), age_of(policy, now)]
 }
 
 pub(crate) static INGRESS: Printer = printer(

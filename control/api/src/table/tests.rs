@@ -1,5 +1,6 @@
 //! Rows as kubectl prints them.
 
+mod admission;
 mod certificates;
 mod networking;
 mod rbac;

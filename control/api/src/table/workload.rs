@@ -6,8 +6,6 @@ use serde_json::Value;
 use super::{
     AGE, Column, NAME, NONE, Printer, age_of, at, count, list, name, number, or, printer, text, wide,
 };
-use crate::selector::Selector;
-use crate::view::LabelSelector;
 
 const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
 const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
@@ -75,8 +73,6 @@ fn template(workload: &Value) -> [Value; 3] {
     let joined = |pointer: &str| -> Value {
         containers.iter().map(|c| at(c, pointer)).collect::<Vec<_>>().join(",").into()
     };
-    let selector = workload.pointer("/spec/selector").cloned();
-    let selector = selector.and_then(|s| serde_json::from_value::<LabelSelector>(s).ok()).unwrap_or_default();
-    let selector = Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default();
+    let selector = super::selector(workload.pointer("/spec/selector"));
     [joined("/name"), joined("/image"), or(&selector, NONE)]
 }

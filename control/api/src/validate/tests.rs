@@ -1,6 +1,8 @@
 //! Each rule with the words a client sees.
 
+mod admission;
 mod certificates;
+mod extensions;
 mod networking;
 mod rbac;
 mod storage;
