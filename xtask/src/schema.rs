@@ -38,16 +38,6 @@ const ROOTS: &[(&str, &[&str])] = &[
             "ResourceQuota",
         ],
     ),
-    (
-        "io.k8s.api.admissionregistration.v1",
-        &[
-            "MutatingWebhookConfiguration",
-            "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding",
-            "ValidatingWebhookConfiguration",
-        ],
-    ),
-    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1", &["CustomResourceDefinition"]),
     ("io.k8s.api.apps.v1", &["ControllerRevision", "DaemonSet", "StatefulSet"]),
     ("io.k8s.api.authentication.v1", &["SelfSubjectReview", "TokenRequest", "TokenReview"]),
     (
@@ -62,25 +52,10 @@ const ROOTS: &[(&str, &[&str])] = &[
     ("io.k8s.api.autoscaling.v1", &["HorizontalPodAutoscaler", "Scale"]),
     ("io.k8s.api.autoscaling.v2", &["HorizontalPodAutoscaler"]),
     ("io.k8s.api.batch.v1", &["CronJob", "Job"]),
-    ("io.k8s.api.certificates.v1", &["CertificateSigningRequest"]),
     ("io.k8s.api.events.v1", &["Event"]),
     ("io.k8s.metrics.pkg.apis.metrics.v1beta1", &["NodeMetrics", "PodMetrics"]),
-    ("io.k8s.api.networking.v1", &["Ingress", "IngressClass", "IPAddress", "NetworkPolicy", "ServiceCIDR"]),
-    ("io.k8s.api.node.v1", &["RuntimeClass"]),
     ("io.k8s.api.policy.v1", &["Eviction", "PodDisruptionBudget"]),
-    ("io.k8s.api.rbac.v1", &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]),
     ("io.k8s.api.scheduling.v1", &["PriorityClass"]),
-    (
-        "io.k8s.api.storage.v1",
-        &[
-            "CSIDriver",
-            "CSINode",
-            "CSIStorageCapacity",
-            "StorageClass",
-            "VolumeAttachment",
-            "VolumeAttributesClass",
-        ],
-    ),
 ];
 
 /// Settings of `schema`.

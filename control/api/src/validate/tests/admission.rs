@@ -231,7 +231,7 @@ fn policies() {
     }
     assert_eq!(policy(|spec| spec["validations"] = json!([])).len(), 2);
     let named = policy(|spec| {
-        spec["matchConstraints"]["resourceRules"][0]["resourceNames"] = json!(["a", "a", "b/c"])
+        spec["matchConstraints"]["resourceRules"][0]["resourceNames"] = json!(["a", "a", "b/c"]);
     });
     assert_eq!(
         named,

@@ -50,7 +50,9 @@ fn requests() {
 }
 
 fn with(conditions: Value, certificate: &str) -> Value {
-    json!({"status": {"conditions": conditions, "certificate": certificate}})
+    let mut status = json!({"certificate": certificate});
+    status["conditions"] = conditions;
+    json!({"status": status})
 }
 
 fn decided(type_: &str, reason: &str) -> Value {

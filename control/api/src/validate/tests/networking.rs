@@ -3,7 +3,9 @@
 use super::*;
 
 fn policy(spec: Value) -> Vec<String> {
-    created(&kind::NETWORK_POLICY, json!({"spec": spec}))
+    let mut policy = json!({});
+    policy["spec"] = spec;
+    created(&kind::NETWORK_POLICY, policy)
 }
 
 #[test]
