@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::kind::{KINDS, Kind, NAMESPACE, Subresource};
+use crate::review::{REVIEWS, Review};
 
 /// The two roots of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +81,18 @@ fn subresource(kind: &Kind, subresource: Subresource) -> (&'static [&'static str
         }
         Subresource::Token => (&["create"], of("authentication.k8s.io", "TokenRequest")),
         Subresource::Finalize => (&["update"], own()),
+        Subresource::Eviction => (&["create"], of("policy", "Eviction")),
+        Subresource::EphemeralContainers | Subresource::Resize => (&["get", "patch", "update"], own()),
     }
 }
 
-/// Every served group and version, in the order of the kinds table.
+/// Every served group and version, in the order of the kinds table, then those of reviews.
 pub fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut out = Vec::new();
-    for kind in KINDS {
-        if !out.contains(&(kind.group, kind.version)) {
-            out.push((kind.group, kind.version));
+    let reviews = REVIEWS.iter().map(|r| (r.group, r.version));
+    for served in KINDS.iter().map(|k| (k.group, k.version)).chain(reviews) {
+        if !out.contains(&served) {
+            out.push(served);
         }
     }
     out
@@ -107,7 +111,9 @@ pub fn aggregated(root: Root, version: AggregatedVersion) -> Value {
             .into_iter()
             .filter(|(g, _)| *g == group)
             .map(|(group, version)| {
-                let resources: Vec<Value> = kinds_of(group, version).map(aggregated_resource).collect();
+                let reviews = reviews_of(group, version).map(aggregated_review);
+                let resources: Vec<Value> =
+                    kinds_of(group, version).map(aggregated_resource).chain(reviews).collect();
                 json!({"version": version, "resources": resources, "freshness": "Current"})
             })
             .collect();
@@ -128,6 +134,20 @@ pub fn aggregated(root: Root, version: AggregatedVersion) -> Value {
 
 fn kinds_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
     KINDS.iter().copied().filter(move |k| k.group == group && k.version == version)
+}
+
+fn reviews_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Review> + 'a {
+    REVIEWS.iter().copied().filter(move |r| r.group == group && r.version == version)
+}
+
+fn aggregated_review(review: &'static Review) -> Value {
+    json!({
+        "resource": review.plural,
+        "responseKind": {"group": review.group, "version": review.version, "kind": review.kind},
+        "scope": if review.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": review.singular,
+        "verbs": ["create"],
+    })
 }
 
 fn aggregated_resource(kind: &'static Kind) -> Value {
@@ -185,7 +205,7 @@ pub fn group_list() -> Value {
 
 /// The legacy document of `/apis/<group>`, if the group is served.
 pub fn group(group: &str) -> Option<Value> {
-    if group.is_empty() || !KINDS.iter().any(|k| k.group == group) {
+    if group.is_empty() || !group_versions().iter().any(|(served, _)| *served == group) {
         return None;
     }
     let mut document = group_entry(group);
@@ -238,6 +258,15 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
             resources.push(resource);
         }
     }
+    resources.extend(reviews_of(group, version).map(|review| {
+        json!({
+            "name": review.plural,
+            "singularName": review.singular,
+            "namespaced": review.namespaced,
+            "kind": review.kind,
+            "verbs": ["create"],
+        })
+    }));
     if resources.is_empty() {
         return None;
     }
@@ -261,7 +290,7 @@ mod tests {
             let items = document["items"].as_array().unwrap();
             items.iter().map(|g| g["versions"][0]["resources"].as_array().unwrap().len()).sum()
         };
-        assert_eq!(count(&core) + count(&groups), KINDS.len());
+        assert_eq!(count(&core) + count(&groups), KINDS.len() + REVIEWS.len());
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         assert!(core["items"][0]["metadata"].get("name").is_none());
         assert_eq!(groups["items"][0]["metadata"]["name"], "apps");
@@ -275,6 +304,9 @@ mod tests {
         assert_eq!(api_versions("h:1")["versions"], json!(["v1"]));
         assert_eq!(group_list()["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(group("apps").unwrap()["kind"], "APIGroup");
+        assert_eq!(group("authorization.k8s.io").unwrap()["preferredVersion"]["version"], "v1");
+        let reviews = resource_list("authentication.k8s.io", "v1").unwrap();
+        assert_eq!(reviews["resources"][1]["name"], "tokenreviews");
         assert!(group("nope").is_none() && group("").is_none() && resource_list("apps", "v2").is_none());
         let core = resource_list("", "v1").unwrap();
         assert_eq!(core["groupVersion"], "v1");

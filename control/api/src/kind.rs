@@ -131,6 +131,12 @@ pub enum Subresource {
     Token,
     /// `finalize`: a Namespace's finalizers.
     Finalize,
+    /// `eviction`: a Pod goes, unless its budget forbids it.
+    Eviction,
+    /// `ephemeralcontainers`: containers that come to a Pod later.
+    EphemeralContainers,
+    /// `resize`: CPU and memory of a Pod's containers.
+    Resize,
 }
 
 impl Subresource {
@@ -148,15 +154,32 @@ impl Subresource {
             Self::Proxy => "proxy",
             Self::Token => "token",
             Self::Finalize => "finalize",
+            Self::Eviction => "eviction",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
         }
     }
 
     /// The subresource of a path element.
     pub fn parse(text: &str) -> Option<Self> {
         use Subresource::*;
-        [Status, Scale, Approval, Binding, Log, Exec, Attach, PortForward, Proxy, Token, Finalize]
-            .into_iter()
-            .find(|s| s.as_str() == text)
+        let all = [
+            Status,
+            Scale,
+            Approval,
+            Binding,
+            Log,
+            Exec,
+            Attach,
+            PortForward,
+            Proxy,
+            Token,
+            Finalize,
+            Eviction,
+            EphemeralContainers,
+            Resize,
+        ];
+        all.into_iter().find(|s| s.as_str() == text)
     }
 }
 

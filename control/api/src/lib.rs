@@ -14,6 +14,7 @@ pub mod openapi;
 pub mod patch;
 pub mod proto;
 pub mod quantity;
+pub mod review;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::discovery::{group_versions, verbs};
 use crate::kind::{KINDS, Kind, Subresource};
+use crate::review::{REVIEWS, Review};
 use crate::schema::{self, Definition, Field, Other, Type};
 
 /// One group and version.
@@ -79,6 +80,11 @@ fn make(group: &str, version: &str) -> Value {
         self::paths(kind, &mut paths);
         wanted.insert(kind.schema);
         schemas.insert(format!("{}List", kind.schema), list_schema(kind));
+    }
+    for review in REVIEWS.iter().copied().filter(|r| r.group == group && r.version == version) {
+        let (path, item) = review_path(review);
+        paths.insert(path, item);
+        wanted.insert(review.schema);
     }
     let mut open: Vec<&'static str> = wanted.iter().copied().collect();
     while let Some(name) = open.pop() {
@@ -244,37 +250,77 @@ fn list_schema(kind: &Kind) -> Value {
 
 /// The paths of one kind.
 fn paths(kind: &Kind, paths: &mut Map<String, Value>) {
+    let named = Named::from(kind);
     let root = format!("/{}", root(kind.group, kind.version));
     let within = if kind.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
     let mut parameters = Vec::new();
     if kind.namespaced {
         parameters.push(path_parameter("namespace", "The namespace."));
         let mut all = json!({"parameters": []});
-        all["get"] = operation(kind, "list", "ForAllNamespaces");
+        all["get"] = operation(&named, "list", "ForAllNamespaces");
         paths.insert(format!("{root}/{}", kind.plural), all);
     }
     let mut collection = json!({"parameters": parameters});
-    collection["get"] = operation(kind, "list", "");
-    collection["post"] = operation(kind, "post", "");
+    collection["get"] = operation(&named, "list", "");
+    collection["post"] = operation(&named, "post", "");
     if verbs(kind).contains(&"deletecollection") {
-        collection["delete"] = operation(kind, "deletecollection", "");
+        collection["delete"] = operation(&named, "deletecollection", "");
     }
     paths.insert(format!("{within}/{}", kind.plural), collection);
     parameters.push(path_parameter("name", "The object's name."));
     let one = |suffix: &str| {
         let mut item = json!({"parameters": parameters});
         for verb in ["get", "put", "patch"] {
-            item[verb] = operation(kind, verb, suffix);
+            item[verb] = operation(&named, verb, suffix);
         }
         item
     };
     let mut item = one("");
-    item["delete"] = operation(kind, "delete", "");
+    item["delete"] = operation(&named, "delete", "");
     paths.insert(format!("{within}/{}/{{name}}", kind.plural), item);
-    for (part, suffix) in [(Subresource::Status, "Status"), (Subresource::Approval, "Approval")] {
+    for (part, suffix) in [
+        (Subresource::Status, "Status"),
+        (Subresource::Approval, "Approval"),
+        (Subresource::EphemeralContainers, "Ephemeralcontainers"),
+        (Subresource::Resize, "Resize"),
+    ] {
         if kind.serves(part) {
             paths.insert(format!("{within}/{}/{{name}}/{}", kind.plural, part.as_str()), one(suffix));
         }
+    }
+}
+
+/// A review is asked, and that is all.
+fn review_path(review: &Review) -> (String, Value) {
+    let within = if review.namespaced { "/namespaces/{namespace}" } else { "" };
+    let mut parameters = Vec::new();
+    if review.namespaced {
+        parameters.push(path_parameter("namespace", "The namespace."));
+    }
+    let item = json!({"parameters": parameters, "post": operation(&review.into(), "post", "")});
+    (format!("/{}{within}/{}", root(review.group, review.version), review.plural), item)
+}
+
+/// What an operation is about.
+struct Named {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+    schema: &'static str,
+}
+
+impl From<&Kind> for Named {
+    fn from(kind: &Kind) -> Self {
+        let &Kind { group, version, kind, namespaced, schema, .. } = kind;
+        Self { group, version, kind, namespaced, schema }
+    }
+}
+
+impl From<&Review> for Named {
+    fn from(review: &Review) -> Self {
+        let &Review { group, version, kind, namespaced, schema, .. } = review;
+        Self { group, version, kind, namespaced, schema }
     }
 }
 
@@ -286,7 +332,7 @@ fn query_parameter(name: &str, type_: &str, description: &str) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": {"type": type_, "uniqueItems": true}})
 }
 
-fn operation(kind: &Kind, action: &str, suffix: &str) -> Value {
+fn operation(kind: &Named, action: &str, suffix: &str) -> Value {
     let scope = if kind.namespaced && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
     let group: String = kind
         .group

@@ -58,11 +58,15 @@ impl Status {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    fn about(mut self, kind: &Kind, name: &str) -> Self {
+    fn about(self, kind: &Kind, name: &str) -> Self {
+        self.about_resource(kind.group, kind.plural, name)
+    }
+
+    fn about_resource(mut self, group: &str, resource: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
         details.name = name.to_owned();
-        details.group = kind.group.to_owned();
-        details.kind = kind.plural.to_owned();
+        details.group = group.to_owned();
+        details.kind = resource.to_owned();
         self
     }
 
@@ -133,13 +137,21 @@ impl Status {
     /// 403: this object may not be touched so, by rule and not by right.
     #[must_use]
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        let what = kind.resource();
-        let message = if name.is_empty() {
-            format!("{what} is forbidden: {why}")
-        } else {
-            format!("{what} \"{name}\" is forbidden: {why}")
-        };
-        Self::new(403, "Forbidden", message).about(kind, name)
+        Self::forbidden_resource(kind.group, kind.plural, name, why)
+    }
+
+    /// 403: the same, for a resource that may not be served.
+    #[must_use]
+    pub fn forbidden_resource(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let mut message = resource.to_owned();
+        if !group.is_empty() {
+            message = format!("{message}.{group}");
+        }
+        if !name.is_empty() {
+            message = format!("{message} \"{name}\"");
+        }
+        Self::new(403, "Forbidden", format!("{message} is forbidden: {why}"))
+            .about_resource(group, resource, name)
     }
 
     /// 403 for a request that is about no object.

@@ -102,6 +102,24 @@ pub fn update_approval(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError>
     errors
 }
 
+/// What is wrong with a Pod's ephemeral containers, as a change of those in `old`.
+#[must_use]
+pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::update(new, old, &mut errors);
+    pod::ephemeral::update(new, old, &mut errors);
+    errors
+}
+
+/// What is wrong with a Pod's resources, as a change of those in `old`.
+#[must_use]
+pub fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    meta::update(new, old, &mut errors);
+    pod::resize::update(new, old, &mut errors);
+    errors
+}
+
 /// What is wrong with the addresses and families that a Service asks for, also as a change of `old`: for whoever allocates, who
 /// has nothing to give to one that contradicts itself.
 #[must_use]

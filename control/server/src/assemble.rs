@@ -15,6 +15,7 @@ use weft_controllers::settings::Settings;
 use weft_store::{Embedded, Revision, Store};
 
 use crate::authn::account::Accounts;
+use crate::authz::Authorizer;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::http::listen::Connections;
@@ -86,6 +87,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let api = Arc::new(Api {
         objects: objects.clone(),
         accounts,
+        authorizer: Authorizer::new(config.roles.clone()),
         nodes,
         counters: Counters::default(),
         places: Semaphore::new(config.requests_max),

@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 pub(crate) mod bootstrap;
+pub(crate) mod impersonate;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 

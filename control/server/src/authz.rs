@@ -1,20 +1,26 @@
-//! Who may do what: a plain table, to be replaced by RBAC.
+//! Who may do what: a table of roles, built in and from a file, in RBAC's words so that its objects can take its place.
 //!
-//! Masters may do everything, a node what concerns that node, anyone known may look around (discovery, version, reviews of
-//! oneself), anyone at all may ask whether the server lives.
+//! Nodes beside it: what one may do depends on its own name.
 
-use weft_api::kind::{self, Kind};
+mod role;
+mod rule;
+
 use weft_api::status::Status;
 
 use crate::authn::User;
+pub(crate) use role::{AUTHENTICATED, Role, UNAUTHENTICATED, parse};
+pub(crate) use rule::Rule;
 
 /// What a request is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Attributes<'a> {
-    /// Objects.
+    /// Objects, or a resource that is none, such as a review.
     Resource {
-        verb: &'static str,
-        kind: &'static Kind,
+        verb: &'a str,
+        /// Empty: the core group.
+        group: &'a str,
+        /// The plural, also of what is not served.
+        resource: &'a str,
         /// Empty: none.
         subresource: &'a str,
         /// Empty: the whole cluster.
@@ -22,81 +28,76 @@ pub(crate) enum Attributes<'a> {
         /// Empty: all of them.
         name: &'a str,
     },
-    /// A virtual resource, such as a review of oneself.
-    Review,
     /// Anything else.
-    Path { verb: &'static str, path: &'a str },
+    Path { verb: &'a str, path: &'a str },
 }
 
-/// Paths open to everyone.
-const OPEN_PATHS: &[&str] = &["/livez", "/readyz", "/healthz", "/version"];
-
-/// # Errors
-/// 403 in Kubernetes' words.
-pub(crate) fn authorize(user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
-    if allows(user, attributes) { Ok(()) } else { Err(refusal(user, attributes)) }
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    roles: Vec<Role>,
 }
 
-/// Whether `user` may.
-pub(crate) fn allows(user: &User, attributes: &Attributes<'_>) -> bool {
-    if user.is_in("system:masters") {
-        return true;
+impl Authorizer {
+    /// What is built in, and these.
+    pub(crate) fn new(further: Vec<Role>) -> Self {
+        Self { roles: role::built_in().into_iter().chain(further).collect() }
     }
-    let known = user.is_in("system:authenticated");
-    match attributes {
-        Attributes::Review => known,
-        Attributes::Path { verb, path } => {
-            let open = OPEN_PATHS
-                .iter()
-                .any(|p| path == p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')));
-            let discovery = ["/api", "/apis", "/openapi"]
-                .iter()
-                .any(|p| path == p || path.strip_prefix(p).is_some_and(|r| r.starts_with('/')));
-            *verb == "get" && (open || (known && discovery))
-        }
-        Attributes::Resource { verb, kind, subresource, namespace, name } => {
-            user.node().is_some_and(|node| node_may(node, verb, kind, subresource, namespace, name))
-        }
+
+    /// # Errors
+    /// 403 in Kubernetes' words.
+    pub(crate) fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
+        if self.allows(user, attributes) { Ok(()) } else { Err(refusal(user, attributes)) }
+    }
+
+    /// Whether `user` may.
+    pub(crate) fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        let namespace = match attributes {
+            Attributes::Resource { namespace, .. } => namespace,
+            Attributes::Path { .. } => "",
+        };
+        self.rules(user, namespace).any(|rule| rule.allows(attributes))
+            || user.node().is_some_and(|node| node_may(node, attributes))
+    }
+
+    /// The rules that hold for `user` in a namespace, `""` for the whole cluster; not what it may as a node.
+    pub(crate) fn rules(&self, user: &User, namespace: &str) -> impl Iterator<Item = &Rule> {
+        self.roles.iter().filter(move |role| role.applies(user, namespace)).flat_map(|role| &role.rules)
     }
 }
 
 /// What a node may do over HTTP: read itself, its Lease, and what is public in the cluster. Everything else goes over the link.
-fn node_may(node: &str, verb: &str, kind: &Kind, subresource: &str, namespace: &str, name: &str) -> bool {
-    let reads = matches!(verb, "get" | "list" | "watch") && subresource.is_empty();
-    if *kind == kind::NODE {
-        return verb == "get" && subresource.is_empty() && name == node;
+fn node_may(node: &str, attributes: &Attributes<'_>) -> bool {
+    let Attributes::Resource { verb, group, resource, subresource: "", namespace, name } = *attributes else {
+        return false;
+    };
+    match (group, resource) {
+        ("", "nodes") => verb == "get" && name == node,
+        ("coordination.k8s.io", "leases") => verb == "get" && namespace == "kube-node-lease" && name == node,
+        ("", "services") | ("discovery.k8s.io", "endpointslices") => {
+            matches!(verb, "get" | "list" | "watch")
+        }
+        _ => false,
     }
-    if *kind == kind::LEASE {
-        return namespace == "kube-node-lease" && name == node && verb == "get";
-    }
-    reads && (*kind == kind::SERVICE || *kind == kind::ENDPOINT_SLICE)
 }
 
 fn refusal(user: &User, attributes: &Attributes<'_>) -> Status {
     let who = &user.name;
-    match attributes {
-        Attributes::Review => {
-            Status::forbidden_request(format!("forbidden: User \"{who}\" cannot create reviews"))
-        }
+    match *attributes {
         Attributes::Path { verb, path } => {
             Status::forbidden_request(format!("forbidden: User \"{who}\" cannot {verb} path \"{path}\""))
         }
-        Attributes::Resource { verb, kind, subresource, namespace, name } => {
-            let resource = if subresource.is_empty() {
-                kind.plural.to_owned()
-            } else {
-                format!("{}/{subresource}", kind.plural)
-            };
+        Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+            let part = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
             let place = if namespace.is_empty() {
                 "at the cluster scope".to_owned()
             } else {
                 format!("in the namespace \"{namespace}\"")
             };
             let why = format!(
-                "User \"{who}\" cannot {verb} resource \"{resource}\" in API group \"{}\" {place}",
-                kind.group
+                "User \"{who}\" cannot {verb} resource \"{resource}{part}\" in API group \"{group}\" {place}"
             );
-            Status::forbidden(kind, name, &why)
+            Status::forbidden_resource(group, resource, name, &why)
         }
     }
 }
@@ -110,53 +111,85 @@ mod tests {
         User { name: name.into(), groups, ..User::default() }
     }
 
-    fn get(kind: &'static Kind, name: &'static str) -> Attributes<'static> {
-        Attributes::Resource { verb: "get", kind, subresource: "", namespace: "", name }
+    fn asks(verb: &'static str, resource: &'static str, name: &'static str) -> Attributes<'static> {
+        Attributes::Resource { verb, group: "", resource, subresource: "", namespace: "", name }
     }
 
     #[test]
     fn everyone_may_ask_for_life_and_nothing_else() {
+        let table = Authorizer::new(Vec::new());
         let path = |path| Attributes::Path { verb: "get", path };
         let nobody = User::anonymous();
-        assert!(allows(&nobody, &path("/readyz")));
-        assert!(allows(&nobody, &path("/livez/ping")));
-        assert!(!allows(&nobody, &path("/readyzzz")));
-        assert!(!allows(&nobody, &path("/api")));
-        assert!(!allows(&nobody, &path("/metrics")));
-        assert!(!allows(&nobody, &Attributes::Review));
-        assert!(!allows(&nobody, &get(&kind::POD, "p")));
-        let refused = authorize(&nobody, &get(&kind::POD, "p")).unwrap_err();
+        let may = |path: &'static str| table.allows(&nobody, &Attributes::Path { verb: "get", path });
+        assert!(may("/readyz") && may("/livez/ping") && may("/version"));
+        assert!(!may("/readyzzz") && !may("/api") && !may("/metrics"));
+        assert!(!table.allows(&nobody, &asks("create", "selfsubjectreviews", "")));
+        let refused = table.authorize(&nobody, &asks("get", "pods", "p")).unwrap_err();
         assert_eq!(
             refused.message,
             "pods \"p\" is forbidden: User \"system:anonymous\" cannot get resource \"pods\" in API group \"\" at the \
              cluster scope"
         );
+        let refused = table.authorize(&nobody, &path("/metrics")).unwrap_err();
+        assert_eq!(refused.message, "forbidden: User \"system:anonymous\" cannot get path \"/metrics\"");
+    }
+
+    #[test]
+    fn owners_may_everything() {
+        let table = Authorizer::new(Vec::new());
+        let owner = user("admin", &["system:masters", "system:authenticated"]);
+        assert!(table.allows(&owner, &asks("impersonate", "nothing", "")));
+        assert!(table.allows(&owner, &Attributes::Path { verb: "get", path: "/metrics" }));
     }
 
     #[test]
     fn a_node_sees_itself_and_no_secret() {
+        let table = Authorizer::new(Vec::new());
         let node = user("system:node:node-1", &["system:nodes", "system:authenticated"]);
-        assert!(allows(&node, &get(&kind::NODE, "node-1")));
-        assert!(!allows(&node, &get(&kind::NODE, "node-2")));
-        assert!(!allows(&node, &get(&kind::SECRET, "s")));
-        let delete = Attributes::Resource {
-            verb: "delete",
-            kind: &kind::NODE,
-            subresource: "",
+        assert!(table.allows(&node, &asks("get", "nodes", "node-1")));
+        assert!(table.allows(&node, &asks("watch", "services", "")));
+        for (verb, resource, name) in [
+            ("get", "nodes", "node-2"),
+            ("delete", "nodes", "node-1"),
+            ("get", "secrets", "s"),
+            ("update", "services", "s"),
+        ] {
+            assert!(!table.allows(&node, &asks(verb, resource, name)), "{verb} {resource} {name}");
+        }
+        let status = Attributes::Resource {
+            verb: "get",
+            group: "",
+            resource: "nodes",
+            subresource: "status",
             namespace: "",
             name: "node-1",
         };
-        assert!(!allows(&node, &delete));
+        assert!(!table.allows(&node, &status));
     }
 
     #[test]
-    fn a_service_account_looks_around_only() {
+    fn a_service_account_looks_around_and_may_what_its_role_says() {
         let account = user(
             "system:serviceaccount:default:default",
             &["system:serviceaccounts", "system:authenticated"],
         );
-        assert!(allows(&account, &Attributes::Path { verb: "get", path: "/apis/apps/v1" }));
-        assert!(allows(&account, &Attributes::Review));
-        assert!(!allows(&account, &get(&kind::POD, "p")));
+        let in_default = Attributes::Resource {
+            verb: "get",
+            group: "",
+            resource: "pods",
+            subresource: "",
+            namespace: "default",
+            name: "p",
+        };
+        let table = Authorizer::new(Vec::new());
+        assert!(table.allows(&account, &Attributes::Path { verb: "get", path: "/apis/apps/v1" }));
+        assert!(!table.allows(&account, &in_default));
+        let file = "[{ subjects: [{ kind: ServiceAccount, namespace: default, name: default }], namespaces: [default],
+            rules: [{ apiGroups: [''], resources: [pods], verbs: [get] }] }]";
+        let table = Authorizer::new(parse(file).unwrap());
+        assert!(table.allows(&account, &in_default));
+        assert!(!table.allows(&account, &asks("get", "pods", "p")), "not in the whole cluster");
+        assert_eq!(table.rules(&account, "default").filter(|rule| rule.resources == ["pods"]).count(), 1);
+        assert_eq!(table.rules(&account, "").filter(|rule| rule.resources == ["pods"]).count(), 0);
     }
 }

@@ -11,6 +11,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_controllers::settings::AddressRange;
 
+use crate::authz::{self, Role};
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "weft-control", version, about = "The control plane of a Weft cluster")]
@@ -116,6 +118,9 @@ pub(crate) struct RawConfig {
     /// How long certificates of server and admin (renewed when a sixth is left) and of nodes (a day at least) last [default: 365d]
     #[arg(long, env = "WEFT_CERTIFICATE_LIFE")]
     pub(crate) certificate_life: Option<String>,
+    /// File of roles, beside the built-in ones: who may do what, in YAML or JSON [default: none]
+    #[arg(long, env = "WEFT_ROLES")]
+    pub(crate) roles: Option<PathBuf>,
     /// Most connections to the API at once; one address may hold a quarter of them [default: 4096]
     #[arg(long, env = "WEFT_CONNECTIONS_MAX")]
     pub(crate) connections_max: Option<usize>,
@@ -151,6 +156,7 @@ pub(crate) struct Config {
     pub(crate) key_life_seconds: u32,
     pub(crate) heartbeat_ms: u32,
     pub(crate) certificate_life: Duration,
+    pub(crate) roles: Vec<Role>,
     pub(crate) connections_max: usize,
     pub(crate) requests_max: usize,
     pub(crate) watch_events_max: usize,
@@ -160,13 +166,13 @@ pub(crate) struct Config {
 /// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("the settings file {path} cannot be read")]
+    #[error("the file {path} cannot be read")]
     File {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("the settings file {path} is not understood: {reason}")]
+    #[error("the file {path} is not understood: {reason}")]
     Syntax { path: PathBuf, reason: String },
     #[error("--{flag} {value:?}: {reason}")]
     Value { flag: &'static str, value: String, reason: String },
@@ -206,6 +212,7 @@ impl RawConfig {
             encryption_key_life: self.encryption_key_life.or(file.encryption_key_life),
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
             certificate_life: self.certificate_life.or(file.certificate_life),
+            roles: self.roles.or(file.roles),
             connections_max: self.connections_max.or(file.connections_max),
             requests_max: self.requests_max.or(file.requests_max),
             watch_events_max: self.watch_events_max.or(file.watch_events_max),
@@ -290,6 +297,7 @@ impl RawConfig {
             key_life_seconds: key_life_seconds(raw.encryption_key_life.as_deref().unwrap_or("24h"))?,
             heartbeat_ms,
             certificate_life: certificate_life(raw.certificate_life.as_deref().unwrap_or("365d"))?,
+            roles: roles(raw.roles)?,
             connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
             requests_max: at_least_one("requests-max", raw.requests_max.unwrap_or(512))?,
             watch_events_max: at_least_one("watch-events-max", raw.watch_events_max.unwrap_or(4096))?,
@@ -325,6 +333,13 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor_seconds).map(Duration::from_secs)
+}
+
+fn roles(path: Option<PathBuf>) -> Result<Vec<Role>, ConfigError> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| ConfigError::File { path: path.clone(), source })?;
+    authz::parse(&text).map_err(|reason| ConfigError::Syntax { path, reason })
 }
 
 fn encryption(text: &str, pod_cidrs_v4: &[IpNet]) -> Result<bool, ConfigError> {

@@ -28,8 +28,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use weft_api::kind::Subresource;
 use weft_api::status::Status;
 
-use crate::authn::{self, User, account::Accounts};
-use crate::authz::{self, Attributes};
+use crate::authn::{self, User, account::Accounts, impersonate};
+use crate::authz::{Attributes, Authorizer};
 use crate::nodes::Nodes;
 use crate::objects::Objects;
 use answer::Body;
@@ -40,6 +40,7 @@ use route::{ResourceRoute, Route};
 pub(crate) struct Api {
     pub(crate) objects: Arc<Objects>,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) authorizer: Authorizer,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) counters: Counters,
     /// Places for requests that are not watches or streams.
@@ -100,15 +101,13 @@ impl Api {
         certificate: Option<Arc<User>>,
     ) -> Result<Response<Body>, Status> {
         let user = self.authenticate(&request, certificate)?;
+        let user = impersonate::asked(user, request.headers(), &self.authorizer)?;
         let query = Query::parse(request.uri().query().unwrap_or(""));
         let route = route::parse(request.uri().path())?;
         let call = Call { user, query, request };
         match route {
             Route::Resource(route) => self.serve_resource(call, route).await,
-            Route::Review(review) => {
-                authz::authorize(&call.user, &Attributes::Review)?;
-                review::serve(&self, call, review).await
-            }
+            Route::Review(route) => review::serve(&self, call, &route).await,
             Route::Other => self.serve_other(&call).await,
         }
     }
@@ -139,11 +138,12 @@ impl Api {
     ) -> Result<Response<Body>, Status> {
         let verb = route.verb(call.request.method(), &call.query).ok_or_else(Status::method_not_allowed)?;
         let subresource = route.subresource.map_or("", Subresource::as_str);
-        authz::authorize(
+        self.authorizer.authorize(
             &call.user,
             &Attributes::Resource {
                 verb,
-                kind: route.kind,
+                group: route.kind.group,
+                resource: route.kind.plural,
                 subresource,
                 namespace: &route.key.namespace,
                 name: &route.key.name,
@@ -190,7 +190,7 @@ impl Api {
             Method::DELETE => "delete",
             _ => return Err(Status::method_not_allowed()),
         };
-        authz::authorize(&call.user, &Attributes::Path { verb, path })?;
+        self.authorizer.authorize(&call.user, &Attributes::Path { verb, path })?;
         if verb != "get" {
             return Err(Status::path_not_found());
         }

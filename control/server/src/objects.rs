@@ -11,6 +11,7 @@ pub(crate) mod delete;
 pub(crate) mod encoding;
 pub(crate) mod layout;
 pub(crate) mod metadata;
+mod parts;
 pub(crate) mod update;
 
 use std::sync::{Arc, Mutex};

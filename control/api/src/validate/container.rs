@@ -57,7 +57,13 @@ pub(super) fn image(container: &Value, path: &str, errors: &mut Vec<FieldError>)
     }
 }
 
-fn container(container: &Value, path: &str, volumes: &HashSet<String>, errors: &mut Vec<FieldError>) {
+/// A container of any kind, its name, ports and probes aside.
+pub(super) fn container(
+    container: &Value,
+    path: &str,
+    volumes: &HashSet<String>,
+    errors: &mut Vec<FieldError>,
+) {
     image(container, path, errors);
     one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], true, errors);
     one_of(container, path, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], true, errors);
@@ -234,6 +240,7 @@ fn value_from(variable: &Value, source: &Value, path: &str, errors: &mut Vec<Fie
     }
 }
 
+/// The resources of a container.
 pub(super) fn resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for list in ["limits", "requests"] {
         for (resource, amount) in entries(resources, list) {

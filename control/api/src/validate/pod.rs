@@ -1,5 +1,8 @@
 //! Validation of Pods and Pod templates.
 
+pub(super) mod ephemeral;
+pub(super) mod resize;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 

@@ -131,9 +131,22 @@ impl Accounts {
 
     /// Who brought this token; none if it is not good, or no longer.
     pub(crate) fn check(&self, token: &str, cache: &Cache) -> Option<User> {
+        self.check_for(token, &[], cache).map(|(user, _)| user)
+    }
+
+    /// Whose this token is, and which of the audiences it is for; none if it is for none of them, not good, or no longer.
+    /// No audience means the API server.
+    pub(crate) fn check_for(
+        &self,
+        token: &str,
+        audiences: &[String],
+        cache: &Cache,
+    ) -> Option<(User, Vec<String>)> {
+        let own = [self.issuer.clone()];
+        let audiences = if audiences.is_empty() { &own } else { audiences };
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[&self.issuer]);
+        validation.set_audience(audiences);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY_SECONDS;
@@ -158,15 +171,27 @@ impl Accounts {
         if let Some(node) = &binding.node {
             extra.push(("authentication.kubernetes.io/node-name".into(), node.name.clone()));
         }
-        Some(User {
+        let user = User {
             name: claims.sub,
             uid: binding.serviceaccount.uid.clone(),
-            groups: vec![
-                "system:serviceaccounts".into(),
-                format!("system:serviceaccounts:{}", binding.namespace),
-                "system:authenticated".into(),
-            ],
+            groups: groups(&binding.namespace),
             extra,
-        })
+        };
+        let meant = audiences.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
+        Some((user, meant))
     }
+}
+
+/// The groups of a namespace's ServiceAccounts.
+pub(crate) fn groups(namespace: &str) -> Vec<String> {
+    vec![
+        "system:serviceaccounts".into(),
+        format!("system:serviceaccounts:{namespace}"),
+        "system:authenticated".into(),
+    ]
+}
+
+/// Namespace and name of the ServiceAccount that a user is, if it is one.
+pub(crate) fn of_name(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")?.split_once(':')
 }

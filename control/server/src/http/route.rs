@@ -3,6 +3,7 @@
 use http::Method;
 use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind, Subresource};
+use weft_api::review::{self, Review};
 use weft_api::status::Status;
 
 use super::query::{self, Query};
@@ -12,21 +13,18 @@ use super::query::{self, Query};
 pub(crate) enum Route {
     /// Objects of a served kind.
     Resource(ResourceRoute),
-    /// A question about the asking user.
-    Review(Review),
+    /// A question.
+    Review(ReviewRoute),
     /// Discovery, health, version, metrics, or nothing.
     Other,
 }
 
-/// Virtual resources: what a user asks about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Review {
-    /// `authentication.k8s.io/v1 SelfSubjectReview`.
-    Subject,
-    /// `authorization.k8s.io/v1 SelfSubjectAccessReview`.
-    Access,
-    /// `authorization.k8s.io/v1 SelfSubjectRulesReview`.
-    Rules,
+/// A question that is answered and not stored.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ReviewRoute {
+    pub(crate) review: &'static Review,
+    /// Empty for questions that are asked in no namespace.
+    pub(crate) namespace: String,
 }
 
 /// Objects of a kind: all, those of a namespace, one, or a part of one.
@@ -78,18 +76,8 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
         _ => return Ok(Route::Other),
     };
-    match (group, version, rest) {
-        (_, _, [] | [""]) => return Ok(Route::Other),
-        ("authentication.k8s.io", "v1", ["selfsubjectreviews"]) => {
-            return Ok(Route::Review(Review::Subject));
-        }
-        ("authorization.k8s.io", "v1", ["selfsubjectaccessreviews"]) => {
-            return Ok(Route::Review(Review::Access));
-        }
-        ("authorization.k8s.io", "v1", ["selfsubjectrulesreviews"]) => {
-            return Ok(Route::Review(Review::Rules));
-        }
-        _ => {}
+    if matches!(rest, [] | [""]) {
+        return Ok(Route::Other);
     }
     // `namespaces/NAME/status` is a part of the Namespace, `namespaces/NAME/pods` a resource in it.
     let (namespace, rest) = match rest {
@@ -101,6 +89,12 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
         other => (String::new(), other.to_vec()),
     };
     let plural = rest.first().copied().unwrap_or("");
+    if let Some(review) = review::by_resource(group, version, plural) {
+        if rest.len() > 1 || review.namespaced == namespace.is_empty() {
+            return Err(Status::path_not_found());
+        }
+        return Ok(Route::Review(ReviewRoute { review, namespace }));
+    }
     let kind = kind::by_resource(group, version, plural).ok_or_else(Status::path_not_found)?;
     if !kind.namespaced && !namespace.is_empty() {
         return Err(Status::path_not_found());
@@ -154,8 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn questions() {
+        let asked = |path: &str| match parse(path) {
+            Ok(Route::Review(route)) => route,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(asked("/apis/authentication.k8s.io/v1/tokenreviews").review, &review::TOKEN);
+        let local = asked("/apis/authorization.k8s.io/v1/namespaces/d/localsubjectaccessreviews");
+        assert_eq!((local.review, local.namespace.as_str()), (&review::LOCAL_SUBJECT_ACCESS, "d"));
+    }
+
+    #[test]
     fn what_is_not_served() {
         for path in [
+            "/apis/authorization.k8s.io/v1/localsubjectaccessreviews",
+            "/apis/authorization.k8s.io/v1/namespaces/d/subjectaccessreviews",
+            "/apis/authentication.k8s.io/v1/tokenreviews/a",
+            "/apis/authentication.k8s.io/v2/tokenreviews",
             "/api/v1/widgets",
             "/apis/nothing.io/v1/things",
             "/api/v1/namespaces/d/nodes",

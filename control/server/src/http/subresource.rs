@@ -35,6 +35,14 @@ pub(crate) fn is_stream(subresource: Subresource) -> bool {
     )
 }
 
+/// Whether a subresource is a part of its object, read and written as the object itself is.
+fn is_part(subresource: Subresource) -> bool {
+    matches!(
+        subresource,
+        Subresource::Status | Subresource::Approval | Subresource::EphemeralContainers | Subresource::Resize
+    )
+}
+
 /// Serves a path with a subresource.
 ///
 /// # Errors
@@ -42,13 +50,9 @@ pub(crate) fn is_stream(subresource: Subresource) -> bool {
 pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Result<Response<Body>, Status> {
     let method = call.request.method().clone();
     match (route.subresource, method) {
-        (Some(Subresource::Status | Subresource::Approval), Method::GET) => {
-            read::get(&api, &call, &route).await
-        }
-        (Some(Subresource::Status | Subresource::Approval), Method::PATCH) => {
-            write::patch(&api, call, &route).await
-        }
-        (Some(Subresource::Status | Subresource::Approval | Subresource::Finalize), Method::PUT) => {
+        (Some(part), Method::GET) if is_part(part) => read::get(&api, &call, &route).await,
+        (Some(part), Method::PATCH) if is_part(part) => write::patch(&api, call, &route).await,
+        (Some(part), Method::PUT) if is_part(part) || part == Subresource::Finalize => {
             write::update(&api, call, &route).await
         }
         (Some(Subresource::Scale), _) => scale(&api, call, &route).await,

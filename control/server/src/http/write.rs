@@ -18,7 +18,7 @@ use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, read, requester};
-use crate::authz::{self, Attributes};
+use crate::authz::Attributes;
 use crate::cache::Cached;
 use crate::clock;
 use crate::objects::delete::{DeleteOptions, Deleted, Propagation};
@@ -141,7 +141,7 @@ pub(crate) async fn update(
                 return written(StatusCode::OK, &cached, form, &call, &warnings);
             }
         }
-        may_create(&call, route)?;
+        may_create(api, &call, route)?;
         let new = as_new(route, object.clone())?;
         match api.objects.create(route.kind, &route.key.namespace, new, &options).await {
             // Somebody else made it in the meantime.
@@ -159,11 +159,16 @@ pub(crate) async fn update(
 ///
 /// # Errors
 /// 403.
-fn may_create(call: &Call, route: &ResourceRoute) -> Result<(), Status> {
-    let ResourceRoute { kind, key, .. } = route;
-    let (namespace, name) = (&key.namespace, &key.name);
-    let attributes = Attributes::Resource { verb: "create", kind, subresource: "", namespace, name };
-    authz::authorize(&call.user, &attributes)
+fn may_create(api: &Api, call: &Call, route: &ResourceRoute) -> Result<(), Status> {
+    let attributes = Attributes::Resource {
+        verb: "create",
+        group: route.kind.group,
+        resource: route.kind.plural,
+        subresource: "",
+        namespace: &route.key.namespace,
+        name: &route.key.name,
+    };
+    api.authorizer.authorize(&call.user, &attributes)
 }
 
 /// A PUT's object as one that is made: it has the name of its URL, and the version it names is of one that is gone.
@@ -248,6 +253,7 @@ async fn server_side_apply(
             let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
             (StatusCode::OK, api.objects.update(&target(route), &options, change).await)
         } else {
+            may_create(api, call, route)?;
             let mut object = apply(None)?;
             requester::write(kind, &call.user, &mut object);
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)

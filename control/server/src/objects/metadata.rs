@@ -6,7 +6,7 @@ use weft_api::kind::{self, Kind, Subresource};
 use weft_api::patch::apply::{self, Manager};
 use weft_api::status::Status;
 
-use super::{WriteOptions, Writer};
+use super::{WriteOptions, Writer, parts};
 use crate::clock;
 
 /// Letters of generated names: no vowels, so that no words come out.
@@ -157,18 +157,21 @@ fn keep_the_rest(
     new: &mut Map<String, Value>,
 ) -> Result<(), Status> {
     match subresource {
-        Some(Subresource::Status | Subresource::Approval) => {
-            let status = new.remove("status");
-            let managed = metadata_mut(new)?.remove("managedFields");
-            *new = current.clone();
-            match status {
-                Some(status) if !status.is_null() => new.insert("status".into(), status),
-                _ => new.remove("status"),
+        Some(Subresource::Status | Subresource::Approval) => only(current, new, |kept, asked| {
+            match asked.get("status").filter(|status| !status.is_null()) {
+                Some(status) => kept.insert("status".into(), status.clone()),
+                None => kept.remove("status"),
             };
-            if let Some(managed) = managed {
-                metadata_mut(new)?.insert("managedFields".into(), managed);
-            }
-        }
+            Ok(())
+        })?,
+        Some(Subresource::EphemeralContainers) => only(current, new, |kept, asked| {
+            parts::ephemeral_containers(kept, asked);
+            Ok(())
+        })?,
+        Some(Subresource::Resize) => only(current, new, |kept, asked| {
+            parts::resources(kept, asked)
+                .map_err(|error| Status::invalid(kind, text(current, "name"), &[error]))
+        })?,
         // A binding says where a Pod runs, and in its status that this was decided.
         Some(Subresource::Binding) => {}
         _ => {
@@ -207,6 +210,21 @@ fn keep_the_rest(
         metadata.insert("managedFields".into(), managed.clone());
     }
     drop_nulls(metadata);
+    Ok(())
+}
+
+/// Makes `new` the current object with some of what was asked for taken over, and with the managers that it brings.
+fn only(
+    current: &Map<String, Value>,
+    new: &mut Map<String, Value>,
+    take: impl FnOnce(&mut Map<String, Value>, &Map<String, Value>) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let mut kept = current.clone();
+    take(&mut kept, new)?;
+    if let Some(managed) = metadata_mut(new)?.remove("managedFields") {
+        metadata_mut(&mut kept)?.insert("managedFields".into(), managed);
+    }
+    *new = kept;
     Ok(())
 }
 

@@ -97,6 +97,10 @@ impl Objects {
         let mut errors = match target.subresource {
             Some(Subresource::Status) => weft_api::validate::update_status(kind, &value, &old),
             Some(Subresource::Approval) => weft_api::validate::update_approval(kind, &value, &old),
+            Some(Subresource::EphemeralContainers) => {
+                weft_api::validate::update_ephemeral_containers(&value, &old)
+            }
+            Some(Subresource::Resize) => weft_api::validate::resize(&value, &old),
             Some(Subresource::Binding | Subresource::Finalize) => Vec::new(),
             _ => weft_api::validate::update(kind, &value, &old, &self.limits()),
         };

@@ -1,0 +1,134 @@
+//! Parts of a Pod over the API of a real server: ephemeral containers and other resources.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use http::Method;
+use serde_json::{Value, json};
+use server::{Client, Server};
+
+const POD: &str = "/api/v1/namespaces/default/pods/web";
+
+async fn pod(admin: &mut Client) -> Value {
+    let resources = json!({ "requests": { "cpu": "100m", "memory": "64Mi" } });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+        "spec": { "containers": [{ "name": "c", "image": "i:1", "resources": resources }] } });
+    let (code, made) = admin.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, 201, "{made}");
+    made
+}
+
+async fn patch(admin: &mut Client, part: &str, patch: Value) -> (u16, Value) {
+    admin.call(Method::PATCH, &format!("{POD}/{part}"), Some(patch)).await
+}
+
+#[tokio::test]
+async fn containers_come_to_a_pod_and_stay_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    pod(&mut admin).await;
+    let debug = json!({ "name": "debug", "image": "busybox:1", "targetContainerName": "c", "stdin": true });
+    let list = |containers: Value| json!({ "spec": { "ephemeralContainers": containers } });
+    // Not by the Pod itself.
+    assert_eq!(admin.call(Method::PATCH, POD, Some(list(json!([debug.clone()])))).await.0, 422);
+    let (code, changed) = patch(&mut admin, "ephemeralcontainers", list(json!([debug]))).await;
+    assert_eq!(code, 200, "{changed}");
+    assert_eq!(changed["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "IfNotPresent", "defaults");
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let (_, read) = admin.get(&format!("{POD}/ephemeralcontainers")).await;
+    assert_eq!(read["spec"], changed["spec"]);
+
+    let kept = changed["spec"]["ephemeralContainers"][0].clone();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut other = json!({ "name": "more", "image": "busybox:1" });
+        change(&mut other);
+        list(json!([kept.clone(), other]))
+    };
+    let mut changed_image = kept.clone();
+    changed_image["image"] = "other:1".into();
+    for (wanted, field) in [
+        (list(json!([])), "spec.ephemeralContainers"),
+        (list(json!([changed_image])), "spec.ephemeralContainers"),
+        (with(&|c| c["name"] = "c".into()), "spec.ephemeralContainers[1].name"),
+        (with(&|c| c["image"] = "".into()), "spec.ephemeralContainers[1].image"),
+        (
+            with(&|c| c["targetContainerName"] = "nobody".into()),
+            "spec.ephemeralContainers[1].targetContainerName",
+        ),
+        (with(&|c| c["ports"] = json!([{ "containerPort": 80 }])), "spec.ephemeralContainers[1].ports"),
+        (
+            with(&|c| c["resources"] = json!({ "limits": { "cpu": "1" } })),
+            "spec.ephemeralContainers[1].resources",
+        ),
+        (
+            with(&|c| c["livenessProbe"] = json!({ "exec": { "command": ["true"] } })),
+            "spec.ephemeralContainers[1].livenessProbe",
+        ),
+    ] {
+        let (code, refused) = patch(&mut admin, "ephemeralcontainers", wanted.clone()).await;
+        assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!(field)), "{wanted}");
+    }
+    // Nothing else of the Pod changes here.
+    let mut other = changed.clone();
+    other["spec"]["containers"][0]["image"] = "i:2".into();
+    other["metadata"]["labels"] = json!({ "a": "b" });
+    let (code, same) = admin.call(Method::PUT, &format!("{POD}/ephemeralcontainers"), Some(other)).await;
+    assert_eq!((code, &same["spec"]["containers"][0]["image"]), (200, &json!("i:1")));
+    assert!(same["metadata"].get("labels").is_none());
+}
+
+#[tokio::test]
+async fn a_pod_gets_other_resources_and_keeps_its_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let made = pod(&mut admin).await;
+    let resized = |resources: Value| {
+        let mut pod = made.clone();
+        pod["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        pod["spec"]["containers"][0]["resources"] = resources;
+        pod
+    };
+    let put = async |admin: &mut Client, pod: Value| {
+        admin.call(Method::PUT, &format!("{POD}/resize"), Some(pod)).await
+    };
+    let more = json!({ "requests": { "cpu": "200m", "memory": "64Mi" }, "limits": { "cpu": "1" } });
+    // Not by the Pod itself.
+    assert_eq!(admin.call(Method::PUT, POD, Some(resized(more.clone()))).await.0, 422);
+    let mut wanted = resized(more);
+    wanted["spec"]["containers"][0]["image"] = "i:2".into();
+    let (code, changed) = put(&mut admin, wanted).await;
+    assert_eq!(code, 200, "{changed}");
+    assert_eq!(changed["spec"]["containers"][0]["resources"]["requests"]["cpu"], "200m");
+    assert_eq!(changed["spec"]["containers"][0]["image"], "i:1");
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let at = "spec.containers[0].resources";
+    let was = json!({ "requests": { "cpu": "200m", "memory": "64Mi" }, "limits": { "cpu": "1" } });
+    let with = |part: &str, name: &str, value: Value| {
+        let mut resources = was.clone();
+        resources[part][name] = value;
+        resized(resources)
+    };
+    let mut without = was.clone();
+    without["requests"].as_object_mut().unwrap().remove("memory");
+    let guaranteed = json!({ "cpu": "1", "memory": "64Mi" });
+    for (wanted, field) in [
+        (with("requests", "cpu", json!("2")), format!("{at}.requests")),
+        (with("limits", "ephemeral-storage", json!("1Gi")), format!("{at}.limits.ephemeral-storage")),
+        (resized(without), format!("{at}.requests")),
+        (resized(json!({ "requests": guaranteed, "limits": guaranteed })), "spec".to_owned()),
+    ] {
+        let (code, refused) = put(&mut admin, wanted.clone()).await;
+        let fields: Vec<_> =
+            refused["details"]["causes"].as_array().into_iter().flatten().map(|c| &c["field"]).collect();
+        assert_eq!(code, 422, "{wanted}");
+        assert!(fields.contains(&&json!(field)), "{field}: {refused}");
+    }
+    let mut two = made.clone();
+    two["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    let second = json!({ "name": "d", "image": "i:1" });
+    two["spec"]["containers"].as_array_mut().unwrap().push(second);
+    assert_eq!(put(&mut admin, two).await.0, 422);
+}

@@ -1,0 +1,231 @@
+//! Who may do what, over the API of a real server: roles of a file, reviews, impersonation.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use std::path::Path;
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use server::{Client, Server};
+
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+const REVIEWS: &str = "/apis/authorization.k8s.io/v1";
+
+const ROLES: &str = "
+- subjects: [{ kind: ServiceAccount, namespace: default, name: robot }]
+  namespaces: [default]
+  rules:
+    - { apiGroups: [''], resources: [configmaps], verbs: [get, list, create] }
+    - { apiGroups: [''], resources: [secrets], resourceNames: [own], verbs: [get] }
+- subjects: [{ kind: ServiceAccount, namespace: default, name: robot }]
+  rules:
+    - { nonResourceURLs: [/metrics], verbs: [get] }
+    - { apiGroups: [''], resources: [users], resourceNames: [ci], verbs: [impersonate] }
+    - { apiGroups: [authentication.k8s.io], resources: [tokenreviews], verbs: [create] }
+";
+
+fn with_roles(dir: &Path) -> Server {
+    let roles = dir.join("roles.yaml");
+    std::fs::write(&roles, ROLES).unwrap();
+    Server::start_with(dir, &["--roles", roles.to_str().unwrap()])
+}
+
+/// A ServiceAccount's client, and its token.
+async fn robot(server: &Server, admin: &mut Client) -> (Client, String) {
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "robot" } });
+    assert_eq!(admin.post(ACCOUNTS, account).await.0, 201);
+    let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+    let (code, token) = admin.post(&format!("{ACCOUNTS}/robot/token"), request).await;
+    assert_eq!(code, 201, "{token}");
+    let token = token["status"]["token"].as_str().unwrap().to_owned();
+    (server.client(None, Some(token.clone())).await, token)
+}
+
+#[tokio::test]
+async fn a_service_account_may_what_its_roles_say_there_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_roles(dir.path());
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    let map = |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
+    let maps = "/api/v1/namespaces/default/configmaps";
+    assert_eq!(robot.post(maps, map("a")).await.0, 201);
+    assert_eq!(robot.get(maps).await.0, 200);
+    assert_eq!(robot.get("/metrics").await.0, 200);
+    // The rule names it; that it is not there may be told.
+    assert_eq!(robot.get("/api/v1/namespaces/default/secrets/own").await.0, 404);
+    for (method, path) in [
+        (Method::DELETE, "/api/v1/namespaces/default/configmaps/a"),
+        (Method::GET, "/api/v1/namespaces/kube-system/configmaps"),
+        (Method::GET, "/api/v1/configmaps"),
+        (Method::GET, "/api/v1/namespaces/default/secrets/other"),
+        (Method::GET, "/api/v1/namespaces/default/secrets"),
+        (Method::GET, "/api/v1/namespaces/default/configmaps?watch=1"),
+    ] {
+        let (code, refused) = robot.call(method.clone(), path, None).await;
+        assert_eq!((code, refused["reason"].as_str()), (403, Some("Forbidden")), "{method} {path}");
+    }
+    let (_, refused) = robot.call(Method::DELETE, &format!("{maps}/a"), None).await;
+    assert_eq!(
+        refused["message"],
+        "configmaps \"a\" is forbidden: User \"system:serviceaccount:default:robot\" cannot delete resource \
+         \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+}
+
+fn asks(kind: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec })
+}
+
+#[tokio::test]
+async fn who_may_change_an_object_makes_none_by_an_apply() {
+    const ROLES: &str = "[{ subjects: [{ kind: ServiceAccount, namespace: default, name: robot }],
+        rules: [{ apiGroups: [''], resources: [configmaps], verbs: [patch] }] }]";
+    let dir = tempfile::tempdir().unwrap();
+    let roles = dir.path().join("roles.yaml");
+    std::fs::write(&roles, ROLES).unwrap();
+    let server = Server::start_with(dir.path(), &["--roles", roles.to_str().unwrap()]);
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    let path = "/api/v1/namespaces/default/configmaps/a?fieldManager=robot";
+    let map =
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "v" } });
+    let apply = async |client: &mut Client| {
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        client.open(Method::PATCH, path, &headers, map.to_string().into_bytes()).await.status().as_u16()
+    };
+    assert_eq!(apply(&mut robot).await, 403);
+    assert_eq!(apply(&mut admin).await, 201);
+    assert_eq!(apply(&mut robot).await, 200);
+}
+
+#[tokio::test]
+async fn what_somebody_may_is_answered_as_it_is_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_roles(dir.path());
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    let list = |namespace: &str| json!({ "verb": "list", "resource": "configmaps", "namespace": namespace });
+    let own = format!("{REVIEWS}/selfsubjectaccessreviews");
+    for (namespace, allowed) in [("default", true), ("kube-system", false), ("", false)] {
+        let asked = asks("SelfSubjectAccessReview", json!({ "resourceAttributes": list(namespace) }));
+        let (code, answer) = robot.post(&own, asked).await;
+        assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(allowed)), "{namespace}");
+    }
+    let path = json!({ "nonResourceAttributes": { "verb": "get", "path": "/metrics" } });
+    let (_, answer) = robot.post(&own, asks("SelfSubjectAccessReview", path)).await;
+    assert_eq!(answer["status"]["allowed"], true);
+
+    let rules = asks("SelfSubjectRulesReview", json!({ "namespace": "default" }));
+    let (_, answer) = robot.post(&format!("{REVIEWS}/selfsubjectrulesreviews"), rules).await;
+    let maps = answer["status"]["resourceRules"].as_array().unwrap();
+    assert!(maps.iter().any(|rule| rule["resources"] == json!(["configmaps"])), "{answer}");
+
+    // Of others, who may ask that.
+    let robots = "system:serviceaccount:default:robot";
+    let of = |spec: Value| asks("SubjectAccessReview", spec);
+    let other = json!({ "user": robots, "resourceAttributes": list("default") });
+    assert_eq!(robot.post(&format!("{REVIEWS}/subjectaccessreviews"), of(other.clone())).await.0, 403);
+    let (code, answer) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(other.clone())).await;
+    assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(true)), "{answer}");
+    let (code, refused) = admin
+        .post(
+            &format!("{REVIEWS}/subjectaccessreviews"),
+            of(json!({ "resourceAttributes": list("default") })),
+        )
+        .await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.user")));
+    let (code, _) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(json!({ "user": "a" }))).await;
+    assert_eq!(code, 422);
+
+    let local = asks("LocalSubjectAccessReview", other);
+    let at = |namespace: &str| format!("{REVIEWS}/namespaces/{namespace}/localsubjectaccessreviews");
+    let (_, answer) = admin.post(&at("default"), local.clone()).await;
+    assert_eq!(answer["status"]["allowed"], true, "{answer}");
+    assert_eq!(admin.post(&at("kube-system"), local).await.0, 422, "another namespace than it asks about");
+}
+
+#[tokio::test]
+async fn whose_a_token_is_and_for_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_roles(dir.path());
+    let mut admin = server.admin().await;
+    let (mut robot, token) = robot(&server, &mut admin).await;
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let asked = |token: &str, audiences: &[&str]| {
+        json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": { "token": token, "audiences": audiences } })
+    };
+    let (code, answer) = robot.post(path, asked(&token, &[])).await;
+    assert_eq!((code, &answer["status"]["authenticated"]), (201, &json!(true)), "{answer}");
+    assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:robot");
+    assert!(!answer.to_string().contains(&token), "the token is not said again");
+    for (token, audiences) in [(token.as_str(), &["vault"][..]), ("nonsense", &[])] {
+        let (_, answer) = admin.post(path, asked(token, audiences)).await;
+        assert_ne!(answer["status"]["authenticated"], true, "{answer}");
+        assert!(answer["status"]["error"].is_string());
+    }
+    assert_eq!(admin.post(path, asked("", &[])).await.0, 400);
+    let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": { "audiences": ["vault", "other"] } });
+    let (_, issued) = admin.post(&format!("{ACCOUNTS}/robot/token"), request).await;
+    let issued = issued["status"]["token"].as_str().unwrap();
+    let (_, answer) = admin.post(path, asked(issued, &["vault", "nobody"])).await;
+    assert_eq!(answer["status"]["audiences"], json!(["vault"]), "{answer}");
+    // It is not for the API server.
+    assert_eq!(server.client(None, Some(issued.to_owned())).await.get("/api").await.0, 401);
+}
+
+#[tokio::test]
+async fn one_asks_as_another_where_a_rule_allows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_roles(dir.path());
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    async fn who(client: &mut Client, headers: &[(&str, &str)]) -> (u16, Value) {
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        let answer = client.open(Method::POST, path, &headers, body.to_string().into_bytes()).await;
+        let code = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&bytes).unwrap())
+    }
+    let user = |answer: &Value| answer["status"]["userInfo"]["username"].as_str().unwrap_or("").to_owned();
+    let (_, answer) = who(&mut admin, &[("impersonate-user", "ci"), ("impersonate-group", "builders")]).await;
+    assert_eq!(user(&answer), "ci", "{answer}");
+    assert_eq!(answer["status"]["userInfo"]["groups"], json!(["builders", "system:authenticated"]));
+    let (_, answer) = who(&mut robot, &[("impersonate-user", "ci")]).await;
+    assert_eq!(user(&answer), "ci", "{answer}");
+    let masters = [("impersonate-user", "ci"), ("impersonate-group", "system:masters")];
+    assert_eq!(who(&mut robot, &masters).await.0, 403);
+    assert_eq!(who(&mut robot, &[("impersonate-user", "admin")]).await.0, 403);
+    // What the other may not, is refused.
+    let headers = [("impersonate-user", "ci")];
+    let answer = admin.open(Method::GET, "/api/v1/secrets", &headers, Vec::new()).await;
+    assert_eq!(answer.status(), 403);
+}
+
+#[test]
+fn a_file_of_roles_that_is_not_understood_ends_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let roles = dir.path().join("roles.yaml");
+    for (text, said) in [("- { subjects: [] }", "rules"), ("[{ subjects: [], rules: [] }]", "[0].subjects")] {
+        std::fs::write(&roles, text).unwrap();
+        let output = std::process::Command::new(server::BINARY)
+            .args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--advertise", "127.0.0.1"])
+            .arg("--roles")
+            .arg(&roles)
+            .arg("--data-dir")
+            .arg(dir.path())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(said) && told.contains("roles.yaml"), "{told}");
+    }
+}
