@@ -38,6 +38,17 @@ const ROOTS: &[(&str, &[&str])] = &[
             "ResourceQuota",
         ],
     ),
+    ("io.k8s.api.core.v1", &["Binding", "ComponentStatus", "PodTemplate", "ReplicationController"]),
+    (
+        "io.k8s.api.admissionregistration.v1",
+        &[
+            "MutatingWebhookConfiguration",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+            "ValidatingWebhookConfiguration",
+        ],
+    ),
+    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1", &["CustomResourceDefinition"]),
     ("io.k8s.api.apps.v1", &["ControllerRevision", "DaemonSet", "StatefulSet"]),
     ("io.k8s.api.authentication.v1", &["SelfSubjectReview", "TokenRequest", "TokenReview"]),
     (
@@ -56,6 +67,21 @@ const ROOTS: &[(&str, &[&str])] = &[
     ("io.k8s.metrics.pkg.apis.metrics.v1beta1", &["NodeMetrics", "PodMetrics"]),
     ("io.k8s.api.policy.v1", &["Eviction", "PodDisruptionBudget"]),
     ("io.k8s.api.scheduling.v1", &["PriorityClass"]),
+    ("io.k8s.api.networking.v1", &["Ingress", "IngressClass", "IPAddress", "NetworkPolicy", "ServiceCIDR"]),
+    ("io.k8s.api.node.v1", &["RuntimeClass"]),
+    ("io.k8s.api.policy.v1", &["Eviction"]),
+    ("io.k8s.api.rbac.v1", &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]),
+    (
+        "io.k8s.api.storage.v1",
+        &[
+            "CSIDriver",
+            "CSINode",
+            "CSIStorageCapacity",
+            "StorageClass",
+            "VolumeAttachment",
+            "VolumeAttributesClass",
+        ],
+    ),
 ];
 
 /// Settings of `schema`.

@@ -11,6 +11,9 @@ pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;
 pub(crate) mod storage;
+pub(crate) mod policy;
+pub(crate) mod service;
+pub(crate) mod volume;
 pub(crate) mod workload;
 
 use serde_json::{Map, Value};
@@ -47,6 +50,13 @@ fn set(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
 fn set_number(object: &mut Map<String, Value>, key: &str, value: i64) {
     if object.get(key).is_none_or(|v| v.is_null() || v.as_i64() == Some(0)) {
         object.insert(key.to_owned(), value.into());
+    }
+}
+
+/// Sets each of these to 0 in the object below `key`, unless it is there: numbers that are always told.
+fn zeros(object: &mut Map<String, Value>, key: &str, numbers: &[&str]) {
+    if let Some(inner) = made(object, key) {
+        numbers.iter().for_each(|number| set(inner, number, 0));
     }
 }
 

@@ -11,6 +11,8 @@ mod networking;
 mod node;
 mod rbac;
 mod storage;
+mod policy;
+mod scheduling;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -229,8 +231,14 @@ kinds! {
     SECRET = core::SECRET,
     SERVICE_ACCOUNT = core::SERVICE_ACCOUNT,
     EVENT = core::EVENT,
+    LIMIT_RANGE = core::LIMIT_RANGE,
+    PERSISTENT_VOLUME = core::PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM = core::PERSISTENT_VOLUME_CLAIM,
+    RESOURCE_QUOTA = core::RESOURCE_QUOTA,
     DEPLOYMENT = apps::DEPLOYMENT,
     REPLICA_SET = apps::REPLICA_SET,
+    POD_DISRUPTION_BUDGET = policy::POD_DISRUPTION_BUDGET,
+    PRIORITY_CLASS = scheduling::PRIORITY_CLASS,
     ENDPOINT_SLICE = discovery::ENDPOINT_SLICE,
     LEASE = coordination::LEASE,
     NETWORK_POLICY = networking::NETWORK_POLICY,

@@ -7,6 +7,8 @@ pub(crate) mod networking;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod storage;
+pub(crate) mod policy;
+pub(crate) mod volume;
 pub(crate) mod workload;
 
 use jiff::Timestamp;
@@ -56,6 +58,9 @@ const fn text(name: &'static str, description: &'static str) -> Column {
 }
 const fn number(name: &'static str, description: &'static str) -> Column {
     Column { name, type_: "integer", priority: 0, description }
+}
+const fn boolean(name: &'static str, description: &'static str) -> Column {
+    Column { name, type_: "boolean", priority: 0, description }
 }
 const fn wide(name: &'static str, description: &'static str) -> Column {
     Column { name, type_: "string", priority: 1, description }
@@ -159,6 +164,7 @@ const NONE: &str = "<none>";
 /// How many hosts, addresses or ports a cell shows.
 const SHOWN_MAX: usize = 3;
 const UNKNOWN: &str = "<unknown>";
+const UNSET: &str = "<unset>";
 
 fn name(object: &Value) -> Value {
     object["metadata"]["name"].as_str().unwrap_or("").into()

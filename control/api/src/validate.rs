@@ -9,19 +9,30 @@ pub(crate) mod certificates;
 pub(crate) mod config;
 mod container;
 pub(crate) mod csi;
+mod amount;
+pub(crate) mod claim;
+pub(crate) mod config;
+mod container;
+pub(crate) mod disruption;
 pub(crate) mod endpoints;
 pub(crate) mod extensions;
 mod families;
 pub(crate) mod ingress;
+mod label_selector;
+pub(crate) mod limit_range;
 mod meta;
 pub mod name;
 pub(crate) mod networking;
 pub(crate) mod node;
+pub(crate) mod persistent_volume;
 pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod runtime_class;
 mod selector;
+pub(crate) mod priority_class;
+pub(crate) mod quota;
+mod resource;
 pub(crate) mod service;
 pub(crate) mod storage;
 mod volume;
@@ -139,6 +150,12 @@ pub fn object_name(kind: &Kind, text: &str) -> Vec<String> {
     (kind.name_rules)(text)
 }
 
+/// Whether a PriorityClass of this name is the system's own: nobody deletes it.
+#[must_use]
+pub fn is_system_class(name: &str) -> bool {
+    priority_class::is_system_class(name)
+}
+
 /// The text below `key`, empty if there is none.
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or("")
@@ -212,6 +229,34 @@ fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldErr
             number,
             "must be greater than or equal to 0",
         ));
+    }
+}
+
+/// A field that an update may not change; an empty path is the object itself.
+fn fixed(new: &Value, old: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+    let (now, was) = (&new[key], &old[key]);
+    if !same(now, was) {
+        let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        errors.push(FieldError::invalid(path, now.clone(), IMMUTABLE));
+    }
+}
+
+/// Whether two values mean the same: what is empty is as good as not there.
+fn same(a: &Value, b: &Value) -> bool {
+    let filled = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        _ => true,
+    };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.iter().all(|(key, value)| same(value, b.get(key).unwrap_or(&Value::Null)))
+                && b.iter().all(|(key, value)| a.contains_key(key) || !filled(value))
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        _ if !filled(a) || !filled(b) => !filled(a) && !filled(b),
+        _ => a == b,
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::json;
 use super::*;
 use crate::kind;
 
+mod policy;
+
 fn defaulted(kind: &Kind, mut object: Value) -> Value {
     apply(kind, &mut object);
     object
@@ -141,6 +143,12 @@ fn twice_is_once() {
         (&kind::DEPLOYMENT, json!({"spec": {"template": {}}})),
         (&kind::NAMESPACE, json!({"metadata": {"name": "n"}})),
         (&kind::ENDPOINT_SLICE, json!({"ports": [{"port": 1}]})),
+        (&kind::PERSISTENT_VOLUME, json!({"spec": {"hostPath": {"path": "/"}}})),
+        (
+            &kind::PERSISTENT_VOLUME_CLAIM,
+            json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "c"}}}),
+        ),
+        (&kind::LIMIT_RANGE, json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}})),
     ] {
         let once = defaulted(kind, object);
         assert_eq!(defaulted(kind, once.clone()), once);

@@ -162,3 +162,54 @@ pub(super) const EVENT: Kind = Kind {
     printer: &table::cluster::EVENT,
     ..BASE
 };
+/// `PersistentVolume`.
+pub(super) const PERSISTENT_VOLUME: Kind = Kind {
+    kind: "PersistentVolume",
+    plural: "persistentvolumes",
+    singular: "persistentvolume",
+    short_names: &["pv"],
+    namespaced: false,
+    subresources: &[Status],
+    schema: "io.k8s.api.core.v1.PersistentVolume",
+    default: default::volume::persistent_volume,
+    rules: &validate::persistent_volume::RULES,
+    printer: &table::volume::PERSISTENT_VOLUME,
+    ..BASE
+};
+/// `PersistentVolumeClaim`.
+pub(super) const PERSISTENT_VOLUME_CLAIM: Kind = Kind {
+    kind: "PersistentVolumeClaim",
+    plural: "persistentvolumeclaims",
+    singular: "persistentvolumeclaim",
+    short_names: &["pvc"],
+    subresources: &[Status],
+    schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
+    default: default::volume::claim,
+    rules: &validate::claim::RULES,
+    printer: &table::volume::CLAIM,
+    ..BASE
+};
+/// `ResourceQuota`.
+pub(super) const RESOURCE_QUOTA: Kind = Kind {
+    kind: "ResourceQuota",
+    plural: "resourcequotas",
+    singular: "resourcequota",
+    short_names: &["quota"],
+    subresources: &[Status],
+    schema: "io.k8s.api.core.v1.ResourceQuota",
+    rules: &validate::quota::RULES,
+    printer: &table::policy::RESOURCE_QUOTA,
+    ..BASE
+};
+/// `LimitRange`.
+pub(super) const LIMIT_RANGE: Kind = Kind {
+    kind: "LimitRange",
+    plural: "limitranges",
+    singular: "limitrange",
+    short_names: &["limits"],
+    schema: "io.k8s.api.core.v1.LimitRange",
+    default: default::policy::limit_range,
+    rules: &validate::limit_range::RULES,
+    printer: &table::NAME_AND_TIME,
+    ..BASE
+};

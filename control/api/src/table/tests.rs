@@ -11,6 +11,8 @@ use serde_json::json;
 use super::*;
 use crate::kind::{self, KINDS};
 
+mod policy;
+
 fn cells(kind: &Kind, mut object: Value) -> Vec<Value> {
     object["metadata"]["name"] = "x".into();
     object["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z".into();

@@ -127,8 +127,13 @@ fn dns(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 
 fn node_affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let pointer = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let Some(required) = spec.pointer(pointer) else { return };
-    let path = format!("{path}{}", pointer.replace('/', "."));
+    if let Some(required) = spec.pointer(pointer) {
+        node_selector(required, &format!("{path}{}", pointer.replace('/', ".")), errors);
+    }
+}
+
+/// What a node must be, at `path`.
+pub(super) fn node_selector(required: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let terms = items(required, "nodeSelectorTerms");
     if terms.is_empty() {
         let why = "must have at least one node selector term";

@@ -12,6 +12,9 @@ use serde_json::json;
 use super::*;
 use crate::kind;
 
+mod policy;
+mod volumes;
+
 fn told(errors: &[FieldError]) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
@@ -36,6 +39,26 @@ fn updated(kind: &Kind, new: &Value, old: &Value) -> Vec<String> {
         object
     };
     told(&update(kind, &prepare(new), &prepare(old), &Limits::default()))
+}
+
+/// What is wrong with a status of this kind.
+fn with_status(kind: &Kind, status: &Value) -> Vec<String> {
+    told(&update_status(kind, &json!({ "status": status }), &json!({})))
+}
+
+/// A copy with other values at these pointers; `null` takes away.
+fn with(object: &Value, changes: &[(&str, Value)]) -> Value {
+    let mut object = object.clone();
+    for (pointer, value) in changes {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let parent = object.pointer_mut(parent).unwrap();
+        if value.is_null() {
+            parent.as_object_mut().unwrap().remove(key);
+        } else {
+            parent[key] = value.clone();
+        }
+    }
+    object
 }
 
 fn pod(container: &Value) -> Value {

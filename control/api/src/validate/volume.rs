@@ -61,7 +61,8 @@ fn source(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {
     files(source, &path, errors);
 }
 
-fn host_path(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+/// A path of the node's.
+pub(super) fn host_path(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
     const TYPES: &[&str] =
         &["DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
     required(source, path, "path", errors);
@@ -133,7 +134,8 @@ pub(super) fn relative_path(value: &str, path: &str, errors: &mut Vec<FieldError
     }
 }
 
-fn required(source: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+/// A text that must be there.
+pub(super) fn required(source: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
     if text(source, key).is_empty() {
         errors.push(FieldError::required(format!("{path}.{key}"), ""));
     }

@@ -387,6 +387,10 @@ pub(crate) async fn delete(
     {
         return Err(Status::forbidden(route.kind, &route.key.name, "this namespace may not be deleted"));
     }
+    if *route.kind == kind::PRIORITY_CLASS && weft_api::validate::is_system_class(&route.key.name) {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(Status::forbidden(route.kind, &route.key.name, why));
+    }
     match api.objects.delete(route.kind, &route.key, &options).await? {
         Deleted::Terminating(cached) => read::object(StatusCode::OK, &cached, Form::Objects, &call),
         // Pods are answered themselves: clients show what was deleted.

@@ -1,0 +1,111 @@
+//! Kinds of workloads, volumes and policy over the API of a real server: each is made, read, shown as a table and found in
+//! discovery, and has what the server says of it.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use server::{Client, Server};
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// One of each kind, and the path it is made at.
+fn objects() -> Vec<(&'static str, Value)> {
+    let claim =
+        json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let volume = json!({ "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/p" } });
+    let object = |version: &str, kind: &str, rest: Value| {
+        let mut object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "x" } });
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
+    };
+    let spec = |version: &str, kind: &str, spec: &Value| object(version, kind, json!({ "spec": spec }));
+    vec![
+        (
+            "apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            spec("policy/v1", "PodDisruptionBudget", &json!({ "minAvailable": 1 })),
+        ),
+        (
+            "apis/scheduling.k8s.io/v1/priorityclasses",
+            object("scheduling.k8s.io/v1", "PriorityClass", json!({ "value": 7 })),
+        ),
+        ("api/v1/persistentvolumes", spec("v1", "PersistentVolume", &volume)),
+        ("api/v1/namespaces/default/persistentvolumeclaims", spec("v1", "PersistentVolumeClaim", &claim)),
+        (
+            "api/v1/namespaces/default/resourcequotas",
+            spec("v1", "ResourceQuota", &json!({ "hard": { "pods": "5" } })),
+        ),
+        (
+            "api/v1/namespaces/default/limitranges",
+            spec("v1", "LimitRange", &json!({ "limits": [{ "type": "Container", "max": { "cpu": "2" } }] })),
+        ),
+    ]
+}
+
+async fn table(admin: &mut Client, path: &str) -> Value {
+    let response = admin.open(Method::GET, path, &[("accept", TABLE)], Vec::new()).await;
+    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+#[tokio::test]
+async fn each_kind_is_made_read_shown_and_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    for (path, object) in objects() {
+        let (root, plural) = path.rsplit_once('/').unwrap();
+        let root = root.trim_end_matches("/namespaces/default");
+        let (code, made) = admin.post(&format!("/{path}?fieldValidation=Strict"), object.clone()).await;
+        assert_eq!(code, 201, "{made}");
+        assert!(made["metadata"]["uid"].is_string(), "{made}");
+        let (code, read) = admin.get(&format!("/{path}/x")).await;
+        assert_eq!((code, &read), (200, &made), "{path}");
+        let (_, list) = admin.get(&format!("/{path}")).await;
+        assert_eq!(list["kind"], format!("{}List", object["kind"].as_str().unwrap()));
+        assert_eq!(list["items"][0]["metadata"]["name"], "x");
+        let table = table(&mut admin, &format!("/{path}")).await;
+        let columns = table["columnDefinitions"].as_array().unwrap();
+        assert_eq!(
+            (&columns[0]["name"], &table["rows"][0]["cells"][0]),
+            (&json!("Name"), &json!("x")),
+            "{path}"
+        );
+        assert_eq!(columns.len(), table["rows"][0]["cells"].as_array().unwrap().len(), "{path}");
+        let (_, discovered) = admin.get(&format!("/{root}")).await;
+        let found = discovered["resources"].as_array().unwrap().iter().find(|r| r["name"] == plural);
+        assert_eq!(found.expect(plural)["kind"], object["kind"]);
+        let (_, openapi) = admin.get(&format!("/openapi/v3/{root}")).await;
+        assert!(
+            openapi["paths"].as_object().unwrap().keys().any(|p| p.ends_with(&format!("/{plural}"))),
+            "{path}"
+        );
+        // What was read is what may be written, and to write it again changes nothing.
+        let (code, same) = admin.call(Method::PUT, &format!("/{path}/x"), Some(read)).await;
+        assert_eq!(
+            (code, &same["metadata"]["resourceVersion"]),
+            (200, &made["metadata"]["resourceVersion"]),
+            "{same}"
+        );
+        let (code, _) = admin.call(Method::DELETE, &format!("/{path}/x"), None).await;
+        assert_eq!(code, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_systems_priorities_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let class = |value: i64| json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": "system-node-critical" }, "value": value });
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    assert_eq!(admin.post(path, class(5)).await.0, 422);
+    assert_eq!(admin.post(path, class(2_000_001_000)).await.0, 201);
+    let (code, refused) = admin.call(Method::DELETE, &format!("{path}/system-node-critical"), None).await;
+    assert_eq!(code, 403);
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.ends_with("this is a system priority class and cannot be deleted"), "{said}");
+}
