@@ -39,6 +39,7 @@ const ROOTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("io.k8s.api.core.v1", &["Binding", "ComponentStatus", "PodTemplate", "ReplicationController"]),
+    ("io.k8s.api.core.v1", &["Binding", "ComponentStatus"]),
     (
         "io.k8s.api.admissionregistration.v1",
         &[
@@ -49,7 +50,6 @@ const ROOTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1", &["CustomResourceDefinition"]),
-    ("io.k8s.api.apps.v1", &["ControllerRevision", "DaemonSet", "StatefulSet"]),
     ("io.k8s.api.authentication.v1", &["SelfSubjectReview", "TokenRequest", "TokenReview"]),
     (
         "io.k8s.api.authorization.v1",

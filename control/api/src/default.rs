@@ -29,6 +29,14 @@ pub fn apply(kind: &Kind, object: &mut Value) {
     }
 }
 
+/// Writes in what the server itself says of an object, behind its defaults: of a new one, which has its name and UID, or of
+/// one that was `old`.
+pub fn prepare(kind: &Kind, object: &mut Value, old: Option<&Value>) {
+    if let Some(object) = object.as_object_mut() {
+        (kind.prepare)(object, old);
+    }
+}
+
 /// Fills in the defaults of a Pod template, such as a workload's `spec.template`.
 pub fn pod_template(template: &mut Value) {
     if let Some(spec) = template.as_object_mut().and_then(|t| object(t, "spec")) {

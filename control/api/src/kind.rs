@@ -61,6 +61,8 @@ pub struct Kind {
     pub(crate) name_rules: fn(&str) -> Vec<String>,
     /// Fills in what an object means where its author said nothing.
     pub(crate) default: fn(&mut Map<String, Value>),
+    /// Writes in what the server says of an object: a new one, or one that was as the second argument has it.
+    pub(crate) prepare: fn(&mut Map<String, Value>, Option<&Value>),
     /// Which objects may be stored, and which changes to them.
     pub(crate) rules: &'static Rules,
     /// What is asked of a change by a subresource, new and old object, beside the rules of `status`.
@@ -202,6 +204,7 @@ const BASE: Kind = Kind {
     create_on_update: false,
     name_rules: name::dns_subdomain,
     default: |_| {},
+    prepare: |_, _| {},
     rules: &validate::NONE,
     part_rules: |_, _, _, _| {},
     printer: &table::NAME_AND_AGE,
@@ -234,9 +237,14 @@ kinds! {
     LIMIT_RANGE = core::LIMIT_RANGE,
     PERSISTENT_VOLUME = core::PERSISTENT_VOLUME,
     PERSISTENT_VOLUME_CLAIM = core::PERSISTENT_VOLUME_CLAIM,
+    POD_TEMPLATE = core::POD_TEMPLATE,
+    REPLICATION_CONTROLLER = core::REPLICATION_CONTROLLER,
     RESOURCE_QUOTA = core::RESOURCE_QUOTA,
     DEPLOYMENT = apps::DEPLOYMENT,
     REPLICA_SET = apps::REPLICA_SET,
+    CONTROLLER_REVISION = apps::CONTROLLER_REVISION,
+    DAEMON_SET = apps::DAEMON_SET,
+    STATEFUL_SET = apps::STATEFUL_SET,
     POD_DISRUPTION_BUDGET = policy::POD_DISRUPTION_BUDGET,
     PRIORITY_CLASS = scheduling::PRIORITY_CLASS,
     ENDPOINT_SLICE = discovery::ENDPOINT_SLICE,

@@ -8,7 +8,7 @@ mod field;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use field::FieldSelector;
+pub use field::{FieldSelector, field_text};
 
 use crate::view::LabelSelector;
 

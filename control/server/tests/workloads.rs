@@ -14,6 +14,9 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// One of each kind, and the path it is made at.
 fn objects() -> Vec<(&'static str, Value)> {
+    let pod = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let set = json!({ "replicas": 2, "selector": { "matchLabels": { "a": "b" } }, "template": pod });
+    let daemon = json!({ "selector": { "matchLabels": { "a": "b" } }, "template": pod });
     let claim =
         json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
     let volume = json!({ "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/p" } });
@@ -24,6 +27,12 @@ fn objects() -> Vec<(&'static str, Value)> {
     };
     let spec = |version: &str, kind: &str, spec: &Value| object(version, kind, json!({ "spec": spec }));
     vec![
+        ("apis/apps/v1/namespaces/default/statefulsets", spec("apps/v1", "StatefulSet", &set)),
+        ("apis/apps/v1/namespaces/default/daemonsets", spec("apps/v1", "DaemonSet", &daemon)),
+        (
+            "apis/apps/v1/namespaces/default/controllerrevisions",
+            object("apps/v1", "ControllerRevision", json!({ "data": { "any": ["thing"] }, "revision": 1 })),
+        ),
         (
             "apis/policy/v1/namespaces/default/poddisruptionbudgets",
             spec("policy/v1", "PodDisruptionBudget", &json!({ "minAvailable": 1 })),
@@ -41,6 +50,11 @@ fn objects() -> Vec<(&'static str, Value)> {
         (
             "api/v1/namespaces/default/limitranges",
             spec("v1", "LimitRange", &json!({ "limits": [{ "type": "Container", "max": { "cpu": "2" } }] })),
+        ),
+        ("api/v1/namespaces/default/podtemplates", object("v1", "PodTemplate", json!({ "template": pod }))),
+        (
+            "api/v1/namespaces/default/replicationcontrollers",
+            spec("v1", "ReplicationController", &json!({ "replicas": 2, "template": pod })),
         ),
     ]
 }
@@ -93,6 +107,57 @@ async fn each_kind_is_made_read_shown_and_found() {
         let (code, _) = admin.call(Method::DELETE, &format!("/{path}/x"), None).await;
         assert_eq!(code, 200);
     }
+}
+
+#[tokio::test]
+async fn daemon_sets_count_their_templates() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let find = |kind: &str| objects().into_iter().find(|(_, object)| object["kind"] == kind).unwrap();
+    let (path, object) = find("DaemonSet");
+    let (_, set) = admin.post(&format!("/{path}"), object).await;
+    let counted =
+        |set: &Value| set["metadata"]["annotations"]["deprecated.daemonset.template.generation"].clone();
+    assert_eq!((counted(&set), &set["metadata"]["generation"]), (json!("1"), &json!(1)));
+    let patch = json!({ "spec": { "template": { "metadata": { "labels": { "c": "d" } } } } });
+    let (_, set) = admin.call(Method::PATCH, &format!("/{path}/x"), Some(patch)).await;
+    assert_eq!((counted(&set), &set["metadata"]["generation"]), (json!("2"), &json!(2)));
+    let (_, set) = admin
+        .call(Method::PATCH, &format!("/{path}/x"), Some(json!({ "spec": { "minReadySeconds": 3 } })))
+        .await;
+    assert_eq!((counted(&set), &set["metadata"]["generation"]), (json!("2"), &json!(3)));
+}
+
+#[tokio::test]
+async fn what_keeps_replicas_is_scaled() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    for (path, object) in objects() {
+        if !matches!(object["kind"].as_str(), Some("StatefulSet" | "ReplicationController")) {
+            continue;
+        }
+        admin.post(&format!("/{path}"), object).await;
+        let (code, scale) = admin.get(&format!("/{path}/x/scale")).await;
+        assert_eq!(
+            (code, &scale["spec"]["replicas"], &scale["status"]["selector"]),
+            (200, &json!(2), &json!("a=b"))
+        );
+        let patch = json!({ "spec": { "replicas": 4 } });
+        let (code, _) = admin.call(Method::PATCH, &format!("/{path}/x/scale"), Some(patch)).await;
+        assert_eq!(code, 200);
+        let (_, scaled) = admin.get(&format!("/{path}/x")).await;
+        assert_eq!(scaled["spec"]["replicas"], 4);
+    }
+    let (_, none) = admin
+        .get("/api/v1/namespaces/default/replicationcontrollers?fieldSelector=status.replicas%3D1")
+        .await;
+    assert_eq!(none["items"], json!([]));
+    let (_, one) = admin
+        .get("/api/v1/namespaces/default/replicationcontrollers?fieldSelector=status.replicas%3D0")
+        .await;
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::*;
 use crate::kind;
 
 mod policy;
+mod workloads;
 
 fn defaulted(kind: &Kind, mut object: Value) -> Value {
     apply(kind, &mut object);
@@ -143,6 +144,9 @@ fn twice_is_once() {
         (&kind::DEPLOYMENT, json!({"spec": {"template": {}}})),
         (&kind::NAMESPACE, json!({"metadata": {"name": "n"}})),
         (&kind::ENDPOINT_SLICE, json!({"ports": [{"port": 1}]})),
+        (&kind::STATEFUL_SET, json!({"spec": {"template": {}, "volumeClaimTemplates": [{}]}})),
+        (&kind::DAEMON_SET, json!({"spec": {"template": {}}})),
+        (&kind::REPLICATION_CONTROLLER, json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}})),
         (&kind::PERSISTENT_VOLUME, json!({"spec": {"hostPath": {"path": "/"}}})),
         (
             &kind::PERSISTENT_VOLUME_CLAIM,

@@ -1,6 +1,7 @@
 //! Kinds of `apps`.
 
 use super::{BASE as CORE, Kind, Subresource::*};
+use crate::validate::name;
 use crate::{default, table, validate};
 
 const BASE: Kind = Kind { group: "apps", ..CORE };
@@ -34,5 +35,47 @@ pub(super) const REPLICA_SET: Kind = Kind {
     default: default::workload::replica_set,
     rules: &validate::workload::REPLICA_SET,
     printer: &table::workload::REPLICA_SET,
+    ..BASE
+};
+/// `StatefulSet`.
+pub(super) const STATEFUL_SET: Kind = Kind {
+    kind: "StatefulSet",
+    plural: "statefulsets",
+    singular: "statefulset",
+    short_names: &["sts"],
+    categories: &["all"],
+    subresources: &[Status, Scale],
+    schema: "io.k8s.api.apps.v1.StatefulSet",
+    has_generation: true,
+    name_rules: name::dns_label,
+    default: default::workload::stateful_set,
+    rules: &validate::stateful_set::RULES,
+    printer: &table::workload::STATEFUL_SET,
+    ..BASE
+};
+/// `DaemonSet`.
+pub(super) const DAEMON_SET: Kind = Kind {
+    kind: "DaemonSet",
+    plural: "daemonsets",
+    singular: "daemonset",
+    short_names: &["ds"],
+    categories: &["all"],
+    subresources: &[Status],
+    schema: "io.k8s.api.apps.v1.DaemonSet",
+    has_generation: true,
+    default: default::workload::daemon_set,
+    prepare: default::workload::template_generation,
+    rules: &validate::daemon_set::RULES,
+    printer: &table::workload::DAEMON_SET,
+    ..BASE
+};
+/// `ControllerRevision`: what a StatefulSet or DaemonSet once was.
+pub(super) const CONTROLLER_REVISION: Kind = Kind {
+    kind: "ControllerRevision",
+    plural: "controllerrevisions",
+    singular: "controllerrevision",
+    schema: "io.k8s.api.apps.v1.ControllerRevision",
+    rules: &validate::template::REVISION,
+    printer: &table::workload::CONTROLLER_REVISION,
     ..BASE
 };

@@ -213,3 +213,31 @@ pub(super) const LIMIT_RANGE: Kind = Kind {
     printer: &table::NAME_AND_TIME,
     ..BASE
 };
+/// `PodTemplate`.
+pub(super) const POD_TEMPLATE: Kind = Kind {
+    kind: "PodTemplate",
+    plural: "podtemplates",
+    singular: "podtemplate",
+    schema: "io.k8s.api.core.v1.PodTemplate",
+    has_generation: true,
+    default: default::workload::pod_template,
+    rules: &validate::template::POD_TEMPLATE,
+    printer: &table::workload::POD_TEMPLATE,
+    ..BASE
+};
+/// `ReplicationController`.
+pub(super) const REPLICATION_CONTROLLER: Kind = Kind {
+    kind: "ReplicationController",
+    plural: "replicationcontrollers",
+    singular: "replicationcontroller",
+    short_names: &["rc"],
+    categories: &["all"],
+    subresources: &[Status, Scale],
+    selectable_fields: &["status.replicas"],
+    schema: "io.k8s.api.core.v1.ReplicationController",
+    has_generation: true,
+    default: default::workload::replication_controller,
+    rules: &validate::workload::REPLICATION_CONTROLLER,
+    printer: &table::workload::REPLICATION_CONTROLLER,
+    ..BASE
+};

@@ -95,17 +95,20 @@ impl FieldTerm {
 }
 
 /// A field's value as field selectors compare it; absent fields have the zero value of their type.
-fn field_text(object: &Value, path: &str) -> String {
-    let path = if path == "source" { "source.component" } else { path };
-    let mut at = object;
-    for part in path.split('.') {
-        at = at.get(part).unwrap_or(&Value::Null);
-    }
-    match at {
+pub fn field_text(object: &Value, path: &str) -> String {
+    let follow = |path: &str| path.split('.').try_fold(object, |at, part| at.get(part));
+    let found = match path {
+        // An Event's `source` and `reportingComponent` are one selectable thing: who reported it.
+        "source" => follow("source.component").or_else(|| object.get("reportingComponent")),
+        // A Job's field has another name here than in the Job.
+        "status.successful" => follow("status.succeeded"),
+        _ => follow(path),
+    };
+    match found.unwrap_or(&Value::Null) {
         Value::String(text) => text.clone(),
         Value::Null => match path {
             "spec.unschedulable" | "spec.hostNetwork" => "false".to_owned(),
-            "status.replicas" => "0".to_owned(),
+            "status.replicas" | "status.successful" => "0".to_owned(),
             _ => String::new(),
         },
         other => other.to_string(),

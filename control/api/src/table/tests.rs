@@ -12,6 +12,7 @@ use super::*;
 use crate::kind::{self, KINDS};
 
 mod policy;
+mod workloads;
 
 fn cells(kind: &Kind, mut object: Value) -> Vec<Value> {
     object["metadata"]["name"] = "x".into();

@@ -1,10 +1,10 @@
-//! Columns of Deployments and ReplicaSets.
+//! Columns of Deployments, the sets, ReplicationControllers, ControllerRevisions and PodTemplates.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    AGE, Column, NAME, NONE, Printer, age_of, at, count, list, name, number, or, printer, text, wide,
+    AGE, Column, NAME, NONE, Printer, age_of, at, count, labels, list, name, number, or, printer, text, wide,
 };
 
 const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
@@ -68,11 +68,130 @@ fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+pub(crate) static REPLICATION_CONTROLLER: Printer = printer(
+    &[
+        NAME,
+        number("Desired", "Number of desired pods."),
+        number("Current", "The most recently observed number of pods."),
+        number("Ready", "The number of pods with a Ready condition."),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+    |controller, now| {
+        let mut cells = replica_set(controller, now);
+        cells.truncate(SELECTOR_AT);
+        cells.push(labels(controller.pointer("/spec/selector")));
+        cells
+    },
+);
+/// Where the selector stands among the cells of a ReplicaSet.
+const SELECTOR_AT: usize = 7;
+
+pub(crate) static STATEFUL_SET: Printer = printer(
+    &[NAME, text("Ready", "Number of the pod with ready state"), AGE, CONTAINERS, IMAGES],
+    stateful_set,
+);
+
+fn stateful_set(set: &Value, now: Timestamp) -> Vec<Value> {
+    let [containers, images, _] = template(set);
+    let wanted = set.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    vec![
+        name(set),
+        format!("{}/{wanted}", count(set, "/status/readyReplicas")).into(),
+        age_of(set, now),
+        containers,
+        images,
+    ]
+}
+
+pub(crate) static DAEMON_SET: Printer = printer(
+    &[
+        NAME,
+        number("Desired", "Nodes that should be running the daemon pod."),
+        number("Current", "Nodes that are running at least one daemon pod and are supposed to."),
+        number("Ready", "Nodes that should be running the daemon pod and have one with a Ready condition."),
+        number("Up-to-date", "Nodes that are running updated daemon pod."),
+        number("Available", "Nodes that should be running the daemon pod and have one available."),
+        text("Node Selector", "Which nodes the pods are for."),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
+    daemon_set,
+);
+
+fn daemon_set(set: &Value, now: Timestamp) -> Vec<Value> {
+    let [containers, images, selector] = template(set);
+    vec![
+        name(set),
+        count(set, "/status/desiredNumberScheduled").into(),
+        count(set, "/status/currentNumberScheduled").into(),
+        count(set, "/status/numberReady").into(),
+        count(set, "/status/updatedNumberScheduled").into(),
+        count(set, "/status/numberAvailable").into(),
+        labels(set.pointer("/spec/template/spec/nodeSelector")),
+        age_of(set, now),
+        containers,
+        images,
+        selector,
+    ]
+}
+
+pub(crate) static CONTROLLER_REVISION: Printer = printer(
+    &[
+        NAME,
+        text("Controller", "Controller of the object"),
+        number("Revision", "The number of the state within its controller's history."),
+        AGE,
+    ],
+    controller_revision,
+);
+
+fn controller_revision(revision: &Value, now: Timestamp) -> Vec<Value> {
+    let owners = list(revision, "/metadata/ownerReferences");
+    let controller = owners.iter().find(|owner| owner["controller"] == true).map(|owner| {
+        let kind = at(owner, "/kind").to_lowercase();
+        match at(owner, "/apiVersion").split_once('/') {
+            Some((group, _)) => format!("{kind}.{group}/{}", at(owner, "/name")),
+            None => format!("{kind}/{}", at(owner, "/name")),
+        }
+    });
+    vec![
+        name(revision),
+        or(&controller.unwrap_or_default(), NONE),
+        count(revision, "/revision").into(),
+        age_of(revision, now),
+    ]
+}
+
+pub(crate) static POD_TEMPLATE: Printer = printer(
+    &[
+        NAME,
+        text("Containers", "Names of each container in the template."),
+        text("Images", "Images referenced by each container in the template."),
+        text("Pod Labels", "The labels for the pod template."),
+    ],
+    |template, _| {
+        let [containers, images] = containers(list(template, "/template/spec/containers"));
+        vec![name(template), containers, images, labels(template.pointer("/template/metadata/labels"))]
+    },
+);
+
 fn template(workload: &Value) -> [Value; 3] {
-    let containers = list(workload, "/spec/template/spec/containers");
-    let joined = |pointer: &str| -> Value {
-        containers.iter().map(|c| at(c, pointer)).collect::<Vec<_>>().join(",").into()
-    };
-    let selector = super::selector(workload.pointer("/spec/selector"));
-    [joined("/name"), joined("/image"), or(&selector, NONE)]
+    let [names, images] = containers(list(workload, "/spec/template/spec/containers"));
+    [names, images, selector(workload.pointer("/spec/selector"))]
+}
+
+/// Names and images of containers.
+pub(super) fn containers(containers: &[Value]) -> [Value; 2] {
+    ["/name", "/image"]
+        .map(|pointer| containers.iter().map(|c| at(c, pointer)).collect::<Vec<_>>().join(",").into())
+}
+
+/// A label selector as text.
+pub(super) fn selector(selector: Option<&Value>) -> Value {
+    or(&super::selector(selector), NONE)
 }

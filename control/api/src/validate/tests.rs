@@ -12,6 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::kind;
 
+mod apps;
 mod policy;
 mod volumes;
 
@@ -27,6 +28,8 @@ fn created(kind: &Kind, mut object: Value) -> Vec<String> {
     if kind.namespaced {
         object["metadata"]["namespace"] = "default".into();
     }
+    object["metadata"]["uid"] = "u".into();
+    crate::default::prepare(kind, &mut object, None);
     told(&create(kind, &object, &Limits::default()))
 }
 

@@ -1,13 +1,13 @@
-//! Validation of Deployments and ReplicaSets.
+//! Validation of Deployments, ReplicaSets and ReplicationControllers, and what all workloads have in common.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{IMMUTABLE, Rules, items, meta, name, not_negative, one_of, pod, rules, text};
+use super::label_selector::label_selector;
+use super::{IMMUTABLE, Rules, amount, items, meta, not_negative, one_of, pod, text};
 use crate::selector::Selector;
 use crate::status::FieldError;
-use crate::view::LabelSelector;
 
 /// A Deployment.
 pub(crate) static DEPLOYMENT: Rules = Rules {
@@ -27,11 +27,18 @@ pub(crate) static REPLICA_SET: Rules = Rules {
     },
     status,
 };
+/// A ReplicationController.
+pub(crate) static REPLICATION_CONTROLLER: Rules = Rules {
+    create: |object, _, errors| replication_controller(object, errors),
+    update: |new, _, _, errors| replication_controller(new, errors),
+    status,
+};
 
 pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;
     let spec = deployment.get("spec").unwrap_or(&empty);
-    workload(spec, "deployment", errors);
+    not_negative(spec, "spec", "replicas", errors);
+    workload(spec, "deployment", "ReplicaSet", errors);
     for key in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         not_negative(spec, "spec", key, errors);
     }
@@ -49,77 +56,93 @@ pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
 pub(super) fn replica_set(replica_set: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;
     let spec = replica_set.get("spec").unwrap_or(&empty);
-    workload(spec, "replicaset", errors);
+    not_negative(spec, "spec", "replicas", errors);
+    workload(spec, "replicaset", "ReplicaSet", errors);
     not_negative(spec, "spec", "minReadySeconds", errors);
 }
 
-fn workload(spec: &Value, noun: &str, errors: &mut Vec<FieldError>) {
-    not_negative(spec, "spec", "replicas", errors);
-    let selector = self::selector(spec, noun, errors);
+fn replication_controller(controller: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;
-    let template = spec.get("template").unwrap_or(&empty);
-    let meta = template.get("metadata").unwrap_or(&empty);
-    meta::labels(meta, "spec.template.metadata.labels", "labels", errors);
-    if let Some(selector) = selector {
-        let labels: BTreeMap<String, String> =
-            meta.get("labels").cloned().and_then(|l| serde_json::from_value(l).ok()).unwrap_or_default();
-        if !selector.matches(&labels) {
-            let value = meta.get("labels").cloned().unwrap_or_else(|| serde_json::json!({}));
-            let why = "`selector` does not match template `labels`";
-            errors.push(FieldError::invalid("spec.template.metadata.labels", value, why));
-        }
+    let spec = controller.get("spec").unwrap_or(&empty);
+    not_negative(spec, "spec", "minReadySeconds", errors);
+    let labels: BTreeMap<String, String> =
+        spec.get("selector").and_then(|s| serde_json::from_value(s.clone()).ok()).unwrap_or_default();
+    if labels.is_empty() {
+        errors.push(FieldError::required("spec.selector", ""));
     }
-    let inner = template.get("spec").unwrap_or(&empty);
-    pod::spec(inner, "spec.template.spec", errors);
-    let policy = text(inner, "restartPolicy");
-    if !matches!(policy, "Always" | "") {
-        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+    not_negative(spec, "spec", "replicas", errors);
+    let Some(template) = spec.get("template").filter(|t| !t.is_null()) else {
+        errors.push(FieldError::required("spec.template", ""));
+        return;
+    };
+    if !labels.is_empty() {
+        matched(&Selector::from_map(&labels), template, errors);
     }
-    if inner.get("activeDeadlineSeconds").is_some() {
-        let why = "activeDeadlineSeconds in Deployment and ReplicaSet is not supported";
-        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
-    }
+    self::template(template, "spec.template", errors);
+    for_ever(template, "ReplicationController", errors);
 }
 
-fn selector(spec: &Value, noun: &str, errors: &mut Vec<FieldError>) -> Option<Selector> {
+/// The selector and the template of a workload whose Pods run for ever, by its names in messages.
+pub(super) fn workload(spec: &Value, noun: &str, kind: &str, errors: &mut Vec<FieldError>) {
+    let empty = Value::Null;
+    let template = spec.get("template").unwrap_or(&empty);
+    if let Some(selector) = selector(spec, noun, errors) {
+        matched(&selector, template, errors);
+    }
+    self::template(template, "spec.template", errors);
+    for_ever(template, kind, errors);
+}
+
+/// The selector of a workload, by its name in messages.
+pub(super) fn selector(spec: &Value, noun: &str, errors: &mut Vec<FieldError>) -> Option<Selector> {
     let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
         return None;
     };
-    meta::labels(selector, "spec.selector.matchLabels", "matchLabels", errors);
-    let before = errors.len();
-    for (at, expression) in items(selector, "matchExpressions").iter().enumerate() {
-        let path = format!("spec.selector.matchExpressions[{at}]");
-        let key = text(expression, "key");
-        rules(name::qualified(key), &format!("{path}.key"), key, errors);
-        let count = items(expression, "values").len();
-        match text(expression, "operator") {
-            "In" | "NotIn" if count == 0 => {
-                let why = "must be specified when `operator` is 'In' or 'NotIn'";
-                errors.push(FieldError::required(format!("{path}.values"), why));
-            }
-            "Exists" | "DoesNotExist" if count > 0 => {
-                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                errors.push(FieldError::forbidden(format!("{path}.values"), why));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => {
-                let why = "not a valid selector operator";
-                errors.push(FieldError::invalid(format!("{path}.operator"), other, why));
-            }
-        }
-    }
-    if errors.len() > before {
-        return None;
-    }
-    let read: LabelSelector = serde_json::from_value(selector.clone()).ok()?;
-    let read = Selector::from_label_selector(&read).ok()?;
+    let read = label_selector(selector, "spec.selector", errors)?;
     if read.is_everything() {
         let why = format!("empty selector is invalid for {noun}");
         errors.push(FieldError::invalid("spec.selector", selector.clone(), why));
         return None;
     }
     Some(read)
+}
+
+/// A template's labels must be what its workload selects.
+pub(super) fn matched(selector: &Selector, template: &Value, errors: &mut Vec<FieldError>) {
+    let labels = template.pointer("/metadata/labels").cloned().unwrap_or_else(|| serde_json::json!({}));
+    let read: BTreeMap<String, String> = serde_json::from_value(labels.clone()).unwrap_or_default();
+    if !selector.matches(&read) {
+        let why = "`selector` does not match template `labels`";
+        errors.push(FieldError::invalid("spec.template.metadata.labels", labels, why));
+    }
+}
+
+/// A Pod template at `path`.
+pub(super) fn template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let empty = Value::Null;
+    let meta = template.get("metadata").unwrap_or(&empty);
+    meta::labels(meta, &format!("{path}.metadata.labels"), "labels", errors);
+    let spec = template.get("spec").unwrap_or(&empty);
+    pod::spec(spec, &format!("{path}.spec"), errors);
+    if !items(spec, "ephemeralContainers").is_empty() {
+        let why = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(format!("{path}.spec.ephemeralContainers"), why));
+    }
+}
+
+/// Pods that are replaced when they end have no end of their own.
+pub(super) fn for_ever(template: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+    let empty = Value::Null;
+    let spec = template.get("spec").unwrap_or(&empty);
+    let policy = text(spec, "restartPolicy");
+    if !matches!(policy, "Always" | "") {
+        errors.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+    }
+    if spec.get("activeDeadlineSeconds").is_some_and(|seconds| !seconds.is_null()) {
+        let why = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
+    }
 }
 
 fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
@@ -135,44 +158,16 @@ fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required("spec.strategy.rollingUpdate", why));
         }
         ("RollingUpdate", Some(rolling)) => {
-            let unavailable = amount(rolling, "maxUnavailable", errors);
-            let surge = amount(rolling, "maxSurge", errors);
-            let path = "spec.strategy.rollingUpdate.maxUnavailable";
+            let path = "spec.strategy.rollingUpdate";
+            let unavailable = amount::share(rolling, path, "maxUnavailable", errors);
+            let surge = amount::number_or_percent(rolling, path, "maxSurge", errors);
             if unavailable == Some(0) && surge == Some(0) {
                 let value = rolling["maxUnavailable"].clone();
+                let path = format!("{path}.maxUnavailable");
                 errors.push(FieldError::invalid(path, value, "may not be 0 when `maxSurge` is 0"));
-            }
-            if rolling["maxUnavailable"].is_string() && unavailable.is_some_and(|u| u > 100) {
-                let value = rolling["maxUnavailable"].clone();
-                errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
             }
         }
         _ => {}
-    }
-}
-
-/// A number or a percentage.
-fn amount(rolling: &Value, key: &str, errors: &mut Vec<FieldError>) -> Option<i64> {
-    let path = format!("spec.strategy.rollingUpdate.{key}");
-    match &rolling[key] {
-        Value::Number(number) => {
-            let number = number.as_i64()?;
-            if number < 0 {
-                errors.push(FieldError::invalid(path, number, "must be greater than or equal to 0"));
-            }
-            Some(number)
-        }
-        Value::String(text) => {
-            let percent = text.strip_suffix('%').filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
-            let percent = percent.and_then(|digits| digits.parse().ok());
-            if percent.is_none() {
-                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
-                           '93%', regex used for validation is '[0-9]+%')";
-                errors.push(FieldError::invalid(path, text.as_str(), why));
-            }
-            percent
-        }
-        _ => None,
     }
 }
 
@@ -198,5 +193,9 @@ pub(super) fn status(workload: &Value, errors: &mut Vec<FieldError>) {
             let why = "cannot be greater than status.replicas";
             errors.push(FieldError::invalid(format!("status.{key}"), count(key), why));
         }
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        let why = "cannot be greater than readyReplicas";
+        errors.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), why));
     }
 }

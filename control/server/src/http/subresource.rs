@@ -106,9 +106,14 @@ async fn scale(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Respo
 
 fn scale_of(cached: &Cached) -> Result<Value, Status> {
     let object: Value = cached.object.view().map_err(Status::internal)?;
-    let selector: LabelSelector =
-        serde_json::from_value(object["spec"]["selector"].clone()).map_err(Status::internal)?;
-    let selector = Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default();
+    let selector = object["spec"]["selector"].clone();
+    let selector = if *cached.object.kind == kind::REPLICATION_CONTROLLER {
+        // Its selector is the labels themselves.
+        Selector::from_map(&serde_json::from_value(selector).map_err(Status::internal)?).to_string()
+    } else {
+        let selector: LabelSelector = serde_json::from_value(selector).map_err(Status::internal)?;
+        Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default()
+    };
     let meta = &cached.object.meta;
     Ok(json!({
         "apiVersion": "autoscaling/v1",

@@ -72,7 +72,7 @@ impl Objects {
         Err(Status::too_many_requests("the object could not be created: too many others write at once", 1))
     }
 
-    /// Defaults, admission, validation, allocation.
+    /// Defaults, admission, what the server says itself, validation, allocation.
     async fn complete_new(
         &self,
         kind: &'static Kind,
@@ -83,6 +83,7 @@ impl Objects {
         let mut value = Value::Object(std::mem::take(object));
         weft_api::default::apply(kind, &mut value);
         admit::on_create(self, kind, &mut value, patience).await?;
+        weft_api::default::prepare(kind, &mut value, None);
         let mut errors = weft_api::validate::create(kind, &value, &self.limits());
         errors.extend(admit::judge_new(kind, &value));
         if !errors.is_empty() {

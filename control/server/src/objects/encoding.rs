@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 use weft_api::kind::Kind;
 use weft_api::object::{Object, ReadError};
+use weft_api::selector::field_text;
 
 use crate::cache::Cached;
 
@@ -86,24 +87,10 @@ pub(crate) fn read(kind: &'static Kind, stored: &[u8], revision: u64) -> Result<
         Box::default()
     } else {
         let value: Value = object.view()?;
-        kind.selectable_fields.iter().map(|path| field_text(&value, path)).collect()
+        let texts = kind.selectable_fields.iter().map(|path| field_text(&value, path));
+        texts.map(|text| (!text.is_empty()).then(|| text.into_boxed_str())).collect()
     };
     Ok(Cached { object, revision, fields })
-}
-
-/// The text of a dotted path, as field selectors compare it.
-fn field_text(value: &Value, path: &str) -> Option<Box<str>> {
-    // An Event's `source` and `reportingComponent` are one selectable thing: who reported it.
-    let found = match path {
-        "source" => value.pointer("/source/component").or_else(|| value.get("reportingComponent")),
-        _ => path.split('.').try_fold(value, |v, name| v.get(name)),
-    };
-    match found? {
-        Value::String(text) => Some(text.as_str().into()),
-        Value::Null => None,
-        Value::Object(_) | Value::Array(_) => None,
-        other => Some(other.to_string().into()),
-    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ impl Objects {
         let mut value = Value::Object(new);
         let old = Value::Object(current.clone());
         weft_api::default::apply(kind, &mut value);
+        weft_api::default::prepare(kind, &mut value, Some(&old));
         admit::on_update(kind, target.subresource, &old, &mut value)?;
         // What an update leaves out of addresses and ports is carried over before it is judged.
         let allocated = self.allocate(kind, target.key, Some(&old), &mut value)?;
