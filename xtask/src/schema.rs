@@ -63,6 +63,7 @@ const ROOTS: &[(&str, &[&str])] = &[
     ("io.k8s.api.autoscaling.v1", &["HorizontalPodAutoscaler", "Scale"]),
     ("io.k8s.api.autoscaling.v2", &["HorizontalPodAutoscaler"]),
     ("io.k8s.api.batch.v1", &["CronJob", "Job"]),
+    ("io.k8s.api.certificates.v1", &["CertificateSigningRequest"]),
     ("io.k8s.api.events.v1", &["Event"]),
     ("io.k8s.metrics.pkg.apis.metrics.v1beta1", &["NodeMetrics", "PodMetrics"]),
     ("io.k8s.api.policy.v1", &["Eviction", "PodDisruptionBudget"]),

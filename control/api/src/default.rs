@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod config;
 pub(crate) mod extensions;
 pub(crate) mod networking;
+pub(crate) mod job;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;

@@ -3,6 +3,7 @@
 mod admission;
 mod apps;
 mod certificates;
+mod batch;
 mod coordination;
 mod core;
 mod discovery;
@@ -245,6 +246,8 @@ kinds! {
     CONTROLLER_REVISION = apps::CONTROLLER_REVISION,
     DAEMON_SET = apps::DAEMON_SET,
     STATEFUL_SET = apps::STATEFUL_SET,
+    CRON_JOB = batch::CRON_JOB,
+    JOB = batch::JOB,
     POD_DISRUPTION_BUDGET = policy::POD_DISRUPTION_BUDGET,
     PRIORITY_CLASS = scheduling::PRIORITY_CLASS,
     ENDPOINT_SLICE = discovery::ENDPOINT_SLICE,

@@ -15,6 +15,7 @@ pub mod patch;
 pub mod proto;
 pub mod quantity;
 pub mod review;
+pub mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod status;

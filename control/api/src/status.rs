@@ -396,6 +396,11 @@ impl FieldError {
         Self::new(path, FieldReason::Invalid, format!("Invalid value: {}: {detail}", shown(&value.into())))
     }
 
+    /// As [`FieldError::invalid`], of a value that says nothing when it is shown.
+    pub fn invalid_whole(path: impl Into<String>, detail: impl fmt::Display) -> Self {
+        Self::new(path, FieldReason::Invalid, format!("Invalid value: {detail}"))
+    }
+
     /// A value that is missing.
     pub fn required(path: impl Into<String>, detail: &str) -> Self {
         let message =

@@ -15,6 +15,8 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 /// One of each kind, and the path it is made at.
 fn objects() -> Vec<(&'static str, Value)> {
     let pod = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    let mut ending = pod.clone();
+    ending["spec"]["restartPolicy"] = "Never".into();
     let set = json!({ "replicas": 2, "selector": { "matchLabels": { "a": "b" } }, "template": pod });
     let daemon = json!({ "selector": { "matchLabels": { "a": "b" } }, "template": pod });
     let claim =
@@ -32,6 +34,15 @@ fn objects() -> Vec<(&'static str, Value)> {
         (
             "apis/apps/v1/namespaces/default/controllerrevisions",
             object("apps/v1", "ControllerRevision", json!({ "data": { "any": ["thing"] }, "revision": 1 })),
+        ),
+        ("apis/batch/v1/namespaces/default/jobs", spec("batch/v1", "Job", &json!({ "template": ending }))),
+        (
+            "apis/batch/v1/namespaces/default/cronjobs",
+            spec(
+                "batch/v1",
+                "CronJob",
+                &json!({ "schedule": "@daily", "jobTemplate": { "spec": { "template": ending } } }),
+            ),
         ),
         (
             "apis/policy/v1/namespaces/default/poddisruptionbudgets",
@@ -110,11 +121,25 @@ async fn each_kind_is_made_read_shown_and_found() {
 }
 
 #[tokio::test]
-async fn daemon_sets_count_their_templates() {
+async fn a_job_has_its_selector_and_daemon_sets_count_their_templates() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let mut admin = server.admin().await;
     let find = |kind: &str| objects().into_iter().find(|(_, object)| object["kind"] == kind).unwrap();
+    let (path, object) = find("Job");
+    let (_, job) = admin.post(&format!("/{path}"), object).await;
+    let uid = &job["metadata"]["uid"];
+    assert_eq!(&job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], uid);
+    assert_eq!(&job["spec"]["template"]["metadata"]["labels"]["controller-uid"], uid);
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "x");
+    let patch = json!({ "status": { "succeeded": 2 } });
+    let (code, _) = admin.call(Method::PATCH, &format!("/{path}/x/status"), Some(patch)).await;
+    assert_eq!(code, 200);
+    for (value, count) in [("2", 1), ("0", 0)] {
+        let (_, list) = admin.get(&format!("/{path}?fieldSelector=status.successful%3D{value}")).await;
+        assert_eq!(list["items"].as_array().unwrap().len(), count, "{value}");
+    }
+
     let (path, object) = find("DaemonSet");
     let (_, set) = admin.post(&format!("/{path}"), object).await;
     let counted =

@@ -147,6 +147,8 @@ fn twice_is_once() {
         (&kind::STATEFUL_SET, json!({"spec": {"template": {}, "volumeClaimTemplates": [{}]}})),
         (&kind::DAEMON_SET, json!({"spec": {"template": {}}})),
         (&kind::REPLICATION_CONTROLLER, json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}})),
+        (&kind::JOB, json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}})),
+        (&kind::CRON_JOB, json!({"spec": {"jobTemplate": {"spec": {"template": {}}}}})),
         (&kind::PERSISTENT_VOLUME, json!({"spec": {"hostPath": {"path": "/"}}})),
         (
             &kind::PERSISTENT_VOLUME_CLAIM,

@@ -1,4 +1,4 @@
-//! Defaults of the sets, and what the server says of them.
+//! Defaults of the sets, of Jobs and CronJobs, and what the server says of them.
 
 use serde_json::json;
 
@@ -83,4 +83,67 @@ fn pod_template() {
     let template =
         defaulted(&kind::POD_TEMPLATE, json!({"template": {"spec": {"containers": [{"name": "c"}]}}}));
     assert_eq!(template["template"]["spec"]["dnsPolicy"], "ClusterFirst");
+}
+
+#[test]
+fn job() {
+    let job = defaulted(&kind::JOB, json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}));
+    let spec = &job["spec"];
+    for (key, value) in [
+        ("completions", json!(1)),
+        ("parallelism", json!(1)),
+        ("backoffLimit", json!(6)),
+        ("completionMode", json!("NonIndexed")),
+        ("suspend", json!(false)),
+        ("manualSelector", json!(false)),
+        ("podReplacementPolicy", json!("TerminatingOrFailed")),
+    ] {
+        assert_eq!(spec[key], value, "{key}");
+    }
+    assert_eq!(job["metadata"]["labels"], json!({"a": "b"}));
+    let parallel = defaulted(&kind::JOB, json!({"spec": {"parallelism": 3, "backoffLimitPerIndex": 1}}));
+    assert!(parallel["spec"].get("completions").is_none(), "any number of successes");
+    assert_eq!(parallel["spec"]["backoffLimit"], i32::MAX);
+    let judged = json!({"rules": [{"action": "Ignore", "onPodConditions": [{"type": "A"}]}]});
+    let judged = defaulted(&kind::JOB, json!({"spec": {"podFailurePolicy": judged}}));
+    assert_eq!(judged["spec"]["podReplacementPolicy"], "Failed");
+    assert_eq!(judged["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["status"], "True");
+}
+
+#[test]
+fn a_new_job_selects_its_own_pods() {
+    let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {"metadata": {}}}});
+    prepare(&kind::JOB, &mut job, None);
+    assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+    let labels = json!({"batch.kubernetes.io/controller-uid": "u", "batch.kubernetes.io/job-name": "j", "controller-uid": "u", "job-name": "j"});
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"], labels);
+    assert_eq!(job["metadata"]["labels"], labels, "it has none of its own");
+    let by_hand =
+        json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
+    let mut prepared = by_hand.clone();
+    prepare(&kind::JOB, &mut prepared, None);
+    assert_eq!(prepared, by_hand);
+    let mut changed = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {}}});
+    prepare(&kind::JOB, &mut changed, Some(&job));
+    assert!(changed["spec"].get("selector").is_none(), "an update says all of it");
+}
+
+#[test]
+fn cron_job() {
+    let cron_job = defaulted(
+        &kind::CRON_JOB,
+        json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}}}),
+    );
+    let spec = &cron_job["spec"];
+    for (key, value) in [
+        ("concurrencyPolicy", json!("Allow")),
+        ("suspend", json!(false)),
+        ("successfulJobsHistoryLimit", json!(3)),
+        ("failedJobsHistoryLimit", json!(1)),
+    ] {
+        assert_eq!(spec[key], value, "{key}");
+    }
+    let job = &spec["jobTemplate"]["spec"];
+    assert_eq!(job["template"]["spec"]["terminationGracePeriodSeconds"], 30);
+    assert!(job.get("completions").is_none(), "what the Job gets when it is made");
 }

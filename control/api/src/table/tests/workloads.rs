@@ -1,4 +1,4 @@
-//! Rows of the sets and of what they are made from.
+//! Rows of the sets, of what they are made from, of Jobs and CronJobs.
 
 use serde_json::json;
 
@@ -66,4 +66,52 @@ fn what_is_kept_to_make_objects_from() {
     let other = json!({"apiVersion": "v1", "kind": "Pod", "name": "web"});
     assert_eq!(cells(&kind::CONTROLLER_REVISION, owned(other))[1], "<none>");
     assert_eq!(cells(&kind::POD_TEMPLATE, json!({"template": template()})), ["x", "a,b", "i:1,j", "p=q"]);
+}
+
+#[test]
+fn jobs() {
+    let spec = json!({"completions": 3, "selector": {"matchLabels": {"u": "1"}}, "template": template()});
+    let job = |status: Value| cells(&kind::JOB, json!({"spec": spec, "status": status}));
+    assert_eq!(
+        job(json!({"succeeded": 1, "startTime": "2024-01-01T00:01:00Z"})),
+        ["x", "Running", "1/3", "4m", "5m", "a,b", "i:1,j", "u=1"]
+    );
+    let condition = |type_: &str| json!([{"type": type_, "status": "True"}]);
+    let ended = json!({"startTime": "2024-01-01T00:01:00Z", "completionTime": "2024-01-01T00:01:30Z",
+        "conditions": condition("Complete")});
+    assert_eq!(job(ended)[1..4], ["Complete", "0/3", "30s"]);
+    assert_eq!(job(json!({}))[3], "");
+    for type_ in ["Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet"] {
+        assert_eq!(job(json!({"conditions": condition(type_)}))[1], type_);
+    }
+    let completions =
+        |spec: Value| cells(&kind::JOB, json!({"spec": spec, "status": {"succeeded": 2}}))[2].clone();
+    assert_eq!(completions(json!({"parallelism": 4})), "2/1 of 4");
+    assert_eq!(completions(json!({"parallelism": 1})), "2/1");
+    let going = json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:30Z"}});
+    assert_eq!(cells(&kind::JOB, going)[1], "Terminating");
+}
+
+#[test]
+fn cron_jobs() {
+    let object = json!({"spec": {"schedule": "* * * * *", "suspend": true, "timeZone": "UTC", "jobTemplate": {"spec": {"template": template()}}},
+        "status": {"active": [{}, {}], "lastScheduleTime": "2024-01-01T00:04:00Z"}});
+    assert_eq!(
+        cells(&kind::CRON_JOB, object),
+        [
+            json!("x"),
+            json!("* * * * *"),
+            json!("UTC"),
+            json!("True"),
+            json!(2),
+            json!("60s"),
+            json!("5m"),
+            json!("a,b"),
+            json!("i:1,j"),
+            json!("<none>")
+        ]
+    );
+    let idle = cells(&kind::CRON_JOB, json!({"spec": {"suspend": false}}));
+    assert_eq!(idle[2..6], [json!("<none>"), json!("False"), json!(0), json!("<none>")]);
+    assert_eq!(columns(&kind::CRON_JOB)[3]["type"], "boolean");
 }
