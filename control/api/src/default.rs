@@ -4,6 +4,7 @@
 //! (addresses, node ports, the default ServiceAccount, tolerations) are the server's admission, not defaults.
 
 pub(crate) mod admission;
+pub(crate) mod autoscaler;
 pub(crate) mod config;
 pub(crate) mod extensions;
 pub(crate) mod networking;

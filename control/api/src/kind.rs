@@ -3,6 +3,7 @@
 mod admission;
 mod apps;
 mod certificates;
+mod autoscaling;
 mod batch;
 mod coordination;
 mod core;
@@ -246,6 +247,7 @@ kinds! {
     CONTROLLER_REVISION = apps::CONTROLLER_REVISION,
     DAEMON_SET = apps::DAEMON_SET,
     STATEFUL_SET = apps::STATEFUL_SET,
+    HORIZONTAL_POD_AUTOSCALER = autoscaling::HORIZONTAL_POD_AUTOSCALER,
     CRON_JOB = batch::CRON_JOB,
     JOB = batch::JOB,
     POD_DISRUPTION_BUDGET = policy::POD_DISRUPTION_BUDGET,

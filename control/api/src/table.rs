@@ -1,6 +1,7 @@
 //! Printed columns: what `kubectl get` shows of each kind, with and without `-o wide`.
 
 pub(crate) mod admission;
+pub(crate) mod autoscaler;
 pub(crate) mod batch;
 pub(crate) mod cluster;
 pub(crate) mod network;

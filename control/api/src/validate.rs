@@ -10,6 +10,7 @@ pub(crate) mod config;
 mod container;
 pub(crate) mod csi;
 mod amount;
+pub(crate) mod autoscaler;
 pub(crate) mod claim;
 pub(crate) mod config;
 mod container;

@@ -22,6 +22,7 @@ fn objects() -> Vec<(&'static str, Value)> {
     let claim =
         json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
     let volume = json!({ "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "hostPath": { "path": "/p" } });
+    let scaled = json!({ "scaleTargetRef": { "kind": "Deployment", "name": "web" }, "maxReplicas": 3 });
     let object = |version: &str, kind: &str, rest: Value| {
         let mut object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "x" } });
         object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
@@ -66,6 +67,10 @@ fn objects() -> Vec<(&'static str, Value)> {
         (
             "api/v1/namespaces/default/replicationcontrollers",
             spec("v1", "ReplicationController", &json!({ "replicas": 2, "template": pod })),
+        ),
+        (
+            "apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers",
+            spec("autoscaling/v2", "HorizontalPodAutoscaler", &scaled),
         ),
     ]
 }

@@ -155,6 +155,7 @@ fn twice_is_once() {
             json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "c"}}}),
         ),
         (&kind::LIMIT_RANGE, json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}})),
+        (&kind::HORIZONTAL_POD_AUTOSCALER, json!({"spec": {"behavior": {"scaleUp": {}}}})),
     ] {
         let once = defaulted(kind, object);
         assert_eq!(defaulted(kind, once.clone()), once);

@@ -13,6 +13,7 @@ use super::*;
 use crate::kind;
 
 mod apps;
+mod autoscaler;
 mod batch;
 mod policy;
 mod volumes;

@@ -1,4 +1,4 @@
-//! Defaults of volumes, claims, limits and priorities.
+//! Defaults of volumes, claims, limits, priorities and autoscalers.
 
 use serde_json::json;
 
@@ -56,4 +56,25 @@ fn budgets_and_classes() {
     );
     let class = defaulted(&kind::PRIORITY_CLASS, json!({"value": 5}));
     assert_eq!(class["preemptionPolicy"], "PreemptLowerPriority");
+}
+
+#[test]
+fn autoscaler() {
+    let scaled = |spec: Value| defaulted(&kind::HORIZONTAL_POD_AUTOSCALER, json!({ "spec": spec }));
+    let plain = scaled(json!({"maxReplicas": 3}));
+    assert_eq!(plain["spec"]["minReplicas"], 1);
+    assert_eq!(
+        plain["spec"]["metrics"],
+        json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}])
+    );
+    assert!(plain["spec"].get("behavior").is_none());
+    assert_eq!(plain["status"]["desiredReplicas"], 0);
+    let behavior =
+        scaled(json!({"behavior": {"scaleDown": {"selectPolicy": "Min"}}}))["spec"]["behavior"].clone();
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    assert_eq!(
+        behavior,
+        json!({"scaleDown": {"selectPolicy": "Min", "policies": [percent]}, "scaleUp": {"selectPolicy": "Max",
+            "stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, percent]}})
+    );
 }

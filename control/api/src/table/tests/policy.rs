@@ -1,4 +1,4 @@
-//! Rows of volumes, claims, quotas, limits, priorities and budgets.
+//! Rows of volumes, claims, quotas, limits, priorities, budgets and autoscalers.
 
 use serde_json::json;
 
@@ -58,4 +58,39 @@ fn budgets_and_classes() {
         cells(&kind::PRIORITY_CLASS, class),
         [json!("x"), json!(7), json!(true), json!("5m"), json!("Never")]
     );
+}
+
+#[test]
+fn autoscalers() {
+    let scaled = |metrics: Value, current: Value| {
+        let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "minReplicas": 2, "maxReplicas": 9, "metrics": metrics});
+        let status = json!({"currentReplicas": 4, "currentMetrics": current});
+        cells(&kind::HORIZONTAL_POD_AUTOSCALER, json!({"spec": spec, "status": status}))
+    };
+    let cpu = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}});
+    let used =
+        json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 12}}});
+    assert_eq!(
+        scaled(json!([cpu]), json!([used])),
+        [
+            json!("x"),
+            json!("Deployment/web"),
+            json!("cpu: 12%/80%"),
+            json!("2"),
+            json!(9),
+            json!(4),
+            json!("5m")
+        ]
+    );
+    assert_eq!(scaled(json!([cpu]), json!([]))[2], "cpu: <unknown>/80%");
+    assert_eq!(scaled(json!([]), json!([]))[2], "<none>");
+    let pods = json!({"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"averageValue": "10"}}});
+    let outside =
+        json!({"type": "External", "external": {"metric": {"name": "m"}, "target": {"averageValue": "5"}}});
+    let object = json!({"type": "Object", "object": {"metric": {"name": "m"}, "target": {"value": "3"}}});
+    let seen = json!([{"pods": {"current": {"averageValue": "7"}}}, {"external": {"current": {"averageValue": "2"}}}]);
+    assert_eq!(scaled(json!([pods, outside]), seen.clone())[2], "7/10, 2/5 (avg)");
+    assert_eq!(scaled(json!([object, pods, outside]), json!([]))[2], "<unknown>/3, <unknown>/10 + 1 more...");
+    let memory = json!({"type": "ContainerResource", "containerResource": {"name": "memory", "target": {"averageValue": "1Gi"}}});
+    assert_eq!(scaled(json!([memory]), json!([]))[2], "memory: <unknown>/1Gi");
 }

@@ -1,0 +1,21 @@
+//! Kinds of `autoscaling`.
+
+use super::{BASE as CORE, Kind, Subresource::*};
+use crate::{default, table, validate};
+
+const BASE: Kind = Kind { group: "autoscaling", version: "v2", ..CORE };
+
+/// `HorizontalPodAutoscaler`.
+pub(super) const HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    short_names: &["hpa"],
+    categories: &["all"],
+    subresources: &[Status],
+    schema: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+    default: default::autoscaler::autoscaler,
+    rules: &validate::autoscaler::RULES,
+    printer: &table::autoscaler::PRINTER,
+    ..BASE
+};
