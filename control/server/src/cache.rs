@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::objects::layout;
 const PAGE_ENTRIES_MAX: usize = 1_000;
 /// About how many bytes of objects one kind's ring holds, the newest change excepted.
 const RING_BYTES_MAX: usize = 32 << 20;
+/// About how many bytes of objects the rings hold together; in the worst case twice that, see [`Rings`].
+const RINGS_BYTES_MAX: usize = 128 << 20;
 
 /// One object as of one revision.
 #[derive(Debug)]
@@ -87,7 +90,32 @@ pub(crate) struct Cache {
     store: Arc<dyn Store>,
     shelves: Vec<Shelf>,
     revision: watch::Sender<u64>,
+    rings: Rings,
+}
+
+/// The bounds of the rings, and what they hold.
+///
+/// A ring that grows while all of them together are above their bound gives up what is beyond its share of it. So kinds
+/// that change much have what others leave, and none can be robbed of its share.
+struct Rings {
     events_max: usize,
+    bytes_max: usize,
+    all_bytes_max: usize,
+    share_bytes: usize,
+    held_bytes: AtomicUsize,
+}
+
+impl Rings {
+    fn new(events_max: usize, bytes_max: usize, all_bytes_max: usize, rings: usize) -> Self {
+        let share_bytes = all_bytes_max / rings.max(1);
+        Self { events_max, bytes_max, all_bytes_max, share_bytes, held_bytes: AtomicUsize::new(0) }
+    }
+
+    /// Whether a ring of so many changes and bytes must give up its oldest change. The newest stays.
+    fn are_exceeded_by(&self, events: usize, bytes: usize) -> bool {
+        let full = self.held_bytes.load(Ordering::Relaxed) > self.all_bytes_max;
+        events > self.events_max || events > 1 && (bytes > self.bytes_max || full && bytes > self.share_bytes)
+    }
 }
 
 /// One kind.
@@ -128,7 +156,8 @@ impl Cache {
     pub(crate) async fn fill(store: Arc<dyn Store>, events_max: usize) -> Result<Arc<Self>, ReadError> {
         let shelves =
             KINDS.iter().map(|_| Shelf { state: RwLock::default(), changed: watch::channel(0).0 }).collect();
-        let cache = Arc::new(Self { store, shelves, revision: watch::channel(0).0, events_max });
+        let rings = Rings::new(events_max, RING_BYTES_MAX, RINGS_BYTES_MAX, KINDS.len());
+        let cache = Arc::new(Self { store, shelves, revision: watch::channel(0).0, rings });
         let (oldest, newest) = cache.store.revisions().into_inner();
         let past = newest.0.saturating_sub(events_max as u64).max(oldest.0);
         match cache.list_store(Revision(past)).await {
@@ -165,6 +194,7 @@ impl Cache {
         }
         for (shelf, objects) in self.shelves.iter().zip(found) {
             let mut state = shelf.write();
+            self.rings.held_bytes.fetch_sub(state.ring_bytes, Ordering::Relaxed);
             *state = State { objects, forgotten: at.0, newest: at.0, ..State::default() };
             drop(state);
             shelf.changed.send_replace(at.0);
@@ -219,13 +249,13 @@ impl Cache {
             match event {
                 Event::Put { entry, .. } => {
                     if let Some((shelf, cached)) = self.read_entry(entry) {
-                        self.shelves[shelf].put(Arc::new(cached), self.events_max);
+                        self.shelves[shelf].put(Arc::new(cached), &self.rings);
                     }
                 }
                 Event::Delete { previous, revision } => {
                     let at = Entry { mod_revision: *revision, ..previous.clone() };
                     if let Some((shelf, cached)) = self.read_entry(&at) {
-                        self.shelves[shelf].remove(Arc::new(cached), self.events_max);
+                        self.shelves[shelf].remove(Arc::new(cached), &self.rings);
                     }
                 }
             }
@@ -347,34 +377,38 @@ impl Shelf {
         self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn put(&self, object: Arc<Cached>, events_max: usize) {
+    fn put(&self, object: Arc<Cached>, rings: &Rings) {
         let revision = object.revision;
         let mut state = self.write();
         let previous = state.objects.insert(object.object.key(), object.clone());
         let change = if previous.is_some() { ChangeType::Modified } else { ChangeType::Added };
-        state.push(Change { revision, change, object, previous }, events_max);
+        state.push(Change { revision, change, object, previous }, rings);
         drop(state);
         self.changed.send_replace(revision);
     }
 
-    fn remove(&self, object: Arc<Cached>, events_max: usize) {
+    fn remove(&self, object: Arc<Cached>, rings: &Rings) {
         let revision = object.revision;
         let mut state = self.write();
         let previous = state.objects.remove(&object.object.key());
-        state.push(Change { revision, change: ChangeType::Deleted, object, previous }, events_max);
+        state.push(Change { revision, change: ChangeType::Deleted, object, previous }, rings);
         drop(state);
         self.changed.send_replace(revision);
     }
 }
 
 impl State {
-    fn push(&mut self, change: Change, events_max: usize) {
+    fn push(&mut self, change: Change, rings: &Rings) {
         self.newest = change.revision;
-        self.ring_bytes += change.size_bytes();
+        let bytes = change.size_bytes();
+        self.ring_bytes += bytes;
+        rings.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.ring.push_back(Arc::new(change));
-        while self.ring.len() > events_max || (self.ring_bytes > RING_BYTES_MAX && self.ring.len() > 1) {
+        while rings.are_exceeded_by(self.ring.len(), self.ring_bytes) {
             let Some(dropped) = self.ring.pop_front() else { break };
-            self.ring_bytes -= dropped.size_bytes();
+            let bytes = dropped.size_bytes();
+            self.ring_bytes -= bytes;
+            rings.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.forgotten = dropped.revision;
         }
     }
@@ -393,19 +427,47 @@ mod tests {
         Arc::new(encoding::read(&kind::CONFIG_MAP, &stored, revision).unwrap())
     }
 
+    fn shelf() -> Shelf {
+        Shelf { state: RwLock::default(), changed: watch::channel(0).0 }
+    }
+
     #[test]
     fn a_ring_is_bounded_in_changes_and_in_bytes() {
-        let shelf = Shelf { state: RwLock::default(), changed: watch::channel(0).0 };
+        let shelf = shelf();
+        let rings = |events_max| Rings::new(events_max, RING_BYTES_MAX, RINGS_BYTES_MAX, 2);
+        let few = rings(4);
         for revision in 1..=10 {
-            shelf.put(object(revision, 10), 4);
+            shelf.put(object(revision, 10), &few);
         }
         assert_eq!((shelf.read().ring.len(), shelf.read().forgotten), (4, 6));
+        let many = rings(4_096);
         for revision in 11..=60 {
-            shelf.put(object(revision, 1 << 20), 4_096);
+            shelf.put(object(revision, 1 << 20), &many);
         }
         let state = shelf.read();
         assert!(state.ring.len() < 32 && state.ring_bytes <= RING_BYTES_MAX, "{}", state.ring.len());
         assert_eq!(state.forgotten, 60 - state.ring.len() as u64);
         assert_eq!(state.objects.len(), 60, "what is there stays");
+    }
+
+    #[test]
+    fn rings_share_a_bound_and_none_loses_its_share() {
+        const BYTES: usize = 10_000;
+        let rings = Rings::new(4_096, 16 * BYTES, 20 * BYTES, 2);
+        let (busy, quiet) = (shelf(), shelf());
+        for revision in 1..=30 {
+            busy.put(object(revision, BYTES), &rings);
+        }
+        assert_eq!(busy.read().ring.len(), 15, "alone it has all that one ring may have");
+        for revision in 31..=60 {
+            quiet.put(object(revision, BYTES), &rings);
+        }
+        assert_eq!((busy.read().ring.len(), quiet.read().ring.len()), (15, 9), "a share is a half");
+        busy.put(object(61, BYTES), &rings);
+        assert_eq!((busy.read().ring.len(), quiet.read().ring.len()), (10, 9), "what grows gives up");
+        assert_eq!(busy.read().forgotten, 21);
+        let held = busy.read().ring_bytes + quiet.read().ring_bytes;
+        assert_eq!(rings.held_bytes.load(Ordering::Relaxed), held);
+        assert!(held <= 20 * BYTES);
     }
 }
