@@ -7,14 +7,13 @@ pub(crate) mod admission;
 pub(crate) mod autoscaler;
 pub(crate) mod config;
 pub(crate) mod extensions;
-pub(crate) mod networking;
 pub(crate) mod job;
+pub(crate) mod networking;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod service;
 pub(crate) mod storage;
-pub(crate) mod policy;
-pub(crate) mod service;
 pub(crate) mod volume;
 pub(crate) mod workload;
 

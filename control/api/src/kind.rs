@@ -2,19 +2,19 @@
 
 mod admission;
 mod apps;
-mod certificates;
 mod autoscaling;
 mod batch;
+mod certificates;
 mod coordination;
 mod core;
 mod discovery;
 mod extensions;
 mod networking;
 mod node;
-mod rbac;
-mod storage;
 mod policy;
+mod rbac;
 mod scheduling;
+mod storage;
 
 use std::collections::HashMap;
 use std::fmt;

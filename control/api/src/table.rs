@@ -7,9 +7,9 @@ pub(crate) mod cluster;
 pub(crate) mod network;
 pub(crate) mod networking;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod storage;
-pub(crate) mod policy;
 pub(crate) mod volume;
 pub(crate) mod workload;
 

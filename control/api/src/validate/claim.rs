@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::label_selector::label_selector;
+use super::selector::label_selector;
 use super::{Rules, amount, items, name, one_of, rules, same, text};
 use crate::status::FieldError;
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::label_selector::label_selector;
+use super::selector::label_selector;
 use super::{Rules, amount, conditions, not_negative, one_of};
 use crate::status::FieldError;
 

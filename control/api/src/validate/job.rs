@@ -6,7 +6,7 @@ mod status;
 
 use serde_json::{Value, json};
 
-use super::label_selector::label_selector;
+use super::selector::label_selector;
 use super::{IMMUTABLE, Rules, fixed, flag, name, not_negative, one_of, rules, same, text, workload};
 use crate::default::job::{CONTROLLER_UID_LABELS, JOB_NAME_LABELS};
 use crate::selector::Selector;

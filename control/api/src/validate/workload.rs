@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::label_selector::label_selector;
+use super::selector::label_selector;
 use super::{IMMUTABLE, Rules, amount, items, meta, not_negative, one_of, pod, text};
 use crate::selector::Selector;
 use crate::status::FieldError;
