@@ -18,6 +18,7 @@ pub(super) const DEPLOYMENT: Kind = Kind {
     has_generation: true,
     default: default::workload::deployment,
     rules: &validate::workload::DEPLOYMENT,
+    part_rules: validate::workload::status_change,
     printer: &table::workload::DEPLOYMENT,
     ..BASE
 };
@@ -50,6 +51,7 @@ pub(super) const STATEFUL_SET: Kind = Kind {
     name_rules: name::dns_label,
     default: default::workload::stateful_set,
     rules: &validate::stateful_set::RULES,
+    part_rules: validate::workload::status_change,
     printer: &table::workload::STATEFUL_SET,
     ..BASE
 };
@@ -66,6 +68,7 @@ pub(super) const DAEMON_SET: Kind = Kind {
     default: default::workload::daemon_set,
     prepare: default::workload::template_generation,
     rules: &validate::daemon_set::RULES,
+    part_rules: validate::workload::status_change,
     printer: &table::workload::DAEMON_SET,
     ..BASE
 };

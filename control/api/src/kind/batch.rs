@@ -18,6 +18,7 @@ pub(super) const JOB: Kind = Kind {
     default: default::job::job,
     prepare: default::job::select,
     rules: &validate::job::RULES,
+    part_rules: validate::job::status_change,
     printer: &table::batch::JOB,
     ..BASE
 };

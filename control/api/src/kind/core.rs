@@ -208,6 +208,7 @@ pub(super) const LIMIT_RANGE: Kind = Kind {
     singular: "limitrange",
     short_names: &["limits"],
     schema: "io.k8s.api.core.v1.LimitRange",
+    create_on_update: true,
     default: default::policy::limit_range,
     rules: &validate::limit_range::RULES,
     printer: &table::NAME_AND_TIME,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::selector::label_selector;
 use super::{IMMUTABLE, Rules, fixed, flag, name, not_negative, one_of, rules, same, text, workload};
 use crate::default::job::{CONTROLLER_UID_LABELS, JOB_NAME_LABELS};
+use crate::kind::Subresource;
 use crate::selector::Selector;
 use crate::status::FieldError;
 use crate::view::LabelSelector;
@@ -28,6 +29,13 @@ pub(crate) static RULES: Rules = Rules {
     update: |new, old, _, errors| update(new, old, errors),
     status: status::status,
 };
+
+/// What is asked of a change of its status.
+pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    if part == Subresource::Status {
+        status::change(new, old, errors);
+    }
+}
 
 fn create(job: &Value, errors: &mut Vec<FieldError>) {
     let empty = Value::Null;

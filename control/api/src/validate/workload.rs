@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::selector::label_selector;
 use super::{IMMUTABLE, Rules, amount, items, meta, not_negative, one_of, pod, text};
+use crate::kind::Subresource;
 use crate::selector::Selector;
 use crate::status::FieldError;
 
@@ -176,6 +177,15 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let (now, was) = (&new["spec"]["selector"], &old["spec"]["selector"]);
     if now != was {
         errors.push(FieldError::invalid("spec.selector", now.clone(), IMMUTABLE));
+    }
+}
+
+/// How often a name was taken already is not forgotten.
+pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let count = |object: &Value| object.pointer("/status/collisionCount").and_then(Value::as_i64);
+    if part == Subresource::Status && count(old).is_some_and(|was| count(new).unwrap_or(0) < was) {
+        let now = count(new).unwrap_or(0);
+        errors.push(FieldError::invalid("status.collisionCount", now, "cannot be decremented"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::super::{items, not_negative, text};
+use super::super::{flag, items, not_negative, text};
 use super::{indexes, is_indexed};
 use crate::status::FieldError;
 
@@ -25,6 +25,38 @@ pub(super) fn status(job: &Value, errors: &mut Vec<FieldError>) {
     if count("ready") > count("active") {
         let why = "cannot set more ready pods than active";
         errors.push(FieldError::invalid("status.ready", count("ready"), why));
+    }
+}
+
+/// A Job's status goes forward: what ended stays ended, and what was counted stays counted.
+pub(super) fn change(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let empty = Value::Null;
+    let (status, was) = (new.get("status").unwrap_or(&empty), old.get("status").unwrap_or(&empty));
+    for type_ in ["Failed", "Complete", "FailureTarget"] {
+        if holds(was, type_) && !holds(status, type_) {
+            let why = format!("cannot disable the terminal {type_}=True condition");
+            errors.push(FieldError::invalid_whole("status.conditions", why));
+        }
+    }
+    for key in ["failed", "succeeded"] {
+        let count = |status: &Value| status.get(key).and_then(Value::as_i64).unwrap_or(0);
+        if count(status) < count(was) {
+            let why = format!("cannot decrease the {key} counter");
+            errors.push(FieldError::invalid(format!("status.{key}"), count(status), why));
+        }
+    }
+    let (now, before) = (text(status, "completionTime"), text(was, "completionTime"));
+    if !now.is_empty() && !before.is_empty() && now != before {
+        errors.push(FieldError::invalid("status.completionTime", now, "completionTime cannot be mutated"));
+    }
+    let (now, before) = (text(status, "startTime"), text(was, "startTime"));
+    if !before.is_empty() && now != before && !flag(&new["spec"], "suspend") {
+        let why = "startTime cannot be removed for unsuspended job";
+        errors.push(FieldError::required("status.startTime", why));
+    }
+    if holds(was, "SuccessCriteriaMet") && !holds(status, "SuccessCriteriaMet") {
+        let why = "cannot disable the SuccessCriteriaMet=True condition";
+        errors.push(FieldError::invalid_whole("status.conditions", why));
     }
 }
 

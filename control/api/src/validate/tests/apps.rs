@@ -146,6 +146,25 @@ fn counts_of_a_status_fit_each_other() {
 }
 
 #[test]
+fn collisions_are_not_forgotten() {
+    let with_count = |count: i64| json!({"status": {"collisionCount": count}});
+    for kind in [&kind::DEPLOYMENT, &kind::STATEFUL_SET, &kind::DAEMON_SET] {
+        let said = |new: &Value| told(&update_status(kind, new, &with_count(2)));
+        assert!(said(&with_count(3)).is_empty());
+        assert_eq!(
+            said(&with_count(1)),
+            ["status.collisionCount: Invalid value: 1: cannot be decremented"],
+            "{kind}"
+        );
+        assert_eq!(
+            said(&json!({})),
+            ["status.collisionCount: Invalid value: 0: cannot be decremented"],
+            "{kind}"
+        );
+    }
+}
+
+#[test]
 fn daemon_sets() {
     let kind = &kind::DAEMON_SET;
     assert_eq!(created(kind, set()), Vec::<String>::new());

@@ -316,6 +316,36 @@ fn a_jobs_status_agrees_with_itself() {
     );
 }
 
+#[test]
+fn a_jobs_status_goes_forward() {
+    let condition = |type_: &str| json!({"type": type_, "status": "True"});
+    let old = json!({"spec": {}, "status": {"startTime": "2024-01-01T00:00:00Z", "completionTime": "2024-01-01T00:01:00Z",
+        "succeeded": 2, "conditions": [condition("SuccessCriteriaMet"), condition("Complete")]}});
+    let said = |changes: &[(&str, Value)]| told(&update_status(&kind::JOB, &with(&old, changes), &old));
+    assert_eq!(said(&[]), Vec::<String>::new());
+    assert_eq!(
+        said(&[("/status/succeeded", json!(1))]),
+        ["status.succeeded: Invalid value: 1: cannot decrease the succeeded counter"]
+    );
+    assert_eq!(
+        said(&[("/status/completionTime", json!("2024-01-01T00:02:00Z"))]),
+        ["status.completionTime: Invalid value: \"2024-01-01T00:02:00Z\": completionTime cannot be mutated"]
+    );
+    assert_eq!(
+        said(&[("/status/startTime", json!("2023-01-01T00:00:00Z"))]),
+        ["status.startTime: Required value: startTime cannot be removed for unsuspended job"]
+    );
+    let suspended = [("/spec/suspend", json!(true)), ("/status/startTime", json!("2023-01-01T00:00:00Z"))];
+    assert_eq!(said(&suspended), Vec::<String>::new());
+    assert_eq!(
+        said(&[("/status/conditions", json!([])), ("/status/completionTime", Value::Null)]),
+        [
+            "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+            "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+        ]
+    );
+}
+
 fn cron_job() -> Value {
     json!({"spec": {"schedule": "*/5 * * * *", "jobTemplate": job()}})
 }
