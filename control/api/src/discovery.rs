@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kind::{KINDS, Kind, NAMESPACE, Subresource};
+use crate::kind::{Kind, NAMESPACE, Subresource, served};
 use crate::review::{REVIEWS, Review};
 
 /// The two roots of the API.
@@ -90,7 +90,7 @@ fn subresource(kind: &Kind, subresource: Subresource) -> (&'static [&'static str
 pub fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut out = Vec::new();
     let reviews = REVIEWS.iter().map(|r| (r.group, r.version));
-    for served in KINDS.iter().map(|k| (k.group, k.version)).chain(reviews) {
+    for served in served().map(|k| (k.group, k.version)).chain(reviews) {
         if !out.contains(&served) {
             out.push(served);
         }
@@ -133,7 +133,7 @@ pub fn aggregated(root: Root, version: AggregatedVersion) -> Value {
 }
 
 fn kinds_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
-    KINDS.iter().copied().filter(move |k| k.group == group && k.version == version)
+    served().filter(move |k| k.group == group && k.version == version)
 }
 
 fn reviews_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Review> + 'a {
@@ -290,7 +290,7 @@ mod tests {
             let items = document["items"].as_array().unwrap();
             items.iter().map(|g| g["versions"][0]["resources"].as_array().unwrap().len()).sum()
         };
-        assert_eq!(count(&core) + count(&groups), KINDS.len() + REVIEWS.len());
+        assert_eq!(count(&core) + count(&groups), served().count() + REVIEWS.len());
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         assert!(core["items"][0]["metadata"].get("name").is_none());
         assert_eq!(groups["items"][0]["metadata"]["name"], "apps");

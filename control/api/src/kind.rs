@@ -8,6 +8,7 @@ mod certificates;
 mod coordination;
 mod core;
 mod discovery;
+mod events;
 mod extensions;
 mod networking;
 mod node;
@@ -16,6 +17,7 @@ mod rbac;
 mod scheduling;
 mod storage;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
@@ -71,6 +73,21 @@ pub struct Kind {
     pub(crate) part_rules: fn(Subresource, &Value, &Value, &mut Vec<FieldError>),
     /// What `kubectl get` shows.
     pub(crate) printer: &'static Printer,
+    /// Of a kind whose objects are those of another one, in other words; such a kind stands in [`DIALECTS`].
+    pub dialect: Option<&'static Dialect>,
+}
+
+/// How a stored kind is served in one more group or version.
+#[derive(Debug)]
+pub struct Dialect {
+    /// The kind that the objects are stored as.
+    pub stored: &'static Kind,
+    /// From its words into those that are stored, and back; of apply configurations too, so nothing that
+    /// is left out is made up.
+    pub(crate) into_stored: fn(&mut Map<String, Value>),
+    pub(crate) from_stored: fn(&mut Map<String, Value>),
+    /// What the stored kind calls a field.
+    pub(crate) field: fn(&str) -> String,
 }
 
 impl PartialEq for Kind {
@@ -98,6 +115,34 @@ impl Kind {
     /// The plural with its group, as messages name it: `deployments.apps`.
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// The kind that the objects are stored as.
+    pub fn stored(&'static self) -> &'static Self {
+        self.dialect.map_or(self, |dialect| dialect.stored)
+    }
+
+    /// Turns an object in the words of this kind into those that are stored.
+    pub fn into_stored(&self, object: &mut Map<String, Value>) {
+        if let Some(dialect) = self.dialect {
+            (dialect.into_stored)(object);
+            object.insert("apiVersion".into(), dialect.stored.api_version().into());
+            object.insert("kind".into(), dialect.stored.kind.into());
+        }
+    }
+
+    /// Turns a stored object into the words of this kind.
+    pub fn from_stored(&self, object: &mut Map<String, Value>) {
+        if let Some(dialect) = self.dialect {
+            (dialect.from_stored)(object);
+            object.insert("apiVersion".into(), self.api_version().into());
+            object.insert("kind".into(), self.kind.into());
+        }
+    }
+
+    /// What a field that a selector names is called where the object is stored.
+    pub fn stored_field<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        self.dialect.map_or(Cow::Borrowed(path), |dialect| Cow::Owned((dialect.field)(path)))
     }
 
     /// Whether `subresource` is served for this kind.
@@ -210,6 +255,7 @@ const BASE: Kind = Kind {
     rules: &validate::NONE,
     part_rules: |_, _, _, _| {},
     printer: &table::NAME_AND_AGE,
+    dialect: None,
 };
 
 /// Gives every row its place, and makes the table of them.
@@ -221,7 +267,7 @@ macro_rules! kinds {
             #[doc = concat!("`", stringify!($name), "`, in [`KINDS`].")]
             pub static $name: Kind = Kind { index: Place::$name as usize, ..$row };
         )*
-        /// Every served kind, in the order discovery lists them.
+        /// Every stored kind, in the order discovery lists them.
         pub const KINDS: &[&Kind] = &[$(&$name),*];
     };
 }
@@ -278,6 +324,17 @@ kinds! {
     CUSTOM_RESOURCE_DEFINITION = extensions::CUSTOM_RESOURCE_DEFINITION,
 }
 
+/// `events.k8s.io/v1 Event`, in [`DIALECTS`].
+pub static EVENTS_EVENT: Kind = Kind { index: KINDS.len(), ..events::EVENT };
+
+/// Kinds whose objects are those of a stored kind in other words; none has a place in the store or the cache.
+pub const DIALECTS: &[&Kind] = &[&EVENTS_EVENT];
+
+/// Every kind that is served: those that are stored, and their dialects.
+pub fn served() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(DIALECTS).copied()
+}
+
 /// Kinds by group and plural, and by group and name.
 type Index = HashMap<(&'static str, &'static str), &'static Kind>;
 
@@ -286,25 +343,27 @@ static BY_PLURAL: LazyLock<Index> =
 static BY_NAME: LazyLock<Index> =
     LazyLock::new(|| KINDS.iter().map(|kind| ((kind.group, kind.kind), *kind)).collect());
 
-/// The kind with this plural in a group, if it is served.
+/// The stored kind with this plural in a group, if there is one.
 pub fn by_plural(group: &str, plural: &str) -> Option<&'static Kind> {
     BY_PLURAL.get(&(group, plural)).copied()
 }
 
-/// The kind of this name in a group, if it is served.
+/// The stored kind of this name in a group, if there is one.
 pub fn by_name(group: &str, kind: &str) -> Option<&'static Kind> {
     BY_NAME.get(&(group, kind)).copied()
 }
 
 /// The kind behind `/apis/<group>/<version>/<plural>`, if it is served.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    by_plural(group, plural).filter(|kind| kind.version == version)
+    let dialect = || DIALECTS.iter().copied().find(|kind| kind.group == group && kind.plural == plural);
+    by_plural(group, plural).or_else(dialect).filter(|kind| kind.version == version)
 }
 
-/// The kind of an object's `apiVersion` and `kind`, if it is served.
+/// The stored kind of an object's `apiVersion` and `kind`, if it is served.
 pub fn by_api_version(api_version: &str, kind: &str) -> Option<&'static Kind> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    by_name(group, kind).filter(|kind| kind.version == version)
+    let dialect = || DIALECTS.iter().copied().find(|dialect| dialect.group == group && dialect.kind == kind);
+    by_name(group, kind).or_else(dialect).filter(|kind| kind.version == version).map(Kind::stored)
 }
 
 #[cfg(test)]
@@ -322,5 +381,11 @@ mod tests {
         assert_eq!(BY_PLURAL.len(), KINDS.len());
         assert_eq!(BY_NAME.len(), KINDS.len());
         assert_eq!(by_plural("apps", "pods"), None);
+        for (place, dialect) in DIALECTS.iter().enumerate() {
+            assert_eq!(dialect.index, KINDS.len() + place, "{dialect}");
+            assert!(by_resource(dialect.group, dialect.version, dialect.plural) == Some(*dialect));
+            assert_eq!(by_api_version(&dialect.api_version(), dialect.kind), Some(dialect.stored()));
+            assert!(KINDS.contains(&dialect.stored()) && dialect.stored().dialect.is_none());
+        }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod csi;
 pub(crate) mod daemon_set;
 pub(crate) mod disruption;
 pub(crate) mod endpoints;
+pub(crate) mod events;
 pub(crate) mod extensions;
 mod families;
 pub(crate) mod ingress;
@@ -85,6 +86,16 @@ pub fn create(kind: &Kind, object: &Value, limits: &Limits) -> Vec<FieldError> {
     let mut errors = Vec::new();
     meta::create(kind, object, &mut errors);
     (kind.rules.create)(object, limits, &mut errors);
+    errors
+}
+
+/// What is asked of a new object by the dialect that it is written in, beside what is asked of it as it is stored.
+#[must_use]
+pub fn create_dialect(kind: &Kind, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if kind.dialect.is_some() {
+        (kind.rules.create)(object, &Limits::default(), &mut errors);
+    }
     errors
 }
 

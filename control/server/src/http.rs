@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod connect;
+mod dialect;
 pub(crate) mod discovery;
 mod health;
 pub(crate) mod listen;
@@ -142,8 +143,8 @@ impl Api {
             &call.user,
             &Attributes::Resource {
                 verb,
-                group: route.kind.group,
-                resource: route.kind.plural,
+                group: route.served.group,
+                resource: route.served.plural,
                 subresource,
                 namespace: &route.key.namespace,
                 name: &route.key.name,

@@ -246,3 +246,85 @@ async fn a_certificate_is_asked_for_approved_and_issued() {
 fn decided(type_: &str) -> Value {
     json!({ "type": type_, "status": "True", "reason": "Test" })
 }
+
+const CORE: &str = "/api/v1/namespaces/default/events";
+const NEWER: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+
+fn newer(name: &str) -> Value {
+    json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name }, "note": "it ran", "action": "Run",
+        "reason": "Ran", "type": "Normal", "reportingController": "example.com/c", "reportingInstance": "c-1",
+        "regarding": { "kind": "Pod", "namespace": "default", "name": "p" }, "eventTime": "2024-01-01T00:00:00.000000Z" })
+}
+
+#[tokio::test]
+async fn events_are_the_same_in_both_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let mut incomplete = newer("b");
+    incomplete.as_object_mut().unwrap().remove("reportingController");
+    let (code, refused) = admin.post(NEWER, incomplete).await;
+    assert_eq!(code, 422, "{refused}");
+    let (code, made) = admin.post(NEWER, newer("b")).await;
+    assert_eq!(
+        (code, made["note"].as_str(), &made["apiVersion"]),
+        (201, Some("it ran"), &json!("events.k8s.io/v1"))
+    );
+    let (_, core) = admin.get(&format!("{CORE}/b")).await;
+    assert_eq!(
+        (&core["message"], &core["involvedObject"], &core["apiVersion"]),
+        (&json!("it ran"), &made["regarding"], &json!("v1"))
+    );
+    assert!(core.get("note").is_none());
+    let about = json!({ "kind": "Pod", "namespace": "default", "name": "q" });
+    let old = json!({ "apiVersion": "v1", "kind": "Event", "metadata": { "name": "a" }, "involvedObject": about, "message": "old",
+        "count": 3, "reportingComponent": "kubelet" });
+    let (code, old) = admin.post(CORE, old).await;
+    assert_eq!(code, 201, "{old}");
+    let (_, list) = admin.get(NEWER).await;
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("EventList"), &json!("events.k8s.io/v1")));
+    assert_eq!((&list["items"][0]["note"], &list["items"][0]["deprecatedCount"]), (&json!("old"), &json!(3)));
+    let (_, chosen) =
+        admin.get(&format!("{NEWER}?fieldSelector=regarding.name=p,reportingController=example.com/c")).await;
+    assert_eq!(chosen["items"].as_array().unwrap().len(), 1, "{chosen}");
+    assert_eq!(admin.get(&format!("{NEWER}?fieldSelector=involvedObject.name=p")).await.0, 400);
+    let table = read(&mut admin, &format!("{NEWER}?includeObject=Object"), TABLE).await;
+    assert_eq!(
+        (&table["rows"][1]["cells"][3], &table["rows"][1]["object"]["note"]),
+        (&json!("pod/p"), &json!("it ran"))
+    );
+}
+
+#[tokio::test]
+async fn events_are_changed_and_watched_in_either_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    // A PUT makes them, as Kubernetes has it.
+    let (code, made) = admin.call(Method::PUT, &format!("{NEWER}/e"), Some(newer("e"))).await;
+    assert_eq!(code, 201, "{made}");
+    let path = format!("{NEWER}/e");
+    let (code, patched) = admin.call(Method::PATCH, &path, Some(json!({ "note": "again" }))).await;
+    assert_eq!((code, &patched["note"]), (200, &json!("again")));
+    let mut put = patched.clone();
+    put["note"] = "and again".into();
+    assert_eq!(admin.call(Method::PUT, &path, Some(put)).await.0, 200);
+    let (_, core) = admin.call(Method::PATCH, &format!("{CORE}/e"), Some(json!({ "reason": "Other" }))).await;
+    assert_eq!((&core["message"], &core["reason"]), (&json!("and again"), &json!("Other")));
+    let config = json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": "e" }, "note": "applied" });
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let target = format!("{path}?fieldManager=tester&force=true");
+    let response = admin.open(Method::PATCH, &target, &apply, config.to_string().into_bytes()).await;
+    assert_eq!(response.status(), 200);
+    let (_, core) = admin.get(&format!("{CORE}/e")).await;
+    assert_eq!(core["message"], "applied");
+    let since = made["metadata"]["resourceVersion"].as_str().unwrap();
+    let watch = format!("{NEWER}?watch=1&resourceVersion={since}&timeoutSeconds=1");
+    let response = admin.open(Method::GET, &watch, &[], Vec::new()).await;
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let events: Vec<Value> =
+        body.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let notes: Vec<&str> = events.iter().filter_map(|e| e["object"]["note"].as_str()).collect();
+    assert_eq!(notes, ["again", "and again", "and again", "applied"]);
+    assert!(events.iter().all(|event| event["object"]["apiVersion"] == "events.k8s.io/v1"));
+}

@@ -136,7 +136,7 @@ pub(super) const SERVICE_ACCOUNT: Kind = Kind {
     printer: &table::cluster::SERVICE_ACCOUNT,
     ..BASE
 };
-/// `Event` of the core group; `events.k8s.io` comes with the rest of the kinds.
+/// `Event`; `events.k8s.io` has the same in other words.
 pub(super) const EVENT: Kind = Kind {
     kind: "Event",
     plural: "events",

@@ -49,7 +49,8 @@ impl FieldSelector {
             if !known {
                 return Err(SelectorError::Field(path.to_owned()));
             }
-            terms.push(FieldTerm { path: path.to_owned(), equal, value: unescape(value) });
+            let path = kind.stored_field(path).into_owned();
+            terms.push(FieldTerm { path, equal, value: unescape(value) });
         }
         Ok(Self { terms })
     }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod certificates;
+mod events;
 mod extensions;
 mod networking;
 mod rbac;

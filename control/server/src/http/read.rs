@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use weft_api::kind::Kind;
 use weft_api::status::Status;
 use weft_store::store::{REMAINING_MAX, ReadError};
 
@@ -16,7 +17,7 @@ use super::answer::{self, Body};
 use super::options::{self, ListState};
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
-use super::{Api, Call, table};
+use super::{Api, Call, dialect, table};
 use crate::cache::Cached;
 use crate::objects::layout;
 
@@ -65,26 +66,27 @@ pub(crate) async fn get(api: &Api, call: &Call, route: &ResourceRoute) -> Result
     let form = Form::of(call)?;
     wait_for(api, options::revision(&call.query)?).await?;
     let cached = api.objects.get(route.kind, &route.key)?;
-    object(StatusCode::OK, &cached, form, call)
+    object(StatusCode::OK, route.served, &cached, form, call)
 }
 
-/// One object in the form that is wanted.
+/// One object in the form that is wanted, for clients of `served`.
 ///
 /// # Errors
 /// 500 when the object cannot be shown in that form.
 pub(crate) fn object(
     code: StatusCode,
+    served: &'static Kind,
     cached: &Cached,
     form: Form,
     call: &Call,
 ) -> Result<Response<Body>, Status> {
     match form {
-        Form::Objects => Ok(answer::raw_json(code, cached.object.json.clone())),
+        Form::Objects => Ok(answer::raw_json(code, dialect::bytes(served, cached))),
         Form::Metadata => Ok(answer::json(code, &table::metadata_of(cached)?)),
         Form::Table => {
             let rows = std::slice::from_ref(&cached.object);
             let meta = json!({ "resourceVersion": cached.object.meta.resource_version });
-            Ok(answer::json(code, &table::of(cached.object.kind, rows, meta, true, &call.query)))
+            Ok(answer::json(code, &table::of(served, rows, meta, true, &call.query)))
         }
     }
 }
@@ -95,7 +97,7 @@ pub(crate) fn object(
 /// 400 for selectors and numbers, 410 for a state that is gone, 504 for one that is not reached.
 pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
     let form = Form::of(call)?;
-    let selection = Selection::of(route.kind, &call.query)?;
+    let selection = Selection::of(route.served, &call.query)?;
     let listed = listed(api, call, route, &selection).await?;
     let mut meta = json!({ "resourceVersion": listed.revision.to_string() });
     if let Some(next) = &listed.next {
@@ -107,7 +109,7 @@ pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Resul
     match form {
         Form::Table => {
             let rows: Vec<_> = listed.objects.iter().map(|c| c.object.clone()).collect();
-            Ok(answer::json(StatusCode::OK, &table::of(route.kind, &rows, meta, true, &call.query)))
+            Ok(answer::json(StatusCode::OK, &table::of(route.served, &rows, meta, true, &call.query)))
         }
         Form::Metadata => {
             let items =
@@ -119,10 +121,10 @@ pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Resul
         Form::Objects => {
             let head = format!(
                 "{{\"apiVersion\":\"{}\",\"kind\":\"{}List\",\"metadata\":{meta},\"items\":[",
-                route.kind.api_version(),
-                route.kind.kind
+                route.served.api_version(),
+                route.served.kind
             );
-            let body = pieces(head, listed.objects);
+            let body = pieces(head, route.served, listed.objects);
             Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(body)))
         }
     }
@@ -131,6 +133,7 @@ pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Resul
 /// A list's JSON, made while it is sent: however long the list, one piece is in memory.
 fn pieces(
     head: String,
+    served: &'static Kind,
     objects: Vec<Arc<Cached>>,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
     let mut rest = objects.into_iter().peekable();
@@ -147,7 +150,7 @@ fn pieces(
                 ended = true;
                 break;
             };
-            piece.extend_from_slice(&next.object.json);
+            piece.extend_from_slice(&dialect::bytes(served, &next));
             if rest.peek().is_some() {
                 piece.push(b',');
             }

@@ -30,7 +30,10 @@ pub(crate) struct ReviewRoute {
 /// Objects of a kind: all, those of a namespace, one, or a part of one.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ResourceRoute {
+    /// The kind that the objects are stored as.
     pub(crate) kind: &'static Kind,
+    /// The kind that the path names: the same, or a dialect of it.
+    pub(crate) served: &'static Kind,
     /// Empty parts: not named.
     pub(crate) key: ObjectKey,
     pub(crate) subresource: Option<Subresource>,
@@ -95,7 +98,8 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
         }
         return Ok(Route::Review(ReviewRoute { review, namespace }));
     }
-    let kind = kind::by_resource(group, version, plural).ok_or_else(Status::path_not_found)?;
+    let served = kind::by_resource(group, version, plural).ok_or_else(Status::path_not_found)?;
+    let kind = served.stored();
     if !kind.namespaced && !namespace.is_empty() {
         return Err(Status::path_not_found());
     }
@@ -103,7 +107,7 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
     let subresource = match rest.get(2) {
         None | Some(&"") => None,
         Some(text) => {
-            let found = Subresource::parse(text).filter(|s| kind.serves(*s));
+            let found = Subresource::parse(text).filter(|s| served.serves(*s));
             Some(found.ok_or_else(Status::path_not_found)?)
         }
     };
@@ -116,6 +120,7 @@ pub(crate) fn parse(path: &str) -> Result<Route, Status> {
     let rest = rest.get(3..).map(|r| r.join("/")).unwrap_or_default();
     Ok(Route::Resource(ResourceRoute {
         kind,
+        served,
         key: ObjectKey::namespaced(namespace, name),
         subresource,
         rest,
@@ -145,6 +150,10 @@ mod tests {
         let proxy = resource("/api/v1/nodes/n1/proxy/agent/v1/trace");
         assert_eq!(proxy.rest, "agent/v1/trace");
         assert_eq!(resource("/apis/apps/v1/namespaces/d/deployments/web/scale").key.name, "web");
+        let event = resource("/apis/events.k8s.io/v1/namespaces/d/events/e");
+        assert_eq!((event.kind, event.served), (&kind::EVENT, &kind::EVENTS_EVENT));
+        let event = resource("/api/v1/namespaces/d/events/e");
+        assert_eq!((event.kind, event.served), (&kind::EVENT, &kind::EVENT));
     }
 
     #[test]

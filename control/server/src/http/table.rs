@@ -6,13 +6,14 @@ use weft_api::object::Object;
 use weft_api::status::Status;
 use weft_api::table::{self, IncludeObject};
 
+use super::dialect;
 use super::query::Query;
 use crate::cache::Cached;
 use crate::clock;
 
-/// A `meta.k8s.io/v1 Table` of objects; `columns` says whether the columns' definitions are wanted too.
+/// A `meta.k8s.io/v1 Table` of objects, for clients of `served`; `columns` says whether the columns' definitions are wanted too.
 pub(crate) fn of(
-    kind: &'static Kind,
+    served: &'static Kind,
     objects: &[Object],
     meta: Value,
     columns: bool,
@@ -23,9 +24,15 @@ pub(crate) fn of(
     let rows = objects
         .iter()
         .filter_map(|object| object.view::<Value>().ok())
-        .map(|value| table::row(kind, &value, now, include))
+        .map(|value| {
+            let mut row = table::row(served.stored(), &value, now, include);
+            if let (IncludeObject::Object, Value::Object(stored)) = (include, &value) {
+                row["object"] = Value::Object(dialect::seen(served, stored));
+            }
+            row
+        })
         .collect();
-    table::table(kind, rows, meta, columns)
+    table::table(served, rows, meta, columns)
 }
 
 /// An object's metadata alone.

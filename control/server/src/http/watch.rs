@@ -20,7 +20,7 @@ use super::query::Query;
 use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
-use super::{Api, Call, table};
+use super::{Api, Call, dialect, table};
 use crate::cache::{Cached, Change, ChangeType};
 use crate::stop::stopped;
 
@@ -37,6 +37,8 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 struct Running {
     api: Arc<Api>,
     kind: &'static Kind,
+    /// The kind that the client asked for, which is that or a dialect of it.
+    served: &'static Kind,
     namespace: Option<String>,
     selection: Selection,
     form: Form,
@@ -76,7 +78,7 @@ pub(crate) async fn serve(
     let form = Form::of(call)?;
     let name = &route.key.name;
     let selection =
-        Selection::of(route.kind, &if name.is_empty() { query.clone() } else { query.about(name) })?;
+        Selection::of(route.served, &if name.is_empty() { query.clone() } else { query.about(name) })?;
     let asked = options::revision(query)?;
     let initial = options::watch(query, asked)?;
     let changed = api.objects.cache.changed(route.kind);
@@ -93,6 +95,7 @@ pub(crate) async fn serve(
     api.counters.watches.fetch_add(1, Ordering::Relaxed);
     let running = Running {
         kind: route.kind,
+        served: route.served,
         namespace: namespace_of(route).map(ToOwned::to_owned),
         selection,
         form,
@@ -190,7 +193,7 @@ impl Running {
 
     fn emit(&mut self, type_: &str, cached: &Cached) {
         let encoded = match self.form {
-            Form::Objects => line(type_, &cached.object.json),
+            Form::Objects => line(type_, &dialect::bytes(self.served, cached)),
             Form::Metadata => match table::metadata_of(cached) {
                 Ok(value) => line(type_, value.to_string().as_bytes()),
                 Err(_) => return,
@@ -199,7 +202,7 @@ impl Running {
                 let rows = std::slice::from_ref(&cached.object);
                 let meta = json!({ "resourceVersion": cached.revision.to_string() });
                 let first = std::mem::take(&mut self.first_table);
-                let value = table::of(self.kind, rows, meta, first, &self.query);
+                let value = table::of(self.served, rows, meta, first, &self.query);
                 line(type_, value.to_string().as_bytes())
             }
         };
@@ -214,14 +217,14 @@ impl Running {
         let object: Value = match self.form {
             Form::Objects => {
                 meta["creationTimestamp"] = Value::Null;
-                json!({ "apiVersion": self.kind.api_version(), "kind": self.kind.kind, "metadata": meta })
+                json!({ "apiVersion": self.served.api_version(), "kind": self.served.kind, "metadata": meta })
             }
             Form::Metadata => {
                 json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": meta })
             }
             Form::Table => {
                 let mut value = table::of(
-                    self.kind,
+                    self.served,
                     &[],
                     json!({ "resourceVersion": revision.to_string() }),
                     false,

@@ -17,7 +17,7 @@ use super::answer::{self, Body};
 use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
-use super::{Api, Call, read, requester};
+use super::{Api, Call, dialect, read, requester};
 use crate::authz::Attributes;
 use crate::cache::Cached;
 use crate::clock;
@@ -94,7 +94,7 @@ impl Sent {
         let form = Form::of(call)?;
         let (options, validation) = options(call)?;
         let bytes = body(call).await?;
-        let decoded = decode::body(route.kind, &bytes, call.header(CONTENT_TYPE), validation)?;
+        let decoded = decode::body(route.served, &bytes, call.header(CONTENT_TYPE), validation)?;
         Ok(Self { object: into_map(decoded.value)?, options, form, warnings: decoded.warnings })
     }
 }
@@ -102,12 +102,13 @@ impl Sent {
 /// The answer to a write.
 fn written(
     code: StatusCode,
+    route: &ResourceRoute,
     cached: &Cached,
     form: Form,
     call: &Call,
     warnings: &[String],
 ) -> Result<Response<Body>, Status> {
-    let mut response = read::object(code, cached, form, call)?;
+    let mut response = read::object(code, route.served, cached, form, call)?;
     answer::warn(&mut response, warnings);
     answer::warn(&mut response, &weft_api::warn::of(&cached.object));
     Ok(response)
@@ -121,8 +122,23 @@ pub(crate) async fn create(
 ) -> Result<Response<Body>, Status> {
     let Sent { mut object, options, form, warnings } = Sent::read(&mut call, route).await?;
     requester::write(route.kind, &call.user, &mut object);
+    let object = as_made(route, object)?;
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
-    written(StatusCode::CREATED, &cached, form, &call, &warnings)
+    written(StatusCode::CREATED, route, &cached, form, &call, &warnings)
+}
+
+/// A new object as it is stored, if its dialect allows it.
+///
+/// # Errors
+/// 422.
+fn as_made(route: &ResourceRoute, object: Map<String, Value>) -> Result<Map<String, Value>, Status> {
+    let object = Value::Object(object);
+    let errors = weft_api::validate::create_dialect(route.served, &object);
+    if !errors.is_empty() {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        return Err(Status::invalid(route.served, name, &errors));
+    }
+    Ok(dialect::stored(route.served, into_map(object)?))
 }
 
 /// PUT; an object that is not there is made if its kind allows it, and 404 otherwise.
@@ -133,22 +149,23 @@ pub(crate) async fn update(
 ) -> Result<Response<Body>, Status> {
     let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
     let makes = route.kind.create_on_update && route.subresource.is_none();
+    let new = dialect::stored(route.served, object.clone());
     for _ in 0..TRIES_MAX {
-        match api.objects.update(&target(route), &options, |_| Ok(object.clone())).await {
+        match api.objects.update(&target(route), &options, |_| Ok(new.clone())).await {
             Err(status) if makes && status.code == 404 => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::OK, &cached, form, &call, &warnings);
+                return written(StatusCode::OK, route, &cached, form, &call, &warnings);
             }
         }
         may_create(api, &call, route)?;
-        let new = as_new(route, object.clone())?;
-        match api.objects.create(route.kind, &route.key.namespace, new, &options).await {
+        let made = as_made(route, as_new(route, object.clone())?)?;
+        match api.objects.create(route.kind, &route.key.namespace, made, &options).await {
             // Somebody else made it in the meantime.
             Err(status) if status.reason == "AlreadyExists" => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::CREATED, &cached, form, &call, &warnings);
+                return written(StatusCode::CREATED, route, &cached, form, &call, &warnings);
             }
         }
     }
@@ -162,8 +179,8 @@ pub(crate) async fn update(
 fn may_create(api: &Api, call: &Call, route: &ResourceRoute) -> Result<(), Status> {
     let attributes = Attributes::Resource {
         verb: "create",
-        group: route.kind.group,
-        resource: route.kind.plural,
+        group: route.served.group,
+        resource: route.served.plural,
         subresource: "",
         namespace: &route.key.namespace,
         name: &route.key.name,
@@ -208,16 +225,17 @@ pub(crate) async fn patch(
     }
     let type_ = patch_type(&call)?;
     let mut warnings = Vec::new();
-    let kind = route.kind;
+    let served = route.served;
     let cached = api
         .objects
         .update(&target(route), &options, |current| {
-            let mut patched = patch::apply(type_, kind, &Value::Object(current.clone()), &bytes)?;
-            warnings = decode::check(kind.schema, &mut patched, validation)?;
-            into_map(patched)
+            let seen = Value::Object(dialect::seen(served, current));
+            let mut patched = patch::apply(type_, served, &seen, &bytes)?;
+            warnings = decode::check(served.schema, &mut patched, validation)?;
+            Ok(dialect::stored(served, into_map(patched)?))
         })
         .await?;
-    written(StatusCode::OK, &cached, form, &call, &warnings)
+    written(StatusCode::OK, route, &cached, form, &call, &warnings)
 }
 
 /// PATCH with an apply configuration: makes the object if it is not there.
@@ -234,8 +252,10 @@ async fn server_side_apply(
     let mut config: Value =
         serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     let kind = route.kind;
-    let warnings = decode::configuration(kind.schema, &mut config, validation)?;
+    let warnings = decode::configuration(route.served.schema, &mut config, validation)?;
     identify(route, &mut config)?;
+    // Owners are noted by what is stored.
+    let config = Value::Object(dialect::stored(route.served, into_map(config)?));
     options.writer = Writer::Applier;
     // Without a name of its own an applier is refused.
     let name = call.query.get("fieldManager").unwrap_or("");
@@ -259,7 +279,7 @@ async fn server_side_apply(
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
         };
         match result {
-            Ok(cached) => return written(code, &cached, form, call, &warnings),
+            Ok(cached) => return written(code, route, &cached, form, call, &warnings),
             // Somebody else made it in the meantime, or removed it: then it is applied to what is there now.
             Err(status) if code == StatusCode::CREATED && status.reason == "AlreadyExists" => {}
             Err(status) if exists && status.code == 404 && route.subresource.is_none() => {}
@@ -276,7 +296,7 @@ async fn server_side_apply(
 fn identify(route: &ResourceRoute, config: &mut Value) -> Result<(), Status> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (version, kind) = (text(&config["apiVersion"]), text(&config["kind"]));
-    if version != route.kind.api_version() || kind != route.kind.kind {
+    if version != route.served.api_version() || kind != route.served.kind {
         let slash = if version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
     }
@@ -392,10 +412,12 @@ pub(crate) async fn delete(
         return Err(Status::forbidden(route.kind, &route.key.name, why));
     }
     match api.objects.delete(route.kind, &route.key, &options).await? {
-        Deleted::Terminating(cached) => read::object(StatusCode::OK, &cached, Form::Objects, &call),
+        Deleted::Terminating(cached) => {
+            read::object(StatusCode::OK, route.served, &cached, Form::Objects, &call)
+        }
         // Pods are answered themselves: clients show what was deleted.
         Deleted::Gone(cached) if *route.kind == kind::POD => {
-            read::object(StatusCode::OK, &cached, Form::Objects, &call)
+            read::object(StatusCode::OK, route.served, &cached, Form::Objects, &call)
         }
         Deleted::Gone(cached) => {
             let meta = &cached.object.meta;
@@ -411,22 +433,23 @@ pub(crate) async fn delete_collection(
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
     let options = delete_options(&mut call).await?;
-    let selection = Selection::of(route.kind, &call.query)?;
+    let selection = Selection::of(route.served, &call.query)?;
     let (objects, revision) = api.objects.cache.list(route.kind, namespace_of(route));
     let mut items = Vec::new();
     for cached in objects.iter().filter(|c| selection.matches(c)) {
         let key: ObjectKey = cached.object.key();
         match api.objects.delete(route.kind, &key, &options).await {
             Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => {
-                items.push(serde_json::from_slice::<Value>(&cached.object.json).map_err(Status::internal)?);
+                let bytes = dialect::bytes(route.served, &cached);
+                items.push(serde_json::from_slice::<Value>(&bytes).map_err(Status::internal)?);
             }
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
     let list = json!({
-        "apiVersion": route.kind.api_version(),
-        "kind": format!("{}List", route.kind.kind),
+        "apiVersion": route.served.api_version(),
+        "kind": format!("{}List", route.served.kind),
         "metadata": { "resourceVersion": revision.to_string() },
         "items": items,
     });

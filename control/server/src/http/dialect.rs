@@ -1,0 +1,35 @@
+//! Objects in the words of the kind that a client asked for: most are served as they are stored, and then these are
+//! the cache's own bytes.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use weft_api::kind::Kind;
+
+use crate::cache::Cached;
+use crate::objects::value_of;
+
+/// An object's JSON as clients of `served` get it.
+pub(super) fn bytes(served: &Kind, cached: &Cached) -> Bytes {
+    if served.dialect.is_none() {
+        return cached.object.json.clone();
+    }
+    // What the cache holds is an object, and one that was read can be written.
+    let converted = value_of(cached).ok().and_then(|mut object| {
+        served.from_stored(&mut object);
+        serde_json::to_vec(&object).ok()
+    });
+    converted.map_or_else(|| cached.object.json.clone(), Bytes::from)
+}
+
+/// An object as clients of `served` see it, to be changed.
+pub(super) fn seen(served: &Kind, stored: &Map<String, Value>) -> Map<String, Value> {
+    let mut object = stored.clone();
+    served.from_stored(&mut object);
+    object
+}
+
+/// What a client of `served` has written, as it is stored.
+pub(super) fn stored(served: &Kind, mut object: Map<String, Value>) -> Map<String, Value> {
+    served.into_stored(&mut object);
+    object
+}
