@@ -254,6 +254,14 @@ impl Status {
         status
     }
 
+    /// With a cause that is no field's.
+    #[must_use]
+    pub fn caused(mut self, reason: &'static str, message: impl Into<String>) -> Self {
+        let cause = Cause { reason, message: message.into(), field: String::new() };
+        self.details.get_or_insert_default().causes.push(cause);
+        self
+    }
+
     /// When to try again, seconds, for the header `Retry-After`.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0)

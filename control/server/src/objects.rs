@@ -9,6 +9,7 @@ mod bind;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod encoding;
+mod evict;
 pub(crate) mod layout;
 pub(crate) mod metadata;
 mod parts;

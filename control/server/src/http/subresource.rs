@@ -57,6 +57,7 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
         }
         (Some(Subresource::Scale), _) => scale(&api, call, &route).await,
         (Some(Subresource::Binding), Method::POST) => binding(&api, call, &route).await,
+        (Some(Subresource::Eviction), Method::POST) => eviction(&api, call, &route).await,
         (Some(Subresource::Token), Method::POST) => token(&api, call, &route).await,
         (Some(subresource), _) if is_stream(subresource) => connect::serve(api, call, route).await,
         _ => Err(Status::method_not_allowed()),
@@ -137,10 +138,33 @@ async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Res
     let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty()).map(ToOwned::to_owned);
     let preconditions = Preconditions { uid, resource_version: None };
     api.objects.bind(&route.key, preconditions, node, &options).await?;
-    Ok(answer::json(
-        StatusCode::CREATED,
-        &json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": 201 }),
-    ))
+    Ok(success(StatusCode::CREATED))
+}
+
+async fn eviction(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let (asked, validation) = write::options(&call)?;
+    let bytes = write::body(&mut call).await?;
+    let mut eviction = decode::any(schema::EVICTION, &bytes, call.header(CONTENT_TYPE), validation)?.value;
+    let name = eviction["metadata"]["name"].as_str().unwrap_or("");
+    if !name.is_empty() && name != route.key.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let told = match eviction["deleteOptions"].take() {
+        Value::Null => json!({}),
+        told => told,
+    };
+    let mut options = write::read_delete_options(&call, told)?;
+    options.dry_run |= asked.dry_run;
+    api.objects.evict(&route.key, &options).await?;
+    Ok(success(StatusCode::CREATED))
+}
+
+/// It was done, and there is nothing to show.
+fn success(code: StatusCode) -> Response<Body> {
+    answer::json(
+        code,
+        &json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": code.as_u16() }),
+    )
 }
 
 async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {

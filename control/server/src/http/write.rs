@@ -359,13 +359,20 @@ struct PreconditionsBody {
 
 async fn delete_options(call: &mut Call) -> Result<DeleteOptions, Status> {
     let bytes = body(call).await?;
-    let told: DeleteBody = if bytes.is_empty() {
-        DeleteBody::default()
-    } else {
-        let decoded =
-            decode::any(schema::DELETE_OPTIONS, &bytes, call.header(CONTENT_TYPE), FieldValidation::Ignore)?;
-        serde_json::from_value(decoded.value).map_err(|e| Status::bad_request(e.to_string()))?
-    };
+    if bytes.is_empty() {
+        return read_delete_options(call, Value::Object(Map::new()));
+    }
+    let decoded =
+        decode::any(schema::DELETE_OPTIONS, &bytes, call.header(CONTENT_TYPE), FieldValidation::Ignore)?;
+    read_delete_options(call, decoded.value)
+}
+
+/// How a delete is wanted, by a DeleteOptions object and, where that says nothing, by the URL.
+///
+/// # Errors
+/// 400, or 422 for a way with dependents that there is not.
+pub(crate) fn read_delete_options(call: &Call, told: Value) -> Result<DeleteOptions, Status> {
+    let told: DeleteBody = serde_json::from_value(told).map_err(|e| Status::bad_request(e.to_string()))?;
     let policy = told.propagation_policy.as_deref().or_else(|| call.query.get("propagationPolicy"));
     let propagation = match (policy, told.orphan_dependents) {
         (Some("Background"), _) | (None, None | Some(false)) => Propagation::Background,
