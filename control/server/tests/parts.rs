@@ -132,3 +132,79 @@ async fn a_pod_gets_other_resources_and_keeps_its_class() {
     two["spec"]["containers"].as_array_mut().unwrap().push(second);
     assert_eq!(put(&mut admin, two).await.0, 422);
 }
+
+#[tokio::test]
+async fn a_pod_is_evicted_while_its_budget_has_a_disruption_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let evict = async |admin: &mut Client, dry: bool| {
+        let mut eviction =
+            json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "web" } });
+        if dry {
+            eviction["deleteOptions"] = json!({ "dryRun": ["All"] });
+        }
+        admin.post(&format!("{POD}/eviction"), eviction).await
+    };
+    assert_eq!(evict(&mut admin, false).await.0, 404);
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web", "labels": { "app": "web" } },
+        "spec": { "containers": [{ "name": "c", "image": "i:1" }] } });
+    assert_eq!(admin.post("/api/v1/namespaces/default/pods", pod).await.0, 201);
+    let ready =
+        json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] } });
+    assert_eq!(patch(&mut admin, "status", ready).await.0, 200);
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = |name: &str, app: &str| {
+        json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": name },
+            "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": app } } } })
+    };
+    assert_eq!(admin.post(budgets, budget("other", "other")).await.0, 201);
+    assert_eq!(admin.post(budgets, budget("web", "web")).await.0, 201);
+
+    // Nobody has counted for the budget yet.
+    let (code, refused) = evict(&mut admin, false).await;
+    assert_eq!((code, refused["reason"].as_str()), (429, Some("TooManyRequests")), "{refused}");
+    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
+    let left = async |admin: &mut Client, left: i64| {
+        let status = json!({ "status": { "observedGeneration": 1, "disruptionsAllowed": left, "currentHealthy": 2,
+            "desiredHealthy": 1, "expectedPods": 2 } });
+        let (code, set) = admin.call(Method::PATCH, &format!("{budgets}/web/status"), Some(status)).await;
+        assert_eq!(code, 200, "{set}");
+    };
+    left(&mut admin, 0).await;
+    assert_eq!(evict(&mut admin, false).await.0, 429);
+    left(&mut admin, 1).await;
+    assert_eq!(evict(&mut admin, true).await.0, 201);
+    assert_eq!(admin.get(POD).await.0, 200, "a dry run deletes nothing");
+    let (code, done) = evict(&mut admin, false).await;
+    assert_eq!((code, done["status"].as_str()), (201, Some("Success")), "{done}");
+    assert_eq!(admin.get(POD).await.0, 404);
+    let (_, spent) = admin.get(&format!("{budgets}/web")).await;
+    assert_eq!(spent["status"]["disruptionsAllowed"], 0, "{spent}");
+    assert!(spent["status"]["disruptedPods"]["web"].is_string());
+}
+
+#[tokio::test]
+async fn a_pod_with_two_budgets_or_another_name_is_not_evicted() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    pod(&mut admin).await;
+    let named =
+        |name: &str| json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name } });
+    assert_eq!(admin.post(&format!("{POD}/eviction"), named("other")).await.0, 400);
+    let ready =
+        json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] } });
+    assert_eq!(patch(&mut admin, "status", ready).await.0, 200);
+    for name in ["one", "two"] {
+        let budget = json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": name },
+            "spec": { "minAvailable": 1, "selector": {} } });
+        let (code, made) =
+            admin.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget).await;
+        assert_eq!(code, 201, "{made}");
+    }
+    assert_eq!(admin.post(&format!("{POD}/eviction"), named("web")).await.0, 500);
+    let other = json!({ "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": "web" },
+        "deleteOptions": { "preconditions": { "uid": "another" } } });
+    assert_eq!(admin.post(&format!("{POD}/eviction"), other).await.0, 409);
+}

@@ -178,8 +178,7 @@ mod tests {
         let negative = budget(json!({ "observedGeneration": 2, "disruptionsAllowed": -1 }));
         assert_eq!(spent(&negative, "p", NOW).unwrap_err().code, 403);
         let pods: Map<String, Value> = (0..=DISRUPTED_MAX).map(|n| (n.to_string(), NOW.into())).collect();
-        let full =
-            budget(json!({ "observedGeneration": 2, "disruptionsAllowed": 1, "disruptedPods": pods }));
+        let full = budget(json!({ "observedGeneration": 2, "disruptionsAllowed": 1, "disruptedPods": pods }));
         assert_eq!(spent(&full, "p", NOW).unwrap_err().code, 403);
     }
 
