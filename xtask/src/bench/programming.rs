@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bench::machine;
+use crate::bench::memory::{self, Memory};
 use crate::bench::plot::{self, Bar, Line};
 use crate::bench::report::{self, Section};
 use crate::bench::samples::{Spread, percentile};
@@ -95,14 +96,6 @@ struct Start {
     all_s: f64,
     rss: Memory,
     map_bytes: u64,
-}
-
-/// A process's memory, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Memory {
-    all: u64,
-    /// What is its own and no file's.
-    anonymous: u64,
 }
 
 /// All that was measured.
@@ -257,7 +250,7 @@ impl Up {
             tables_s: after(steps.tables_ns),
             first_s: after(steps.first_ns),
             all_s: after(steps.all_ns),
-            rss: memory(process.pid)?,
+            rss: memory::of(process.pid)?,
             map_bytes: steps.map_bytes,
         })
     }
@@ -302,20 +295,6 @@ fn remove_if_there(done: std::io::Result<()>) -> Result<()> {
 
 fn now_ns() -> Result<u64> {
     Ok(u64::try_from(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos())?)
-}
-
-fn memory(pid: i32) -> Result<Memory> {
-    let path = PathBuf::from(format!("/proc/{pid}/status"));
-    memory_of(&fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?)
-}
-
-fn memory_of(status: &str) -> Result<Memory> {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kilobytes = line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.map(|kilobytes| kilobytes << 10).with_context(|| format!("no {name} in a process's status"))
-    };
-    Ok(Memory { all: field("VmRSS:")?, anonymous: field("RssAnon:")? })
 }
 
 fn text(run: &Run) -> Result<String> {
@@ -430,13 +409,5 @@ mod tests {
             assert!(text.contains(line), "no {line:?} in\n{text}");
         }
         assert_eq!(plot(&run()).1.matches("<rect").count(), 4);
-    }
-
-    #[test]
-    fn memory_is_read_from_proc() {
-        let status = "Name:\tweft-agent\nVmRSS:\t   39124 kB\nRssAnon:\t   20000 kB\nRssFile:\t   19124 kB\n";
-        let memory = memory_of(status).unwrap();
-        assert_eq!(memory, Memory { all: 39_124 << 10, anonymous: 20_000 << 10 });
-        assert!(memory_of("").is_err());
     }
 }

@@ -1,15 +1,33 @@
-//! docs/benchmarks/dataplane.md: one section for each bench, written anew by it and left alone by the others.
+//! The documents in docs/benchmarks: one section for each bench, written anew by it and left alone by the others.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-const FILE: &str = "dataplane.md";
-const TITLE: &str = "# The dataplane, measured\n\n\
-    Each section is written by the command that it names, on the machine that it names; ratios and differences are of one run.\n";
+/// A file of sections.
+struct Document {
+    file: &'static str,
+    title: &'static str,
+    /// In their order.
+    sections: &'static [Section],
+}
 
-/// A part of the report, in its order.
+const DATAPLANE: Document = Document {
+    file: "dataplane.md",
+    title: "# The dataplane, measured\n\n\
+        Each section is written by the command that it names, on the machine that it names; ratios and differences are of one run.\n",
+    sections: &[Section::Paths, Section::Packet, Section::Programming],
+};
+
+const API: Document = Document {
+    file: "api.md",
+    title: "# The API server, measured\n\n\
+        Each section is written by the command that it names, on the machine that it names; all figures of a section are of one run.\n",
+    sections: &[Section::Embedded, Section::Etcd],
+};
+
+/// A part of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     /// Paths between Pods.
@@ -18,16 +36,27 @@ pub(crate) enum Section {
     Packet,
     /// From the API to the kernels.
     Programming,
+    /// The API server on its own store.
+    Embedded,
+    /// The API server on etcd.
+    Etcd,
 }
 
 impl Section {
-    const ALL: [Self; 3] = [Self::Paths, Self::Packet, Self::Programming];
+    const fn document(self) -> &'static Document {
+        match self {
+            Self::Paths | Self::Packet | Self::Programming => &DATAPLANE,
+            Self::Embedded | Self::Etcd => &API,
+        }
+    }
 
     const fn marks(self) -> (&'static str, &'static str) {
         match self {
             Self::Paths => ("<!-- paths -->\n", "<!-- end of paths -->\n"),
             Self::Packet => ("<!-- packet -->\n", "<!-- end of packet -->\n"),
             Self::Programming => ("<!-- programming -->\n", "<!-- end of programming -->\n"),
+            Self::Embedded => ("<!-- embedded -->\n", "<!-- end of embedded -->\n"),
+            Self::Etcd => ("<!-- etcd -->\n", "<!-- end of etcd -->\n"),
         }
     }
 }
@@ -40,7 +69,7 @@ pub(crate) fn write(root: &Path, section: Section, text: &str, plots: &[(String,
         let path = dir.join(name);
         fs::write(&path, plot).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    let path = dir.join(FILE);
+    let path = dir.join(section.document().file);
     let old = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -53,8 +82,8 @@ pub(crate) fn write(root: &Path, section: Section, text: &str, plots: &[(String,
 }
 
 fn with(old: &str, section: Section, text: &str) -> String {
-    let mut document = TITLE.to_owned();
-    for each in Section::ALL {
+    let mut document = section.document().title.to_owned();
+    for each in section.document().sections.iter().copied() {
         let body = if each == section { Some(text) } else { body(old, each) };
         if let Some(body) = body {
             let (begin, end) = each.marks();
@@ -79,7 +108,7 @@ mod tests {
         let first = with("", Section::Programming, "## Programming\n\none\n");
         let both = with(&first, Section::Paths, "## Paths\n");
         let again = with(&both, Section::Programming, "## Programming\n\ntwo\n");
-        assert!(again.starts_with(TITLE));
+        assert!(again.starts_with(DATAPLANE.title));
         assert!(again.contains("two") && !again.contains("one\n<!--"));
         assert!(again.find("## Paths") < again.find("## Programming"));
         assert_eq!(with(&again, Section::Programming, "## Programming\n\ntwo\n"), again);
