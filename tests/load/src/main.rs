@@ -53,16 +53,13 @@ fn run(cli: &Cli) -> anyhow::Result<Value> {
 }
 
 async fn load(cli: &Cli) -> anyhow::Result<Value> {
-    if let Mode::Ready(options) = &cli.mode {
-        return ready::run(cli, options).await;
-    }
-    let target = Target::read(&cli.kubeconfig, cli.http)?;
+    let (target, pid) = (|| Target::read(&cli.kubeconfig, cli.http), cli.server_pid);
     match &cli.mode {
-        Mode::Ready(_) => anyhow::bail!("handled above"),
-        Mode::Create(options) => create::run(&target, options, cli.server_pid).await,
-        Mode::Fill(options) => create::fill(&target, options).await,
-        Mode::Get(options) => get::run(&target, options, cli.server_pid).await,
-        Mode::List(options) => list::run(&target, options, cli.server_pid).await,
-        Mode::Watch(options) => watch::run(&target, options, cli.server_pid).await,
+        Mode::Ready(options) => ready::run(cli, options).await,
+        Mode::Create(options) => create::run(&target()?, options, pid).await,
+        Mode::Fill(options) => create::fill(&target()?, options).await,
+        Mode::Get(options) => get::run(&target()?, options, pid).await,
+        Mode::List(options) => list::run(&target()?, options, pid).await,
+        Mode::Watch(options) => watch::run(&target()?, options, pid).await,
     }
 }

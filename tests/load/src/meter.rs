@@ -74,13 +74,12 @@ mod tests {
     fn work_is_seen() {
         let meter = Meter::start(Some(std::process::id())).unwrap();
         let mut random = crate::random::Random::new(1);
-        while meter.began.elapsed() < Duration::from_millis(100) {
+        // By CPU time: a busy machine gives less of it than the clock says.
+        while own().unwrap() - meter.own < Duration::from_millis(100) {
             std::hint::black_box(random.below(9));
         }
         let cost = meter.stop().unwrap();
-        assert!(
-            cost.seconds >= 0.1 && cost.load_cpu_seconds > 0.01 && cost.server_cpu_seconds > 0.01,
-            "{cost:?}"
-        );
+        assert!(cost.load_cpu_seconds >= 0.1 && cost.server_cpu_seconds > 0.05, "{cost:?}");
+        assert!(cost.seconds > 0.0, "{cost:?}");
     }
 }
