@@ -76,7 +76,7 @@ async fn a_service_account_may_what_its_roles_say_there_and_nothing_else() {
     );
 }
 
-fn asks(kind: &str, spec: Value) -> Value {
+fn asks(kind: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec })
 }
 
@@ -111,37 +111,37 @@ async fn what_somebody_may_is_answered_as_it_is_decided() {
     let list = |namespace: &str| json!({ "verb": "list", "resource": "configmaps", "namespace": namespace });
     let own = format!("{REVIEWS}/selfsubjectaccessreviews");
     for (namespace, allowed) in [("default", true), ("kube-system", false), ("", false)] {
-        let asked = asks("SelfSubjectAccessReview", json!({ "resourceAttributes": list(namespace) }));
+        let asked = asks("SelfSubjectAccessReview", &json!({ "resourceAttributes": list(namespace) }));
         let (code, answer) = robot.post(&own, asked).await;
         assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(allowed)), "{namespace}");
     }
     let path = json!({ "nonResourceAttributes": { "verb": "get", "path": "/metrics" } });
-    let (_, answer) = robot.post(&own, asks("SelfSubjectAccessReview", path)).await;
+    let (_, answer) = robot.post(&own, asks("SelfSubjectAccessReview", &path)).await;
     assert_eq!(answer["status"]["allowed"], true);
 
-    let rules = asks("SelfSubjectRulesReview", json!({ "namespace": "default" }));
+    let rules = asks("SelfSubjectRulesReview", &json!({ "namespace": "default" }));
     let (_, answer) = robot.post(&format!("{REVIEWS}/selfsubjectrulesreviews"), rules).await;
     let maps = answer["status"]["resourceRules"].as_array().unwrap();
     assert!(maps.iter().any(|rule| rule["resources"] == json!(["configmaps"])), "{answer}");
 
     // Of others, who may ask that.
     let robots = "system:serviceaccount:default:robot";
-    let of = |spec: Value| asks("SubjectAccessReview", spec);
+    let of = |spec: &Value| asks("SubjectAccessReview", spec);
     let other = json!({ "user": robots, "resourceAttributes": list("default") });
-    assert_eq!(robot.post(&format!("{REVIEWS}/subjectaccessreviews"), of(other.clone())).await.0, 403);
-    let (code, answer) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(other.clone())).await;
+    assert_eq!(robot.post(&format!("{REVIEWS}/subjectaccessreviews"), of(&other)).await.0, 403);
+    let (code, answer) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(&other)).await;
     assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(true)), "{answer}");
     let (code, refused) = admin
         .post(
             &format!("{REVIEWS}/subjectaccessreviews"),
-            of(json!({ "resourceAttributes": list("default") })),
+            of(&json!({ "resourceAttributes": list("default") })),
         )
         .await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.user")));
-    let (code, _) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(json!({ "user": "a" }))).await;
+    let (code, _) = admin.post(&format!("{REVIEWS}/subjectaccessreviews"), of(&json!({ "user": "a" }))).await;
     assert_eq!(code, 422);
 
-    let local = asks("LocalSubjectAccessReview", other);
+    let local = asks("LocalSubjectAccessReview", &other);
     let at = |namespace: &str| format!("{REVIEWS}/namespaces/{namespace}/localsubjectaccessreviews");
     let (_, answer) = admin.post(&at("default"), local.clone()).await;
     assert_eq!(answer["status"]["allowed"], true, "{answer}");

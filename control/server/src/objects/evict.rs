@@ -152,14 +152,14 @@ mod tests {
 
     const NOW: &str = "2027-01-15T08:00:00Z";
 
-    fn budget(status: Value) -> Map<String, Value> {
+    fn budget(status: &Value) -> Map<String, Value> {
         let budget = json!({ "metadata": { "name": "b", "generation": 2 }, "spec": {}, "status": status });
         budget.as_object().unwrap().clone()
     }
 
     #[test]
     fn a_budget_is_spent_once_for_each_pod() {
-        let two = budget(json!({ "observedGeneration": 2, "disruptionsAllowed": 2 }));
+        let two = budget(&json!({ "observedGeneration": 2, "disruptionsAllowed": 2 }));
         let one = spent(&two, "p", NOW).unwrap();
         assert_eq!(one["status"]["disruptionsAllowed"], 1);
         assert_eq!(one["status"]["disruptedPods"]["p"], NOW);
@@ -173,12 +173,13 @@ mod tests {
 
     #[test]
     fn a_budget_that_nobody_has_looked_at_lets_nothing_go() {
-        let old = budget(json!({ "observedGeneration": 1, "disruptionsAllowed": 2 }));
+        let old = budget(&json!({ "observedGeneration": 1, "disruptionsAllowed": 2 }));
         assert_eq!(spent(&old, "p", NOW).unwrap_err().code, 429);
-        let negative = budget(json!({ "observedGeneration": 2, "disruptionsAllowed": -1 }));
+        let negative = budget(&json!({ "observedGeneration": 2, "disruptionsAllowed": -1 }));
         assert_eq!(spent(&negative, "p", NOW).unwrap_err().code, 403);
         let pods: Map<String, Value> = (0..=DISRUPTED_MAX).map(|n| (n.to_string(), NOW.into())).collect();
-        let full = budget(json!({ "observedGeneration": 2, "disruptionsAllowed": 1, "disruptedPods": pods }));
+        let full =
+            budget(&json!({ "observedGeneration": 2, "disruptionsAllowed": 1, "disruptedPods": pods }));
         assert_eq!(spent(&full, "p", NOW).unwrap_err().code, 403);
     }
 
