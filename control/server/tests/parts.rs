@@ -1,4 +1,4 @@
-//! Parts of a Pod over the API of a real server: ephemeral containers and other resources.
+//! Subresources of a Pod over the API of a real server: ephemeral containers, other resources, eviction.
 
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "support/server.rs"]
