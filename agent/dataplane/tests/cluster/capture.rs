@@ -1,19 +1,23 @@
 //! What a machine puts into the tunnel, as its devices see it.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
-use nix::sys::time::{TimeVal, TimeValLike as _};
 use weft_dataplane::netns;
 
 /// Port of the tunnel.
 const VXLAN: u16 = 4789;
+
+/// Bytes of frames that may wait for the thread that looks at them.
+const WAITING_BYTES: usize = 64 << 20;
 
 /// A capture under way on all devices of a machine.
 pub(crate) struct Capture {
@@ -26,36 +30,63 @@ struct Shared {
     over: AtomicBool,
     v4: AtomicU64,
     v6: AtomicU64,
+    /// How often it was asked for, and the last of these times that everything had been looked at.
+    asked: AtomicU64,
+    told: AtomicU64,
 }
 
 impl Capture {
     /// Begins in a machine's namespace.
     pub(crate) fn begin(machine: &Path) -> Self {
-        let open =
-            || socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll);
+        let open = || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)
+        };
         let socket = netns::within(machine, open).expect("namespace").expect("a socket");
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(100)).expect("a timeout");
+        setsockopt(&socket, sockopt::RcvBufForce, &WAITING_BYTES).expect("room for frames");
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            let mut frame = [0; 128];
             while !seen.over.load(Ordering::Relaxed) {
-                // A frame that is longer is cut off.
-                if let Ok(bytes) = recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-                    match tunnelled(&frame[..bytes.min(128)]) {
-                        Some(4) => seen.v4.fetch_add(1, Ordering::Relaxed),
-                        Some(_) => seen.v6.fetch_add(1, Ordering::Relaxed),
-                        None => 0,
-                    };
-                }
+                let asked = seen.asked.load(Ordering::Acquire);
+                seen.look(&socket);
+                seen.told.store(asked, Ordering::Release);
+                std::thread::sleep(Duration::from_millis(5));
             }
         });
         Self { shared, thread: Some(thread) }
     }
 
     /// How many packets of the tunnel were seen so far: with outer addresses of IPv4, and of IPv6.
+    /// Everything that the devices had seen before is counted.
     pub(crate) fn tunnelled(&self) -> (u64, u64) {
+        let asked = self.shared.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        while self.shared.told.load(Ordering::Acquire) < asked {
+            let running = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+            assert!(running, "the capture has ended");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         (self.shared.v4.load(Ordering::Relaxed), self.shared.v6.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Looks at all frames that wait.
+    fn look(&self, socket: &OwnedFd) {
+        let mut frame = [0; 128];
+        loop {
+            // A frame that is longer is cut off.
+            let bytes = match recv(socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+                Ok(bytes) => bytes,
+                Err(Errno::EAGAIN) => return,
+                Err(error) => panic!("capture: {error}"),
+            };
+            match tunnelled(&frame[..bytes.min(128)]) {
+                Some(4) => self.v4.fetch_add(1, Ordering::Relaxed),
+                Some(_) => self.v6.fetch_add(1, Ordering::Relaxed),
+                None => 0,
+            };
+        }
     }
 }
 
