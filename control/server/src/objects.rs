@@ -235,7 +235,7 @@ mod tests {
     use serde_json::json;
     use weft_api::kind;
     use weft_store::Embedded;
-    use weft_store::store::{Answer, Entry, ListRequest, Page, ReadError, StoreIdentity, Watch};
+    use weft_store::store::{Answer, Entry, Limits, ListRequest, Page, ReadError, StoreIdentity, Watch};
 
     /// A store that has ended: it reads, and writes no more.
     struct Failed(Embedded);
@@ -243,6 +243,9 @@ mod tests {
     impl Store for Failed {
         fn identity(&self) -> StoreIdentity {
             self.0.identity()
+        }
+        fn limits(&self) -> Limits {
+            self.0.limits()
         }
         fn revisions(&self) -> std::ops::RangeInclusive<Revision> {
             self.0.revisions()

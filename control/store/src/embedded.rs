@@ -26,13 +26,13 @@ use self::read::Snapshot;
 use self::writer::{Job, Loop, QUEUE_TRANSACTIONS_MAX};
 use crate::disk::{Disk, DiskError, FileDisk};
 use crate::store::{
-    Answer, CommitError, EngineError, Entry, ListRequest, Page, ReadError, Revision, Store, StoreIdentity,
-    Transaction, Watch, WatchEnd,
+    Answer, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision, Store,
+    StoreIdentity, Transaction, Watch, WatchEnd,
 };
 use crate::watch::{self, Hub, Joined, WATCH_QUEUE_MAX, Watcher};
 
 pub use self::table::FORMAT;
-pub use self::write::{KEY_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_STEPS_MAX};
+pub use self::write::LIMITS;
 
 /// How long a watcher that catches up may take for one batch before it counts as too slow, seconds.
 const CATCH_UP_STALL_SECONDS: u64 = 60;
@@ -126,7 +126,7 @@ impl Embedded {
     }
 
     async fn commit_now(&self, transaction: Transaction) -> Result<Revision, CommitError> {
-        write::acceptable(&transaction).map_err(|reason| CommitError::Refused { reason })?;
+        transaction.fits(&LIMITS).map_err(|reason| CommitError::Refused { reason })?;
         let (answer, answered) = oneshot::channel();
         self.send(Job::Commit { transaction, answer }).await.map_err(CommitError::Engine)?;
         answered.await.map_err(|_| CommitError::Engine("the store's writer has ended".into()))?
@@ -277,6 +277,10 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
 impl Store for Embedded {
     fn identity(&self) -> StoreIdentity {
         self.engine.identity()
+    }
+
+    fn limits(&self) -> Limits {
+        LIMITS
     }
 
     fn revisions(&self) -> RangeInclusive<Revision> {

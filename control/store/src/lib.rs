@@ -14,7 +14,7 @@ mod watch;
 
 pub use embedded::Embedded;
 pub use store::{
-    Batch, Check, CommitError, Entry, Event, ListRequest, Page, ReadError, Revision, Store, StoreIdentity,
+    Batch, Check, CommitError, Entry, Event, Limits, ListRequest, Page, ReadError, Revision, Store, StoreIdentity,
     Transaction, Watch, WatchEnd, Write,
 };
 pub use watch::WATCH_QUEUE_MAX;

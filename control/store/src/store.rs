@@ -1,5 +1,6 @@
 //! The contract every backend keeps; `contract.rs` holds the tests that say so.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::ops::RangeInclusive;
@@ -9,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// The store's logical clock: raised by one with every commit that changes something, never reused.
+/// The store's logical clock: raised by every commit that changes something, never reused and never going back.
 ///
-/// 0 is the empty store, before its first commit.
+/// By how much is the backend's to say: others may write beside the store. 0 is before everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -69,6 +70,48 @@ pub struct Transaction {
     pub checks: Vec<Check>,
     /// Applied in order; a key may be named once.
     pub writes: Vec<Write>,
+}
+
+/// What one transaction may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most checks, and most writes.
+    pub steps_max: usize,
+    /// Most bytes of the keys and values it writes.
+    pub bytes_max: usize,
+    /// Longest key, bytes.
+    pub key_bytes_max: usize,
+}
+
+impl Transaction {
+    /// Whether a store with these limits takes it at all.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn fits(&self, limits: &Limits) -> Result<(), &'static str> {
+        if self.writes.len() > limits.steps_max || self.checks.len() > limits.steps_max {
+            return Err("it has more checks or writes than the store takes");
+        }
+        let mut keys = HashSet::with_capacity(self.writes.len());
+        let mut size_bytes = 0;
+        for write in &self.writes {
+            let (key, value_bytes) = match write {
+                Write::Put(key, value) => (key, value.len()),
+                Write::Delete(key) => (key, 0),
+            };
+            if key.is_empty() || key.len() > limits.key_bytes_max {
+                return Err("a key is empty or longer than the store takes");
+            }
+            if !keys.insert(key) {
+                return Err("it writes a key twice");
+            }
+            size_bytes += key.len() + value_bytes;
+        }
+        if size_bytes > limits.bytes_max {
+            return Err("its keys and values are more than the store takes");
+        }
+        Ok(())
+    }
 }
 
 /// A part of the key space and of time.
@@ -215,13 +258,13 @@ pub enum CommitError {
         /// Why.
         reason: &'static str,
     },
-    /// The disk is full; nothing was written, reads go on.
+    /// There is no space left; nothing was written, reads go on.
     #[error("no space is left for the store")]
     Full(#[source] EngineError),
     /// The store takes no writes for now; nothing was written, reads go on. It tries again by itself.
     #[error("the store takes no writes for now")]
     Unavailable(#[source] EngineError),
-    /// The disk failed while it wrote: whether the write is there is known once the store takes writes again, and watchers
+    /// The store failed, or did not answer, while it wrote: whether the write is there is known once the store takes writes again, and watchers
     /// see it then.
     #[error("the store failed while it wrote")]
     Uncertain(#[source] EngineError),
@@ -242,6 +285,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Store: Send + Sync + 'static {
     /// Which history this is.
     fn identity(&self) -> StoreIdentity;
+
+    /// What one transaction may be.
+    fn limits(&self) -> Limits;
 
     /// Oldest and newest revision that can be read.
     fn revisions(&self) -> RangeInclusive<Revision>;

@@ -1,6 +1,5 @@
 //! What one transaction does to the tables, within the engine transaction of its group; and one step of compaction.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,14 +9,10 @@ use super::table::{
     CURRENT, Fault, HISTORY, LOG, REMOVAL, current_mod_revision, decode_current, encode_current,
     encode_version,
 };
-use crate::store::{Batch, Check, CommitError, Entry, Event, Revision, Transaction, Write};
+use crate::store::{Batch, Check, CommitError, Entry, Event, Limits, Revision, Transaction, Write};
 
-/// Longest key.
-pub const KEY_BYTES_MAX: usize = 1024;
-/// Most bytes of keys and values one transaction writes.
-pub const TRANSACTION_BYTES_MAX: usize = 4 << 20;
-/// Most checks, and most writes, of one transaction.
-pub const TRANSACTION_STEPS_MAX: usize = 1024;
+/// What one transaction may be.
+pub const LIMITS: Limits = Limits { steps_max: 1024, bytes_max: 4 << 20, key_bytes_max: 1024 };
 /// Commits one step of a compaction works off, so that writers need not wait for all of it.
 pub(super) const COMPACTION_STEP_WRITES_MAX: usize = 2048;
 
@@ -43,32 +38,6 @@ pub(super) struct Writer<'t> {
     newest: Revision,
 }
 
-/// Whether a transaction is one this store takes at all.
-pub(super) fn acceptable(transaction: &Transaction) -> Result<(), &'static str> {
-    if transaction.writes.len() > TRANSACTION_STEPS_MAX || transaction.checks.len() > TRANSACTION_STEPS_MAX {
-        return Err("it has more than 1024 checks or writes");
-    }
-    let mut keys = HashSet::with_capacity(transaction.writes.len());
-    let mut size_bytes = 0;
-    for write in &transaction.writes {
-        let (key, value_bytes) = match write {
-            Write::Put(key, value) => (key, value.len()),
-            Write::Delete(key) => (key, 0),
-        };
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err("a key is empty or longer than 1024 bytes");
-        }
-        if !keys.insert(key) {
-            return Err("it writes a key twice");
-        }
-        size_bytes += key.len() + value_bytes;
-    }
-    if size_bytes > TRANSACTION_BYTES_MAX {
-        return Err("it writes more than 4 MiB");
-    }
-    Ok(())
-}
-
 impl<'t> Writer<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction, newest: Revision) -> Result<Self, Fault> {
         Ok(Self {
@@ -86,7 +55,7 @@ impl<'t> Writer<'t> {
 
     /// Carries one transaction out; `None` when it changes nothing.
     pub(super) fn apply(&mut self, transaction: &Transaction) -> Result<Option<Batch>, Refusal> {
-        acceptable(transaction).map_err(|reason| Refusal::This(CommitError::Refused { reason }))?;
+        transaction.fits(&LIMITS).map_err(|reason| Refusal::This(CommitError::Refused { reason }))?;
         for check in &transaction.checks {
             self.check(check)?;
         }
@@ -98,7 +67,7 @@ impl<'t> Writer<'t> {
                 Write::Delete(key) => self.delete(key, revision)?,
             };
             if let Some(event) = event {
-                // At most TRANSACTION_STEPS_MAX events.
+                // At most as many events as there may be steps.
                 self.log.insert((revision.0, events.len() as u32), event.key().as_ref())?;
                 events.push(event);
             }
