@@ -165,6 +165,18 @@ const NEEDS: &[Need] = &[
         is_there: |_| which("skopeo").is_some(),
     },
     Need {
+        what: "etcd, which the store's tests run",
+        when: For::Test,
+        source: package("etcd-server", "etcd", "etcd"),
+        is_there: |_| which("etcd").is_some(),
+    },
+    Need {
+        what: "etcdctl, to back it up and to restore it",
+        when: For::Test,
+        source: package("etcd-client", "etcd", "etcd"),
+        is_there: |_| which("etcdctl").is_some(),
+    },
+    Need {
         what: "iptables, to see that there is no rule of it, and to measure against",
         when: For::Test,
         source: package("iptables", "iptables-legacy", "iptables"),

@@ -226,7 +226,7 @@ impl Cache {
             loop {
                 match watch.batches.recv().await {
                     Some(Ok(batch)) => self.apply(&batch),
-                    Some(Err(WatchEnd::TooSlow { .. })) => break,
+                    Some(Err(WatchEnd::TooSlow { .. } | WatchEnd::Restored)) => break,
                     Some(Err(WatchEnd::Closed)) | None => return Err(FollowError::Closed),
                 }
             }

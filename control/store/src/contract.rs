@@ -412,7 +412,7 @@ async fn concurrent_writers_see_conflicts(store: &impl Store) {
 
 /// Writers of their own keys and of shared ones, while watchers begin, end and go on: each sees every commit once, in order,
 /// with what was there before, and comes to the state that is there.
-async fn writers_and_watchers_at_once(store: &impl Store) {
+pub(crate) async fn writers_and_watchers_at_once(store: &impl Store) {
     const WRITERS: usize = 4;
     const ROUNDS: usize = 60;
     let start = newest(store);

@@ -29,13 +29,11 @@ use crate::store::{
     Answer, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision, Store,
     StoreIdentity, Transaction, Watch, WatchEnd,
 };
-use crate::watch::{self, Hub, Joined, WATCH_QUEUE_MAX, Watcher};
+use crate::watch::{self, Hub, Joined, Sent, WATCH_QUEUE_MAX, Watcher};
 
 pub use self::table::FORMAT;
 pub use self::write::LIMITS;
 
-/// How long a watcher that catches up may take for one batch before it counts as too slow, seconds.
-const CATCH_UP_STALL_SECONDS: u64 = 60;
 /// How often, and at what distance, a read that the engine failed is tried while it may be opened anew.
 const REOPENING_LOOKS: u32 = 20;
 const REOPENING_LOOK: Duration = Duration::from_millis(50);
@@ -242,25 +240,13 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
                 // Compacted away while it read: it was too slow.
                 let end =
                     if matches!(error, ReadError::Compacted { .. }) { too_slow } else { WatchEnd::Closed };
-                let _ =
-                    watcher.queue.send_timeout(Err(end), Duration::from_secs(CATCH_UP_STALL_SECONDS)).await;
+                watcher.end(end).await;
                 return;
             }
         };
         for batch in batches {
-            // One place stays free for the reason of the end.
-            let stall = Duration::from_secs(CATCH_UP_STALL_SECONDS);
-            match tokio::time::timeout(stall, watcher.queue.reserve_many(2)).await {
-                Ok(Ok(mut places)) => {
-                    if let Some(place) = places.next() {
-                        place.send(Ok(batch));
-                    }
-                }
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    let _ = watcher.queue.try_send(Err(too_slow));
-                    return;
-                }
+            if matches!(watcher.catch_up(&batch).await, Sent::Gone) {
+                return;
             }
         }
         watcher.reached = reached;

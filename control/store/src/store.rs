@@ -212,6 +212,10 @@ pub enum WatchEnd {
         /// The bound.
         queue_max: usize,
     },
+    /// The store goes on with another history, which a backup was restored to (a higher epoch): what was read is none of it.
+    /// Whoever watches anew is told that the past is compacted, and reads everything anew.
+    #[error("the store was restored from a backup")]
+    Restored,
     /// The store is closing.
     #[error("the store is closing")]
     Closed,
@@ -283,7 +287,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// An acknowledged commit is on disk. Every reader sees commits whole and in order. Backends are bounded in memory.
 pub trait Store: Send + Sync + 'static {
-    /// Which history this is.
+    /// Which history this is. Another epoch may begin at any time.
     fn identity(&self) -> StoreIdentity;
 
     /// What one transaction may be.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,6 +16,8 @@ pub const WATCH_QUEUE_MAX: usize = 1024;
 const RING_COMMITS_MAX: usize = 8192;
 /// About how many bytes of them.
 const RING_BYTES_MAX: usize = 8 << 20;
+/// How long a watcher that catches up may take for one batch before it counts as too slow.
+const CATCH_UP_STALL: Duration = Duration::from_secs(60);
 
 /// Where a watcher's batches go.
 pub(crate) type Queue = mpsc::Sender<Result<Batch, WatchEnd>>;
@@ -54,6 +57,14 @@ pub(crate) enum Joined {
     NotYet(Watcher),
 }
 
+/// What became of a batch for a watcher that catches up.
+pub(crate) enum Sent {
+    /// It has it, or it does not concern it.
+    Yes,
+    /// It has ended.
+    Gone,
+}
+
 /// A queue for a watch: one place more than its bound, for the reason it ends.
 pub(crate) fn queue() -> (Queue, mpsc::Receiver<Result<Batch, WatchEnd>>) {
     mpsc::channel(WATCH_QUEUE_MAX + 1)
@@ -87,6 +98,9 @@ impl Hub {
                 continue;
             }
             state.newest = batch.revision;
+            if batch.events.is_empty() {
+                continue;
+            }
             state.watchers.retain_mut(|watcher| watcher.offer(&batch));
             state.ring_bytes += bytes_of(&batch);
             state.ring.push_back(batch);
@@ -121,6 +135,22 @@ impl Hub {
         Joined::Yes
     }
 
+    /// The newest revision that was published.
+    pub(crate) fn newest(&self) -> Revision {
+        self.state().newest
+    }
+
+    /// Ends every watch and goes on at `newest`: what lies before cannot be told.
+    pub(crate) fn reset(&self, newest: Revision, end: WatchEnd) {
+        let mut state = self.state();
+        state.ring.clear();
+        state.ring_bytes = 0;
+        (state.floor, state.newest) = (newest, newest);
+        for watcher in state.watchers.drain(..) {
+            let _ = watcher.queue.try_send(Err(end));
+        }
+    }
+
     /// Ends every watch.
     pub(crate) fn close(&self) {
         let mut state = self.state();
@@ -143,6 +173,40 @@ impl Watcher {
         }
         self.reached = batch.revision;
         self.queue.try_send(Ok(narrow(batch, &self.prefix))).is_ok()
+    }
+
+    /// Whether nobody reads it any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Gives it the next batch of the history, with all the time that a reader may take.
+    pub(crate) async fn catch_up(&mut self, batch: &Batch) -> Sent {
+        if batch.revision <= self.reached {
+            return Sent::Yes;
+        }
+        if touches(batch, &self.prefix) {
+            // One place stays free for the reason of the end.
+            match tokio::time::timeout(CATCH_UP_STALL, self.queue.reserve_many(2)).await {
+                Ok(Ok(mut places)) => {
+                    if let Some(place) = places.next() {
+                        place.send(Ok(narrow(batch, &self.prefix)));
+                    }
+                }
+                Ok(Err(_)) => return Sent::Gone,
+                Err(_) => {
+                    let _ = self.queue.try_send(Err(WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX }));
+                    return Sent::Gone;
+                }
+            }
+        }
+        self.reached = batch.revision;
+        Sent::Yes
+    }
+
+    /// Ends the watch of one that catches up.
+    pub(crate) async fn end(self, end: WatchEnd) {
+        let _ = self.queue.send_timeout(Err(end), CATCH_UP_STALL).await;
     }
 
     /// Tells it how far the store has come, unless it has enough to read.

@@ -1,0 +1,171 @@
+//! The backend whose state lies in an etcd (3.4 or newer): for who runs one already, and for several control planes.
+//!
+//! A commit is one transaction of etcd, acknowledged by most of its members. One watch of everything feeds the same hub that
+//! the embedded store has; an etcd that is away, full or restored from a backup is lived through
+//! (docs/decisions/0018).
+
+pub mod address;
+mod commit;
+mod feed;
+mod layout;
+mod link;
+mod look;
+mod message;
+mod read;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::AbortHandle;
+
+use self::address::{Address, Pem, TlsError};
+use self::layout::Layout;
+use self::link::{Link, LookError};
+use self::wire::Wire;
+use crate::store::{
+    Answer, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision, Store,
+    StoreIdentity, Transaction, Watch,
+};
+use crate::watch::{self, Joined, Watcher};
+
+pub use self::commit::LIMITS;
+pub use self::layout::FORMAT;
+
+/// How long etcd is waited for at the start.
+const OPEN_WAIT: Duration = Duration::from_secs(15);
+const OPEN_AGAIN: Duration = Duration::from_millis(250);
+
+/// Where etcd is and as whom it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its members and this cluster's name.
+    pub address: Address,
+    /// TLS; unset: none.
+    pub tls: Option<Pem>,
+}
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// etcd is not there, or does not let this one in.
+    #[error("etcd cannot be used")]
+    Etcd(#[source] EngineError),
+}
+
+/// A store in an etcd. Its methods want the tokio runtime that it was opened on.
+pub struct Etcd {
+    link: Arc<Link>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Etcd").field("identity", &self.identity()).finish_non_exhaustive()
+    }
+}
+
+impl Etcd {
+    /// Opens the store, or makes it where there is none; waits a while for an etcd that is just starting.
+    ///
+    /// # Errors
+    /// etcd is not there, or holds a store of a newer build.
+    pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        let tls = options.tls.as_ref().map(Pem::config).transpose()?;
+        let begun = tokio::time::Instant::now();
+        let link = loop {
+            let wire = Wire::new(options.address.endpoints.clone(), tls.clone());
+            match Link::open(wire, Layout::new(&options.address.name)).await {
+                Ok(link) => break link,
+                Err(LookError::Wire(error)) if begun.elapsed() < OPEN_WAIT => {
+                    tracing::debug!(error = wire::told(&error), "etcd is tried again");
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
+                Err(error) => return Err(OpenError::Etcd(error.into())),
+            }
+        };
+        let link = Arc::new(link);
+        let oldest = read::oldest(&link).await.map_err(|error| OpenError::Etcd(error.into()))?;
+        link.raise_oldest(&link.record(), oldest);
+        let tasks = vec![
+            tokio::spawn(feed::run(link.clone())).abort_handle(),
+            tokio::spawn(look::run(link.clone())).abort_handle(),
+        ];
+        Ok(Self { link, tasks })
+    }
+
+    async fn watch_now(&self, prefix: Bytes, after: Revision) -> Result<Watch, ReadError> {
+        let link = &self.link;
+        let known = link.known();
+        let record = known.record;
+        let etcd = link.etcd(&record, after)?;
+        if etcd < known.oldest {
+            return Err(link.compacted(&record, after));
+        }
+        if after > known.newest {
+            link.probe(&record, after).await?;
+        }
+        let (queue, batches) = watch::queue();
+        let watcher = Watcher { prefix, queue, reached: after };
+        if let Joined::NotYet(watcher) = link.hub.join(watcher) {
+            link.probe(&record, after).await?;
+            tokio::spawn(feed::catch_up(link.clone(), record, watcher));
+        }
+        Ok(Watch { batches })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.link.close();
+    }
+}
+
+impl Store for Etcd {
+    fn identity(&self) -> StoreIdentity {
+        self.link.record().identity
+    }
+
+    fn limits(&self) -> Limits {
+        LIMITS
+    }
+
+    fn revisions(&self) -> RangeInclusive<Revision> {
+        let known = self.link.known();
+        known.record.revision(known.oldest)..=known.newest
+    }
+
+    fn trouble(&self) -> Option<Arc<str>> {
+        self.link.trouble().map(|trouble| trouble.why)
+    }
+
+    fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
+        Box::pin(self.link.commit(transaction))
+    }
+
+    fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {
+        Box::pin(self.link.get(key, at))
+    }
+
+    fn list(&self, request: ListRequest) -> Answer<'_, Result<Page, ReadError>> {
+        Box::pin(self.link.list(request))
+    }
+
+    fn watch(&self, prefix: Bytes, after: Revision) -> Answer<'_, Result<Watch, ReadError>> {
+        Box::pin(self.watch_now(prefix, after))
+    }
+
+    fn compact(&self, oldest: Revision) -> Answer<'_, Result<(), ReadError>> {
+        Box::pin(self.link.compact(oldest))
+    }
+}

@@ -1,0 +1,173 @@
+//! A transaction of the store as one of etcd, and what etcd's answer says of it.
+
+use std::time::Duration;
+
+use prost::Message as _;
+
+use super::layout::{Layout, Record};
+use super::link::{Known, Link};
+use super::message::{
+    Compare, DeleteRequest, Number, PutRequest, RangeRequest, Request, RequestOp, Response, TARGET_CREATE,
+    TARGET_MOD, TxnRequest, TxnResponse,
+};
+use super::wire::{self, WireError, code};
+use crate::store::{Check, CommitError, Limits, Revision, Transaction, Write};
+
+/// etcd's own limits (`--max-txn-ops`, `--max-request-bytes`), less what the store adds to each transaction: the demand that
+/// the history is the one it was, and what frames keys and values.
+pub const LIMITS: Limits = Limits { steps_max: 127, bytes_max: (3 << 19) - (64 << 10), key_bytes_max: 1024 };
+/// etcd's limit of a request.
+const REQUEST_BYTES_MAX: usize = (3 << 19) - 512;
+/// How long etcd may take for a commit.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+/// How long a watch may take to come to a revision at which nothing of this store happened.
+const QUIET_WAIT: Duration = Duration::from_millis(200);
+const QUIET_LOOK: Duration = Duration::from_millis(5);
+
+impl Link {
+    /// Carries out a transaction.
+    pub(super) async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        transaction.fits(&LIMITS).map_err(|reason| CommitError::Refused { reason })?;
+        if let Some(trouble) = self.trouble().filter(|trouble| !trouble.full) {
+            return Err(CommitError::Unavailable(trouble.why.to_string().into()));
+        }
+        let before = self.known();
+        let question = question(&self.layout, &before, &transaction);
+        if question.encoded_len() > REQUEST_BYTES_MAX {
+            return Err(CommitError::Refused { reason: "its keys and values are more than the store takes" });
+        }
+        let answer: TxnResponse =
+            self.wire.call(wire::TXN, &question, COMMIT_WAIT).await.map_err(|error| {
+                self.doubt.notify_one();
+                refusal(error)
+            })?;
+        if !answer.succeeded {
+            return Err(self.conflict(&before, &transaction, answer));
+        }
+        let changed = !transaction.writes.is_empty()
+            && (transaction.writes.iter().any(|write| matches!(write, Write::Put(..)))
+                || answer
+                    .responses
+                    .iter()
+                    .any(|op| matches!(&op.response, Some(Response::Delete(answer)) if answer.deleted > 0)));
+        // The record stood as it was known when etcd took it: what the header says belongs to that history.
+        let header =
+            self.observe(&before, answer.header).map_err(|why| CommitError::Uncertain(why.into()))?;
+        let revision = before.record.revision(header.revision);
+        if changed {
+            self.reached(&before.record, revision, None);
+            return Ok(revision);
+        }
+        self.seen_by_watches(&before.record, revision).await
+    }
+
+    /// A revision at least `revision` that watches come to: where it is of somebody else's commit, one is made.
+    async fn seen_by_watches(&self, record: &Record, revision: Revision) -> Result<Revision, CommitError> {
+        for _ in 0..QUIET_WAIT.as_millis() / QUIET_LOOK.as_millis() {
+            if self.hub.newest() >= revision {
+                return Ok(revision);
+            }
+            tokio::time::sleep(QUIET_LOOK).await;
+        }
+        // Nothing was to be written, so that whatever happens here is not uncertain.
+        let marked = self.mark().await.map_err(|error| CommitError::Unavailable(error.into()))?;
+        let revision = record.revision(marked.revision);
+        self.reached(record, revision, None);
+        Ok(revision)
+    }
+
+    /// The first check that does not hold by what etcd read.
+    fn conflict(&self, before: &Known, transaction: &Transaction, answer: TxnResponse) -> CommitError {
+        for (check, op) in transaction.checks.iter().zip(answer.responses) {
+            let Some(Response::Range(found)) = op.response else { continue };
+            let current = found.kvs.first().and_then(|kv| before.record.entry(&self.layout, kv));
+            let (key, holds) = match check {
+                Check::Absent(key) => (key, current.is_none()),
+                Check::Unchanged(key, revision) => {
+                    (key, current.as_ref().is_some_and(|entry| entry.mod_revision == *revision))
+                }
+            };
+            if !holds {
+                return CommitError::Conflict { key: key.clone(), current };
+            }
+        }
+        // All hold, so it is the record that does not.
+        self.doubt.notify_one();
+        CommitError::Unavailable("etcd was restored from a backup; the store finds its way".into())
+    }
+}
+
+fn question(layout: &Layout, before: &Known, transaction: &Transaction) -> TxnRequest {
+    let same_history =
+        Compare { target: TARGET_MOD, key: layout.identity(), number: Some(Number::Mod(before.record_mod)) };
+    let checks = transaction.checks.iter().map(|check| match check {
+        Check::Absent(key) => {
+            Compare { target: TARGET_CREATE, key: layout.key(key), number: Some(Number::Create(0)) }
+        }
+        Check::Unchanged(key, revision) => {
+            // A revision of an earlier history is no key's.
+            let number = Number::Mod(before.record.etcd(*revision).unwrap_or(-1));
+            Compare { target: TARGET_MOD, key: layout.key(key), number: Some(number) }
+        }
+    });
+    let reads = transaction.checks.iter().map(|check| {
+        let (Check::Absent(key) | Check::Unchanged(key, _)) = check;
+        Request::Range(RangeRequest { key: layout.key(key), ..RangeRequest::default() })
+    });
+    let writes = transaction.writes.iter().map(|write| match write {
+        Write::Put(key, value) => Request::Put(PutRequest { key: layout.key(key), value: value.clone() }),
+        Write::Delete(key) => Request::Delete(DeleteRequest { key: layout.key(key) }),
+    });
+    let op = |request| RequestOp { request: Some(request) };
+    TxnRequest {
+        compare: std::iter::once(same_history).chain(checks).collect(),
+        success: writes.map(op).collect(),
+        failure: reads.map(op).collect(),
+    }
+}
+
+/// What an error says of a commit: whether anything may have been written.
+fn refusal(error: WireError) -> CommitError {
+    let (number, message) = match &error {
+        WireError::Unreachable { .. } => return CommitError::Unavailable(error.into()),
+        WireError::Lost(_) | WireError::Late { .. } | WireError::Malformed(_) => {
+            return CommitError::Uncertain(error.into());
+        }
+        WireError::Refused { code, message } => (*code, message),
+    };
+    match number {
+        code::RESOURCE_EXHAUSTED if message.contains("space exceeded") => CommitError::Full(error.into()),
+        code::RESOURCE_EXHAUSTED if message.contains("too many requests") => {
+            CommitError::Unavailable(error.into())
+        }
+        code::RESOURCE_EXHAUSTED | code::INVALID_ARGUMENT => {
+            tracing::warn!(%error, "etcd does not take a transaction; its limits may be set lower than usual");
+            CommitError::Refused { reason: "etcd does not take it" }
+        }
+        code::PERMISSION_DENIED | code::UNAUTHENTICATED | code::FAILED_PRECONDITION | code::UNIMPLEMENTED => {
+            CommitError::Unavailable(error.into())
+        }
+        // No leader, a leader that changed, a time that ran out: it may come to be all the same.
+        _ => CommitError::Uncertain(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_surely_wrote_nothing_is_not_uncertain() {
+        let refused = |code, message: &str| refusal(WireError::Refused { code, message: message.into() });
+        assert!(matches!(refused(8, "etcdserver: mvcc: database space exceeded"), CommitError::Full(_)));
+        assert!(matches!(refused(8, "etcdserver: too many requests"), CommitError::Unavailable(_)));
+        assert!(matches!(refused(3, "etcdserver: request is too large"), CommitError::Refused { .. }));
+        assert!(matches!(refused(7, "etcdserver: permission denied"), CommitError::Unavailable(_)));
+        assert!(matches!(refused(14, "etcdserver: request timed out"), CommitError::Uncertain(_)));
+        assert!(matches!(refused(14, "etcdserver: leader changed"), CommitError::Uncertain(_)));
+        assert!(matches!(refusal(WireError::Lost("reset".into())), CommitError::Uncertain(_)));
+        assert!(matches!(refusal(WireError::Late { limit: COMMIT_WAIT }), CommitError::Uncertain(_)));
+        let away = WireError::Unreachable { why: "refused".into() };
+        assert!(matches!(refusal(away), CommitError::Unavailable(_)));
+    }
+}

@@ -1,0 +1,251 @@
+//! What etcd's watch tells, put together to whole commits, for the hub and for watchers that read the past.
+//!
+//! The watch of everything is what says how far this store has come: etcd's own word on that is not used, because releases
+//! that are in use send it before the events it speaks of (etcd issues 15220 and 20221).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::layout::{Layout, Record};
+use super::link::{Link, LookError, Sighting};
+use super::message::{EVENT_DELETE, WatchCreate, WatchEvent, WatchRequest, WatchResponse};
+use super::wire::{self, Answers, Wire, WireError};
+use crate::store::{Batch, Event, WatchEnd};
+use crate::watch::{Joined, Sent, WATCH_QUEUE_MAX, Watcher};
+
+/// First wait before the watch is begun again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The same at most: each try that fails doubles it.
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// How long etcd may take to begin a watch.
+const BEGIN_WAIT: Duration = Duration::from_secs(5);
+
+/// Why the watch does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// What comes next was compacted away, up to here (0: not known).
+    #[error("etcd is compacted up to {0}")]
+    Compacted(i64),
+}
+
+/// Reads a watch of everything.
+pub(super) struct Reader {
+    answers: Answers,
+    layout: Layout,
+    record: Record,
+    /// Events of one commit of which more may come.
+    held: Vec<Event>,
+    held_revision: i64,
+    last: Option<Sighting>,
+}
+
+impl Reader {
+    /// Begins behind a revision.
+    async fn open(wire: &Wire, layout: &Layout, record: Record, behind: i64) -> Result<Self, Broken> {
+        let (key, range_end) = layout.everything();
+        let create =
+            WatchCreate { key, range_end, start_revision: behind + 1, prev_kv: true, fragment: true };
+        let opening = async {
+            let mut answers = wire.stream(wire::WATCH, &WatchRequest { create: Some(create) }).await?;
+            let first: WatchResponse = answers.message().await?;
+            refusal(&first)?;
+            Ok::<Answers, Broken>(answers)
+        };
+        let answers = tokio::time::timeout(BEGIN_WAIT, opening)
+            .await
+            .map_err(|_| Broken::Wire(WireError::Late { limit: BEGIN_WAIT }))??;
+        let layout = layout.clone();
+        Ok(Self { answers, layout, record, held: Vec::new(), held_revision: 0, last: None })
+    }
+
+    /// The oldest revision that can be read, by a watch of one key that was written from the beginning.
+    pub(super) async fn oldest(wire: &Wire, key: Bytes) -> Result<i64, WireError> {
+        let create = WatchCreate { key, start_revision: 1, ..WatchCreate::default() };
+        let mut answers = wire.stream(wire::WATCH, &WatchRequest { create: Some(create) }).await?;
+        loop {
+            let answer: WatchResponse = answers.message().await?;
+            if answer.compact_revision > 0 {
+                return Ok(answer.compact_revision);
+            }
+            if !answer.events.is_empty() {
+                return Ok(1);
+            }
+        }
+    }
+
+    /// The next commits that are whole; one without events of the store is told too.
+    async fn next(&mut self) -> Result<Vec<Batch>, Broken> {
+        let answer: WatchResponse = self.answers.message().await?;
+        refusal(&answer)?;
+        let mut batches = Vec::new();
+        for told in answer.events {
+            let Some(revision) = told.kv.as_ref().map(|kv| kv.mod_revision) else { continue };
+            if revision != self.held_revision {
+                self.release(&mut batches);
+                self.held_revision = revision;
+            }
+            if let Some(event) = self.event(told)? {
+                self.held.push(event);
+            }
+        }
+        if !answer.fragment {
+            self.release(&mut batches);
+        }
+        Ok(batches)
+    }
+
+    fn release(&mut self, batches: &mut Vec<Batch>) {
+        if self.held_revision > 0 {
+            let revision = self.record.revision(self.held_revision);
+            batches.push(Batch { revision, events: Arc::from(std::mem::take(&mut self.held)) });
+            self.held_revision = 0;
+        }
+    }
+
+    fn event(&mut self, told: WatchEvent) -> Result<Option<Event>, Broken> {
+        let (Some(kv), removed) = (told.kv, told.kind == EVENT_DELETE) else { return Ok(None) };
+        let value = (!removed).then(|| kv.value.clone());
+        self.last = Some(Sighting { key: kv.key.clone(), revision: kv.mod_revision, value });
+        if self.layout.key_of(&kv.key).is_none() {
+            return Ok(None);
+        }
+        let entry = |kv| self.record.entry(&self.layout, kv);
+        let previous = told.previous.as_ref().and_then(entry);
+        // What was there before is read when the event is sent, and may be compacted by then.
+        if previous.is_none() && (removed || kv.create_revision != kv.mod_revision) {
+            return Err(Broken::Compacted(0));
+        }
+        Ok(match previous {
+            Some(previous) if removed => {
+                Some(Event::Delete { previous, revision: self.record.revision(kv.mod_revision) })
+            }
+            previous => entry(&kv).map(|entry| Event::Put { entry, previous }),
+        })
+    }
+}
+
+fn refusal(answer: &WatchResponse) -> Result<(), Broken> {
+    if !answer.canceled {
+        return Ok(());
+    }
+    if answer.compact_revision > 0 {
+        return Err(Broken::Compacted(answer.compact_revision));
+    }
+    Err(WireError::Lost(format!("etcd ended the watch: {}", answer.cancel_reason).into()).into())
+}
+
+/// Feeds the hub until the store closes.
+pub(super) async fn run(link: Arc<Link>) {
+    let mut changes = link.changes();
+    let mut wait = AGAIN;
+    loop {
+        changes.mark_unchanged();
+        let broken = tokio::select! {
+            broken = follow(&link, &mut wait) => broken,
+            // Another history: from its beginning.
+            _ = changes.changed() => continue,
+        };
+        let skipped = match broken {
+            Broken::Compacted(oldest) => {
+                tracing::warn!(oldest, "etcd was compacted past the store's watch: everybody reads anew");
+                link.skip(oldest).await
+            }
+            Broken::Wire(error) => Err(error),
+            Broken::Look(error) => {
+                tracing::debug!(%error, "etcd's watch is begun again");
+                link.doubt.notify_one();
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(AGAIN_MAX);
+                continue;
+            }
+        };
+        if let Err(error) = skipped {
+            tracing::debug!(error = wire::told(&error), "etcd's watch is begun again");
+            link.doubt.notify_one();
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+}
+
+async fn follow(link: &Link, wait: &mut Duration) -> Broken {
+    let record = link.record();
+    let Some(behind) = record.etcd(link.hub.newest()) else { return Broken::Compacted(0) };
+    let mut reader = match Reader::open(&link.wire, &link.layout, record, behind).await {
+        Ok(reader) => reader,
+        Err(broken) => return broken,
+    };
+    // Only now: an etcd that is restored after this look ends the stream.
+    if let Err(error) = link.verify(true).await {
+        return error.into();
+    }
+    *wait = AGAIN;
+    loop {
+        match reader.next().await {
+            Ok(batches) => {
+                if let Some(last) = batches.last() {
+                    link.reached(&record, last.revision, reader.last.take());
+                    link.hub.publish(batches);
+                }
+            }
+            Err(broken) => return broken,
+        }
+    }
+}
+
+/// Feeds a watcher from etcd's history until the hub holds all it still wants.
+pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watcher) {
+    let mut changes = link.changes();
+    let mut wait = AGAIN;
+    let mut reader: Option<Reader> = None;
+    let end = loop {
+        if watcher.is_gone() {
+            return;
+        }
+        if link.record() != record {
+            break WatchEnd::Restored;
+        }
+        let step = async {
+            if reader.is_none() {
+                let Some(behind) = record.etcd(watcher.reached) else { return Err(Broken::Compacted(0)) };
+                reader = Some(Reader::open(&link.wire, &link.layout, record, behind).await?);
+            }
+            match reader.as_mut() {
+                Some(reader) => reader.next().await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let told = tokio::select! {
+            told = step => told,
+            _ = changes.changed() => Ok(Vec::new()),
+        };
+        match told {
+            Ok(batches) => {
+                for batch in batches {
+                    if matches!(watcher.catch_up(&batch).await, Sent::Gone) {
+                        return;
+                    }
+                }
+                wait = AGAIN;
+            }
+            Err(Broken::Compacted(_)) => break WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX },
+            Err(error) => {
+                tracing::debug!(%error, "a watcher's history is read again");
+                reader = None;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(AGAIN_MAX);
+            }
+        }
+        watcher = match link.hub.join(watcher) {
+            Joined::Yes => return,
+            Joined::NotYet(watcher) => watcher,
+        };
+    };
+    watcher.end(end).await;
+}

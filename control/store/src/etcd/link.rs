@@ -1,0 +1,357 @@
+//! What all parts of the backend share: the way to etcd, what was seen of it last, and whether it is still the history it was.
+//!
+//! **An etcd that was restored from a backup counts revisions again that were given before.** It is found out by what was seen:
+//! a revision that went back, another cluster's id, or a commit that is not there any more. Then the epoch rises, and with it
+//! the number that is added to etcd's revisions, so that the store's own never go back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use super::layout::{Layout, Record, RecordError};
+use super::message::{
+    Compare, Header, KeyValue, Number, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
+    RequestOp, TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
+};
+use super::wire::{self, Wire, WireError, code};
+use crate::store::{Revision, StoreIdentity, WatchEnd};
+use crate::watch::Hub;
+
+/// How long etcd may take to answer whether it is there.
+pub(super) const LOOK_WAIT: Duration = Duration::from_secs(3);
+/// What an epoch's first revision is above everything seen before: more commits than there can be in the moment in which
+/// another control plane finds it out too.
+const EPOCH_REVISIONS: u64 = 1 << 20;
+/// How often an answer may come too late to be acted on before it is given up for this time.
+const RAISE_TRIES: u32 = 8;
+
+/// Why etcd cannot be used now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LookError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Not this cluster's state: taking it for that would remove all there is.
+    #[error("{0}; restore a backup of it")]
+    Foreign(&'static str),
+    /// A newer build has raised the format.
+    #[error("the store in etcd has format {0}, this build knows up to {known}: use a newer build", known = super::FORMAT)]
+    Newer(u8),
+}
+
+/// Why the store takes no writes.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) why: Arc<str>,
+    /// etcd is full: what removes is taken all the same.
+    pub(super) full: bool,
+    /// What is in etcd is not to be read either.
+    pub(super) foreign: bool,
+}
+
+/// The last commit that was seen: a restored etcd may not have it, or another at its revision.
+#[derive(Clone, Debug)]
+pub(super) struct Sighting {
+    pub(super) key: Bytes,
+    pub(super) revision: i64,
+    /// None: removed.
+    pub(super) value: Option<Bytes>,
+}
+
+/// What was seen of etcd last.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) record: Record,
+    /// The revision of the record's key: every commit demands it.
+    pub(super) record_mod: i64,
+    /// The oldest revision of etcd that can be read.
+    pub(super) oldest: i64,
+    /// The newest commit that was acknowledged or seen.
+    pub(super) newest: Revision,
+    cluster_id: u64,
+    /// etcd's newest revision in any answer that all members agreed on.
+    etcd_newest: i64,
+    last: Option<Sighting>,
+    trouble: Option<Trouble>,
+}
+
+/// What the parts share.
+pub(super) struct Link {
+    pub(super) wire: Wire,
+    pub(super) layout: Layout,
+    pub(super) hub: Hub,
+    known: Mutex<Known>,
+    /// Counts other histories, and the end.
+    changes: watch::Sender<u64>,
+    /// Rung when an answer gives rise to doubt.
+    pub(super) doubt: Notify,
+}
+
+impl Link {
+    /// Finds the record of this cluster in etcd, or makes it.
+    pub(super) async fn open(wire: Wire, layout: Layout) -> Result<Self, LookError> {
+        let (record, record_mod) = loop {
+            let (_, found) = read_record(&wire, &layout).await?;
+            if let Some(found) = found {
+                break found;
+            }
+            let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };
+            let record = Record { identity, base: 0 };
+            if let Some(header) = write_record(&wire, &layout, &record, 0).await? {
+                break (record, header.revision);
+            }
+        };
+        let marked = mark(&wire, &layout).await?;
+        let newest = record.revision(marked.revision);
+        let known = Known {
+            record,
+            record_mod,
+            oldest: 1,
+            newest,
+            cluster_id: marked.cluster_id,
+            etcd_newest: marked.revision,
+            last: None,
+            trouble: None,
+        };
+        let (known, changes) = (Mutex::new(known), watch::channel(0).0);
+        Ok(Self { wire, layout, hub: Hub::new(newest), known, changes, doubt: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing below panics half way through a change, so a poisoned lock still guards a whole state.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.lock().clone()
+    }
+
+    pub(super) fn record(&self) -> Record {
+        self.lock().record
+    }
+
+    /// etcd's newest revision, whoever made it, as the store's.
+    pub(super) fn etcd_newest(&self) -> Revision {
+        let known = self.lock();
+        known.record.revision(known.etcd_newest)
+    }
+
+    /// Tells of another history, and of the end.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Ends every watch.
+    pub(super) fn close(&self) {
+        self.hub.close();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.lock().trouble.clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<Trouble>) {
+        let mut known = self.lock();
+        match (&known.trouble, &trouble) {
+            (None, Some(trouble)) => tracing::error!(why = %trouble.why, "etcd takes no writes"),
+            (Some(_), None) => tracing::info!("etcd takes writes again"),
+            _ => {}
+        }
+        known.trouble = trouble;
+    }
+
+    /// A commit of this process, or one that the watch told of, under the record it belongs to.
+    pub(super) fn reached(&self, record: &Record, revision: Revision, last: Option<Sighting>) {
+        let mut known = self.lock();
+        if known.record != *record {
+            return;
+        }
+        known.newest = known.newest.max(revision);
+        known.last = last.or(known.last.take());
+    }
+
+    pub(super) fn raise_oldest(&self, record: &Record, oldest: i64) {
+        let mut known = self.lock();
+        if known.record == *record {
+            known.oldest = known.oldest.max(oldest);
+        }
+    }
+
+    /// Takes in an answer that all members agreed on; `before` is what was known when it was asked for.
+    ///
+    /// # Errors
+    /// It contradicts what was seen: etcd was restored.
+    pub(super) fn observe(&self, before: &Known, header: Option<Header>) -> Result<Header, &'static str> {
+        let header = header.unwrap_or_default();
+        if let Some(why) = contradiction(before, header) {
+            self.doubt.notify_one();
+            return Err(why);
+        }
+        let mut known = self.lock();
+        if known.record == before.record {
+            known.etcd_newest = known.etcd_newest.max(header.revision);
+        }
+        Ok(header)
+    }
+
+    /// Whether this is still the history that was seen; where it is not, the next epoch begins. `thorough`: looks for the last
+    /// commit, too.
+    pub(super) async fn verify(&self, thorough: bool) -> Result<(), LookError> {
+        for _ in 0..RAISE_TRIES {
+            let before = self.known();
+            let (header, found) = read_record(&self.wire, &self.layout).await?;
+            let Some((record, record_mod)) = found else {
+                return Err(LookError::Foreign("etcd holds nothing of this cluster any more"));
+            };
+            if record.identity.id != before.record.identity.id {
+                return Err(LookError::Foreign("etcd holds another store"));
+            }
+            let mut why = contradiction(&before, header);
+            if thorough && why.is_none() {
+                why = self.missing(&before).await?;
+            }
+            if why.is_none() && (record, record_mod) == (before.record, before.record_mod) {
+                let _ = self.observe(&before, Some(header));
+                return Ok(());
+            }
+            let ours = before.record.identity.epoch;
+            if record.identity.epoch > ours && record.base >= before.newest.0 {
+                // Somebody else found it out.
+                let marked = mark(&self.wire, &self.layout).await?;
+                self.adopt(&before.record, record, record_mod, marked);
+                continue;
+            }
+            let above = before.newest.max(record.revision(header.revision)).0 + EPOCH_REVISIONS;
+            let identity =
+                StoreIdentity { id: record.identity.id, epoch: record.identity.epoch.max(ours) + 1 };
+            let next = Record { identity, base: above };
+            if let Some(header) = write_record(&self.wire, &self.layout, &next, record_mod).await? {
+                tracing::warn!(
+                    why = why.unwrap_or("its record was replaced"),
+                    epoch = identity.epoch,
+                    "etcd was restored from a backup: the next epoch begins, and everybody reads anew"
+                );
+                self.adopt(&before.record, next, header.revision, header);
+            }
+        }
+        Err(LookError::Wire(WireError::Unreachable { why: "its record changes all the time".into() }))
+    }
+
+    /// Goes over to another history, at a commit of this cluster in it.
+    fn adopt(&self, from: &Record, record: Record, record_mod: i64, at: Header) {
+        let mut known = self.lock();
+        if known.record != *from {
+            return;
+        }
+        let newest = record.revision(at.revision);
+        known.record = record;
+        known.record_mod = record_mod;
+        known.oldest = at.revision;
+        known.newest = newest;
+        known.cluster_id = at.cluster_id;
+        known.etcd_newest = at.revision;
+        known.last = None;
+        self.hub.reset(newest, WatchEnd::Restored);
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether the last commit that was seen is not there any more.
+    async fn missing(&self, before: &Known) -> Result<Option<&'static str>, WireError> {
+        let Some(last) = &before.last else { return Ok(None) };
+        let question =
+            RangeRequest { key: last.key.clone(), revision: last.revision, ..RangeRequest::default() };
+        let answer: RangeResponse = match self.wire.call(wire::RANGE, &question, LOOK_WAIT).await {
+            Ok(answer) => answer,
+            Err(error) if is_compacted(&error) => return Ok(None),
+            Err(error) if is_future(&error) => return Ok(Some("its last commit is not there any more")),
+            Err(error) => return Err(error),
+        };
+        let there = answer.kvs.first();
+        let same = match (&last.value, there) {
+            (None, None) => true,
+            (Some(value), Some(kv)) => kv.mod_revision == last.revision && kv.value == *value,
+            _ => false,
+        };
+        Ok((!same).then_some("it has another commit in the place of its last"))
+    }
+
+    /// Writes the key that is there to be seen by the watch; its revision.
+    pub(super) async fn mark(&self) -> Result<Header, WireError> {
+        mark(&self.wire, &self.layout).await
+    }
+
+    /// The commits behind `newest` cannot be told one by one: everybody reads anew from here on.
+    pub(super) async fn skip(&self, compacted: i64) -> Result<(), WireError> {
+        let before = self.known();
+        let marked = self.mark().await?;
+        if let Ok(header) = self.observe(&before, Some(marked)) {
+            self.raise_oldest(&before.record, compacted);
+            let newest = before.record.revision(header.revision);
+            self.reached(&before.record, newest, None);
+            self.hub.reset(newest, WatchEnd::TooSlow { queue_max: crate::watch::WATCH_QUEUE_MAX });
+        }
+        Ok(())
+    }
+}
+
+fn contradiction(before: &Known, header: Header) -> Option<&'static str> {
+    if header.cluster_id != before.cluster_id {
+        return Some("its cluster id is another");
+    }
+    (header.revision < before.etcd_newest).then_some("its revision went back")
+}
+
+/// Whether etcd says that a revision is compacted.
+pub(super) fn is_compacted(error: &WireError) -> bool {
+    error.says(code::OUT_OF_RANGE, "compacted")
+}
+
+/// Whether etcd says that a revision is not there yet.
+pub(super) fn is_future(error: &WireError) -> bool {
+    error.says(code::OUT_OF_RANGE, "future")
+}
+
+type Found = Option<(Record, i64)>;
+
+async fn read_record(wire: &Wire, layout: &Layout) -> Result<(Header, Found), LookError> {
+    let question = RangeRequest { key: layout.identity(), ..RangeRequest::default() };
+    let answer: RangeResponse = wire.call(wire::RANGE, &question, LOOK_WAIT).await?;
+    let header = answer.header.unwrap_or_default();
+    let read = |kv: &KeyValue| match Record::decode(&kv.value) {
+        Ok(record) => Ok((record, kv.mod_revision)),
+        Err(RecordError::Newer(format)) => Err(LookError::Newer(format)),
+        Err(RecordError::Damaged) => Err(LookError::Foreign("the record of this cluster in etcd is damaged")),
+    };
+    Ok((header, answer.kvs.first().map(read).transpose()?))
+}
+
+/// Writes the record if it is still the one of revision `before` (0: none); answers nothing if it is not.
+async fn write_record(
+    wire: &Wire,
+    layout: &Layout,
+    record: &Record,
+    before: i64,
+) -> Result<Option<Header>, WireError> {
+    let key = layout.identity();
+    let (target, number) = match before {
+        0 => (TARGET_CREATE, Number::Create(0)),
+        revision => (TARGET_MOD, Number::Mod(revision)),
+    };
+    let put = Request::Put(PutRequest { key: key.clone(), value: record.encode() });
+    let question = TxnRequest {
+        compare: vec![Compare { target, key, number: Some(number) }],
+        success: vec![RequestOp { request: Some(put) }],
+        failure: Vec::new(),
+    };
+    let answer: TxnResponse = wire.call(wire::TXN, &question, LOOK_WAIT).await?;
+    Ok(answer.succeeded.then(|| answer.header.unwrap_or_default()))
+}
+
+async fn mark(wire: &Wire, layout: &Layout) -> Result<Header, WireError> {
+    let question = PutRequest { key: layout.mark(), value: Bytes::new() };
+    let answer: PutResponse = wire.call(wire::PUT, &question, LOOK_WAIT).await?;
+    Ok(answer.header.unwrap_or_default())
+}

@@ -1,0 +1,162 @@
+//! Reads: keys and ranges, now or as of a revision.
+//!
+//! What is newest is asked of all members; the past cannot change, so that one member may tell it without the others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::feed::Reader;
+use super::layout::Record;
+use super::link::{Link, is_compacted, is_future};
+use super::message::{CompactionRequest, CompactionResponse, Header, RangeRequest, RangeResponse};
+use super::wire::{self, WireError};
+use crate::store::{Entry, ListRequest, Page, REMAINING_MAX, ReadError, Revision};
+
+/// How long etcd may take for a read, and for a compaction.
+const READ_WAIT: Duration = Duration::from_secs(10);
+/// How often, and at what distance, a read is tried that another member or connection may answer.
+const READ_TRIES: u32 = 3;
+const READ_AGAIN: Duration = Duration::from_millis(100);
+/// Most entries etcd is asked for at once.
+const CHUNK_ENTRIES_MAX: usize = 256;
+
+impl Link {
+    /// A revision of the store as etcd's.
+    pub(super) fn etcd(&self, record: &Record, asked: Revision) -> Result<i64, ReadError> {
+        record.etcd(asked).ok_or_else(|| self.compacted(record, asked))
+    }
+
+    pub(super) fn compacted(&self, record: &Record, asked: Revision) -> ReadError {
+        ReadError::Compacted { asked, oldest: record.revision(self.known().oldest) }
+    }
+
+    async fn range(&self, record: &Record, mut question: RangeRequest) -> Result<RangeResponse, ReadError> {
+        let mut tries = READ_TRIES;
+        // A member that lags may not have the revision yet: then all of them are asked.
+        question.serializable = question.revision > 0;
+        loop {
+            if let Some(trouble) = self.trouble().filter(|trouble| trouble.foreign) {
+                return Err(ReadError::Engine(trouble.why.to_string().into()));
+            }
+            let before = self.known();
+            if before.record != *record {
+                return Err(ReadError::Engine("etcd was restored from a backup in between".into()));
+            }
+            let answer: Result<RangeResponse, _> = self.wire.call(wire::RANGE, &question, READ_WAIT).await;
+            match answer {
+                Ok(answer) if question.serializable => return Ok(answer),
+                Ok(answer) => {
+                    self.observe(&before, answer.header).map_err(|why| ReadError::Engine(why.into()))?;
+                    return Ok(answer);
+                }
+                Err(error) if is_compacted(&error) => {
+                    self.find_oldest(record, question.revision).await;
+                    return Err(self.compacted(record, record.revision(question.revision)));
+                }
+                Err(_) if question.serializable => question.serializable = false,
+                Err(error) if is_future(&error) => {
+                    let asked = record.revision(question.revision);
+                    return Err(ReadError::Future { asked, newest: self.known().newest });
+                }
+                Err(error) => {
+                    self.doubt.notify_one();
+                    tries -= 1;
+                    if tries == 0 || matches!(error, WireError::Late { .. }) {
+                        return Err(ReadError::Engine(error.into()));
+                    }
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Whether a revision is there to be read.
+    pub(super) async fn probe(&self, record: &Record, asked: Revision) -> Result<(), ReadError> {
+        let revision = self.etcd(record, asked)?;
+        let question = RangeRequest { key: self.layout.mark(), revision, ..RangeRequest::default() };
+        self.range(record, question).await.map(|_| ())
+    }
+
+    /// Somebody else has compacted: up to where, tells a watch from the beginning.
+    async fn find_oldest(&self, record: &Record, asked: i64) {
+        if asked < self.known().oldest {
+            return;
+        }
+        match oldest(self).await {
+            Ok(oldest) => self.raise_oldest(record, oldest),
+            Err(error) => tracing::warn!(%error, "up to where etcd is compacted is not known"),
+        }
+    }
+
+    pub(super) async fn get(&self, key: Bytes, at: Option<Revision>) -> Result<Option<Entry>, ReadError> {
+        let record = self.record();
+        let revision = at.map_or(Ok(0), |at| self.etcd(&record, at))?;
+        let question = RangeRequest { key: self.layout.key(&key), revision, ..RangeRequest::default() };
+        let answer = self.range(&record, question).await?;
+        Ok(answer.kvs.first().and_then(|kv| record.entry(&self.layout, kv)))
+    }
+
+    pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
+        let record = self.record();
+        let mut revision = request.at.map_or(Ok(0), |at| self.etcd(&record, at))?;
+        let (mut key, range_end) = self.layout.range(&request.prefix, request.after.as_deref());
+        let wanted = if request.entries_max == 0 { usize::MAX } else { request.entries_max };
+        let mut entries = Vec::new();
+        loop {
+            let limit = CHUNK_ENTRIES_MAX.min(wanted - entries.len());
+            let question = RangeRequest {
+                key,
+                range_end: range_end.clone(),
+                // At most CHUNK_ENTRIES_MAX.
+                limit: limit as i64,
+                revision,
+                serializable: false,
+            };
+            let answer = self.range(&record, question).await?;
+            if revision == 0 {
+                revision = answer.header.as_ref().map_or(0, |header: &Header| header.revision);
+            }
+            let behind = u64::try_from(answer.count).unwrap_or(0).saturating_sub(answer.kvs.len() as u64);
+            let last = answer.kvs.last().map(|kv| kv.key.clone());
+            entries.extend(answer.kvs.iter().filter_map(|kv| record.entry(&self.layout, kv)));
+            match last {
+                Some(last) if behind > 0 && entries.len() < wanted => key = [&last[..], &[0]].concat().into(),
+                _ => {
+                    let remaining = behind.min(REMAINING_MAX);
+                    return Ok(Page { entries, revision: record.revision(revision), remaining });
+                }
+            }
+        }
+    }
+
+    pub(super) async fn compact(&self, oldest: Revision) -> Result<(), ReadError> {
+        let known = self.known();
+        let Some(revision) = known.record.etcd(oldest).filter(|revision| *revision > known.oldest) else {
+            return Ok(());
+        };
+        let question = CompactionRequest { revision };
+        let done: Result<CompactionResponse, _> = self.wire.call(wire::COMPACT, &question, READ_WAIT).await;
+        match done {
+            Ok(_) => self.raise_oldest(&known.record, revision),
+            Err(error) if is_compacted(&error) => self.find_oldest(&known.record, revision).await,
+            Err(error) if is_future(&error) => {
+                return Err(ReadError::Future { asked: oldest, newest: self.known().newest });
+            }
+            Err(error) => {
+                self.doubt.notify_one();
+                return Err(ReadError::Engine(error.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The oldest revision of etcd that can be read.
+pub(super) async fn oldest(link: &Link) -> Result<i64, WireError> {
+    let mark = link.layout.mark();
+    match tokio::time::timeout(READ_WAIT, Reader::oldest(&link.wire, mark)).await {
+        Ok(oldest) => oldest,
+        Err(_) => Err(WireError::Late { limit: READ_WAIT }),
+    }
+}

@@ -1,0 +1,355 @@
+//! The etcd backend against a real etcd: the contract, and an etcd that is stopped, killed, slow, full, compacted, restored
+//! from a backup or emptied underneath a running store.
+
+mod proxy;
+mod restored;
+mod server;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::proxy::Proxy;
+use self::server::{Server, options};
+use super::address::Pem;
+use super::{Etcd, OpenError};
+use crate::contract::{keeps_contract, writers_and_watchers_at_once};
+use crate::store::{
+    Batch, Check, CommitError, Event, ListRequest, ReadError, Revision, Store, Transaction, Watch, WatchEnd,
+    Write,
+};
+
+/// How long what must come may take.
+const WAIT: Duration = Duration::from_secs(30);
+
+fn put(key: &str, value: &str) -> Transaction {
+    let write = Write::Put(Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
+    Transaction { checks: vec![], writes: vec![write] }
+}
+
+fn key(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+async fn commit(store: &Etcd, transaction: Transaction) -> Revision {
+    store.commit(transaction).await.expect("a plain write is carried out")
+}
+
+/// Waits until something holds.
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < WAIT, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn out_of_trouble(store: &Etcd) {
+    until("the store takes writes again", async || store.trouble().is_none()).await;
+}
+
+async fn in_trouble(store: &Etcd, word: &str) {
+    let tells = async || store.trouble().is_some_and(|why| why.contains(word));
+    until("the store tells of its trouble", tells).await;
+}
+
+async fn next(watch: &mut Watch) -> Result<Batch, WatchEnd> {
+    let batch = tokio::time::timeout(WAIT, watch.batches.recv()).await;
+    batch.expect("a batch comes in time").expect("a watch says why it ends")
+}
+
+async fn next_events(watch: &mut Watch) -> Batch {
+    loop {
+        let batch = next(watch).await.expect("the watch goes on");
+        if !batch.events.is_empty() {
+            return batch;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_contract() {
+    let server = Server::start();
+    let count = std::cell::Cell::new(0);
+    keeps_contract(async || {
+        count.set(count.get() + 1);
+        server.open(&format!("contract-{}", count.get())).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_opening_finds_the_same_history() {
+    let server = Server::start();
+    let store = server.open("a").await;
+    let identity = store.identity();
+    let first = commit(&store, put("k", "1")).await;
+    let second = commit(&store, put("k", "2")).await;
+    store.compact(first).await.unwrap();
+    let mut watch = store.watch(Bytes::new(), second).await.unwrap();
+    drop(store);
+    loop {
+        match next(&mut watch).await {
+            Ok(batch) => assert!(batch.events.is_empty()),
+            Err(end) => break assert_eq!(end, WatchEnd::Closed),
+        }
+    }
+    let store = server.open("a").await;
+    assert_eq!(store.identity(), identity);
+    assert_eq!(*store.revisions().start(), first, "what was compacted is known");
+    assert_eq!(store.get(key("k"), Some(first)).await.unwrap().unwrap().value, "1");
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    let batch = next_events(&mut watch).await;
+    assert_eq!(batch.revision, second, "history from before the opening is told");
+
+    let other = server.open("b").await;
+    assert_ne!(other.identity().id, identity.id);
+    assert!(other.list(ListRequest::default()).await.unwrap().entries.is_empty(), "each sees its own");
+}
+
+#[tokio::test]
+async fn what_others_write_raises_the_revision_and_the_watch_comes_after() {
+    let server = Server::start();
+    let store = server.open("a").await;
+    let first = commit(&store, put("k", "1")).await;
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    for round in 0..20 {
+        server.ctl(&["put", "foreign", &round.to_string()]);
+    }
+    // A commit that changes nothing answers a revision that watches come to.
+    let remove = Transaction { checks: vec![], writes: vec![Write::Delete(key("none"))] };
+    let answered = commit(&store, remove).await;
+    assert!(answered.0 >= first.0 + 20, "{answered}");
+    let mut reached = first;
+    while reached < answered {
+        let batch = next(&mut watch).await.unwrap();
+        assert!(batch.events.is_empty(), "nothing of this store's happened");
+        reached = batch.revision;
+    }
+    // And so it does when nobody writes here at all.
+    server.ctl(&["put", "foreign", "again"]);
+    let newest = store.list(ListRequest::default()).await.unwrap().revision;
+    assert!(newest > reached);
+    while reached < newest {
+        reached = next(&mut watch).await.unwrap().revision;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_is_killed_loses_nothing_and_watchers_go_on() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    let start = *store.revisions().end();
+    let mut watch = store.watch(Bytes::new(), start).await.unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        for n in 0..50 {
+            let value = format!("{round}-{n}");
+            acknowledged.push((commit(&store, put("k", &value)).await, value));
+        }
+        server.kill();
+        in_trouble(&store, "").await;
+        let begun = Instant::now();
+        let error = store.commit(put("k", "lost")).await.unwrap_err();
+        assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "who cannot be helped is told at once");
+        let read = store.get(key("k"), None).await;
+        assert!(matches!(read, Err(ReadError::Engine(_))), "{read:?}");
+        server.run();
+        out_of_trouble(&store).await;
+    }
+    acknowledged.push((commit(&store, put("k", "last")).await, "last".to_owned()));
+    for (revision, value) in acknowledged {
+        let batch = next_events(&mut watch).await;
+        let Event::Put { entry, .. } = &batch.events[0] else { panic!("{batch:?}") };
+        assert_eq!((batch.revision, &entry.value[..]), (revision, value.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_a_stopped_etcd_did_not_answer_is_uncertain() {
+    let server = Server::start();
+    let store = server.open("a").await;
+    let first = commit(&store, put("k", "1")).await;
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    server.stop();
+    let begun = Instant::now();
+    let waiting = store.commit(put("k", "2"));
+    let told = in_trouble(&store, "did not answer");
+    let (answer, ()) = tokio::join!(waiting, told);
+    assert!(matches!(answer, Err(CommitError::Uncertain(_))), "{answer:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    let error = store.commit(put("k", "3")).await.unwrap_err();
+    assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+    server.go_on();
+    out_of_trouble(&store).await;
+    let last = commit(&store, put("k", "4")).await;
+    // Whatever became of the second, the watch tells it as it is.
+    let mut previous = "1".to_owned();
+    loop {
+        let batch = next_events(&mut watch).await;
+        let Event::Put { entry, previous: Some(before) } = &batch.events[0] else { panic!("{batch:?}") };
+        assert_eq!(before.value, previous);
+        previous = String::from_utf8(entry.value.to_vec()).unwrap();
+        assert_ne!(previous, "3", "what was refused is not there");
+        if batch.revision == last {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_slow_way_that_breaks_nothing_is_missed() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::from_millis(5)).await;
+    let store = Etcd::open(&options(proxy.port, "slow")).await.unwrap();
+    writers_and_watchers_at_once(&store).await;
+
+    // Every connection breaks again and again: watches go on by themselves, and what was answered is there.
+    let start = *store.revisions().end();
+    let mut watch = store.watch(Bytes::new(), start).await.unwrap();
+    let mut acknowledged = Vec::new();
+    let begun = Instant::now();
+    let mut breaks = 0;
+    while breaks < 8 {
+        assert!(begun.elapsed() < WAIT, "{} writes in time", acknowledged.len());
+        if let Ok(revision) = store.commit(put("k", &acknowledged.len().to_string())).await {
+            acknowledged.push(revision);
+        }
+        if acknowledged.len() > breaks * 20 {
+            proxy.break_all();
+            breaks += 1;
+        }
+    }
+    out_of_trouble(&store).await;
+    acknowledged.push(commit(&store, put("k", "last")).await);
+    let mut told = vec![start];
+    while told.last() != acknowledged.last() {
+        let batch = next_events(&mut watch).await;
+        assert!(batch.revision > *told.last().unwrap(), "in order, and none twice");
+        told.push(batch.revision);
+    }
+    assert!(acknowledged.iter().all(|revision| told.contains(revision)), "none missed");
+}
+
+#[tokio::test]
+async fn an_etcd_that_others_compact_tells_the_past_as_far_as_it_goes() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    let mut revisions = Vec::new();
+    for n in 0..30 {
+        revisions.push(commit(&store, put("k", &n.to_string())).await);
+    }
+    let mut watch = store.watch(Bytes::new(), revisions[29]).await.unwrap();
+    // The store's revisions are etcd's own here: nothing was ever restored.
+    server.ctl(&["compact", &revisions[20].to_string()]);
+    let early = store.get(key("k"), Some(revisions[10])).await;
+    let Err(ReadError::Compacted { oldest, .. }) = early else { panic!("{early:?}") };
+    assert_eq!(oldest, revisions[20]);
+    assert_eq!(*store.revisions().start(), revisions[20]);
+    let early = store.watch(Bytes::new(), revisions[10]).await;
+    assert!(matches!(early, Err(ReadError::Compacted { .. })), "{early:?}");
+    assert_eq!(store.get(key("k"), Some(revisions[20])).await.unwrap().unwrap().value, "20");
+    let last = commit(&store, put("k", "live")).await;
+    assert_eq!(next_events(&mut watch).await.revision, last, "who is live has missed nothing");
+
+    // Compacted past where the watch is, while the way to etcd is broken: there is nothing to go on from.
+    proxy.refuse(true);
+    proxy.break_all();
+    in_trouble(&store, "").await;
+    let direct = server.open("a").await;
+    commit(&direct, put("k", "unseen")).await;
+    let behind = commit(&direct, put("k", "seen")).await;
+    direct.compact(behind).await.unwrap();
+    proxy.refuse(false);
+    out_of_trouble(&store).await;
+    let end = loop {
+        match next(&mut watch).await {
+            Ok(batch) => assert!(batch.events.is_empty(), "{batch:?}"),
+            Err(end) => break end,
+        }
+    };
+    assert!(matches!(end, WatchEnd::TooSlow { .. }), "{end:?}");
+    let again = store.watch(Bytes::new(), last).await;
+    assert!(matches!(again, Err(ReadError::Compacted { .. })), "{again:?}");
+    assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "seen");
+    let newest = *store.revisions().end();
+    let mut watch = store.watch(Bytes::new(), newest).await.unwrap();
+    let live = commit(&store, put("k", "x")).await;
+    assert_eq!(next_events(&mut watch).await.revision, live);
+}
+
+#[tokio::test]
+async fn a_full_etcd_refuses_writes_takes_removals_and_recovers() {
+    let server = Server::start_with(&["--quota-backend-bytes=8388608"]);
+    let store = server.open("a").await;
+    let value = "x".repeat(256 << 10);
+    let mut written = 0;
+    let error = loop {
+        match store.commit(put(&format!("fill/{written}"), &value)).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "etcd must be full at some time");
+    };
+    assert!(matches!(error, CommitError::Full(_)), "{error:?}");
+    in_trouble(&store, "no space").await;
+    let page = store.list(ListRequest::default()).await.expect("reads go on");
+    assert_eq!(page.entries.len(), written);
+    for n in 0..written {
+        let remove = Write::Delete(Bytes::from(format!("fill/{n}")));
+        commit(&store, Transaction { checks: vec![], writes: vec![remove] }).await;
+    }
+    assert!(matches!(store.commit(put("k", "v")).await, Err(CommitError::Full(_))), "until it is told so");
+    store.compact(*store.revisions().end()).await.unwrap();
+    server.ctl(&["defrag"]);
+    server.ctl(&["alarm", "disarm"]);
+    out_of_trouble(&store).await;
+    commit(&store, put("k", "v")).await;
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_a_certificate_of_its_own() {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let certificate = |names: &[&str], usages: &[ExtendedKeyUsagePurpose]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = usages.to_vec();
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let (server_pem, server_key) = certificate(&["127.0.0.1"], &both);
+    let (client_pem, client_key) = certificate(&["weft"], &both[1..]);
+    let server = Server::start_with_tls(|directory| {
+        for (name, text) in
+            [("ca.pem", &authority_pem), ("server.pem", &server_pem), ("server.key", &server_key)]
+        {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
+    });
+    let authorities = authority_pem.into_bytes();
+    let identity = Some((client_pem.into_bytes(), client_key.into_bytes()));
+    let store = server.open_with_tls(Pem { authorities: authorities.clone(), identity: identity.clone() });
+    let store = store.await.expect("the store opens");
+    let first = commit(&store, put("k", "1")).await;
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    let second = commit(&store, put("k", "2")).await;
+    assert_eq!(next_events(&mut watch).await.revision, second);
+
+    let nobody = server.open_with_tls(Pem { authorities, identity: None }).await;
+    assert!(matches!(nobody, Err(OpenError::Etcd(_))), "{nobody:?}");
+    let (foreign, _) = certificate(&["other"], &both);
+    let another = KeyPair::generate().unwrap();
+    let self_signed = CertificateParams::default().self_signed(&another).unwrap().pem();
+    assert_ne!(foreign, self_signed);
+    let distrusted = Pem { authorities: self_signed.into_bytes(), identity };
+    let distrusted = server.open_with_tls(distrusted).await;
+    assert!(matches!(distrusted, Err(OpenError::Etcd(_))), "{distrusted:?}");
+}

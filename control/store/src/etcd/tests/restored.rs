@@ -1,0 +1,149 @@
+//! An etcd that is restored from a backup, or emptied, underneath running stores.
+
+use super::*;
+
+/// Reads a watch to its end; what it told before.
+async fn to_the_end(watch: &mut Watch) -> (Vec<Batch>, WatchEnd) {
+    let mut told = Vec::new();
+    loop {
+        match next(watch).await {
+            Ok(batch) if batch.events.is_empty() => {}
+            Ok(batch) => told.push(batch),
+            Err(end) => return (told, end),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_etcd_begins_the_next_epoch_and_no_revision_goes_back() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    let second = server.open("a").await;
+    let before = store.identity();
+    let kept = commit(&store, put("kept", "1")).await;
+    server.back_up();
+    let mut lost = kept;
+    for n in 0..20 {
+        lost = commit(&store, put("lost", &n.to_string())).await;
+    }
+    until("the second sees it", async || *second.revisions().end() >= lost).await;
+    let mut watches = Vec::new();
+    for store in [&store, &second] {
+        watches.push(store.watch(Bytes::new(), lost).await.unwrap());
+    }
+    server.restore();
+    for watch in &mut watches {
+        assert_eq!(to_the_end(watch).await, (vec![], WatchEnd::Restored));
+    }
+    for store in [&store, &second] {
+        out_of_trouble(store).await;
+        let is_next = async || store.identity().epoch == before.epoch + 1;
+        until("the next epoch begins, and only one", is_next).await;
+        assert_eq!(store.identity().id, before.id);
+        let (oldest, newest) = store.revisions().into_inner();
+        assert!(oldest > lost && newest >= oldest, "{oldest}..={newest} behind {lost}");
+        for early in [kept, lost] {
+            let watch = store.watch(Bytes::new(), early).await;
+            assert!(matches!(watch, Err(ReadError::Compacted { .. })), "{watch:?}");
+            let read = store.get(key("kept"), Some(early)).await;
+            assert!(matches!(read, Err(ReadError::Compacted { .. })), "{read:?}");
+        }
+        assert_eq!(store.get(key("lost"), None).await.unwrap(), None);
+        let entry = store.get(key("kept"), None).await.unwrap().unwrap();
+        assert!(entry.mod_revision > lost, "a version of the lost history is no version of this one");
+        // Whoever writes by what the lost history said is told.
+        for revision in [kept, lost] {
+            let checks = vec![Check::Unchanged(key("kept"), revision)];
+            let answer = store.commit(Transaction { checks, ..put("kept", "wrong") }).await;
+            assert!(matches!(answer, Err(CommitError::Conflict { current: Some(_), .. })), "{answer:?}");
+        }
+        let checks = vec![Check::Unchanged(key("kept"), entry.mod_revision)];
+        let mut watch = store.watch(Bytes::new(), newest).await.unwrap();
+        let written = store.commit(Transaction { checks, ..put("kept", "2") }).await.unwrap();
+        assert!(written > newest);
+        assert_eq!(next_events(&mut watch).await.revision, written);
+    }
+    assert_eq!(store.identity(), second.identity());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_etcd_that_others_wrote_to_is_found_out_by_the_commit_that_is_missing() {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    let before = store.identity();
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("k", "2")).await;
+    let mut watch = store.watch(Bytes::new(), Revision(lost.0 - 1)).await.unwrap();
+    assert_eq!(next_events(&mut watch).await.revision, lost);
+    proxy.refuse(true);
+    proxy.break_all();
+    in_trouble(&store, "").await;
+    server.restore();
+    // Its revision is past where this store was, when this store sees it again.
+    for n in 0..10 {
+        server.ctl(&["put", "foreign", &n.to_string()]);
+    }
+    proxy.refuse(false);
+    assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
+    out_of_trouble(&store).await;
+    assert_eq!(store.identity().epoch, before.epoch + 1);
+    assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "1");
+    assert!(*store.revisions().end() > lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_from_before_the_last_restore_is_yet_another_epoch() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    for epoch in 1..=2 {
+        let lost = commit(&store, put("k", "lost")).await;
+        server.restore();
+        until("the next epoch begins", async || store.identity().epoch == epoch).await;
+        out_of_trouble(&store).await;
+        assert!(*store.revisions().start() > lost);
+        assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "1");
+    }
+    let (identity, newest) = (store.identity(), *store.revisions().end());
+    drop(store);
+    let store = server.open("a").await;
+    assert_eq!(store.identity(), identity, "it stands in etcd");
+    assert!(*store.revisions().end() >= newest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_etcd_is_not_taken_for_the_cluster() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    let identity = store.identity();
+    let last = commit(&store, put("k", "1")).await;
+    server.back_up();
+    let mut watch = store.watch(Bytes::new(), last).await.unwrap();
+    server.empty();
+    in_trouble(&store, "holds nothing of this cluster").await;
+    let error = store.commit(put("k", "2")).await.unwrap_err();
+    assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+    let read = store.get(key("k"), None).await;
+    assert!(matches!(read, Err(ReadError::Engine(_))), "nothing is no answer: {read:?}");
+    assert_eq!(*store.revisions().end(), last);
+    // Nobody was told that anything is gone, and a backup mends it.
+    server.restore();
+    out_of_trouble(&store).await;
+    assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "1");
+    assert_eq!(store.identity().id, identity.id);
+    let (told, _) = tokio::join!(
+        async {
+            loop {
+                match next(&mut watch).await {
+                    Ok(batch) if batch.events.is_empty() => {}
+                    other => break other.map(|batch| batch.events.len()),
+                }
+            }
+        },
+        commit(&store, put("k", "3"))
+    );
+    assert!(matches!(told, Ok(1) | Err(WatchEnd::Restored)), "{told:?}");
+}

@@ -1,0 +1,198 @@
+//! A real etcd for a test: its own directory, its own ports on loopback, and it ends with the test.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::etcd::address::{Address, Endpoint, Pem};
+use crate::etcd::{Etcd, Options};
+
+const START_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) struct Server {
+    directory: tempfile::TempDir,
+    /// Counts data directories.
+    data: u32,
+    pub(super) port: u16,
+    peer_port: u16,
+    flags: Vec<String>,
+    scheme: &'static str,
+    process: Option<Child>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(super) fn start_with(flags: &[&str]) -> Self {
+        let mut server = Self::unstarted("http");
+        server.flags = flags.iter().map(ToString::to_string).collect();
+        server.run();
+        server
+    }
+
+    /// With TLS: files `ca.pem`, `server.pem` and `server.key` in the directory that `write` is given.
+    pub(super) fn start_with_tls(write: impl FnOnce(&Path)) -> Self {
+        let mut server = Self::unstarted("https");
+        write(server.directory.path());
+        let file = |name: &str| server.directory.path().join(name).display().to_string();
+        server.flags = vec![
+            format!("--cert-file={}", file("server.pem")),
+            format!("--key-file={}", file("server.key")),
+            format!("--trusted-ca-file={}", file("ca.pem")),
+            "--client-cert-auth".to_owned(),
+        ];
+        server.run();
+        server
+    }
+
+    fn unstarted(scheme: &'static str) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            data: 0,
+            port: free_port(),
+            peer_port: free_port(),
+            flags: Vec::new(),
+            scheme,
+            process: None,
+        }
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.directory.path().join(format!("data-{}", self.data))
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    /// Starts it on what its directory holds.
+    pub(super) fn run(&mut self) {
+        let url = format!("{}://127.0.0.1:{}", self.scheme, self.port);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .unwrap();
+        // It goes when the thread of the test does, however that ends.
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "etcd", "--name", "test", "--logger", "zap"])
+            .arg(format!("--data-dir={}", self.data_dir().display()))
+            .args(["--initial-cluster-token", "test", "--log-level", "warn"])
+            .args([format!("--listen-client-urls={url}"), format!("--advertise-client-urls={url}")])
+            .arg(format!("--listen-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
+            .arg(format!("--initial-cluster=test={}", self.peer_url()))
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("setpriv can be started");
+        self.process = Some(process);
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none() && begun.elapsed() < START_WAIT,
+                "etcd does not run (`cargo xtask setup` installs it): {ended:?}\n{}",
+                std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.as_ref().expect("it runs").id().try_into().unwrap())
+    }
+
+    /// As if its machine had lost power, the disk's cache aside.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+    }
+
+    pub(super) fn go_on(&self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
+    }
+
+    /// Runs etcdctl; what it prints.
+    pub(super) fn ctl(&self, args: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints=127.0.0.1:{}", self.port))
+            .args(args)
+            .output()
+            .expect("etcdctl can be started (`cargo xtask setup` installs it)");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn backup_file(&self) -> String {
+        self.directory.path().join("backup").display().to_string()
+    }
+
+    pub(super) fn back_up(&self) {
+        self.ctl(&["snapshot", "save", &self.backup_file()]);
+    }
+
+    /// Puts the backup in the place of what it has, as an operator does: stop, restore, start.
+    pub(super) fn restore(&mut self) {
+        self.kill();
+        self.data += 1;
+        let (data, peers) = (self.data_dir().display().to_string(), self.peer_url());
+        let cluster = format!("test={peers}");
+        let mut args = vec!["snapshot", "restore", "--name", "test", "--initial-cluster-token", "test"];
+        let backup = self.backup_file();
+        args.extend(["--initial-cluster", &cluster, "--initial-advertise-peer-urls", &peers]);
+        args.extend(["--data-dir", &data, &backup]);
+        self.ctl(&args);
+        self.run();
+    }
+
+    /// Puts nothing in the place of what it has.
+    pub(super) fn empty(&mut self) {
+        self.kill();
+        self.data += 1;
+        self.run();
+    }
+
+    pub(super) fn options(&self, name: &str) -> Options {
+        options(self.port, name)
+    }
+
+    pub(super) async fn open(&self, name: &str) -> Etcd {
+        Etcd::open(&self.options(name)).await.expect("the store opens")
+    }
+
+    pub(super) async fn open_with_tls(&self, pem: Pem) -> Result<Etcd, crate::etcd::OpenError> {
+        Etcd::open(&Options { tls: Some(pem), ..self.options("tls") }).await
+    }
+}
+
+/// A store behind a port of this machine.
+pub(super) fn options(port: u16, name: &str) -> Options {
+    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
+    Options { address: Address { endpoints, name: name.into() }, tls: None }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
