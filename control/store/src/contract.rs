@@ -315,13 +315,23 @@ async fn watches_miss_nothing(store: &impl Store) {
 }
 
 async fn watches_tell_progress(store: &impl Store) {
-    let mut watch = store.watch(bytes("quiet/"), newest(store)).await.unwrap();
-    let last = write(store, vec![put("loud", "x")]).await;
-    loop {
-        let batch = next(&mut watch).await.unwrap();
-        assert!(batch.events.is_empty());
-        if batch.revision >= last {
-            return;
+    let start = newest(store);
+    let mut live = store.watch(bytes("quiet/"), start).await.unwrap();
+    let mut last = start;
+    for _ in 0..3 {
+        last = write(store, vec![put("loud", "x")]).await;
+    }
+    // Whoever begins in the past is told without another write, too.
+    let mut late = store.watch(bytes("quiet/"), start).await.unwrap();
+    let earliest = *store.revisions().start();
+    let mut first = store.watch(bytes("quiet/"), earliest).await.unwrap();
+    for watch in [&mut live, &mut late, &mut first] {
+        loop {
+            let batch = next(watch).await.unwrap();
+            assert!(batch.events.is_empty());
+            if batch.revision >= last {
+                break;
+            }
         }
     }
 }

@@ -187,7 +187,7 @@ impl Embedded {
         if after < oldest {
             return Err(ReadError::Compacted { asked: after, oldest });
         }
-        let watcher = Watcher { prefix, queue, reached: after };
+        let watcher = Watcher::new(prefix, queue, after);
         if let Joined::NotYet(watcher) = self.hub.join(watcher) {
             tokio::spawn(catch_up(Arc::downgrade(&self.engine), self.hub.clone(), watcher));
         }
@@ -228,7 +228,7 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
             let _ = watcher.queue.try_send(Err(WatchEnd::Closed));
             return;
         };
-        let (prefix, after, ailing) = (watcher.prefix.clone(), watcher.reached, Arc::downgrade(&engine));
+        let (prefix, after, ailing) = (watcher.prefix.clone(), watcher.reached(), Arc::downgrade(&engine));
         let (batches, reached) = match reading(engine, move |s| s.history(&prefix, after)).await {
             Ok(step) => step,
             // It is opened anew as soon as the disk allows: the watch waits for that.
@@ -249,7 +249,7 @@ async fn catch_up(engine: Weak<Engine>, hub: Arc<Hub>, mut watcher: Watcher) {
                 return;
             }
         }
-        watcher.reached = reached;
+        watcher.skip_to(reached);
         watcher = match hub.join(watcher) {
             Joined::Yes => return,
             Joined::NotYet(watcher) => watcher,

@@ -113,7 +113,7 @@ impl Etcd {
             link.probe(&record, after).await?;
         }
         let (queue, batches) = watch::queue();
-        let watcher = Watcher { prefix, queue, reached: after };
+        let watcher = Watcher::new(prefix, queue, after);
         if let Joined::NotYet(watcher) = link.hub.join(watcher) {
             link.probe(&record, after).await?;
             tokio::spawn(feed::catch_up(link.clone(), record, watcher));

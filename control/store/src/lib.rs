@@ -1,7 +1,8 @@
 //! Revisioned key-value store with watch: bytes and revisions, no kinds.
 //!
 //! [`store`] is the contract, [`embedded`] the backend of a single control plane, [`disk`] what it stands on, [`etcd`] the
-//! backend whose state lies elsewhere. The tests every backend passes are in `contract` (feature `contract`); `testdisk` (feature `testdisk`) loses power.
+//! backend whose state lies elsewhere. The tests every backend passes are in `contract` (feature `contract`); `testdisk` (feature `testdisk`) loses power, `testetcd` (feature `testetcd`)
+//! runs a real etcd.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -11,6 +12,8 @@ pub mod etcd;
 pub mod store;
 #[cfg(any(test, feature = "testdisk"))]
 pub mod testdisk;
+#[cfg(any(test, feature = "testetcd"))]
+pub mod testetcd;
 mod watch;
 
 pub use embedded::Embedded;

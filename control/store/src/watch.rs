@@ -46,7 +46,9 @@ pub(crate) struct Watcher {
     pub(crate) prefix: Bytes,
     pub(crate) queue: Queue,
     /// The last commit that was sent, or that did not concern it.
-    pub(crate) reached: Revision,
+    reached: Revision,
+    /// How far its reader knows that it has come.
+    told: Revision,
 }
 
 /// What became of a watcher that wanted to join the live ones.
@@ -129,7 +131,8 @@ impl Hub {
         if wanted > 0 && wanted >= watcher.queue.capacity().saturating_sub(1) {
             return Joined::NotYet(watcher);
         }
-        if state.ring.range(from..).all(|batch| watcher.offer(batch)) {
+        let (newest, nothing) = (state.newest, state.nothing.clone());
+        if state.ring.range(from..).all(|batch| watcher.offer(batch)) && watcher.progress(newest, &nothing) {
             state.watchers.push(watcher);
         }
         Joined::Yes
@@ -162,6 +165,21 @@ impl Hub {
 }
 
 impl Watcher {
+    /// One that is to begin behind `after`.
+    pub(crate) fn new(prefix: Bytes, queue: Queue, after: Revision) -> Self {
+        Self { prefix, queue, reached: after, told: after }
+    }
+
+    /// The last commit that was sent, or that did not concern it.
+    pub(crate) fn reached(&self) -> Revision {
+        self.reached
+    }
+
+    /// The history has nothing for it up to here.
+    pub(crate) fn skip_to(&mut self, reached: Revision) {
+        self.reached = self.reached.max(reached);
+    }
+
     /// Sends what concerns it; `false` when the watch has ended.
     fn offer(&mut self, batch: &Batch) -> bool {
         if batch.revision <= self.reached || !touches(batch, &self.prefix) {
@@ -171,7 +189,7 @@ impl Watcher {
             let _ = self.queue.try_send(Err(WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX }));
             return false;
         }
-        self.reached = batch.revision;
+        (self.reached, self.told) = (batch.revision, batch.revision);
         self.queue.try_send(Ok(narrow(batch, &self.prefix))).is_ok()
     }
 
@@ -192,6 +210,7 @@ impl Watcher {
                     if let Some(place) = places.next() {
                         place.send(Ok(narrow(batch, &self.prefix)));
                     }
+                    self.told = batch.revision;
                 }
                 Ok(Err(_)) => return Sent::Gone,
                 Err(_) => {
@@ -211,10 +230,10 @@ impl Watcher {
 
     /// Tells it how far the store has come, unless it has enough to read.
     fn progress(&mut self, newest: Revision, nothing: &Arc<[Event]>) -> bool {
-        if self.reached >= newest || self.queue.capacity() < WATCH_QUEUE_MAX / 2 {
+        if self.told >= newest || self.queue.capacity() < WATCH_QUEUE_MAX / 2 {
             return !self.queue.is_closed();
         }
-        self.reached = newest;
+        (self.reached, self.told) = (newest, newest);
         self.queue.try_send(Ok(Batch { revision: newest, events: nothing.clone() })).is_ok()
     }
 }

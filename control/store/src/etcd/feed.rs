@@ -213,7 +213,7 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
         }
         let step = async {
             if reader.is_none() {
-                let Some(behind) = record.etcd(watcher.reached) else { return Err(Broken::Compacted(0)) };
+                let Some(behind) = record.etcd(watcher.reached()) else { return Err(Broken::Compacted(0)) };
                 reader = Some(Reader::open(&link.wire, &link.layout, record, behind).await?);
             }
             match reader.as_mut() {

@@ -24,7 +24,12 @@ pub(super) async fn run(link: Arc<Link>) {
     let mut wait = AGAIN;
     let (mut seen, mut behind) = (Revision(0), 0);
     loop {
-        let trouble = look(&link).await;
+        let mut trouble = look(&link).await;
+        if trouble.is_some() && link.trouble().is_none() {
+            // A connection that broke, or an answer that was late once, is none yet.
+            tokio::time::sleep(AGAIN).await;
+            trouble = look(&link).await;
+        }
         let pause = match &trouble {
             None => EVERY,
             Some(_) => wait,

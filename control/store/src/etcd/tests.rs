@@ -3,14 +3,15 @@
 
 mod proxy;
 mod restored;
-mod server;
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use self::proxy::Proxy;
-use self::server::{Server, options};
 use super::address::Pem;
 use super::{Etcd, OpenError};
 use crate::contract::{keeps_contract, writers_and_watchers_at_once};
@@ -18,6 +19,7 @@ use crate::store::{
     Batch, Check, CommitError, Event, ListRequest, ReadError, Revision, Store, Transaction, Watch, WatchEnd,
     Write,
 };
+use crate::testetcd::{Server, options};
 
 /// How long what must come may take.
 const WAIT: Duration = Duration::from_secs(30);
@@ -166,6 +168,63 @@ async fn an_etcd_that_is_killed_loses_nothing_and_watchers_go_on() {
     }
 }
 
+/// Each commit is seen by everybody once, in order, with what was there before; who was answered is among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_and_watchers_go_on_while_etcd_is_killed_again_and_again() {
+    const KILLS: usize = 4;
+    let mut server = Server::start();
+    let stores = [server.open("a").await, server.open("a").await];
+    let start = (*stores[0].revisions().end()).max(*stores[1].revisions().end());
+    let running = AtomicBool::new(true);
+    let acknowledged = Mutex::new(Vec::new());
+    let writer = async |number: usize| {
+        let (store, mut round) = (&stores[number % 2], 0);
+        while running.load(Ordering::Relaxed) {
+            round += 1;
+            let transaction = put(&format!("k{}", round % 4), &format!("{number}-{round}"));
+            match store.commit(transaction).await {
+                Ok(revision) => acknowledged.lock().unwrap().push(revision),
+                Err(CommitError::Unavailable(_) | CommitError::Uncertain(_)) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let mut watches = Vec::new();
+    for store in &stores {
+        watches.push(store.watch(Bytes::new(), start).await.unwrap());
+    }
+    let killer = async {
+        for kills in 1..=KILLS {
+            let enough = async || acknowledged.lock().unwrap().len() >= kills * 40;
+            until("writers go on", enough).await;
+            server.kill();
+            tokio::time::sleep(Duration::from_millis(300 * (kills as u64 % 2))).await;
+            server.run();
+        }
+        until("writers go on", async || acknowledged.lock().unwrap().len() >= (KILLS + 1) * 40).await;
+        running.store(false, Ordering::Relaxed);
+    };
+    tokio::join!(writer(0), writer(1), writer(2), killer);
+    let last = commit(&stores[0], put("last", "")).await;
+    acknowledged.lock().unwrap().push(last);
+    let mut tales = Vec::new();
+    for watch in &mut watches {
+        let (mut tale, mut state) = (Vec::new(), BTreeMap::new());
+        while tale.last() != Some(&last) {
+            let batch = next_events(watch).await;
+            assert!(tale.last().is_none_or(|before| batch.revision > *before), "in order, and none twice");
+            let [Event::Put { entry, previous }] = &batch.events[..] else { panic!("{batch:?}") };
+            assert_eq!(state.insert(entry.key.clone(), entry.clone()), *previous, "none missed");
+            tale.push(batch.revision);
+        }
+        tales.push(tale);
+    }
+    assert_eq!(tales[0], tales[1]);
+    assert!(acknowledged.lock().unwrap().iter().all(|revision| tales[0].contains(revision)), "none lost");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_a_stopped_etcd_did_not_answer_is_uncertain() {
     let server = Server::start();
@@ -221,8 +280,11 @@ async fn over_a_slow_way_that_breaks_nothing_is_missed() {
             breaks += 1;
         }
     }
-    out_of_trouble(&store).await;
-    acknowledged.push(commit(&store, put("k", "last")).await);
+    // The last break may take an answer with it.
+    while acknowledged.len() <= breaks * 20 {
+        assert!(begun.elapsed() < 2 * WAIT, "writes go on");
+        acknowledged.extend(store.commit(put("k", "last")).await);
+    }
     let mut told = vec![start];
     while told.last() != acknowledged.last() {
         let batch = next_events(&mut watch).await;

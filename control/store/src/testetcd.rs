@@ -1,39 +1,55 @@
 //! A real etcd for a test: its own directory, its own ports on loopback, and it ends with the test.
+//!
+//! What goes wrong panics: this is test code that other crates may call.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::etcd::address::{Address, Endpoint, Pem};
-use crate::etcd::{Etcd, Options};
+use crate::etcd::{Etcd, OpenError, Options};
 
 const START_WAIT: Duration = Duration::from_secs(30);
 
-pub(super) struct Server {
+/// An etcd of one member.
+#[derive(Debug)]
+pub struct Server {
     directory: tempfile::TempDir,
     /// Counts data directories.
     data: u32,
-    pub(super) port: u16,
+    /// Where it serves clients, on 127.0.0.1.
+    pub port: u16,
     peer_port: u16,
     flags: Vec<String>,
     scheme: &'static str,
     process: Option<Child>,
 }
 
+/// A port that nobody listens on, below those that connections are made from: it must be free again after a restart.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(8);
+    (0..10_000)
+        .map(|_| 20_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    /// One that is empty.
+    pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    pub(super) fn start_with(flags: &[&str]) -> Self {
+    /// The same with more of its flags.
+    pub fn start_with(flags: &[&str]) -> Self {
         let mut server = Self::unstarted("http");
         server.flags = flags.iter().map(ToString::to_string).collect();
         server.run();
@@ -41,7 +57,7 @@ impl Server {
     }
 
     /// With TLS: files `ca.pem`, `server.pem` and `server.key` in the directory that `write` is given.
-    pub(super) fn start_with_tls(write: impl FnOnce(&Path)) -> Self {
+    pub fn start_with_tls(write: impl FnOnce(&Path)) -> Self {
         let mut server = Self::unstarted("https");
         write(server.directory.path());
         let file = |name: &str| server.directory.path().join(name).display().to_string();
@@ -76,7 +92,7 @@ impl Server {
     }
 
     /// Starts it on what its directory holds.
-    pub(super) fn run(&mut self) {
+    pub fn run(&mut self) {
         let url = format!("{}://127.0.0.1:{}", self.scheme, self.port);
         let log = std::fs::File::options()
             .create(true)
@@ -116,23 +132,25 @@ impl Server {
     }
 
     /// As if its machine had lost power, the disk's cache aside.
-    pub(super) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
         }
     }
 
-    pub(super) fn stop(&self) {
+    /// It stands still, and its connections stay.
+    pub fn stop(&self) {
         kill(self.pid(), Signal::SIGSTOP).unwrap();
     }
 
-    pub(super) fn go_on(&self) {
+    /// After [`Server::stop`].
+    pub fn go_on(&self) {
         kill(self.pid(), Signal::SIGCONT).unwrap();
     }
 
     /// Runs etcdctl; what it prints.
-    pub(super) fn ctl(&self, args: &[&str]) -> String {
+    pub fn ctl(&self, args: &[&str]) -> String {
         let output = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints=127.0.0.1:{}", self.port))
@@ -147,12 +165,13 @@ impl Server {
         self.directory.path().join("backup").display().to_string()
     }
 
-    pub(super) fn back_up(&self) {
+    /// Saves a backup, in the place of the last one.
+    pub fn back_up(&self) {
         self.ctl(&["snapshot", "save", &self.backup_file()]);
     }
 
     /// Puts the backup in the place of what it has, as an operator does: stop, restore, start.
-    pub(super) fn restore(&mut self) {
+    pub fn restore(&mut self) {
         self.kill();
         self.data += 1;
         let (data, peers) = (self.data_dir().display().to_string(), self.peer_url());
@@ -166,27 +185,33 @@ impl Server {
     }
 
     /// Puts nothing in the place of what it has.
-    pub(super) fn empty(&mut self) {
+    pub fn empty(&mut self) {
         self.kill();
         self.data += 1;
         self.run();
     }
 
-    pub(super) fn options(&self, name: &str) -> Options {
+    /// What opens a store of that name.
+    pub fn options(&self, name: &str) -> Options {
         options(self.port, name)
     }
 
-    pub(super) async fn open(&self, name: &str) -> Etcd {
+    /// A store of that name.
+    pub async fn open(&self, name: &str) -> Etcd {
         Etcd::open(&self.options(name)).await.expect("the store opens")
     }
 
-    pub(super) async fn open_with_tls(&self, pem: Pem) -> Result<Etcd, crate::etcd::OpenError> {
+    /// The same with certificates.
+    ///
+    /// # Errors
+    /// It does not open.
+    pub async fn open_with_tls(&self, pem: Pem) -> Result<Etcd, OpenError> {
         Etcd::open(&Options { tls: Some(pem), ..self.options("tls") }).await
     }
 }
 
 /// A store behind a port of this machine.
-pub(super) fn options(port: u16, name: &str) -> Options {
+pub fn options(port: u16, name: &str) -> Options {
     let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
     Options { address: Address { endpoints, name: name.into() }, tls: None }
 }
