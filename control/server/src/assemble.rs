@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_controllers::settings::Settings;
-use weft_store::{Embedded, Revision, Store};
+use weft_store::disk::FileDisk;
+use weft_store::{Embedded, Etcd, Revision, Store, etcd};
 
 use crate::authn::account::Accounts;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig, TlsFiles};
 use crate::http::listen::Connections;
 use crate::http::{Api, Counters, listen};
 use crate::loops::{self, Snapshot};
@@ -51,10 +52,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     // First of all that is in the directory: its lock keeps a second server out of the rest.
-    let store: Arc<dyn Store> = Arc::new(
-        Embedded::open(config.data_dir.join("store.redb"))
-            .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?,
-    );
+    let (store, _lock) = open_store(&config).await?;
     let pki = Arc::new(open_pki(&config)?);
     let (tls, shown) = listen::acceptor(&pki)?;
     let cache =
@@ -143,6 +141,24 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     .await;
     follow.abort();
     result
+}
+
+/// The store, and what keeps a second server out of the data directory.
+async fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Option<FileDisk>)> {
+    let dir = &config.data_dir;
+    let (address, tls) = match &config.store {
+        StoreConfig::Embedded => {
+            let store = Embedded::open(dir.join("store.redb"))
+                .with_context(|| format!("the store in {} cannot be opened", dir.display()))?;
+            return Ok((Arc::new(store), None));
+        }
+        StoreConfig::Etcd { address, tls } => (address, tls),
+    };
+    let lock = FileDisk::open(&dir.join("lock"))
+        .with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
+    let tls = tls.as_ref().map(TlsFiles::read).transpose().context("the certificates for etcd")?;
+    let store = Etcd::open(&etcd::Options { address: address.clone(), tls }).await;
+    Ok((Arc::new(store.context("the store in etcd cannot be opened")?), Some(lock)))
 }
 
 fn open_pki(config: &Config) -> anyhow::Result<Pki> {

@@ -27,6 +27,11 @@ const RING_BYTES_MAX: usize = 32 << 20;
 /// About how many bytes of objects the rings hold together; in the worst case twice that, see [`Rings`].
 const RINGS_BYTES_MAX: usize = 128 << 20;
 
+/// First wait before a store that could not be read is asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The same at most: each try that fails doubles it.
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
 /// One object as of one revision.
 #[derive(Debug)]
 pub(crate) struct Cached {
@@ -140,8 +145,6 @@ struct State {
 /// Why the cache cannot follow the store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    #[error("the store cannot be read")]
-    Read(#[source] ReadError),
     #[error("the store was closed")]
     Closed,
 }
@@ -203,31 +206,48 @@ impl Cache {
         Ok(())
     }
 
-    /// Follows the store until it closes.
+    /// Follows the store until it closes. What the store cannot tell now is asked for again; what it cannot tell any more,
+    /// because it was compacted or is of another history, is read anew.
     ///
     /// # Errors
-    /// The store closed, or cannot be read.
+    /// The store closed.
     pub(crate) async fn follow(&self) -> Result<(), FollowError> {
+        let mut wait = AGAIN;
         loop {
             let after = Revision(self.revision());
-            let mut watch = match self.store.watch(layout::objects_prefix(), after).await {
-                Ok(watch) => watch,
+            let watched = match self.store.watch(layout::objects_prefix(), after).await {
                 Err(ReadError::Compacted { .. }) => {
                     tracing::warn!(
                         revision = after.0,
-                        "the watch cache fell behind compaction and is filled anew"
+                        "the watch cache is behind the store's history and is filled anew"
                     );
                     let newest = self.store.revisions().into_inner().1;
-                    self.list_store(newest).await.map_err(FollowError::Read)?;
+                    match self.list_store(newest).await {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+                watched => watched,
+            };
+            let mut watch = match watched {
+                Ok(watch) => watch,
+                Err(error) => {
+                    tracing::warn!(%error, "the watch cache cannot read the store and tries again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(AGAIN_MAX);
                     continue;
                 }
-                Err(error) => return Err(FollowError::Read(error)),
             };
+            wait = AGAIN;
             loop {
                 match watch.batches.recv().await {
                     Some(Ok(batch)) => self.apply(&batch),
                     Some(Err(WatchEnd::TooSlow { .. } | WatchEnd::Restored)) => break,
-                    Some(Err(WatchEnd::Closed)) | None => return Err(FollowError::Closed),
+                    Some(Err(WatchEnd::Closed)) => return Err(FollowError::Closed),
+                    None => {
+                        tokio::time::sleep(wait).await;
+                        break;
+                    }
                 }
             }
         }
@@ -415,59 +435,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use weft_api::kind;
-
-    fn object(revision: u64, bytes: usize) -> Arc<Cached> {
-        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "k": "x".repeat(bytes) },
-            "metadata": { "name": revision.to_string(), "namespace": "default" } });
-        let stored = encoding::stored(object.as_object().unwrap()).unwrap();
-        Arc::new(encoding::read(&kind::CONFIG_MAP, &stored, revision).unwrap())
-    }
-
-    fn shelf() -> Shelf {
-        Shelf { state: RwLock::default(), changed: watch::channel(0).0 }
-    }
-
-    #[test]
-    fn a_ring_is_bounded_in_changes_and_in_bytes() {
-        let shelf = shelf();
-        let rings = |events_max| Rings::new(events_max, RING_BYTES_MAX, RINGS_BYTES_MAX, 2);
-        let few = rings(4);
-        for revision in 1..=10 {
-            shelf.put(object(revision, 10), &few);
-        }
-        assert_eq!((shelf.read().ring.len(), shelf.read().forgotten), (4, 6));
-        let many = rings(4_096);
-        for revision in 11..=60 {
-            shelf.put(object(revision, 1 << 20), &many);
-        }
-        let state = shelf.read();
-        assert!(state.ring.len() < 32 && state.ring_bytes <= RING_BYTES_MAX, "{}", state.ring.len());
-        assert_eq!(state.forgotten, 60 - state.ring.len() as u64);
-        assert_eq!(state.objects.len(), 60, "what is there stays");
-    }
-
-    #[test]
-    fn rings_share_a_bound_and_none_loses_its_share() {
-        const BYTES: usize = 10_000;
-        let rings = Rings::new(4_096, 16 * BYTES, 20 * BYTES, 2);
-        let (busy, quiet) = (shelf(), shelf());
-        for revision in 1..=30 {
-            busy.put(object(revision, BYTES), &rings);
-        }
-        assert_eq!(busy.read().ring.len(), 15, "alone it has all that one ring may have");
-        for revision in 31..=60 {
-            quiet.put(object(revision, BYTES), &rings);
-        }
-        assert_eq!((busy.read().ring.len(), quiet.read().ring.len()), (15, 9), "a share is a half");
-        busy.put(object(61, BYTES), &rings);
-        assert_eq!((busy.read().ring.len(), quiet.read().ring.len()), (10, 9), "what grows gives up");
-        assert_eq!(busy.read().forgotten, 21);
-        let held = busy.read().ring_bytes + quiet.read().ring_bytes;
-        assert_eq!(rings.held_bytes.load(Ordering::Relaxed), held);
-        assert!(held <= 20 * BYTES);
-    }
-}
+mod tests;

@@ -2,6 +2,8 @@
 //!
 //! Nothing here opens a socket or a store; what is wrong with a setting is said before anything does.
 
+mod store;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use weft_controllers::settings::AddressRange;
 
+pub(crate) use self::store::{StoreConfig, TlsFiles};
 use crate::authz::{self, Role};
 
 /// The command line.
@@ -65,6 +68,18 @@ pub(crate) struct RawConfig {
     /// Where state and keys live [default: /var/lib/weft/control]
     #[arg(long, env = "WEFT_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Where objects are kept: `embedded`, a file in the data directory, or `etcd://host:port[,host:port…][/name]` [default: embedded]
+    #[arg(long, env = "WEFT_STORE")]
+    pub(crate) store: Option<String>,
+    /// PEM file of the authorities that etcd's certificate is of; TLS is spoken if it is given
+    #[arg(long, env = "WEFT_STORE_CA")]
+    pub(crate) store_ca: Option<PathBuf>,
+    /// PEM file of the certificate that is shown to etcd
+    #[arg(long, env = "WEFT_STORE_CERT")]
+    pub(crate) store_cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, env = "WEFT_STORE_KEY")]
+    pub(crate) store_key: Option<PathBuf>,
     /// TCP addresses of the API, repeatable [default: 0.0.0.0:6443]
     #[arg(long, env = "WEFT_LISTEN", value_delimiter = ',')]
     pub(crate) listen: Vec<String>,
@@ -139,6 +154,7 @@ pub(crate) struct RawConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
+    pub(crate) store: StoreConfig,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) link: SocketAddr,
     pub(crate) advertise: Vec<IpAddr>,
@@ -195,6 +211,10 @@ impl RawConfig {
         Ok(Self {
             config: self.config,
             data_dir: self.data_dir.or(file.data_dir),
+            store: self.store.or(file.store),
+            store_ca: self.store_ca.or(file.store_ca),
+            store_cert: self.store_cert.or(file.store_cert),
+            store_key: self.store_key.or(file.store_key),
             listen: list(self.listen, file.listen),
             link: self.link.or(file.link),
             advertise: list(self.advertise, file.advertise),
@@ -226,6 +246,7 @@ impl RawConfig {
     /// The first setting that cannot be used, by its flag's name.
     pub(crate) fn validate(self) -> Result<Config, ConfigError> {
         let raw = self.with_file()?;
+        let store = store::store(&raw)?;
         let or =
             |list: Vec<String>, default: &str| if list.is_empty() { vec![default.to_owned()] } else { list };
         let listen = or(raw.listen, "0.0.0.0:6443")
@@ -280,6 +301,7 @@ impl RawConfig {
         let pod_cidrs_v4: Vec<IpNet> = pod_cidrs.iter().filter(|range| is_v4(range)).copied().collect();
         Ok(Config {
             data_dir: raw.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/weft/control")),
+            store,
             listen,
             link,
             advertise,

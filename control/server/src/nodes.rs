@@ -319,7 +319,8 @@ pub(crate) fn listen(
     let listener = Arc::new(Listener::bind(nodes.config.link, &identity(&nodes.pki)?)?);
     let address = listener.local_address().map_err(ListenError::Address)?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(nodes.views.clone().run(news, stopping.clone()));
+    let store = nodes.objects.store.clone();
+    tasks.spawn(nodes.views.clone().run(store, news, stopping.clone()));
     tasks.spawn(nodes.clone().accept(listener.clone(), stopping.clone()));
     tasks.spawn(nodes.clone().listen_for_silence(stopping.clone()));
     Ok(Listening { address, listener, tasks })

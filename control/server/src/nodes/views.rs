@@ -15,6 +15,7 @@ use weft_controllers::node_view::{Delta, NodeViews, Target};
 use weft_controllers::world::Applied;
 use weft_link::message::Position;
 use weft_link::{Item, Part, Sender, Start, StoreIdentity};
+use weft_store::Store;
 
 use crate::loops::Snapshot;
 use crate::stop::stopped;
@@ -28,14 +29,14 @@ pub(crate) type Frames = Vec<Bytes>;
 /// The views of all nodes.
 pub(crate) struct Views {
     snapshot: Arc<Snapshot>,
-    store: StoreIdentity,
     state: Mutex<State>,
     /// The revision the views have reached.
     revision: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct State {
+    /// The history that the views are of.
+    store: StoreIdentity,
     views: NodeViews,
     /// What all nodes are told.
     shared: Part,
@@ -68,7 +69,14 @@ pub(crate) enum BeginError {
 
 impl Views {
     pub(crate) fn new(snapshot: Arc<Snapshot>, store: StoreIdentity) -> Self {
-        Self { snapshot, store, state: Mutex::default(), revision: watch::channel(0).0 }
+        let state = State {
+            store,
+            views: NodeViews::default(),
+            shared: Part::default(),
+            nodes: HashMap::new(),
+            revision: 0,
+        };
+        Self { snapshot, state: Mutex::new(state), revision: watch::channel(0).0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,6 +91,7 @@ impl Views {
     /// Keeps the views up to date until the server stops. `news` was subscribed before the snapshot began to fill.
     pub(crate) async fn run(
         self: Arc<Self>,
+        store: Arc<dyn Store>,
         mut news: broadcast::Receiver<Applied>,
         mut stopping: watch::Receiver<bool>,
     ) {
@@ -94,6 +103,7 @@ impl Views {
             }
             // Everything up to this revision was told before the revision was.
             let revision = *revisions.borrow_and_update();
+            self.recognize(&*store, revision);
             let mut changes = Vec::new();
             let complete = loop {
                 match news.try_recv() {
@@ -112,10 +122,27 @@ impl Views {
         }
     }
 
+    /// Where the store has gone over to another history, and the views come to it: nodes are told by the sessions they begin
+    /// then, with all of it.
+    fn recognize(&self, store: &dyn Store, revision: u64) {
+        // In this order: a revision of the other history is kept no longer than its identity is known.
+        let identity = store.identity();
+        let identity = StoreIdentity { id: identity.id, epoch: identity.epoch };
+        let mut state = self.lock();
+        if identity != state.store && revision >= store.revisions().start().0 {
+            tracing::warn!(
+                epoch = identity.epoch,
+                "the store has another history: every node is told all of it"
+            );
+            state.store = identity;
+            state.nodes.clear();
+        }
+    }
+
     fn take(&self, changes: &[Applied], revision: u64) {
         let world = self.snapshot.read();
         let mut state = self.lock();
-        let State { views, shared, nodes, revision: reached } = &mut *state;
+        let State { views, shared, nodes, revision: reached, .. } = &mut *state;
         *reached = revision;
         let mut for_all = Deltas::default();
         let mut for_one: HashMap<String, Deltas> = HashMap::new();
@@ -152,7 +179,7 @@ impl Views {
         let world = self.snapshot.read();
         let mut state = self.lock();
         state.views = NodeViews::new();
-        let State { views, shared, nodes, revision: reached } = &mut *state;
+        let State { views, shared, nodes, revision: reached, .. } = &mut *state;
         *reached = revision;
         for kind in KINDS {
             for entry in world.entries(kind) {
@@ -180,8 +207,8 @@ impl Views {
     pub(crate) fn begin(&self, node: &str, resume: Option<&Position>) -> Result<Beginning, BeginError> {
         let world = self.snapshot.read();
         let mut state = self.lock();
-        let State { views, shared, nodes, revision } = &mut *state;
-        let (store, revision) = (self.store, *revision);
+        let State { store, views, shared, nodes, revision } = &mut *state;
+        let (store, revision) = (*store, *revision);
         let entry = nodes.entry(node.to_owned()).or_insert_with(|| NodeState {
             sender: Sender::new(store, revision, views.own(node, &world)),
             session: None,
@@ -233,6 +260,7 @@ impl Deltas {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use tokio::sync::mpsc::error::TryRecvError as TryRecv;
     use weft_api::object::Object;
     use weft_link::frame::Decoder;
     use weft_link::message::{StateFrame, state_frame::Frame};
@@ -284,6 +312,49 @@ mod tests {
         assert!(resumed.resumed);
         assert_eq!(told(&resumed.frames), changed);
         assert!(session.deltas.try_recv().is_err(), "the earlier session has ended");
-        assert!(matches!(views.begin("n1", Some(&views.store.at(9))), Err(BeginError::Behind(9))));
+        let ahead = views.lock().store.at(9);
+        assert!(matches!(views.begin("n1", Some(&ahead)), Err(BeginError::Behind(9))));
+    }
+
+    #[tokio::test]
+    async fn another_history_ends_the_sessions_and_is_told_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let open = |restored| {
+            let options = weft_store::embedded::Options { restored, ..Default::default() };
+            weft_store::Embedded::open_with(&path, &options).unwrap()
+        };
+        let identity = |store: &weft_store::Embedded| {
+            let identity = store.identity();
+            StoreIdentity { id: identity.id, epoch: identity.epoch }
+        };
+        let store = open(false);
+        let first = identity(&store);
+        let snapshot = Snapshot::new();
+        snapshot.put(object(&kind::NODE, json!({ "metadata": { "name": "n1" } })), 1);
+        let views = Views::new(snapshot, first);
+        views.recognize(&store, 1);
+        views.rebuild(1);
+        let mut session = views.begin("n1", None).unwrap();
+        views.recognize(&store, 1);
+        assert!(session.deltas.try_recv() == Err(TryRecv::Empty), "nothing has changed");
+        drop(store);
+
+        let store = open(true);
+        for n in 0..3 {
+            let write = weft_store::Write::Put("k".into(), vec![n].into());
+            let transaction = weft_store::Transaction { checks: Vec::new(), writes: vec![write] };
+            store.commit(transaction).await.unwrap();
+        }
+        store.compact(weft_store::Revision(3)).await.unwrap();
+        views.recognize(&store, 2);
+        assert!(session.deltas.try_recv() == Err(TryRecv::Empty), "the views are not there yet");
+        views.recognize(&store, 3);
+        assert!(session.deltas.try_recv() == Err(TryRecv::Disconnected));
+        views.rebuild(3);
+        let again = views.begin("n1", Some(&session.position)).unwrap();
+        assert!(!again.resumed, "what the node holds is of another history");
+        assert_eq!(again.position, identity(&store).at(3));
+        assert_ne!(identity(&store), first);
     }
 }
