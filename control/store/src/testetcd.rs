@@ -142,6 +142,15 @@ impl Server {
     /// It stands still, and its connections stay.
     pub fn stop(&self) {
         kill(self.pid(), Signal::SIGSTOP).unwrap();
+        // It is sent at once, and obeyed by each thread when it comes to run.
+        let stands = |thread: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        };
+        let threads = format!("/proc/{}/task", self.pid());
+        while !std::fs::read_dir(&threads).unwrap().flatten().all(stands) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// After [`Server::stop`].
