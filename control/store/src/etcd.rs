@@ -80,9 +80,9 @@ impl Etcd {
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let tls = options.tls.as_ref().map(Pem::config).transpose()?;
         let begun = tokio::time::Instant::now();
+        let wire = Arc::new(Wire::new(options.address.endpoints.clone(), tls));
         let link = loop {
-            let wire = Wire::new(options.address.endpoints.clone(), tls.clone());
-            match Link::open(wire, Layout::new(&options.address.name)).await {
+            match Link::open(wire.clone(), Layout::new(&options.address.name)).await {
                 Ok(link) => break link,
                 Err(LookError::Wire(error)) if begun.elapsed() < OPEN_WAIT => {
                     tracing::debug!(error = wire::told(&error), "etcd is tried again");

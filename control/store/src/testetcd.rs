@@ -18,9 +18,12 @@ use crate::etcd::{Etcd, OpenError, Options};
 
 const START_WAIT: Duration = Duration::from_secs(30);
 
-/// An etcd of one member.
+/// A member of an etcd, mostly its only one.
 #[derive(Debug)]
 pub struct Server {
+    name: String,
+    /// All members, in the words of `--initial-cluster`.
+    cluster: String,
     directory: tempfile::TempDir,
     /// Counts data directories.
     data: u32,
@@ -71,8 +74,25 @@ impl Server {
         server
     }
 
+    /// Members of one etcd.
+    pub fn start_members<const COUNT: usize>() -> [Self; COUNT] {
+        let mut members = [(); COUNT].map(|()| Self::unstarted("http"));
+        for (number, member) in members.iter_mut().enumerate() {
+            member.name = format!("test-{number}");
+            member.cluster = format!("{}={}", member.name, member.peer_url());
+        }
+        let cluster: Vec<String> = members.iter().map(|member| member.cluster.clone()).collect();
+        for member in &mut members {
+            member.cluster = cluster.join(",");
+            member.run();
+        }
+        members
+    }
+
     fn unstarted(scheme: &'static str) -> Self {
-        Self {
+        let mut server = Self {
+            name: "test".to_owned(),
+            cluster: String::new(),
             directory: tempfile::tempdir().unwrap(),
             data: 0,
             port: free_port(),
@@ -80,7 +100,9 @@ impl Server {
             flags: Vec::new(),
             scheme,
             process: None,
-        }
+        };
+        server.cluster = format!("{}={}", server.name, server.peer_url());
+        server
     }
 
     fn data_dir(&self) -> PathBuf {
@@ -101,13 +123,13 @@ impl Server {
             .unwrap();
         // It goes when the thread of the test does, however that ends.
         let process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "etcd", "--name", "test", "--logger", "zap"])
+            .args(["--pdeathsig", "KILL", "etcd", "--name", &self.name, "--logger", "zap"])
             .arg(format!("--data-dir={}", self.data_dir().display()))
             .args(["--initial-cluster-token", "test", "--log-level", "warn"])
             .args([format!("--listen-client-urls={url}"), format!("--advertise-client-urls={url}")])
             .arg(format!("--listen-peer-urls={}", self.peer_url()))
             .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
-            .arg(format!("--initial-cluster=test={}", self.peer_url()))
+            .arg(format!("--initial-cluster={}", self.cluster))
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -184,10 +206,9 @@ impl Server {
         self.kill();
         self.data += 1;
         let (data, peers) = (self.data_dir().display().to_string(), self.peer_url());
-        let cluster = format!("test={peers}");
-        let mut args = vec!["snapshot", "restore", "--name", "test", "--initial-cluster-token", "test"];
+        let mut args = vec!["snapshot", "restore", "--name", &self.name, "--initial-cluster-token", "test"];
         let backup = self.backup_file();
-        args.extend(["--initial-cluster", &cluster, "--initial-advertise-peer-urls", &peers]);
+        args.extend(["--initial-cluster", &self.cluster, "--initial-advertise-peer-urls", &peers]);
         args.extend(["--data-dir", &data, &backup]);
         self.ctl(&args);
         self.run();
@@ -221,7 +242,12 @@ impl Server {
 
 /// A store behind a port of this machine.
 pub fn options(port: u16, name: &str) -> Options {
-    let endpoints = vec![Endpoint { host: "127.0.0.1".into(), port }];
+    options_of(&[port], name)
+}
+
+/// The same behind any of them.
+pub fn options_of(ports: &[u16], name: &str) -> Options {
+    let endpoints = ports.iter().map(|port| Endpoint { host: "127.0.0.1".into(), port: *port }).collect();
     Options { address: Address { endpoints, name: name.into() }, tls: None }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 
 use super::layout::{Layout, Record};
-use super::link::{Known, Link};
+use super::link::{Change, Known, Link, Sighting};
 use super::message::{
     Compare, DeleteRequest, Number, PutRequest, RangeRequest, Request, RequestOp, Response, TARGET_CREATE,
     TARGET_MOD, TxnRequest, TxnResponse,
@@ -32,7 +32,7 @@ impl Link {
             return Err(CommitError::Unavailable(trouble.why.to_string().into()));
         }
         let before = self.known();
-        let question = question(&self.layout, &before, &transaction);
+        let question = question(&self.layout, &before.record, before.record_mod, &transaction);
         if question.encoded_len() > REQUEST_BYTES_MAX {
             return Err(CommitError::Refused { reason: "its keys and values are more than the store takes" });
         }
@@ -55,7 +55,12 @@ impl Link {
             self.observe(&before, answer.header).map_err(|why| CommitError::Uncertain(why.into()))?;
         let revision = before.record.revision(header.revision);
         if changed {
-            self.reached(&before.record, revision, None);
+            let seen = transaction.writes.iter().find_map(|write| match write {
+                Write::Put(key, value) => Some((self.layout.key(key), Change::Put(value.clone()))),
+                Write::Delete(_) => None,
+            });
+            let seen = seen.map(|(key, change)| Sighting { key, revision: header.revision, change });
+            self.reached(&before.record, revision, seen);
             return Ok(revision);
         }
         self.seen_by_watches(&before.record, revision).await
@@ -97,23 +102,26 @@ impl Link {
     }
 }
 
-fn question(layout: &Layout, before: &Known, transaction: &Transaction) -> TxnRequest {
+fn question(layout: &Layout, record: &Record, record_mod: i64, transaction: &Transaction) -> TxnRequest {
     let same_history =
-        Compare { target: TARGET_MOD, key: layout.identity(), number: Some(Number::Mod(before.record_mod)) };
+        Compare { target: TARGET_MOD, key: layout.identity(), number: Some(Number::Mod(record_mod)) };
     let checks = transaction.checks.iter().map(|check| match check {
         Check::Absent(key) => {
             Compare { target: TARGET_CREATE, key: layout.key(key), number: Some(Number::Create(0)) }
         }
         Check::Unchanged(key, revision) => {
             // A revision of an earlier history is no key's.
-            let number = Number::Mod(before.record.etcd(*revision).unwrap_or(-1));
+            let number = Number::Mod(record.etcd(*revision).unwrap_or(-1));
             Compare { target: TARGET_MOD, key: layout.key(key), number: Some(number) }
         }
     });
+    let read = |key| Request::Range(RangeRequest { key, ..RangeRequest::default() });
     let reads = transaction.checks.iter().map(|check| {
         let (Check::Absent(key) | Check::Unchanged(key, _)) = check;
-        Request::Range(RangeRequest { key: layout.key(key), ..RangeRequest::default() })
+        read(layout.key(key))
     });
+    // A transaction that reads and writes nothing would be answered by one member, as of some time.
+    let reads = reads.chain(std::iter::once(read(layout.identity())));
     let writes = transaction.writes.iter().map(|write| match write {
         Write::Put(key, value) => Request::Put(PutRequest { key: layout.key(key), value: value.clone() }),
         Write::Delete(key) => Request::Delete(DeleteRequest { key: layout.key(key) }),
@@ -155,6 +163,16 @@ fn refusal(error: WireError) -> CommitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreIdentity;
+
+    #[test]
+    fn one_that_holds_nothing_asks_all_members_too() {
+        let record = Record { identity: StoreIdentity { id: [0; 16], epoch: 0 }, base: 0 };
+        let question = question(&Layout::new("a"), &record, 1, &Transaction::default());
+        let asks_all =
+            |op: &RequestOp| matches!(&op.request, Some(Request::Range(read)) if !read.serializable);
+        assert!(question.failure.iter().any(asks_all));
+    }
 
     #[test]
     fn only_what_surely_wrote_nothing_is_not_uncertain() {

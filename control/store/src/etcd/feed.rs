@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::layout::{Layout, Record};
-use super::link::{Link, LookError, Sighting};
+use super::link::{Change, Link, LookError, Sighting};
 use super::message::{EVENT_DELETE, WatchCreate, WatchEvent, WatchRequest, WatchResponse};
 use super::wire::{self, Answers, Wire, WireError};
 use crate::store::{Batch, Event, WatchEnd};
@@ -37,6 +37,11 @@ pub(super) enum Broken {
 /// Reads a watch of everything.
 pub(super) struct Reader {
     answers: Answers,
+    told: Told,
+}
+
+/// Puts together what a watch of everything told.
+struct Told {
     layout: Layout,
     record: Record,
     /// Events of one commit of which more may come.
@@ -60,8 +65,7 @@ impl Reader {
         let answers = tokio::time::timeout(BEGIN_WAIT, opening)
             .await
             .map_err(|_| Broken::Wire(WireError::Late { limit: BEGIN_WAIT }))??;
-        let layout = layout.clone();
-        Ok(Self { answers, layout, record, held: Vec::new(), held_revision: 0, last: None })
+        Ok(Self { answers, told: Told::new(layout.clone(), record) })
     }
 
     /// The oldest revision that can be read, by a watch of one key that was written from the beginning.
@@ -83,6 +87,16 @@ impl Reader {
     async fn next(&mut self) -> Result<Vec<Batch>, Broken> {
         let answer: WatchResponse = self.answers.message().await?;
         refusal(&answer)?;
+        self.told.take(answer)
+    }
+}
+
+impl Told {
+    fn new(layout: Layout, record: Record) -> Self {
+        Self { layout, record, held: Vec::new(), held_revision: 0, last: None }
+    }
+
+    fn take(&mut self, answer: WatchResponse) -> Result<Vec<Batch>, Broken> {
         let mut batches = Vec::new();
         for told in answer.events {
             let Some(revision) = told.kv.as_ref().map(|kv| kv.mod_revision) else { continue };
@@ -110,8 +124,13 @@ impl Reader {
 
     fn event(&mut self, told: WatchEvent) -> Result<Option<Event>, Broken> {
         let (Some(kv), removed) = (told.kv, told.kind == EVENT_DELETE) else { return Ok(None) };
-        let value = (!removed).then(|| kv.value.clone());
-        self.last = Some(Sighting { key: kv.key.clone(), revision: kv.mod_revision, value });
+        let change = match &told.previous {
+            _ if !removed => Some(Change::Put(kv.value.clone())),
+            previous => previous.as_ref().map(|previous| Change::Delete(previous.mod_revision)),
+        };
+        if let Some(change) = change {
+            self.last = Some(Sighting { key: kv.key.clone(), revision: kv.mod_revision, change });
+        }
         if self.layout.key_of(&kv.key).is_none() {
             return Ok(None);
         }
@@ -190,7 +209,7 @@ async fn follow(link: &Link, wait: &mut Duration) -> Broken {
         match reader.next().await {
             Ok(batches) => {
                 if let Some(last) = batches.last() {
-                    link.reached(&record, last.revision, reader.last.take());
+                    link.reached(&record, last.revision, reader.told.last.take());
                     link.hub.publish(batches);
                 }
             }
@@ -214,7 +233,13 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
         let step = async {
             if reader.is_none() {
                 let Some(behind) = record.etcd(watcher.reached()) else { return Err(Broken::Compacted(0)) };
-                reader = Some(Reader::open(&link.wire, &link.layout, record, behind).await?);
+                let opened = Reader::open(&link.wire, &link.layout, record, behind).await?;
+                // As in `follow`: what it reads is of the history that the watcher is told.
+                link.verify(true).await?;
+                reader = Some(opened);
+                if link.record() != record {
+                    return Ok(Vec::new());
+                }
             }
             match reader.as_mut() {
                 Some(reader) => reader.next().await,
@@ -248,4 +273,56 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
         };
     };
     watcher.end(end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::KeyValue;
+    use super::*;
+    use crate::store::{Revision, StoreIdentity};
+
+    fn layout() -> Layout {
+        Layout::new("a")
+    }
+
+    /// An event of a key that was made by the commit of revision 2.
+    fn event(key: &'static str, revision: i64, previous: Option<i64>) -> WatchEvent {
+        let kv = |mod_revision| KeyValue {
+            key: layout().key(key.as_bytes()),
+            create_revision: 2,
+            mod_revision,
+            ..KeyValue::default()
+        };
+        WatchEvent { kind: 0, kv: Some(kv(revision)), previous: previous.map(kv) }
+    }
+
+    fn told() -> Told {
+        Told::new(layout(), Record { identity: StoreIdentity { id: [0; 16], epoch: 0 }, base: 100 })
+    }
+
+    fn answer(events: Vec<WatchEvent>, fragment: bool) -> WatchResponse {
+        WatchResponse { events, fragment, ..WatchResponse::default() }
+    }
+
+    #[test]
+    fn a_commit_is_told_when_all_of_it_has_come() {
+        let mut told = told();
+        let some = answer(vec![event("a", 2, None), event("a", 3, Some(2)), event("b", 3, Some(2))], true);
+        let sizes = |batches: Vec<Batch>| {
+            batches.iter().map(|batch| (batch.revision, batch.events.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(told.take(some).unwrap()), [(Revision(102), 1)]);
+        assert_eq!(sizes(told.take(answer(vec![event("c", 3, Some(2))], true)).unwrap()), []);
+        let rest = answer(vec![event("d", 3, Some(2))], false);
+        assert_eq!(sizes(told.take(rest).unwrap()), [(Revision(103), 4)]);
+    }
+
+    #[test]
+    fn what_was_there_before_is_told_or_nothing_is() {
+        for (revision, kind) in [(3, 0), (3, EVENT_DELETE)] {
+            let event = WatchEvent { kind, ..event("a", revision, None) };
+            let broken = told().take(answer(vec![event], false));
+            assert!(matches!(broken, Err(Broken::Compacted(_))), "{broken:?}");
+        }
+    }
 }

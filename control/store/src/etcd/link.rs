@@ -55,8 +55,22 @@ pub(super) struct Trouble {
 pub(super) struct Sighting {
     pub(super) key: Bytes,
     pub(super) revision: i64,
-    /// None: removed.
-    pub(super) value: Option<Bytes>,
+    pub(super) change: Change,
+}
+
+/// What a commit did to a key.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Put(Bytes),
+    /// What the commit of this revision had written.
+    Delete(i64),
+}
+
+/// What a key was, as far as etcd can still tell.
+enum Past {
+    Was(Option<KeyValue>),
+    Compacted,
+    Future,
 }
 
 /// What was seen of etcd last.
@@ -72,13 +86,13 @@ pub(super) struct Known {
     cluster_id: u64,
     /// etcd's newest revision in any answer that all members agreed on.
     etcd_newest: i64,
-    last: Option<Sighting>,
+    last: Sighting,
     trouble: Option<Trouble>,
 }
 
 /// What the parts share.
 pub(super) struct Link {
-    pub(super) wire: Wire,
+    pub(super) wire: Arc<Wire>,
     pub(super) layout: Layout,
     pub(super) hub: Hub,
     known: Mutex<Known>,
@@ -90,7 +104,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Finds the record of this cluster in etcd, or makes it.
-    pub(super) async fn open(wire: Wire, layout: Layout) -> Result<Self, LookError> {
+    pub(super) async fn open(wire: Arc<Wire>, layout: Layout) -> Result<Self, LookError> {
         let (record, record_mod) = loop {
             let (_, found) = read_record(&wire, &layout).await?;
             if let Some(found) = found {
@@ -102,7 +116,7 @@ impl Link {
                 break (record, header.revision);
             }
         };
-        let marked = mark(&wire, &layout).await?;
+        let (marked, seen) = mark(&wire, &layout).await?;
         let newest = record.revision(marked.revision);
         let known = Known {
             record,
@@ -111,7 +125,7 @@ impl Link {
             newest,
             cluster_id: marked.cluster_id,
             etcd_newest: marked.revision,
-            last: None,
+            last: seen,
             trouble: None,
         };
         let (known, changes) = (Mutex::new(known), watch::channel(0).0);
@@ -169,7 +183,9 @@ impl Link {
             return;
         }
         known.newest = known.newest.max(revision);
-        known.last = last.or(known.last.take());
+        if let Some(last) = last.filter(|last| last.revision > known.last.revision) {
+            known.last = last;
+        }
     }
 
     pub(super) fn raise_oldest(&self, record: &Record, oldest: i64) {
@@ -219,8 +235,8 @@ impl Link {
             let ours = before.record.identity.epoch;
             if record.identity.epoch > ours && record.base >= before.newest.0 {
                 // Somebody else found it out.
-                let marked = mark(&self.wire, &self.layout).await?;
-                self.adopt(&before.record, record, record_mod, marked);
+                let (marked, seen) = mark(&self.wire, &self.layout).await?;
+                self.adopt(&before.record, record, record_mod, marked, seen);
                 continue;
             }
             let above = before.newest.max(record.revision(header.revision)).0 + EPOCH_REVISIONS;
@@ -233,14 +249,16 @@ impl Link {
                     epoch = identity.epoch,
                     "etcd was restored from a backup: the next epoch begins, and everybody reads anew"
                 );
-                self.adopt(&before.record, next, header.revision, header);
+                let (key, change) = (self.layout.identity(), Change::Put(next.encode()));
+                let seen = Sighting { key, revision: header.revision, change };
+                self.adopt(&before.record, next, header.revision, header, seen);
             }
         }
         Err(LookError::Wire(WireError::Unreachable { why: "its record changes all the time".into() }))
     }
 
     /// Goes over to another history, at a commit of this cluster in it.
-    fn adopt(&self, from: &Record, record: Record, record_mod: i64, at: Header) {
+    fn adopt(&self, from: &Record, record: Record, record_mod: i64, at: Header, seen: Sighting) {
         let mut known = self.lock();
         if known.record != *from {
             return;
@@ -252,7 +270,7 @@ impl Link {
         known.newest = newest;
         known.cluster_id = at.cluster_id;
         known.etcd_newest = at.revision;
-        known.last = None;
+        known.last = seen;
         self.hub.reset(newest, WatchEnd::Restored);
         drop(known);
         self.changes.send_modify(|count| *count += 1);
@@ -260,27 +278,37 @@ impl Link {
 
     /// Whether the last commit that was seen is not there any more.
     async fn missing(&self, before: &Known) -> Result<Option<&'static str>, WireError> {
-        let Some(last) = &before.last else { return Ok(None) };
-        let question =
-            RangeRequest { key: last.key.clone(), revision: last.revision, ..RangeRequest::default() };
-        let answer: RangeResponse = match self.wire.call(wire::RANGE, &question, LOOK_WAIT).await {
-            Ok(answer) => answer,
-            Err(error) if is_compacted(&error) => return Ok(None),
-            Err(error) if is_future(&error) => return Ok(Some("its last commit is not there any more")),
-            Err(error) => return Err(error),
+        let last = &before.last;
+        let there = match self.past(&last.key, last.revision).await? {
+            Past::Was(there) => there,
+            Past::Compacted => return Ok(None),
+            Past::Future => return Ok(Some("its last commit is not there any more")),
         };
-        let there = answer.kvs.first();
-        let same = match (&last.value, there) {
-            (None, None) => true,
-            (Some(value), Some(kv)) => kv.mod_revision == last.revision && kv.value == *value,
+        let same = match (&last.change, there) {
+            (Change::Put(value), Some(kv)) => kv.mod_revision == last.revision && kv.value == *value,
+            // What is not there may never have been: it must have been just before.
+            (Change::Delete(of), None) => match self.past(&last.key, last.revision - 1).await? {
+                Past::Was(kv) => kv.is_some_and(|kv| kv.mod_revision == *of),
+                Past::Compacted | Past::Future => true,
+            },
             _ => false,
         };
         Ok((!same).then_some("it has another commit in the place of its last"))
     }
 
+    async fn past(&self, key: &Bytes, revision: i64) -> Result<Past, WireError> {
+        let question = RangeRequest { key: key.clone(), revision, ..RangeRequest::default() };
+        match self.wire.call::<RangeResponse>(wire::RANGE, &question, LOOK_WAIT).await {
+            Ok(mut answer) => Ok(Past::Was(answer.kvs.pop())),
+            Err(error) if is_compacted(&error) => Ok(Past::Compacted),
+            Err(error) if is_future(&error) => Ok(Past::Future),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes the key that is there to be seen by the watch; its revision.
     pub(super) async fn mark(&self) -> Result<Header, WireError> {
-        mark(&self.wire, &self.layout).await
+        mark(&self.wire, &self.layout).await.map(|(header, _)| header)
     }
 
     /// The commits behind `newest` cannot be told one by one: everybody reads anew from here on.
@@ -350,8 +378,12 @@ async fn write_record(
     Ok(answer.succeeded.then(|| answer.header.unwrap_or_default()))
 }
 
-async fn mark(wire: &Wire, layout: &Layout) -> Result<Header, WireError> {
-    let question = PutRequest { key: layout.mark(), value: Bytes::new() };
+async fn mark(wire: &Wire, layout: &Layout) -> Result<(Header, Sighting), WireError> {
+    // As no other: the mark of another history at the same revision is not this one.
+    let value = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    let (key, change) = (layout.mark(), Change::Put(value.clone()));
+    let question = PutRequest { key: key.clone(), value };
     let answer: PutResponse = wire.call(wire::PUT, &question, LOOK_WAIT).await?;
-    Ok(answer.header.unwrap_or_default())
+    let header = answer.header.unwrap_or_default();
+    Ok((header, Sighting { key, revision: header.revision, change }))
 }

@@ -1,6 +1,7 @@
 //! The etcd backend against a real etcd: the contract, and an etcd that is stopped, killed, slow, full, compacted, restored
 //! from a backup or emptied underneath a running store.
 
+mod members;
 mod proxy;
 mod restored;
 
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::proxy::Proxy;
-use super::address::Pem;
-use super::{Etcd, OpenError};
+use super::address::{Address, Endpoint, Pem};
+use super::{Etcd, OpenError, Options};
 use crate::contract::{keeps_contract, writers_and_watchers_at_once};
 use crate::store::{
     Batch, Check, CommitError, Event, ListRequest, ReadError, Revision, Store, Transaction, Watch, WatchEnd,
@@ -43,6 +44,21 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     while !holds().await {
         assert!(begun.elapsed() < WAIT, "{what}: not in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tries until it is written.
+async fn commit_at_last(store: &Etcd, key: &str, value: &str) -> Revision {
+    let begun = Instant::now();
+    loop {
+        match store.commit(put(key, value)).await {
+            Ok(revision) => return revision,
+            Err(CommitError::Unavailable(_) | CommitError::Uncertain(_)) => {
+                assert!(begun.elapsed() < WAIT, "it takes writes again");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -405,13 +421,22 @@ async fn tls_is_spoken_with_a_certificate_of_its_own() {
     let second = commit(&store, put("k", "2")).await;
     assert_eq!(next_events(&mut watch).await.revision, second);
 
-    let nobody = server.open_with_tls(Pem { authorities, identity: None }).await;
-    assert!(matches!(nobody, Err(OpenError::Etcd(_))), "{nobody:?}");
-    let (foreign, _) = certificate(&["other"], &both);
     let another = KeyPair::generate().unwrap();
     let self_signed = CertificateParams::default().self_signed(&another).unwrap().pem();
-    assert_ne!(foreign, self_signed);
-    let distrusted = Pem { authorities: self_signed.into_bytes(), identity };
-    let distrusted = server.open_with_tls(distrusted).await;
-    assert!(matches!(distrusted, Err(OpenError::Etcd(_))), "{distrusted:?}");
+    let open = |authorities: &[u8], identity: Option<_>, host: &str| {
+        let endpoints = vec![Endpoint { host: host.to_owned(), port: server.port }];
+        let tls = Some(Pem { authorities: authorities.to_vec(), identity });
+        let options = Options { address: Address { endpoints, name: "tls".to_owned() }, tls };
+        async move { Etcd::open(&options).await }
+    };
+    let (nobody, distrusted, elsewhere) = tokio::join!(
+        open(&authorities, None, "127.0.0.1"),
+        open(self_signed.as_bytes(), identity.clone(), "127.0.0.1"),
+        open(&authorities, identity.clone(), "localhost"),
+    );
+    assert!(matches!(nobody, Err(OpenError::Etcd(_))), "{nobody:?}");
+    for (refused, word) in [(distrusted, "invalid peer certificate"), (elsewhere, "not valid for name")] {
+        let Err(OpenError::Etcd(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains(word), "{why}");
+    }
 }

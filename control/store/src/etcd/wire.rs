@@ -22,8 +22,8 @@ use tokio_rustls::TlsConnector;
 use super::address::Endpoint;
 use crate::store::EngineError;
 
-/// How long one member may take to be connected to.
-const CONNECT_WAIT: Duration = Duration::from_secs(3);
+/// How long one member may take to be connected to: less than the shortest call, so that it comes to the next member.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long a member may be silent on a stream before it is asked whether it is there, and how long it may take to say so.
 /// etcd takes asking more often than every five seconds, or without a stream, for an attack.
 const KEEP_ALIVE: Duration = Duration::from_secs(6);
@@ -189,8 +189,8 @@ impl Wire {
         path: &'static str,
         question: &impl Message,
     ) -> Result<Answers, WireError> {
-        let at = self.shared.lock().await.at;
-        let (connection, at) = self.connect(at).await?;
+        let mut at = self.shared.lock().await.at;
+        let (connection, at) = self.connect(&mut at).await?;
         let sent = AtomicBool::new(false);
         let sending = self.send(connection, at, path, framed(question), true, &sent);
         tokio::time::timeout(CONNECT_WAIT, sending)
@@ -208,11 +208,16 @@ impl Wire {
         sent: &AtomicBool,
     ) -> Result<Answers, WireError> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("{scheme}://{}{path}", self.endpoints[at].authority()))
             .header(CONTENT_TYPE, "application/grpc")
-            .header(TE, "trailers")
+            .header(TE, "trailers");
+        if stays_open {
+            // A member that is cut off from the others ends the stream, instead of telling nothing on it.
+            request = request.header("hasleader", "true");
+        }
+        let request = request
             .body(Outgoing { message: Some(question), stays_open })
             .map_err(|error| WireError::Unreachable { why: error.to_string() })?;
         connection.ready().await.map_err(|error| WireError::Unreachable { why: told(&error) })?;
@@ -243,9 +248,8 @@ impl Wire {
             return Ok((connection.clone(), shared.at, shared.number));
         }
         shared.connection = None;
-        let (connection, at) = self.connect(shared.at).await?;
+        let (connection, at) = self.connect(&mut shared.at).await?;
         shared.connection = Some(connection.clone());
-        shared.at = at;
         shared.number += 1;
         Ok((connection, at, shared.number))
     }
@@ -258,14 +262,19 @@ impl Wire {
         }
     }
 
-    /// Connects to the first member that can be, beginning with the one at `first`.
-    async fn connect(&self, first: usize) -> Result<(Connection, usize), WireError> {
+    /// Connects to the first member that can be, beginning with the one at `first`, and leaves it there.
+    async fn connect(&self, first: &mut usize) -> Result<(Connection, usize), WireError> {
         let mut why = "none is named".to_owned();
-        for step in 0..self.endpoints.len() {
-            let at = (first + step) % self.endpoints.len();
+        for _ in 0..self.endpoints.len() {
+            let at = *first;
             let endpoint = &self.endpoints[at];
+            // Before it is waited for: who stops waiting begins with another the next time.
+            *first = (at + 1) % self.endpoints.len();
             match tokio::time::timeout(CONNECT_WAIT, self.connect_to(endpoint)).await {
-                Ok(Ok(connection)) => return Ok((connection, at)),
+                Ok(Ok(connection)) => {
+                    *first = at;
+                    return Ok((connection, at));
+                }
                 Ok(Err(error)) => why = format!("{}: {}", endpoint.authority(), told(&*error)),
                 Err(_) => why = format!("{}: no connection in time", endpoint.authority()),
             }

@@ -71,31 +71,105 @@ async fn a_restored_etcd_begins_the_next_epoch_and_no_revision_goes_back() {
     assert_eq!(store.identity(), second.identity());
 }
 
+/// Restored while the store does not see it, and written to by others past where the store was.
+async fn restored_behind_its_back(
+    server: &mut Server,
+    proxy: &Proxy,
+    store: &Etcd,
+    others: impl AsyncFn(&Server),
+) {
+    proxy.refuse(true);
+    proxy.break_all();
+    in_trouble(store, "").await;
+    server.restore();
+    others(server).await;
+    proxy.refuse(false);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_etcd_that_others_wrote_to_is_found_out_by_the_commit_that_is_missing() {
     let mut server = Server::start();
     let proxy = Proxy::start(server.port, Duration::ZERO).await;
     let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
     let before = store.identity();
+    let remove = |key| Transaction { checks: vec![], writes: vec![Write::Delete(key)] };
     commit(&store, put("k", "1")).await;
     server.back_up();
-    let lost = commit(&store, put("k", "2")).await;
-    let mut watch = store.watch(Bytes::new(), Revision(lost.0 - 1)).await.unwrap();
-    assert_eq!(next_events(&mut watch).await.revision, lost);
-    proxy.refuse(true);
-    proxy.break_all();
-    in_trouble(&store, "").await;
-    server.restore();
-    // Its revision is past where this store was, when this store sees it again.
-    for n in 0..10 {
-        server.ctl(&["put", "foreign", &n.to_string()]);
+    // The last that is seen is a write, and the removal of what the backup does not have.
+    for (epoch, removes) in [(1, false), (2, true)] {
+        let mut lost = commit(&store, put("k", "2")).await;
+        if removes {
+            commit(&store, put("new", "")).await;
+            lost = commit(&store, remove(key("new"))).await;
+        }
+        let mut watch = store.watch(Bytes::new(), Revision(lost.0 - 1)).await.unwrap();
+        assert_eq!(next_events(&mut watch).await.revision, lost);
+        restored_behind_its_back(&mut server, &proxy, &store, async |server| {
+            for n in 0..20 {
+                server.ctl(&["put", "foreign", &n.to_string()]);
+            }
+        })
+        .await;
+        assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
+        out_of_trouble(&store).await;
+        assert_eq!(store.identity().epoch, before.epoch + epoch);
+        assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "1");
+        assert!(*store.revisions().end() > lost);
+        server.back_up();
     }
-    proxy.refuse(false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mark_of_another_history_is_not_the_one_that_was_seen() {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    let newest = commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("k", "2")).await;
+    // Opening a store writes the mark.
+    let marked = *server.open("a").await.revisions().end();
+    assert_eq!((lost.0, marked.0), (newest.0 + 1, newest.0 + 2));
+    until("the mark is seen", async || store.link.hub.newest() == marked).await;
+    let mut watch = store.watch(Bytes::new(), marked).await.unwrap();
+    restored_behind_its_back(&mut server, &proxy, &store, async |server| {
+        server.ctl(&["put", "foreign", ""]);
+        assert_eq!(*server.open("a").await.revisions().end(), marked);
+    })
+    .await;
     assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
-    out_of_trouble(&store).await;
-    assert_eq!(store.identity().epoch, before.epoch + 1);
-    assert_eq!(store.get(key("k"), None).await.unwrap().unwrap().value, "1");
-    assert!(*store.revisions().end() > lost);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_the_past_of_a_restored_etcd_is_told_nothing_of_the_other_history() {
+    const COMMITS: usize = crate::watch::WATCH_QUEUE_MAX + 500;
+    let many = async |store: &Etcd, key: &str| {
+        for round in 0..COMMITS.div_ceil(64) {
+            let round = (0..64).map(|n| commit(store, put(key, &format!("{round}-{n}"))));
+            futures_util::future::join_all(round).await;
+        }
+    };
+    let mut server = Server::start();
+    let first = server.open("a").await;
+    let start = commit(&first, put("k", "1")).await;
+    server.back_up();
+    many(&first, "right").await;
+    drop(first);
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    // Older than what is in memory, and more than its queue holds: it is read from etcd while it is taken.
+    let mut watch = store.watch(Bytes::new(), start).await.unwrap();
+    until("the queue is full", async || watch.batches.capacity() <= 2).await;
+    restored_behind_its_back(&mut server, &proxy, &store, async |server| {
+        let other = server.open("a").await;
+        many(&other, "wrong").await;
+        many(&other, "wrong").await;
+    })
+    .await;
+    let (told, end) = to_the_end(&mut watch).await;
+    let wrong =
+        told.iter().flat_map(|batch| batch.events.iter()).filter(|event| event.key() == "wrong").count();
+    assert_eq!((wrong, end), (0, WatchEnd::Restored));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,7 +207,12 @@ async fn an_emptied_etcd_is_not_taken_for_the_cluster() {
     assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
     let read = store.get(key("k"), None).await;
     assert!(matches!(read, Err(ReadError::Engine(_))), "nothing is no answer: {read:?}");
-    assert_eq!(*store.revisions().end(), last);
+    // Nor is what somebody else begins there.
+    let other = server.open("a").await;
+    commit(&other, put("k", "other")).await;
+    in_trouble(&store, "holds another store").await;
+    assert!(store.get(key("k"), None).await.is_err());
+    assert_eq!((store.identity(), *store.revisions().end()), (identity, last));
     // Nobody was told that anything is gone, and a backup mends it.
     server.restore();
     out_of_trouble(&store).await;

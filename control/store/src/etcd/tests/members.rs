@@ -1,0 +1,91 @@
+//! An etcd of several members, of which one is away, hangs, or is cut off from the others.
+
+use super::super::message::{WatchCreate, WatchRequest, WatchResponse};
+use super::super::wire::{WATCH, Wire, WireError};
+use super::*;
+use crate::testetcd::options_of;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member_that_is_away_or_hangs_is_done_without() {
+    let mut members = Server::start_members::<3>();
+    let ports = members.each_ref().map(|member| member.port);
+    let store = Etcd::open(&options_of(&ports, "a")).await.unwrap();
+    let start = *store.revisions().end();
+    let mut watch = store.watch(Bytes::new(), start).await.unwrap();
+    let mut acknowledged = Vec::new();
+    for which in 0..3 {
+        for n in 0..10 {
+            acknowledged.push(commit_at_last(&store, "k", &format!("{which}-{n}")).await);
+        }
+        // First the one that is spoken to.
+        if which == 0 {
+            members[which].stop();
+        } else {
+            members[which].kill();
+        }
+        acknowledged.push(commit_at_last(&store, "k", &format!("without {which}")).await);
+        let last = *acknowledged.last().unwrap();
+        until("the watch comes to it", async || store.link.hub.newest() >= last).await;
+        if which == 0 {
+            members[which].go_on();
+        } else {
+            members[which].run();
+        }
+        // It must be one of them again before another goes.
+        members[which].open("b").await;
+    }
+    let (mut told, mut before) = (vec![start], None);
+    while told.last() != acknowledged.last() {
+        let batch = next_events(&mut watch).await;
+        assert!(batch.revision > *told.last().unwrap(), "in order, and none twice");
+        let [Event::Put { entry, previous }] = &batch.events[..] else { panic!("{batch:?}") };
+        assert_eq!(*previous, before, "none missed");
+        before = Some(entry.clone());
+        told.push(batch.revision);
+    }
+    assert!(acknowledged.iter().all(|revision| told.contains(revision)), "none lost");
+}
+
+#[tokio::test]
+async fn a_member_that_is_cut_off_from_the_others_ends_its_watches() {
+    let mut members = Server::start_members::<2>();
+    members[0].open("a").await;
+    let endpoint = Endpoint { host: "127.0.0.1".into(), port: members[0].port };
+    let wire = Wire::new(vec![endpoint], None);
+    let create = WatchCreate { key: key("k"), ..WatchCreate::default() };
+    let mut answers = wire.stream(WATCH, &WatchRequest { create: Some(create) }).await.unwrap();
+    let first: WatchResponse = answers.message().await.unwrap();
+    assert!(!first.canceled);
+    members[1].kill();
+    let end = tokio::time::timeout(WAIT, answers.message::<WatchResponse>()).await;
+    let end = end.expect("it does not wait for what cannot come");
+    assert!(
+        matches!(&end, Err(WireError::Refused { message, .. }) if message.contains("no leader")),
+        "{end:?}"
+    );
+}
+
+/// As a machine that is off: nobody answers there, and nobody says so.
+fn hole() -> (u16, tokio::net::TcpListener, std::net::TcpStream) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // One connection waits to be taken; who comes behind it is not heard.
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let first = std::net::TcpStream::connect(address).unwrap();
+    (address.port(), listener, first)
+}
+
+#[tokio::test]
+async fn members_that_do_not_answer_are_passed_by() {
+    let server = Server::start();
+    let holes = [hole(), hole()];
+    let silent = std::net::SocketAddr::from(([127, 0, 0, 1], holes[0].0));
+    let heard = std::net::TcpStream::connect_timeout(&silent, Duration::from_millis(300));
+    assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    let store = Etcd::open(&options_of(&[holes[0].0, holes[1].0, server.port], "a")).await.unwrap();
+    let first = commit(&store, put("k", "1")).await;
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    let second = commit(&store, put("k", "2")).await;
+    assert_eq!(next_events(&mut watch).await.revision, second);
+}
