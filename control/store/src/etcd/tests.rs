@@ -138,6 +138,9 @@ async fn what_others_write_raises_the_revision_and_the_watch_comes_after() {
     let remove = Transaction { checks: vec![], writes: vec![Write::Delete(key("none"))] };
     let answered = commit(&store, remove).await;
     assert!(answered.0 >= first.0 + 20, "{answered}");
+    let marked = server.ctl(&["get", "/weft/a/mark", "--write-out=fields"]);
+    let marked = marked.lines().find_map(|line| line.strip_prefix("\"ModRevision\" : "));
+    assert!(marked.unwrap().parse::<u64>().unwrap() >= answered.0, "a commit of its own is there");
     let mut reached = first;
     while reached < answered {
         let batch = next(&mut watch).await.unwrap();

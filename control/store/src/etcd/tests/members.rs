@@ -13,26 +13,26 @@ async fn one_member_that_is_away_or_hangs_is_done_without() {
     let start = *store.revisions().end();
     let mut watch = store.watch(Bytes::new(), start).await.unwrap();
     let mut acknowledged = Vec::new();
-    for which in 0..3 {
+    for (which, member) in members.iter_mut().enumerate() {
         for n in 0..10 {
             acknowledged.push(commit_at_last(&store, "k", &format!("{which}-{n}")).await);
         }
         // First the one that is spoken to.
         if which == 0 {
-            members[which].stop();
+            member.stop();
         } else {
-            members[which].kill();
+            member.kill();
         }
         acknowledged.push(commit_at_last(&store, "k", &format!("without {which}")).await);
         let last = *acknowledged.last().unwrap();
         until("the watch comes to it", async || store.link.hub.newest() >= last).await;
         if which == 0 {
-            members[which].go_on();
+            member.go_on();
         } else {
-            members[which].run();
+            member.run();
         }
         // It must be one of them again before another goes.
-        members[which].open("b").await;
+        member.open("b").await;
     }
     let (mut told, mut before) = (vec![start], None);
     while told.last() != acknowledged.last() {
