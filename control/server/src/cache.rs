@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use weft_api::key::ObjectKey;
 use weft_api::kind::{KINDS, Kind};
 use weft_api::object::Object;
@@ -95,8 +95,12 @@ pub(crate) struct Cache {
     store: Arc<dyn Store>,
     shelves: Vec<Shelf>,
     revision: watch::Sender<u64>,
+    /// Who waits for a revision, by the revision. Each is woken by its own alone: writers by the dozen wait at once.
+    waiting: Mutex<Waiting>,
     rings: Rings,
 }
+
+type Waiting = BTreeMap<u64, Vec<oneshot::Sender<()>>>;
 
 /// The bounds of the rings, and what they hold.
 ///
@@ -160,7 +164,13 @@ impl Cache {
         let shelves =
             KINDS.iter().map(|_| Shelf { state: RwLock::default(), changed: watch::channel(0).0 }).collect();
         let rings = Rings::new(events_max, RING_BYTES_MAX, RINGS_BYTES_MAX, KINDS.len());
-        let cache = Arc::new(Self { store, shelves, revision: watch::channel(0).0, rings });
+        let cache = Arc::new(Self {
+            store,
+            shelves,
+            revision: watch::channel(0).0,
+            waiting: Mutex::default(),
+            rings,
+        });
         let (oldest, newest) = cache.store.revisions().into_inner();
         let past = newest.0.saturating_sub(events_max as u64).max(oldest.0);
         match cache.list_store(Revision(past)).await {
@@ -203,6 +213,7 @@ impl Cache {
             shelf.changed.send_replace(at.0);
         }
         self.revision.send_replace(at.0);
+        self.tell_waiting();
         Ok(())
     }
 
@@ -264,7 +275,8 @@ impl Cache {
         }
     }
 
-    fn apply(&self, batch: &Batch) {
+    /// Takes up what the store told.
+    pub(crate) fn apply(&self, batch: &Batch) {
         for event in batch.events.iter() {
             match event {
                 Event::Put { entry, .. } => {
@@ -285,6 +297,23 @@ impl Cache {
             *r = batch.revision.0.max(*r);
             raised
         });
+        self.tell_waiting();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes everybody who waits for what is reached.
+    fn tell_waiting(&self) {
+        let reached = self.revision();
+        let mut waiting = self.waiting();
+        while let Some(first) = waiting.first_entry().filter(|first| *first.key() <= reached) {
+            for told in first.remove() {
+                // Who is not there any more does not wait.
+                let _ = told.send(());
+            }
+        }
     }
 
     fn shelf(&self, kind: &Kind) -> &Shelf {
@@ -307,8 +336,12 @@ impl Cache {
         if self.revision() >= revision {
             return true;
         }
-        let mut revisions = self.revision.subscribe();
-        matches!(tokio::time::timeout(limit, revisions.wait_for(|r| *r >= revision)).await, Ok(Ok(_)))
+        let (told, waits) = oneshot::channel();
+        self.waiting().entry(revision).or_default().push(told);
+        let mut place = Place { cache: self, revision, waits };
+        // It may have been reached before it was waited for.
+        self.revision() >= revision
+            || matches!(tokio::time::timeout(limit, &mut place.waits).await, Ok(Ok(())))
     }
 
     /// One object.
@@ -385,6 +418,26 @@ impl Cache {
         let objects =
             page.entries.iter().filter_map(|e| self.read_entry(e)).map(|(_, c)| Arc::new(c)).collect();
         Ok((objects, page.remaining))
+    }
+}
+
+/// The place of somebody who waits, and may give up.
+struct Place<'a> {
+    cache: &'a Cache,
+    revision: u64,
+    waits: oneshot::Receiver<()>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.waits.close();
+        let mut waiting = self.cache.waiting();
+        if let Some(same) = waiting.get_mut(&self.revision) {
+            same.retain(|told| !told.is_closed());
+            if same.is_empty() {
+                waiting.remove(&self.revision);
+            }
+        }
     }
 }
 

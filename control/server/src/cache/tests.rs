@@ -210,3 +210,31 @@ async fn a_store_with_another_history_is_read_anew() {
     let last = Odd::put(&store.stores[1], "z").await;
     assert!(cache.wait_for(last.0, Duration::from_secs(10)).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_revision_is_woken_by_it_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::fill(Arc::new(Embedded::open(dir.path().join("store")).unwrap()), 16).await.unwrap();
+    let reach = |revision| cache.apply(&Batch { revision: Revision(revision), events: [].into() });
+    let second = Duration::from_secs(1);
+    let waits = |revision| {
+        let cache = cache.clone();
+        tokio::spawn(async move { cache.wait_for(revision, second).await })
+    };
+    let (first, same, later, never) = (waits(1), waits(1), waits(3), waits(99));
+    let gives_up = waits(99);
+    tokio::task::yield_now().await;
+    assert_eq!(cache.waiting().keys().copied().collect::<Vec<_>>(), [1, 3, 99]);
+    reach(2);
+    assert!(first.await.unwrap() && same.await.unwrap());
+    assert!(!later.is_finished());
+    // A commit may be told together with the ones before it.
+    reach(4);
+    assert!(later.await.unwrap());
+    assert!(cache.wait_for(4, Duration::ZERO).await, "what is reached is not waited for");
+    gives_up.abort();
+    assert!(gives_up.await.is_err());
+    assert_eq!(cache.waiting()[&99].len(), 1);
+    assert!(!never.await.unwrap());
+    assert!(cache.waiting().is_empty());
+}
