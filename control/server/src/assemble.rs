@@ -20,7 +20,8 @@ use crate::authz::Authorizer;
 use crate::cache::Cache;
 use crate::config::{Config, StoreConfig, TlsFiles};
 use crate::http::listen::Connections;
-use crate::http::{Api, Counters, listen};
+use crate::http::metrics::Metrics;
+use crate::http::{Api, listen};
 use crate::loops::{self, Snapshot};
 use crate::nodes::Nodes;
 use crate::objects::Objects;
@@ -82,12 +83,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut link = nodes::listen(&nodes, news, &stopping)
         .with_context(|| format!("the link cannot listen on {}", config.link))?;
     let mut loops = tokio::spawn(loops::run(objects.clone(), snapshot, settings, stopping.clone()));
+    let metrics = Metrics::new(&objects, &nodes);
     let api = Arc::new(Api {
         objects: objects.clone(),
         accounts,
         authorizer: Authorizer::new(config.roles.clone()),
         nodes,
-        counters: Counters::default(),
+        metrics,
         places: Semaphore::new(config.requests_max),
         stopping: stopping.clone(),
     });

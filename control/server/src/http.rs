@@ -6,6 +6,7 @@ mod dialect;
 pub(crate) mod discovery;
 mod health;
 pub(crate) mod listen;
+pub(crate) mod metrics;
 mod options;
 mod patience;
 pub(crate) mod query;
@@ -21,7 +22,7 @@ pub(crate) mod websocket;
 pub(crate) mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -34,6 +35,7 @@ use crate::authz::{Attributes, Authorizer};
 use crate::nodes::Nodes;
 use crate::objects::Objects;
 use answer::Body;
+use metrics::{About, Metrics};
 use query::Query;
 use route::{ResourceRoute, Route};
 
@@ -43,22 +45,18 @@ pub(crate) struct Api {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) authorizer: Authorizer,
     pub(crate) nodes: Arc<Nodes>,
-    pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
     /// Places for requests that are not watches or streams.
     pub(crate) places: Semaphore,
     /// Turns to `true` when the server is to stop.
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
 
-/// What `/metrics` tells of the API.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) requests: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) watches: AtomicU64,
-    pub(crate) connections: AtomicU64,
-    pub(crate) connections_refused: AtomicU64,
-    pub(crate) requests_refused: AtomicU64,
+/// What a request turns out to ask for.
+struct Asked {
+    about: About,
+    /// Whether its answer goes on for as long as both sides like.
+    lasts: bool,
 }
 
 /// One request on its way through.
@@ -82,24 +80,28 @@ impl Api {
         request: Request<Incoming>,
         certificate: Option<Arc<User>>,
     ) -> Response<Body> {
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
+        let mut asked = Asked { about: About::method(request.method()), lasts: false };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        match self.clone().try_serve(request, certificate).await {
+        let response = match self.clone().try_serve(request, certificate, &mut asked).await {
             Ok(response) => response,
             Err(status) => {
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
                 if status.code >= 500 {
                     tracing::warn!(%method, path, code = status.code, message = status.message, "a request failed");
                 }
                 answer::status(&status)
             }
-        }
+        };
+        let took = (!asked.lasts).then(|| began.elapsed());
+        self.metrics.answered(&asked.about, response.status().as_u16(), took);
+        response
     }
 
     async fn try_serve(
         self: Arc<Self>,
         request: Request<Incoming>,
         certificate: Option<Arc<User>>,
+        asked: &mut Asked,
     ) -> Result<Response<Body>, Status> {
         let user = self.authenticate(&request, certificate)?;
         let user = impersonate::asked(user, request.headers(), &self.authorizer)?;
@@ -107,7 +109,7 @@ impl Api {
         let route = route::parse(request.uri().path())?;
         let call = Call { user, query, request };
         match route {
-            Route::Resource(route) => self.serve_resource(call, route).await,
+            Route::Resource(route) => self.serve_resource(call, route, asked).await,
             Route::Review(route) => review::serve(&self, call, &route).await,
             Route::Other => self.serve_other(&call).await,
         }
@@ -136,9 +138,14 @@ impl Api {
         self: Arc<Self>,
         call: Call,
         route: ResourceRoute,
+        asked: &mut Asked,
     ) -> Result<Response<Body>, Status> {
         let verb = route.verb(call.request.method(), &call.query).ok_or_else(Status::method_not_allowed)?;
         let subresource = route.subresource.map_or("", Subresource::as_str);
+        // Watches and streams last, and hold next to nothing; everything else holds a body or a list.
+        let lasts = verb == "watch" || route.subresource.is_some_and(subresource::is_stream);
+        let about = About { verb, group: route.served.group, resource: route.served.plural, subresource };
+        *asked = Asked { about, lasts };
         self.authorizer.authorize(
             &call.user,
             &Attributes::Resource {
@@ -150,8 +157,6 @@ impl Api {
                 name: &route.key.name,
             },
         )?;
-        // Watches and streams last, and hold next to nothing; everything else holds a body or a list.
-        let lasts = verb == "watch" || route.subresource.is_some_and(subresource::is_stream);
         let api = self.clone();
         let _place = if lasts { None } else { Some(api.place()?) };
         if route.subresource.is_some() {
@@ -160,7 +165,7 @@ impl Api {
         match verb {
             "get" => read::get(&self, &call, &route).await,
             "list" => read::list(&self, &call, &route).await,
-            "watch" => watch::serve(self, &call, &route).await,
+            "watch" => watch::serve(&self, &call, &route).await,
             "create" => write::create(&self, call, &route).await,
             "update" => write::update(&self, call, &route).await,
             "patch" => write::patch(&self, call, &route).await,
@@ -176,7 +181,7 @@ impl Api {
     /// 429: there are too many.
     fn place(&self) -> Result<SemaphorePermit<'_>, Status> {
         self.places.try_acquire().map_err(|_| {
-            self.counters.requests_refused.fetch_add(1, Ordering::Relaxed);
+            self.metrics.requests_refused.inc();
             Status::too_many_requests("too many requests at once (--requests-max), please try again later", 1)
         })
     }
@@ -197,54 +202,9 @@ impl Api {
         }
         match path {
             "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &discovery::version())),
-            "/metrics" => Ok(answer::text(StatusCode::OK, self.metrics())),
+            "/metrics" => self.metrics.serve(),
             _ if health::is_at(path) => health::serve(self, call).await,
             _ => discovery::serve(call, path),
         }
-    }
-
-    fn metrics(&self) -> String {
-        use std::fmt::Write as _;
-        let mut out = String::new();
-        let mut counter = |name: &str, type_: &str, help: &str, value: u64| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {type_}\n{name} {value}");
-        };
-        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
-        counter("weft_api_requests_total", "counter", "Requests answered.", read(&self.counters.requests));
-        counter("weft_api_refused_total", "counter", "Requests refused.", read(&self.counters.refused));
-        counter("weft_api_watches", "gauge", "Watches that are open.", read(&self.counters.watches));
-        counter(
-            "weft_api_connections",
-            "gauge",
-            "Connections that are open.",
-            read(&self.counters.connections),
-        );
-        counter(
-            "weft_api_connections_refused_total",
-            "counter",
-            "Connections closed because there were too many.",
-            read(&self.counters.connections_refused),
-        );
-        counter(
-            "weft_api_requests_refused_total",
-            "counter",
-            "Requests refused because there were too many at once.",
-            read(&self.counters.requests_refused),
-        );
-        counter(
-            "weft_store_revision",
-            "gauge",
-            "Newest revision that is served.",
-            self.objects.cache.revision(),
-        );
-        let takes_writes = self.objects.store.trouble().is_none();
-        counter("weft_store_takes_writes", "gauge", "1 while the store takes writes.", takes_writes.into());
-        counter("weft_nodes_connected", "gauge", "Nodes with a session.", self.nodes.connected() as u64);
-        let _ = writeln!(out, "# HELP weft_objects Live objects by resource.\n# TYPE weft_objects gauge");
-        for kind in weft_api::kind::KINDS {
-            let count = self.objects.cache.count(kind);
-            let _ = writeln!(out, "weft_objects{{resource=\"{}\"}} {count}", kind.resource());
-        }
-        out
     }
 }

@@ -16,9 +16,10 @@ mod parts;
 pub(crate) mod update;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use weft_api::key::ObjectKey;
@@ -42,6 +43,8 @@ pub(crate) struct Objects {
     /// Ranges that addresses and ports are given from.
     pub(crate) settings: Arc<Settings>,
     services: Mutex<allocate::Held>,
+    /// How long commits take.
+    pub(crate) commit_seconds: Histogram,
     /// Told once the store cannot be written any more.
     broken: Notify,
 }
@@ -104,7 +107,9 @@ enum Refused {
 
 impl Objects {
     pub(crate) fn new(store: Arc<dyn Store>, cache: Arc<Cache>, settings: Arc<Settings>) -> Self {
-        Self { store, cache, settings, services: Mutex::default(), broken: Notify::new() }
+        // From a tenth of a millisecond to some seconds.
+        let commit_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 17));
+        Self { store, cache, settings, services: Mutex::default(), commit_seconds, broken: Notify::new() }
     }
 
     /// Waits until the store has ended. One whose disk fails has not: it refuses writes until the disk takes them again.
@@ -144,6 +149,10 @@ impl Objects {
         let mut writes = vec![Write::Put(store_key, bytes.clone())];
         writes.extend(more);
         let revision = self.commit(Transaction { checks, writes }).await?;
+        if let Some(shown) = self.cache.get(kind, key).filter(|shown| shown.revision == revision.0) {
+            return Ok(shown);
+        }
+        // Somebody was faster with the next write.
         let cached =
             encoding::read(kind, &bytes, revision.0).map_err(|e| Refused::Status(Status::internal(e)))?;
         Ok(Arc::new(cached))
@@ -151,6 +160,13 @@ impl Objects {
 
     /// Commits and waits until the cache shows it.
     async fn commit(&self, transaction: Transaction) -> Result<Revision, Refused> {
+        let began = Instant::now();
+        let result = self.commit_and_show(transaction).await;
+        self.commit_seconds.observe(began.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn commit_and_show(&self, transaction: Transaction) -> Result<Revision, Refused> {
         match self.store.commit(transaction).await {
             Ok(revision) => {
                 if !self.cache.wait_for(revision.0, CACHE_WAIT).await {

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +32,8 @@ const HEADER_TIME_MAX: Duration = Duration::from_secs(15);
 const STREAMS_MAX: u32 = 250;
 /// A header's bytes.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// What waits in the server for a client to take it, bytes of a connection (HTTP/1.1) or stream (HTTP/2).
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// An HTTP/2 connection that does not answer for this long is closed.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long open requests may run on when the server stops.
@@ -164,7 +165,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>
             },
         };
         let Some(place) = connections.enter(address) else {
-            if api.counters.connections_refused.fetch_add(1, Ordering::Relaxed).is_multiple_of(1_000) {
+            if api.metrics.connections_refused.inc().is_multiple_of(1_000) {
                 tracing::warn!(
                     %address,
                     "too many connections to the API, in all or from one address (--connections-max): closed"
@@ -174,9 +175,9 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>
         };
         let (tls, api) = (tls.clone(), api.clone());
         tokio::spawn(async move {
-            api.counters.connections.fetch_add(1, Ordering::Relaxed);
+            api.metrics.connections.inc();
             connection(stream, tls, api.clone()).await;
-            api.counters.connections.fetch_sub(1, Ordering::Relaxed);
+            api.metrics.connections.dec();
             drop(place);
         });
     }
@@ -205,12 +206,17 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
         async move { Ok::<_, std::convert::Infallible>(api.serve(request, user).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
+        .max_buf_size(UNSENT_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(UNSENT_BYTES_MAX)
         .keep_alive_interval(PING_EVERY);
     let stream = TokioIo::new(Patience::new(stream, HEADER_TIME_MAX));
     let connection = builder.serve_connection_with_upgrades(stream, service);

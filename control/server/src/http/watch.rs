@@ -1,14 +1,15 @@
 //! Watches: the changes of a kind as they come, from a revision a client names.
 //!
-//! A watch reads the cache's ring at its own pace and holds at most one batch of encoded events.
+//! A watch reads the cache's ring at its own pace. What it holds is one frame that is being written, and references to
+//! the changes that did not fit into it. The more watches there are, the longer each of them rests after a frame, so that
+//! where much changes a frame carries many events: what a watch costs is its frames.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Response, StatusCode};
+use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weft_api::kind::Kind;
@@ -21,11 +22,18 @@ use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::{Form, Selection};
 use super::{Api, Call, dialect, table};
-use crate::cache::{Cached, Change, ChangeType};
+use crate::cache::{Cache, Cached, Change, ChangeType};
 use crate::stop::stopped;
 
-/// Changes encoded at once.
-const BATCH_CHANGES_MAX: usize = 128;
+/// Changes taken out of the ring at once.
+const BATCH_CHANGES_MAX: usize = 256;
+/// A frame is sent once it has as many bytes; the last event in it may make it longer.
+const FRAME_BYTES: usize = 16 << 10;
+/// How long a watch rests after a frame for each watch that there is, and at most.
+const REST_PER_WATCH: Duration = Duration::from_micros(25);
+const REST_MAX: Duration = Duration::from_millis(25);
+/// A shorter rest is none.
+const REST_MIN: Duration = Duration::from_millis(1);
 /// How often a watch that asked for bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 /// Watches end after a time between this and twice as much, unless the client says when.
@@ -35,7 +43,8 @@ const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 /// A running watch.
 struct Running {
-    api: Arc<Api>,
+    cache: Arc<Cache>,
+    open: Open,
     kind: &'static Kind,
     /// The kind that the client asked for, which is that or a dialect of it.
     served: &'static Kind,
@@ -43,9 +52,14 @@ struct Running {
     selection: Selection,
     form: Form,
     query: Query,
-    /// Everything up to this revision was sent or is in `ready`.
+    /// Everything up to this revision was sent, or is in `frame` or in `changes`.
     position: u64,
-    ready: VecDeque<Bytes>,
+    /// What is sent next.
+    frame: BytesMut,
+    /// The length of the frame before, bytes: the next one will be about as long.
+    frame_bytes: usize,
+    /// Taken out of the ring, still to be looked at.
+    changes: std::vec::IntoIter<Arc<Change>>,
     /// What is there already, still to be sent as `ADDED`.
     initial: std::vec::IntoIter<Arc<Cached>>,
     /// Whether the end of the initial events is told by a bookmark.
@@ -55,13 +69,25 @@ struct Running {
     stopping: tokio::sync::watch::Receiver<bool>,
     ends: Instant,
     next_bookmark: Instant,
+    bookmark_is_due: bool,
+    rests_until: Option<Instant>,
     first_table: bool,
     ended: bool,
 }
 
-impl Drop for Running {
+/// One of the watches that are open, by whose number they are told.
+struct Open(Gauge);
+
+impl Open {
+    fn new(watches: &Gauge) -> Self {
+        watches.inc();
+        Self(watches.clone())
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.api.counters.watches.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
     }
 }
 
@@ -69,11 +95,7 @@ impl Drop for Running {
 ///
 /// # Errors
 /// 400 and 422 for parameters that do not fit.
-pub(crate) async fn serve(
-    api: Arc<Api>,
-    call: &Call,
-    route: &ResourceRoute,
-) -> Result<Response<Body>, Status> {
+pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
     let query = &call.query;
     let form = Form::of(call)?;
     let name = &route.key.name;
@@ -92,8 +114,9 @@ pub(crate) async fn serve(
         Some(seconds) if seconds > 0 => Duration::from_secs(seconds.min(86_400)),
         _ => LIFE_MIN + Duration::from_millis(uuid::Uuid::new_v4().as_u64_pair().1 % 1_800_000),
     };
-    api.counters.watches.fetch_add(1, Ordering::Relaxed);
     let running = Running {
+        cache: Arc::clone(&api.objects.cache),
+        open: Open::new(&api.metrics.watches),
         kind: route.kind,
         served: route.served,
         namespace: namespace_of(route).map(ToOwned::to_owned),
@@ -101,7 +124,9 @@ pub(crate) async fn serve(
         form,
         query: query.clone(),
         position,
-        ready: VecDeque::new(),
+        frame: BytesMut::new(),
+        frame_bytes: 0,
+        changes: Vec::new().into_iter(),
         initial: objects.into_iter(),
         tell_initial_end: initial == Initial::Told,
         bookmarks: query.flag("allowWatchBookmarks"),
@@ -109,68 +134,110 @@ pub(crate) async fn serve(
         stopping: api.stopping.clone(),
         ends: Instant::now() + life,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
+        bookmark_is_due: false,
+        rests_until: None,
         first_table: true,
         ended: false,
-        api,
     };
     let stream = futures_util::stream::unfold(running, |mut running| async move {
-        let line = running.next().await?;
-        Some((Ok(line), running))
+        let frame = running.next().await?;
+        Some((Ok(frame), running))
     });
     Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(stream)))
 }
 
 impl Running {
-    /// The next line, when there is one; none at the end.
+    /// The next frame of whole lines, when there is one; none at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.ready.pop_front() {
-                return Some(line);
+            if !self.ended && self.frame.len() < FRAME_BYTES && self.read_on() {
+                continue;
+            }
+            if !self.frame.is_empty() {
+                self.rests_until = self.rest();
+                self.frame_bytes = self.frame.len().min(FRAME_BYTES);
+                return Some(std::mem::take(&mut self.frame).freeze());
             }
             if self.ended {
                 return None;
             }
-            if let Some(object) = self.initial.next() {
-                if self.selection.matches(&object) {
-                    self.emit("ADDED", &object);
-                }
-                continue;
-            }
-            if std::mem::take(&mut self.tell_initial_end) {
-                let position = self.position;
-                self.bookmark(position, true);
-                continue;
-            }
-            // What is known before the ring is read is surely in it.
-            let known = self.api.objects.cache.revision();
-            self.changed.mark_unchanged();
-            match self.api.objects.cache.changes(self.kind, self.position, BATCH_CHANGES_MAX) {
-                Err(error) => {
-                    let status = Status::expired(error.to_string());
-                    self.ready.push_back(line("ERROR", status.to_json().to_string().as_bytes()));
-                    self.ended = true;
-                }
-                Ok(changes) if changes.is_empty() => self.wait(known).await,
-                Ok(changes) => {
-                    for change in changes {
-                        self.position = change.revision;
-                        self.take(&change);
-                    }
-                }
-            }
+            self.wait().await;
         }
     }
 
-    async fn wait(&mut self, known: u64) {
+    /// Takes up the next event, or what the ring has; `false` if there is nothing now.
+    fn read_on(&mut self) -> bool {
+        if let Some(object) = self.initial.next() {
+            if self.selection.matches(&object) {
+                self.emit("ADDED", &object);
+            }
+        } else if std::mem::take(&mut self.tell_initial_end) {
+            self.bookmark(true);
+        } else if let Some(change) = self.changes.next() {
+            self.take(&change);
+        } else if self.rests_until.is_some() {
+            return false;
+        } else {
+            return self.read_ring();
+        }
+        true
+    }
+
+    fn read_ring(&mut self) -> bool {
+        // Where there is always something to send nobody waits.
+        if *self.stopping.borrow() || Instant::now() >= self.ends {
+            self.ended = true;
+            return false;
+        }
+        // What is known before the ring is read is surely in it.
+        let known = self.cache.revision();
+        self.changed.mark_unchanged();
+        match self.cache.changes(self.kind, self.position, BATCH_CHANGES_MAX) {
+            Err(error) => {
+                let status = Status::expired(error.to_string());
+                self.line("ERROR", status.to_json().to_string().as_bytes());
+                self.ended = true;
+            }
+            Ok(changes) if changes.is_empty() => {
+                let tells = std::mem::take(&mut self.bookmark_is_due);
+                if tells {
+                    self.position = self.position.max(known);
+                    self.bookmark(false);
+                }
+                return tells;
+            }
+            Ok(changes) => {
+                self.position = changes.last().map_or(self.position, |change| change.revision);
+                self.changes = changes.into_iter();
+            }
+        }
+        true
+    }
+
+    /// Until when this watch leaves the ring alone, now that it has a frame to send.
+    fn rest(&self) -> Option<Instant> {
+        let watches = u32::try_from(self.open.0.get()).unwrap_or(u32::MAX);
+        let rest = REST_PER_WATCH.saturating_mul(watches).min(REST_MAX);
+        (rest >= REST_MIN).then(|| Instant::now() + rest)
+    }
+
+    /// Waits until there may be something to send.
+    async fn wait(&mut self) {
+        if let Some(until) = self.rests_until {
+            tokio::select! {
+                () = tokio::time::sleep_until(until.min(self.ends)) => self.rests_until = None,
+                () = stopped(&mut self.stopping) => self.ended = true,
+            }
+            return;
+        }
+        let alarm = if self.bookmarks { self.ends.min(self.next_bookmark) } else { self.ends };
         tokio::select! {
             changed = self.changed.changed() => self.ended = changed.is_err(),
-            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+            () = tokio::time::sleep_until(alarm) => {
+                // That the watch's time is over is found where the ring is read.
                 self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                self.position = self.position.max(known);
-                let position = self.position;
-                self.bookmark(position, false);
+                self.bookmark_is_due = self.bookmarks;
             }
-            () = tokio::time::sleep_until(self.ends) => self.ended = true,
             () = stopped(&mut self.stopping) => self.ended = true,
         }
     }
@@ -192,24 +259,26 @@ impl Running {
     }
 
     fn emit(&mut self, type_: &str, cached: &Cached) {
-        let encoded = match self.form {
-            Form::Objects => line(type_, &dialect::bytes(self.served, cached)),
-            Form::Metadata => match table::metadata_of(cached) {
-                Ok(value) => line(type_, value.to_string().as_bytes()),
-                Err(_) => return,
-            },
+        match self.form {
+            Form::Objects => self.line(type_, &dialect::bytes(self.served, cached)),
+            Form::Metadata => {
+                if let Ok(value) = table::metadata_of(cached) {
+                    self.line(type_, value.to_string().as_bytes());
+                }
+            }
             Form::Table => {
                 let rows = std::slice::from_ref(&cached.object);
                 let meta = json!({ "resourceVersion": cached.revision.to_string() });
                 let first = std::mem::take(&mut self.first_table);
                 let value = table::of(self.served, rows, meta, first, &self.query);
-                line(type_, value.to_string().as_bytes())
+                self.line(type_, value.to_string().as_bytes());
             }
-        };
-        self.ready.push_back(encoded);
+        }
     }
 
-    fn bookmark(&mut self, revision: u64, initial_end: bool) {
+    /// A bookmark at the position.
+    fn bookmark(&mut self, initial_end: bool) {
+        let revision = self.position;
         let mut meta = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             meta["annotations"] = json!({ INITIAL_END: "true" });
@@ -236,17 +305,21 @@ impl Running {
                 value
             }
         };
-        self.ready.push_back(line("BOOKMARK", object.to_string().as_bytes()));
+        self.line("BOOKMARK", object.to_string().as_bytes());
+    }
+
+    /// Adds `{"type":…,"object":…}` and a line feed to the frame.
+    fn line(&mut self, type_: &str, object: &[u8]) {
+        let parts: [&[u8]; 5] = [b"{\"type\":\"", type_.as_bytes(), b"\",\"object\":", object, b"}\n"];
+        if self.frame.is_empty() {
+            self.frame.reserve(self.frame_bytes);
+        }
+        self.frame.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            self.frame.put_slice(part);
+        }
     }
 }
 
-/// `{"type":…,"object":…}` and a line feed.
-fn line(type_: &str, object: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(object.len() + type_.len() + 24);
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(type_.as_bytes());
-    out.put_slice(b"\",\"object\":");
-    out.put_slice(object);
-    out.put_slice(b"}\n");
-    out.freeze()
-}
+#[cfg(test)]
+mod tests;

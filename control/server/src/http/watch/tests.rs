@@ -1,0 +1,197 @@
+//! Frames of a watch, on a cache that is told what the store would tell it.
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::watch::Sender;
+use weft_api::key::ObjectKey;
+use weft_api::kind;
+use weft_store::Embedded;
+use weft_store::store::{Batch, Entry, Event, Revision};
+
+use super::*;
+use crate::objects::{encoding, layout};
+
+/// A cache of ConfigMaps, and watches of them among others that are open.
+struct Bed {
+    cache: Arc<Cache>,
+    watches: Gauge,
+    stop: Sender<bool>,
+    revision: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn new(changes_max: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(dir.path().join("store")).unwrap());
+        let cache = Cache::fill(store, changes_max).await.unwrap();
+        Self {
+            cache,
+            watches: Gauge::default(),
+            stop: tokio::sync::watch::channel(false).0,
+            revision: 0,
+            _dir: dir,
+        }
+    }
+
+    /// One more ConfigMap with so many bytes in it.
+    fn change(&mut self, bytes: usize) {
+        self.revision += 1;
+        let (name, at) = (format!("c{}", self.revision), Revision(self.revision));
+        let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "k": "x".repeat(bytes) },
+            "metadata": { "name": name, "namespace": "default" } });
+        let entry = Entry {
+            key: layout::object_key(&kind::CONFIG_MAP, &ObjectKey::namespaced("default", &name)),
+            value: encoding::stored(object.as_object().unwrap()).unwrap(),
+            create_revision: at,
+            mod_revision: at,
+        };
+        self.cache.apply(&Batch { revision: at, events: [Event::Put { entry, previous: None }].into() });
+    }
+
+    fn watch(&self, bookmarks: bool) -> Running {
+        Running {
+            cache: Arc::clone(&self.cache),
+            open: Open::new(&self.watches),
+            kind: &kind::CONFIG_MAP,
+            served: &kind::CONFIG_MAP,
+            namespace: None,
+            selection: Selection::of(&kind::CONFIG_MAP, &Query::default()).unwrap(),
+            form: Form::Objects,
+            query: Query::default(),
+            position: 0,
+            frame: BytesMut::new(),
+            frame_bytes: 0,
+            changes: Vec::new().into_iter(),
+            initial: Vec::new().into_iter(),
+            tell_initial_end: false,
+            bookmarks,
+            changed: self.cache.changed(&kind::CONFIG_MAP),
+            stopping: self.stop.subscribe(),
+            ends: Instant::now() + LIFE_MIN,
+            next_bookmark: Instant::now() + BOOKMARK_EVERY,
+            bookmark_is_due: false,
+            rests_until: None,
+            first_table: true,
+            ended: false,
+        }
+    }
+}
+
+/// Types and revisions of a frame's events; it has nothing but whole lines.
+fn events(frame: &Bytes) -> Vec<(String, u64)> {
+    let text = std::str::from_utf8(frame).unwrap();
+    assert!(text.ends_with('\n'), "a line is cut off");
+    let read = |line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let revision = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+        (event["type"].as_str().unwrap().to_owned(), revision)
+    };
+    text.lines().map(read).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_sent_in_frames_and_in_order() {
+    let mut bed = Bed::new(10_000).await;
+    for _ in 0..1_000 {
+        bed.change(1_000);
+    }
+    let mut watch = bed.watch(false);
+    let (mut seen, mut frames) = (0, 0);
+    while seen < 1_000 {
+        let frame = watch.next().await.unwrap();
+        assert!(frame.len() < FRAME_BYTES + 2_000, "{}", frame.len());
+        for (type_, revision) in events(&frame) {
+            seen += 1;
+            assert_eq!((type_.as_str(), revision), ("ADDED", seen));
+        }
+        frames += 1;
+    }
+    // An event is a little longer than what is in it.
+    assert!(frames < 100, "{frames}");
+    assert_eq!(watch.frame.capacity(), 0, "nothing is held for what was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_more_watches_there_are_the_longer_each_rests_after_a_frame() {
+    for (others, rest) in [(0, 0), (40, 0), (100, 2), (1_000, 25), (100_000, 25)] {
+        let mut bed = Bed::new(10_000).await;
+        let mut watch = bed.watch(false);
+        bed.watches.inc_by(others);
+        bed.change(10);
+        let began = Instant::now();
+        assert_eq!(events(&watch.next().await.unwrap()).len(), 1);
+        assert_eq!(began.elapsed(), Duration::ZERO, "the first is sent at once");
+        bed.change(10);
+        bed.change(10);
+        assert_eq!(events(&watch.next().await.unwrap()).len(), 2);
+        let waited = began.elapsed().as_millis();
+        assert!((rest..=rest + 2).contains(&waited), "{others}: {waited} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_ends_when_its_time_is_over_or_the_server_stops_though_there_is_always_more() {
+    for stops in [false, true] {
+        let mut bed = Bed::new(10_000).await;
+        let mut watch = bed.watch(false);
+        let mut frames = 0;
+        loop {
+            bed.change(10);
+            match (frames, stops) {
+                (10, true) => drop(bed.stop.send_replace(true)),
+                (10, false) => tokio::time::advance(LIFE_MIN).await,
+                _ => {}
+            }
+            if watch.next().await.is_none() {
+                break;
+            }
+            frames += 1;
+            assert!(frames < 20, "it goes on");
+        }
+        assert!(frames >= 10, "{frames}");
+        drop(watch);
+        assert_eq!(bed.watches.get(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bookmark_tells_how_far_the_cache_is_when_it_is_sent() {
+    let mut bed = Bed::new(10_000).await;
+    bed.change(10);
+    let mut watch = bed.watch(true);
+    assert_eq!(events(&watch.next().await.unwrap()), [("ADDED".to_owned(), 1)]);
+    let began = Instant::now();
+    // Another kind's commit, which a watch of ConfigMaps is not woken by.
+    let other = async {
+        tokio::time::sleep(BOOKMARK_EVERY / 2).await;
+        bed.cache.apply(&Batch { revision: Revision(9), events: [].into() });
+        std::future::pending::<()>().await;
+    };
+    let frame = tokio::select! {
+        frame = watch.next() => frame.unwrap(),
+        () = other => unreachable!(),
+    };
+    assert_eq!(events(&frame), [("BOOKMARK".to_owned(), 9)]);
+    assert!(began.elapsed() >= BOOKMARK_EVERY - Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_too_far_behind_is_told_so_behind_what_it_still_gets() {
+    let mut bed = Bed::new(4).await;
+    let mut watch = bed.watch(false);
+    bed.change(10);
+    assert_eq!(events(&watch.next().await.unwrap()), [("ADDED".to_owned(), 1)]);
+    bed.change(20_000);
+    bed.change(10);
+    assert_eq!(events(&watch.next().await.unwrap()), [("ADDED".to_owned(), 2)], "a frame is full");
+    for _ in 0..5 {
+        bed.change(10);
+    }
+    let frame = watch.next().await.unwrap();
+    let lines: Vec<Value> =
+        frame.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    assert_eq!(lines[0]["object"]["metadata"]["resourceVersion"], "3");
+    assert_eq!((&lines[1]["type"], &lines[1]["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!((lines.len(), watch.next().await), (2, None));
+}
