@@ -1,6 +1,7 @@
 //! Carries out what the loops ask for: one match over `Action`, through the write path of everybody else.
 
 use serde_json::{Map, Value};
+use weft_api::decode::{self, FieldValidation};
 use weft_api::kind::Kind;
 use weft_api::patch::{self, PatchType};
 use weft_api::status::Status;
@@ -66,7 +67,7 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
     match action {
         Action::Create { kind, object } => {
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-            objects.create(kind, namespace, into_map(object.clone())?, &options).await.map(|_| ())
+            objects.create(kind, namespace, tidy(kind, object.clone())?, &options).await.map(|_| ())
         }
         Action::Patch { kind, key, uid, resource_version, subresource, patch } => {
             let preconditions = exactly(uid, resource_version.as_ref());
@@ -97,5 +98,11 @@ fn merge(
     current: &Map<String, Value>,
     patch: &[u8],
 ) -> Result<Map<String, Value>, Status> {
-    into_map(patch::apply(PatchType::Merge, kind, &Value::Object(current.clone()), patch)?)
+    tidy(kind, patch::apply(PatchType::Merge, kind, &Value::Object(current.clone()), patch)?)
+}
+
+/// As what a client sends is tidied: an empty list of owners, say, is none.
+fn tidy(kind: &'static Kind, mut object: Value) -> Result<Map<String, Value>, Status> {
+    decode::check(kind.schema, &mut object, FieldValidation::Ignore)?;
+    into_map(object)
 }

@@ -324,6 +324,27 @@ async fn a_foreground_delete_waits_for_everything_below() {
 }
 
 #[tokio::test]
+async fn what_is_orphaned_has_no_owners_field_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 0, "selector": { "matchLabels": { "app": "web" } },
+            "template": { "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "web:1" }] } } } });
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    admin.post(path, deployment).await;
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let made = admin.until(sets, |_, v| v["items"][0]["metadata"]["ownerReferences"][0].is_object()).await;
+    let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Orphan" });
+    assert_eq!(admin.call(Method::DELETE, &format!("{path}/web"), Some(options)).await.0, 200);
+    admin.until(&format!("{path}/web"), |code, _| code == 404).await;
+    let left = admin.get(sets).await.1["items"][0].take();
+    assert_eq!(left["metadata"]["uid"], made["items"][0]["metadata"]["uid"]);
+    assert_eq!(left["metadata"].get("ownerReferences"), None, "{left}");
+}
+
+#[tokio::test]
 async fn who_is_not_known_gets_nothing_and_a_token_ends_with_its_account() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
