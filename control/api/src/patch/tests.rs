@@ -24,6 +24,24 @@ fn json_patch() {
     assert_eq!(patched(PatchType::Json, &kind::DEPLOYMENT, &current, &json!({})).unwrap_err().code, 400);
 }
 
+/// As evanphx/json-patch has it, which Kubernetes uses: kube-rs puts a first finalizer so.
+#[test]
+fn an_absent_field_is_null_to_a_json_patch_that_tests_it() {
+    let current = json!({"metadata": {"name": "web"}});
+    let first = |at: &str| {
+        let patch = json!([
+            {"op": "test", "path": at, "value": null},
+            {"op": "add", "path": at, "value": ["a"]},
+        ]);
+        patched(PatchType::Json, &kind::DEPLOYMENT, &current, &patch)
+    };
+    assert_eq!(first("/metadata/finalizers").unwrap()["metadata"]["finalizers"], json!(["a"]));
+    assert_eq!(first("/metadata/name").unwrap_err().code, 422, "it is there");
+    assert_eq!(first("/spec/template").unwrap_err().code, 422, "what it would be in is not there");
+    let other = json!([{"op": "test", "path": "/metadata/finalizers", "value": []}]);
+    assert_eq!(patched(PatchType::Json, &kind::DEPLOYMENT, &current, &other).unwrap_err().code, 422);
+}
+
 #[test]
 fn merge_patch() {
     let current = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"list": [1, 2]}});
