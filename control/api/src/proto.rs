@@ -4,11 +4,13 @@
 //! stands on the wire is read as it stands, zeros too: which of them mean nothing is for `decode` to say, of JSON bodies
 //! as of these (decision 0016).
 
+mod several;
 mod write;
 
 use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
+pub use several::{event, item, list_head};
 pub use write::encode;
 
 use crate::schema::{self, Definition, Field, NUMBERS_MAX, Other, Type};

@@ -1,6 +1,8 @@
 //! The API over HTTP: one handler for all kinds; what differs between them stands in the kinds table.
 
+mod accept;
 pub(crate) mod answer;
+mod collection;
 pub(crate) mod connect;
 mod dialect;
 pub(crate) mod discovery;
@@ -34,6 +36,7 @@ use crate::authn::{self, User, account::Accounts, impersonate};
 use crate::authz::{Attributes, Authorizer};
 use crate::nodes::Nodes;
 use crate::objects::Objects;
+use accept::Encoding;
 use answer::Body;
 use metrics::{About, Metrics};
 use query::Query;
@@ -83,13 +86,15 @@ impl Api {
         let began = Instant::now();
         let mut asked = Asked { about: About::method(request.method()), lasts: false };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let accept = request.headers().get(http::header::ACCEPT).cloned();
         let response = match self.clone().try_serve(request, certificate, &mut asked).await {
             Ok(response) => response,
             Err(status) => {
                 if status.code >= 500 {
                     tracing::warn!(%method, path, code = status.code, message = status.message, "a request failed");
                 }
-                answer::status(&status)
+                let accept = accept.as_ref().and_then(|value| value.to_str().ok());
+                answer::status(&status, Encoding::of_refusal(accept))
             }
         };
         let took = (!asked.lasts).then(|| began.elapsed());

@@ -14,19 +14,24 @@ use crate::time::parse_go_duration;
 /// # Errors
 /// A value has not the type its field says.
 pub fn encode(object: &Value, definition: &Definition) -> Result<Vec<u8>, ProtoError> {
-    let mut names = Vec::new();
-    for (number, key) in [(1, "apiVersion"), (2, "kind")] {
-        write_bytes(&mut names, number, object.get(key).and_then(Value::as_str).unwrap_or("").as_bytes());
-    }
+    let name = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("");
     let mut raw = Vec::new();
     write_message(&mut raw, object, definition)?;
     let mut out = MAGIC.to_vec();
-    write_bytes(&mut out, 1, &names);
+    write_bytes(&mut out, 1, &names(name("apiVersion"), name("kind")));
     write_bytes(&mut out, 2, &raw);
     Ok(out)
 }
 
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+/// What stands around an object: its type.
+pub(super) fn names(api_version: &str, kind: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_bytes(&mut out, 1, api_version.as_bytes());
+    write_bytes(&mut out, 2, kind.as_bytes());
+    out
+}
+
+pub(crate) fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -34,17 +39,21 @@ fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn write_key(out: &mut Vec<u8>, number: u32, wire: u64) {
+pub(crate) fn write_key(out: &mut Vec<u8>, number: u32, wire: u64) {
     write_varint(out, u64::from(number) << 3 | wire);
 }
 
-fn write_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(crate) fn write_bytes(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     write_key(out, number, 2);
     write_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn write_message(out: &mut Vec<u8>, value: &Value, definition: &Definition) -> Result<(), ProtoError> {
+pub(super) fn write_message(
+    out: &mut Vec<u8>,
+    value: &Value,
+    definition: &Definition,
+) -> Result<(), ProtoError> {
     let object = value.as_object().ok_or(ProtoError::Value)?;
     let mut fields: Vec<(&Field, &Value)> = object
         .iter()

@@ -10,6 +10,9 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 use weft_api::status::Status;
+use weft_api::{proto, schema};
+
+use super::accept::Encoding;
 
 /// A response's body. Its failure breaks the connection off.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -46,15 +49,35 @@ pub(crate) fn json(code: StatusCode, value: &Value) -> Response<Body> {
     raw_json(code, value.to_string())
 }
 
+/// A protobuf body that is there already.
+pub(crate) fn protobuf(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
+    with_type(code, proto::MEDIA_TYPE, full(bytes))
+}
+
+/// A value in the encoding that is wanted; what has no type of Kubernetes is JSON in any case.
+pub(crate) fn value(code: StatusCode, value: &Value, encoding: Encoding) -> Response<Body> {
+    match encoding {
+        Encoding::Json => json(code, value),
+        Encoding::Protobuf => protobuf_of(value).map_or_else(|| json(code, value), |b| protobuf(code, b)),
+    }
+}
+
+/// A value as protobuf, by the type that it names.
+pub(crate) fn protobuf_of(value: &Value) -> Option<Vec<u8>> {
+    let name = |key: &str| value[key].as_str().unwrap_or("");
+    let definition = schema::by_api_version(name("apiVersion"), name("kind"))?;
+    proto::encode(value, definition).ok()
+}
+
 /// Plain text.
 pub(crate) fn text(code: StatusCode, text: String) -> Response<Body> {
     with_type(code, "text/plain; charset=utf-8", full(text))
 }
 
 /// A refusal.
-pub(crate) fn status(status: &Status) -> Response<Body> {
+pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, &status.to_json());
+    let mut response = value(code, &status.to_json(), encoding);
     if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -69,5 +92,20 @@ pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(WARNING, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a watch tells it within its stream, and a refusal in its body.
+    #[test]
+    fn a_refusal_is_the_same_in_protobuf() {
+        let told = Status::expired("too old").to_json();
+        let bytes = protobuf_of(&told).unwrap();
+        let definition = schema::definition(schema::STATUS).unwrap();
+        assert_eq!(proto::decode(&bytes, definition).unwrap(), told);
+        assert_eq!(protobuf_of(&serde_json::json!({ "kind": "Nothing" })), None);
     }
 }

@@ -10,21 +10,21 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use weft_api::kind::Kind;
+use weft_api::proto;
 use weft_api::status::Status;
 use weft_store::store::{REMAINING_MAX, ReadError};
 
+use super::accept::{Encoding, Form, Wanted};
 use super::answer::{self, Body};
 use super::options::{self, ListState};
 use super::route::ResourceRoute;
-use super::select::{Form, Selection};
-use super::{Api, Call, dialect, table};
+use super::select::Selection;
+use super::{Api, Call, collection, dialect, table};
 use crate::cache::Cached;
 use crate::objects::layout;
 
 /// How long a read waits for a revision that is not reached yet.
 const FUTURE_WAIT: Duration = Duration::from_secs(3);
-/// A list's body is handed to the connection in pieces of about this size, bytes.
-const PIECE_BYTES: usize = 64 * 1024;
 /// Entries read from the store at once for a later page.
 const STORE_PAGE_ENTRIES_MAX: usize = 1_000;
 
@@ -63,10 +63,10 @@ struct Listed {
 /// # Errors
 /// 400, 404, 406; 504 for a revision that is not reached.
 pub(crate) async fn get(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
-    let form = Form::of(call)?;
+    let wanted = Wanted::of(call)?;
     wait_for(api, options::revision(&call.query)?).await?;
     let cached = api.objects.get(route.kind, &route.key)?;
-    object(StatusCode::OK, route.served, &cached, form, call)
+    object(StatusCode::OK, route.served, &cached, wanted, call)
 }
 
 /// One object in the form that is wanted, for clients of `served`.
@@ -77,13 +77,16 @@ pub(crate) fn object(
     code: StatusCode,
     served: &'static Kind,
     cached: &Cached,
-    form: Form,
+    wanted: Wanted,
     call: &Call,
 ) -> Result<Response<Body>, Status> {
-    match form {
-        Form::Objects => Ok(answer::raw_json(code, dialect::bytes(served, cached))),
-        Form::Metadata => Ok(answer::json(code, &table::metadata_of(cached)?)),
-        Form::Table => {
+    match (wanted.form, wanted.encoding) {
+        (Form::Objects, Encoding::Json) => Ok(answer::raw_json(code, dialect::bytes(served, cached))),
+        (Form::Objects, Encoding::Protobuf) => {
+            Ok(answer::protobuf(code, dialect::protobuf(served, cached, proto::encode)?))
+        }
+        (Form::Metadata, encoding) => Ok(answer::value(code, &table::metadata_of(cached)?, encoding)),
+        (Form::Table, _) => {
             let rows = std::slice::from_ref(&cached.object);
             let meta = json!({ "resourceVersion": cached.object.meta.resource_version });
             Ok(answer::json(code, &table::of(served, rows, meta, true, &call.query)))
@@ -96,7 +99,7 @@ pub(crate) fn object(
 /// # Errors
 /// 400 for selectors and numbers, 410 for a state that is gone, 504 for one that is not reached.
 pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
-    let form = Form::of(call)?;
+    let wanted = Wanted::of(call)?;
     let selection = Selection::of(route.served, &call.query)?;
     let listed = listed(api, call, route, &selection).await?;
     let mut meta = json!({ "resourceVersion": listed.revision.to_string() });
@@ -106,57 +109,7 @@ pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Resul
             meta["remainingItemCount"] = remaining.into();
         }
     }
-    match form {
-        Form::Table => {
-            let rows: Vec<_> = listed.objects.iter().map(|c| c.object.clone()).collect();
-            Ok(answer::json(StatusCode::OK, &table::of(route.served, &rows, meta, true, &call.query)))
-        }
-        Form::Metadata => {
-            let items =
-                listed.objects.iter().map(|c| table::metadata_of(c)).collect::<Result<Vec<_>, _>>()?;
-            let list = json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
-                "metadata": meta, "items": items });
-            Ok(answer::json(StatusCode::OK, &list))
-        }
-        Form::Objects => {
-            let head = format!(
-                "{{\"apiVersion\":\"{}\",\"kind\":\"{}List\",\"metadata\":{meta},\"items\":[",
-                route.served.api_version(),
-                route.served.kind
-            );
-            let body = pieces(head, route.served, listed.objects);
-            Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(body)))
-        }
-    }
-}
-
-/// A list's JSON, made while it is sent: however long the list, one piece is in memory.
-fn pieces(
-    head: String,
-    served: &'static Kind,
-    objects: Vec<Arc<Cached>>,
-) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
-    let mut rest = objects.into_iter().peekable();
-    let mut head = Some(head.into_bytes());
-    let mut ended = false;
-    futures_util::stream::iter(std::iter::from_fn(move || {
-        if ended {
-            return None;
-        }
-        let mut piece = head.take().unwrap_or_default();
-        while piece.len() < PIECE_BYTES {
-            let Some(next) = rest.next() else {
-                piece.extend_from_slice(b"]}");
-                ended = true;
-                break;
-            };
-            piece.extend_from_slice(&dialect::bytes(served, &next));
-            if rest.peek().is_some() {
-                piece.push(b',');
-            }
-        }
-        Some(Ok(Bytes::from(piece)))
-    }))
+    collection::of(route.served, listed.objects, meta, wanted, &call.query).await
 }
 
 async fn listed(

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use weft_api::review;
 use weft_api::status::{FieldError, Status};
 
+use super::accept::Wanted;
 use super::answer::{self, Body};
 use super::route::ReviewRoute;
 use super::{Api, Call, write};
@@ -28,6 +29,7 @@ pub(crate) async fn serve(api: &Api, mut call: Call, route: &ReviewRoute) -> Res
         name: "",
     };
     api.authorizer.authorize(&call.user, &asks)?;
+    let encoding = Wanted::of(&call)?.encoding;
     let (_, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;
     let content_type = call.header(http::header::CONTENT_TYPE);
@@ -53,7 +55,7 @@ pub(crate) async fn serve(api: &Api, mut call: Call, route: &ReviewRoute) -> Res
     } else {
         answer["spec"] = asked["spec"].take();
     }
-    let mut response = answer::json(StatusCode::CREATED, &answer);
+    let mut response = answer::value(StatusCode::CREATED, &answer, encoding);
     answer::warn(&mut response, &decoded.warnings);
     Ok(response)
 }

@@ -11,10 +11,11 @@ use weft_api::status::{FieldError, Status};
 use weft_api::view::LabelSelector;
 use weft_api::{decode, patch, schema};
 
+use super::accept::{Encoding, Wanted};
 use super::answer::{self, Body};
 use super::route::ResourceRoute;
 use super::{Api, Call, connect, read, write};
-use crate::authn::account::{LIFE_SECONDS_MIN, Wanted};
+use crate::authn::account::{LIFE_SECONDS_MIN, Wanted as WantedToken};
 use crate::cache::Cached;
 use crate::clock;
 use crate::objects::Preconditions;
@@ -65,10 +66,11 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
 }
 
 async fn scale(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let encoding = Wanted::of(&call)?.encoding;
     let current = api.objects.get(route.kind, &route.key)?;
     let method = call.request.method().clone();
     if method == Method::GET {
-        return Ok(answer::json(StatusCode::OK, &scale_of(&current)?));
+        return Ok(answer::value(StatusCode::OK, &scale_of(&current)?, encoding));
     }
     let (options, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;
@@ -102,7 +104,7 @@ async fn scale(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Respo
             Ok(new)
         })
         .await?;
-    Ok(answer::json(StatusCode::OK, &scale_of(&cached)?))
+    Ok(answer::value(StatusCode::OK, &scale_of(&cached)?, encoding))
 }
 
 fn scale_of(cached: &Cached) -> Result<Value, Status> {
@@ -127,6 +129,7 @@ fn scale_of(cached: &Cached) -> Result<Value, Status> {
 }
 
 async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let encoding = Wanted::of(&call)?.encoding;
     let (options, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;
     let binding = decode::any(schema::BINDING, &bytes, call.header(CONTENT_TYPE), validation)?.value;
@@ -138,10 +141,11 @@ async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Res
     let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty()).map(ToOwned::to_owned);
     let preconditions = Preconditions { uid, resource_version: None };
     api.objects.bind(&route.key, preconditions, node, &options).await?;
-    Ok(success(StatusCode::CREATED))
+    Ok(success(StatusCode::CREATED, encoding))
 }
 
 async fn eviction(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let encoding = Wanted::of(&call)?.encoding;
     let (asked, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;
     let mut eviction = decode::any(schema::EVICTION, &bytes, call.header(CONTENT_TYPE), validation)?.value;
@@ -156,18 +160,17 @@ async fn eviction(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Re
     let mut options = write::read_delete_options(&call, told)?;
     options.dry_run |= asked.dry_run;
     api.objects.evict(&route.key, &options).await?;
-    Ok(success(StatusCode::CREATED))
+    Ok(success(StatusCode::CREATED, encoding))
 }
 
 /// It was done, and there is nothing to show.
-fn success(code: StatusCode) -> Response<Body> {
-    answer::json(
-        code,
-        &json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": code.as_u16() }),
-    )
+fn success(code: StatusCode, encoding: Encoding) -> Response<Body> {
+    let told = json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "code": code.as_u16() });
+    answer::value(code, &told, encoding)
 }
 
 async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+    let encoding = Wanted::of(&call)?.encoding;
     let bytes = write::body(&mut call).await?;
     let (_, validation) = write::options(&call)?;
     let mut request =
@@ -203,7 +206,7 @@ async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Respo
         .as_array()
         .map(|a| a.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
         .unwrap_or_default();
-    let wanted = Wanted {
+    let wanted = WantedToken {
         namespace: route.key.namespace.clone(),
         account: route.key.name.clone(),
         account_uid: account.object.meta.uid.clone(),
@@ -220,5 +223,5 @@ async fn token(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Respo
     request["metadata"]["name"] = route.key.name.clone().into();
     request["metadata"]["namespace"] = route.key.namespace.clone().into();
     request["status"] = json!({ "token": token.text, "expirationTimestamp": expires });
-    Ok(answer::json(StatusCode::CREATED, &request))
+    Ok(answer::value(StatusCode::CREATED, &request, encoding))
 }

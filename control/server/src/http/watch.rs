@@ -13,14 +13,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weft_api::kind::Kind;
+use weft_api::proto;
 use weft_api::status::Status;
 
+use super::accept::{Encoding, Form, Wanted};
 use super::answer::{self, Body};
 use super::options::{self, Initial};
 use super::query::Query;
 use super::read::namespace_of;
 use super::route::ResourceRoute;
-use super::select::{Form, Selection};
+use super::select::Selection;
 use super::{Api, Call, dialect, table};
 use crate::cache::{Cache, Cached, Change, ChangeType};
 use crate::stop::stopped;
@@ -50,7 +52,7 @@ struct Running {
     served: &'static Kind,
     namespace: Option<String>,
     selection: Selection,
-    form: Form,
+    wanted: Wanted,
     query: Query,
     /// Everything up to this revision was sent, or is in `frame` or in `changes`.
     position: u64,
@@ -97,7 +99,7 @@ impl Drop for Open {
 /// 400 and 422 for parameters that do not fit.
 pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
     let query = &call.query;
-    let form = Form::of(call)?;
+    let wanted = Wanted::of(call)?;
     let name = &route.key.name;
     let selection =
         Selection::of(route.served, &if name.is_empty() { query.clone() } else { query.about(name) })?;
@@ -121,7 +123,7 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
         served: route.served,
         namespace: namespace_of(route).map(ToOwned::to_owned),
         selection,
-        form,
+        wanted,
         query: query.clone(),
         position,
         frame: BytesMut::new(),
@@ -143,7 +145,11 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
         let frame = running.next().await?;
         Some((Ok(frame), running))
     });
-    Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(stream)))
+    let content_type = match wanted.encoding {
+        Encoding::Json => "application/json",
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+    };
+    Ok(answer::with_type(StatusCode::OK, content_type, answer::streamed(stream)))
 }
 
 impl Running {
@@ -194,9 +200,7 @@ impl Running {
         self.changed.mark_unchanged();
         match self.cache.changes(self.kind, self.position, BATCH_CHANGES_MAX) {
             Err(error) => {
-                let status = Status::expired(error.to_string());
-                self.line("ERROR", status.to_json().to_string().as_bytes());
-                self.ended = true;
+                self.fail(&Status::expired(error.to_string()));
             }
             Ok(changes) if changes.is_empty() => {
                 let tells = std::mem::take(&mut self.bookmark_is_due);
@@ -259,21 +263,39 @@ impl Running {
     }
 
     fn emit(&mut self, type_: &str, cached: &Cached) {
-        match self.form {
-            Form::Objects => self.line(type_, &dialect::bytes(self.served, cached)),
-            Form::Metadata => {
-                if let Ok(value) = table::metadata_of(cached) {
-                    self.line(type_, value.to_string().as_bytes());
-                }
-            }
-            Form::Table => {
+        let object = match (self.wanted.form, self.wanted.encoding) {
+            (Form::Objects, Encoding::Json) => return self.add(type_, &dialect::bytes(self.served, cached)),
+            (Form::Objects, Encoding::Protobuf) => dialect::protobuf(self.served, cached, proto::encode),
+            (Form::Metadata, _) => table::metadata_of(cached).and_then(|value| self.encoded(&value)),
+            (Form::Table, _) => {
                 let rows = std::slice::from_ref(&cached.object);
                 let meta = json!({ "resourceVersion": cached.revision.to_string() });
                 let first = std::mem::take(&mut self.first_table);
-                let value = table::of(self.served, rows, meta, first, &self.query);
-                self.line(type_, value.to_string().as_bytes());
+                self.encoded(&table::of(self.served, rows, meta, first, &self.query))
+            }
+        };
+        match object {
+            Ok(object) => self.add(type_, &object),
+            Err(status) => self.fail(&status),
+        }
+    }
+
+    /// A value that names its type, in the encoding that is wanted.
+    fn encoded(&self, value: &Value) -> Result<Vec<u8>, Status> {
+        match self.wanted.encoding {
+            Encoding::Json => Ok(value.to_string().into_bytes()),
+            Encoding::Protobuf => {
+                answer::protobuf_of(value).ok_or_else(|| Status::internal("an event has no type"))
             }
         }
+    }
+
+    /// A watch that cannot go on says why and ends, and its client begins anew.
+    fn fail(&mut self, status: &Status) {
+        if let Ok(object) = self.encoded(&status.to_json()) {
+            self.add("ERROR", &object);
+        }
+        self.ended = true;
     }
 
     /// A bookmark at the position.
@@ -283,7 +305,7 @@ impl Running {
         if initial_end {
             meta["annotations"] = json!({ INITIAL_END: "true" });
         }
-        let object: Value = match self.form {
+        let object: Value = match self.wanted.form {
             Form::Objects => {
                 meta["creationTimestamp"] = Value::Null;
                 json!({ "apiVersion": self.served.api_version(), "kind": self.served.kind, "metadata": meta })
@@ -305,18 +327,31 @@ impl Running {
                 value
             }
         };
-        self.line("BOOKMARK", object.to_string().as_bytes());
+        match self.encoded(&object) {
+            Ok(object) => self.add("BOOKMARK", &object),
+            Err(status) => self.fail(&status),
+        }
     }
 
-    /// Adds `{"type":…,"object":…}` and a line feed to the frame.
-    fn line(&mut self, type_: &str, object: &[u8]) {
-        let parts: [&[u8]; 5] = [b"{\"type\":\"", type_.as_bytes(), b"\",\"object\":", object, b"}\n"];
+    /// Adds an event to the frame, about an object in the encoding that is wanted: in JSON `{"type":…,"object":…}` and a line
+    /// feed, in protobuf its length in four bytes, big endian, and a `WatchEvent`.
+    fn add(&mut self, type_: &str, object: &[u8]) {
         if self.frame.is_empty() {
             self.frame.reserve(self.frame_bytes);
         }
-        self.frame.reserve(parts.iter().map(|part| part.len()).sum());
-        for part in parts {
-            self.frame.put_slice(part);
+        match self.wanted.encoding {
+            Encoding::Json => {
+                let parts: [&[u8]; 5] = [b"{\"type\":\"", type_.as_bytes(), b"\",\"object\":", object, b"}\n"];
+                self.frame.reserve(parts.iter().map(|part| part.len()).sum());
+                for part in parts {
+                    self.frame.put_slice(part);
+                }
+            }
+            Encoding::Protobuf => match proto::event(type_, object) {
+                Ok(event) => self.frame.put_slice(&event),
+                // Longer than four bytes can say, which the store takes no object to be.
+                Err(_) => self.ended = true,
+            },
         }
     }
 }

@@ -13,11 +13,12 @@ use weft_api::patch::{self, PatchType, writer};
 use weft_api::status::Status;
 use weft_api::{kind, schema};
 
+use super::accept::Wanted;
 use super::answer::{self, Body};
 use super::read::namespace_of;
 use super::route::ResourceRoute;
-use super::select::{Form, Selection};
-use super::{Api, Call, dialect, read, requester};
+use super::select::Selection;
+use super::{Api, Call, collection, dialect, read, requester};
 use crate::authz::Attributes;
 use crate::cache::Cached;
 use crate::clock;
@@ -85,17 +86,17 @@ pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), St
 struct Sent {
     object: Map<String, Value>,
     options: WriteOptions,
-    form: Form,
+    wanted: Wanted,
     warnings: Vec<String>,
 }
 
 impl Sent {
     async fn read(call: &mut Call, route: &ResourceRoute) -> Result<Self, Status> {
-        let form = Form::of(call)?;
+        let wanted = Wanted::of(call)?;
         let (options, validation) = options(call)?;
         let bytes = body(call).await?;
         let decoded = decode::body(route.served, &bytes, call.header(CONTENT_TYPE), validation)?;
-        Ok(Self { object: into_map(decoded.value)?, options, form, warnings: decoded.warnings })
+        Ok(Self { object: into_map(decoded.value)?, options, wanted, warnings: decoded.warnings })
     }
 }
 
@@ -104,11 +105,11 @@ fn written(
     code: StatusCode,
     route: &ResourceRoute,
     cached: &Cached,
-    form: Form,
+    wanted: Wanted,
     call: &Call,
     warnings: &[String],
 ) -> Result<Response<Body>, Status> {
-    let mut response = read::object(code, route.served, cached, form, call)?;
+    let mut response = read::object(code, route.served, cached, wanted, call)?;
     answer::warn(&mut response, warnings);
     answer::warn(&mut response, &weft_api::warn::of(&cached.object));
     Ok(response)
@@ -120,11 +121,11 @@ pub(crate) async fn create(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let Sent { mut object, options, form, warnings } = Sent::read(&mut call, route).await?;
+    let Sent { mut object, options, wanted, warnings } = Sent::read(&mut call, route).await?;
     requester::write(route.kind, &call.user, &mut object);
     let object = as_made(route, object)?;
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
-    written(StatusCode::CREATED, route, &cached, form, &call, &warnings)
+    written(StatusCode::CREATED, route, &cached, wanted, &call, &warnings)
 }
 
 /// A new object as it is stored, if its dialect allows it.
@@ -147,7 +148,7 @@ pub(crate) async fn update(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let Sent { object, options, form, warnings } = Sent::read(&mut call, route).await?;
+    let Sent { object, options, wanted, warnings } = Sent::read(&mut call, route).await?;
     let makes = route.kind.create_on_update && route.subresource.is_none();
     let new = dialect::stored(route.served, object.clone());
     for _ in 0..TRIES_MAX {
@@ -155,7 +156,7 @@ pub(crate) async fn update(
             Err(status) if makes && status.code == 404 => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::OK, route, &cached, form, &call, &warnings);
+                return written(StatusCode::OK, route, &cached, wanted, &call, &warnings);
             }
         }
         may_create(api, &call, route)?;
@@ -165,7 +166,7 @@ pub(crate) async fn update(
             Err(status) if status.reason == "AlreadyExists" => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::CREATED, route, &cached, form, &call, &warnings);
+                return written(StatusCode::CREATED, route, &cached, wanted, &call, &warnings);
             }
         }
     }
@@ -217,7 +218,7 @@ pub(crate) async fn patch(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
-    let form = Form::of(&call)?;
+    let wanted = Wanted::of(&call)?;
     let (options, validation) = options(&call)?;
     let bytes = body(&mut call).await?;
     if PatchType::from_content_type(call.header(CONTENT_TYPE).unwrap_or("")) == Some(PatchType::Apply) {
@@ -235,7 +236,7 @@ pub(crate) async fn patch(
             Ok(dialect::stored(served, into_map(patched)?))
         })
         .await?;
-    written(StatusCode::OK, route, &cached, form, &call, &warnings)
+    written(StatusCode::OK, route, &cached, wanted, &call, &warnings)
 }
 
 /// PATCH with an apply configuration: makes the object if it is not there.
@@ -247,7 +248,7 @@ async fn server_side_apply(
     mut options: WriteOptions,
     validation: FieldValidation,
 ) -> Result<Response<Body>, Status> {
-    let form = Form::of(call)?;
+    let wanted = Wanted::of(call)?;
     let text = std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut config: Value =
         serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
@@ -279,7 +280,7 @@ async fn server_side_apply(
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
         };
         match result {
-            Ok(cached) => return written(code, route, &cached, form, call, &warnings),
+            Ok(cached) => return written(code, route, &cached, wanted, call, &warnings),
             // Somebody else made it in the meantime, or removed it: then it is applied to what is there now.
             Err(status) if code == StatusCode::CREATED && status.reason == "AlreadyExists" => {}
             Err(status) if exists && status.code == 404 && route.subresource.is_none() => {}
@@ -408,6 +409,7 @@ pub(crate) async fn delete(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
+    let wanted = Wanted::of(&call)?;
     let options = delete_options(&mut call).await?;
     if *route.kind == kind::NAMESPACE
         && matches!(route.key.name.as_str(), "default" | "kube-system" | "kube-public")
@@ -419,16 +421,15 @@ pub(crate) async fn delete(
         return Err(Status::forbidden(route.kind, &route.key.name, why));
     }
     match api.objects.delete(route.kind, &route.key, &options).await? {
-        Deleted::Terminating(cached) => {
-            read::object(StatusCode::OK, route.served, &cached, Form::Objects, &call)
-        }
+        Deleted::Terminating(cached) => read::object(StatusCode::OK, route.served, &cached, wanted, &call),
         // Pods are answered themselves: clients show what was deleted.
         Deleted::Gone(cached) if *route.kind == kind::POD => {
-            read::object(StatusCode::OK, route.served, &cached, Form::Objects, &call)
+            read::object(StatusCode::OK, route.served, &cached, wanted, &call)
         }
         Deleted::Gone(cached) => {
             let meta = &cached.object.meta;
-            Ok(answer::json(StatusCode::OK, &Status::deleted(route.kind, &meta.name, &meta.uid)))
+            let told = Status::deleted(route.kind, &meta.name, &meta.uid);
+            Ok(answer::value(StatusCode::OK, &told, wanted.encoding))
         }
     }
 }
@@ -439,26 +440,19 @@ pub(crate) async fn delete_collection(
     mut call: Call,
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
+    let wanted = Wanted::of(&call)?;
     let options = delete_options(&mut call).await?;
     let selection = Selection::of(route.served, &call.query)?;
     let (objects, revision) = api.objects.cache.list(route.kind, namespace_of(route));
-    let mut items = Vec::new();
+    let mut deleted = Vec::new();
     for cached in objects.iter().filter(|c| selection.matches(c)) {
         let key: ObjectKey = cached.object.key();
         match api.objects.delete(route.kind, &key, &options).await {
-            Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => {
-                let bytes = dialect::bytes(route.served, &cached);
-                items.push(serde_json::from_slice::<Value>(&bytes).map_err(Status::internal)?);
-            }
+            Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => deleted.push(cached),
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
-    let list = json!({
-        "apiVersion": route.served.api_version(),
-        "kind": format!("{}List", route.served.kind),
-        "metadata": { "resourceVersion": revision.to_string() },
-        "items": items,
-    });
-    Ok(answer::json(StatusCode::OK, &list))
+    let meta = json!({ "resourceVersion": revision.to_string() });
+    collection::of(route.served, deleted, meta, wanted, &call.query).await
 }

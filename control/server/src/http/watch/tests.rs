@@ -57,7 +57,7 @@ impl Bed {
             served: &kind::CONFIG_MAP,
             namespace: None,
             selection: Selection::of(&kind::CONFIG_MAP, &Query::default()).unwrap(),
-            form: Form::Objects,
+            wanted: Wanted { form: Form::Objects, encoding: Encoding::Json },
             query: Query::default(),
             position: 0,
             frame: BytesMut::new(),

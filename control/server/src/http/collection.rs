@@ -1,0 +1,143 @@
+//! Objects that are answered together, in the form and encoding that is wanted: made while they are sent, so that one
+//! piece is in memory however long the list.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use weft_api::kind::Kind;
+use weft_api::status::Status;
+use weft_api::{proto, schema};
+
+use super::accept::{Encoding, Form, Wanted};
+use super::answer::{self, Body};
+use super::query::Query;
+use super::{dialect, table};
+use crate::cache::Cached;
+
+/// A body is handed to the connection in pieces of about this size, bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Items of a list in protobuf that are kept until they are sent, bytes; those behind are written a second time.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+/// The type of metadata alone.
+const METADATA: (&str, &str) = ("meta.k8s.io/v1", "PartialObjectMetadata");
+
+/// A list of objects for clients of `served`, with `meta` as its metadata.
+///
+/// # Errors
+/// 500 when an object cannot be shown in that form.
+pub(super) async fn of(
+    served: &'static Kind,
+    objects: Vec<Arc<Cached>>,
+    meta: Value,
+    wanted: Wanted,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    let api_version = served.api_version();
+    let (api_version, kind) = match wanted.form {
+        Form::Table => {
+            let rows: Vec<_> = objects.iter().map(|c| c.object.clone()).collect();
+            return Ok(answer::json(StatusCode::OK, &table::of(served, &rows, meta, true, query)));
+        }
+        Form::Metadata => METADATA,
+        Form::Objects => (api_version.as_str(), served.kind),
+    };
+    let names = (api_version, format!("{kind}List"));
+    match wanted.encoding {
+        Encoding::Json => {
+            let (version, kind) = names;
+            let head =
+                format!("{{\"apiVersion\":\"{version}\",\"kind\":\"{kind}\",\"metadata\":{meta},\"items\":[");
+            let write = move |cached: &Arc<Cached>| json_item(served, cached, wanted.form);
+            let items = objects.into_iter().map(move |cached| write(&cached));
+            let body = pieces(head.into_bytes(), items, b",", b"]}");
+            Ok(answer::with_type(StatusCode::OK, "application/json", answer::streamed(body)))
+        }
+        Encoding::Protobuf => {
+            let write = move |cached: &Cached| protobuf_item(served, cached, wanted.form);
+            let body = protobuf((names.0, &names.1), &meta, objects, write).await?;
+            Ok(answer::with_type(StatusCode::OK, proto::MEDIA_TYPE, body))
+        }
+    }
+}
+
+fn json_item(served: &'static Kind, cached: &Cached, form: Form) -> Result<Bytes, Status> {
+    if form == Form::Metadata {
+        return Ok(table::metadata_of(cached)?.to_string().into());
+    }
+    Ok(dialect::bytes(served, cached))
+}
+
+fn protobuf_item(served: &'static Kind, cached: &Cached, form: Form) -> Result<Bytes, Status> {
+    if form == Form::Metadata {
+        let definition = schema::by_api_version(METADATA.0, METADATA.1);
+        let definition = definition.ok_or_else(|| Status::internal("metadata has no type"))?;
+        return proto::item(&table::metadata_of(cached)?, definition)
+            .map(Bytes::from)
+            .map_err(Status::internal);
+    }
+    dialect::protobuf(served, cached, proto::item).map(Bytes::from)
+}
+
+/// A list's body in protobuf. How long it is stands at its head, so every item is written before the first is sent; of a
+/// long list they are written again then rather than kept.
+async fn protobuf(
+    names: (&str, &str),
+    meta: &Value,
+    objects: Vec<Arc<Cached>>,
+    write: impl Fn(&Cached) -> Result<Bytes, Status> + Send + 'static,
+) -> Result<Body, Status> {
+    let (mut kept, mut whole, mut rested) = (Vec::new(), 0, 0);
+    for cached in &objects {
+        let item = write(cached)?;
+        whole += item.len();
+        if whole <= KEPT_BYTES_MAX {
+            kept.push(item);
+        }
+        if whole - rested > PIECE_BYTES {
+            rested = whole;
+            tokio::task::yield_now().await;
+        }
+    }
+    let head = proto::list_head(names, meta, whole).map_err(Status::internal)?;
+    let others = objects.into_iter().skip(kept.len()).map(move |cached| write(&cached));
+    Ok(answer::streamed(pieces(head, kept.into_iter().map(Ok).chain(others), b"", b"")))
+}
+
+/// A body in pieces: its head, the items with `between` between them, and its end.
+fn pieces(
+    head: Vec<u8>,
+    items: impl Iterator<Item = Result<Bytes, Status>> + Send + 'static,
+    between: &'static [u8],
+    end: &'static [u8],
+) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    let mut rest = items.peekable();
+    let mut head = Some(head);
+    let mut ended = false;
+    futures_util::stream::iter(std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut piece = head.take().unwrap_or_default();
+        while piece.len() < PIECE_BYTES {
+            match rest.next() {
+                Some(Ok(item)) => piece.extend_from_slice(&item),
+                // Half of an answer is sent: what breaks it off is all that can still be told.
+                Some(Err(status)) => {
+                    ended = true;
+                    return Some(Err(std::io::Error::other(status)));
+                }
+                None => {
+                    piece.extend_from_slice(end);
+                    ended = true;
+                    break;
+                }
+            }
+            if rest.peek().is_some() {
+                piece.extend_from_slice(between);
+            }
+        }
+        Some(Ok(Bytes::from(piece)))
+    }))
+}
