@@ -63,7 +63,10 @@ pub fn verbs(kind: &Kind) -> &'static [&'static str] {
 }
 
 /// What may be done with a subresource, and the group, version and kind it speaks.
-fn subresource(kind: &Kind, subresource: Subresource) -> (&'static [&'static str], (String, String, String)) {
+pub(crate) fn subresource(
+    kind: &Kind,
+    subresource: Subresource,
+) -> (&'static [&'static str], (String, String, String)) {
     let own = || (kind.group.to_owned(), kind.version.to_owned(), kind.kind.to_owned());
     let core = |name: &str| (String::new(), "v1".to_owned(), name.to_owned());
     let of = |group: &str, name: &str| (group.to_owned(), "v1".to_owned(), name.to_owned());
@@ -288,7 +291,8 @@ mod tests {
         assert_eq!(groups["apiVersion"], "apidiscovery.k8s.io/v2beta1");
         let count = |document: &Value| -> usize {
             let items = document["items"].as_array().unwrap();
-            items.iter().map(|g| g["versions"][0]["resources"].as_array().unwrap().len()).sum()
+            let versions = items.iter().flat_map(|g| g["versions"].as_array().unwrap());
+            versions.map(|v| v["resources"].as_array().unwrap().len()).sum()
         };
         assert_eq!(count(&core) + count(&groups), served().count() + REVIEWS.len());
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
@@ -304,6 +308,10 @@ mod tests {
         assert_eq!(api_versions("h:1")["versions"], json!(["v1"]));
         assert_eq!(group_list()["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(group("apps").unwrap()["kind"], "APIGroup");
+        let scaling = group("autoscaling").unwrap();
+        let versions: Vec<&str> =
+            scaling["versions"].as_array().unwrap().iter().filter_map(|v| v["version"].as_str()).collect();
+        assert_eq!((versions, &scaling["preferredVersion"]["version"]), (vec!["v2", "v1"], &json!("v2")));
         assert_eq!(group("authorization.k8s.io").unwrap()["preferredVersion"]["version"], "v1");
         let reviews = resource_list("authentication.k8s.io", "v1").unwrap();
         assert_eq!(reviews["resources"][1]["name"], "tokenreviews");

@@ -17,6 +17,8 @@ mod rbac;
 mod scheduling;
 mod storage;
 
+pub(crate) use autoscaling::drop_annotations;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -327,8 +329,12 @@ kinds! {
 /// `events.k8s.io/v1 Event`, in [`DIALECTS`].
 pub static EVENTS_EVENT: Kind = Kind { index: KINDS.len(), ..events::EVENT };
 
+/// `autoscaling/v1 HorizontalPodAutoscaler`, in [`DIALECTS`].
+pub static FIRST_HORIZONTAL_POD_AUTOSCALER: Kind =
+    Kind { index: KINDS.len() + 1, ..autoscaling::FIRST_HORIZONTAL_POD_AUTOSCALER };
+
 /// Kinds whose objects are those of a stored kind in other words; none has a place in the store or the cache.
-pub const DIALECTS: &[&Kind] = &[&EVENTS_EVENT];
+pub const DIALECTS: &[&Kind] = &[&EVENTS_EVENT, &FIRST_HORIZONTAL_POD_AUTOSCALER];
 
 /// Every kind that is served: those that are stored, and their dialects.
 pub fn served() -> impl Iterator<Item = &'static Kind> {
@@ -355,15 +361,17 @@ pub fn by_name(group: &str, kind: &str) -> Option<&'static Kind> {
 
 /// The kind behind `/apis/<group>/<version>/<plural>`, if it is served.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    let dialect = || DIALECTS.iter().copied().find(|kind| kind.group == group && kind.plural == plural);
-    by_plural(group, plural).or_else(dialect).filter(|kind| kind.version == version)
+    let names = |kind: &&Kind| kind.group == group && kind.version == version && kind.plural == plural;
+    let stored = by_plural(group, plural).filter(|kind| kind.version == version);
+    stored.or_else(|| DIALECTS.iter().copied().find(names))
 }
 
 /// The stored kind of an object's `apiVersion` and `kind`, if it is served.
 pub fn by_api_version(api_version: &str, kind: &str) -> Option<&'static Kind> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let dialect = || DIALECTS.iter().copied().find(|dialect| dialect.group == group && dialect.kind == kind);
-    by_name(group, kind).or_else(dialect).filter(|kind| kind.version == version).map(Kind::stored)
+    let names = |known: &&Kind| known.group == group && known.version == version && known.kind == kind;
+    let stored = by_name(group, kind).filter(|kind| kind.version == version);
+    stored.or_else(|| DIALECTS.iter().copied().find(names).map(Kind::stored))
 }
 
 #[cfg(test)]

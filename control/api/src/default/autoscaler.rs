@@ -3,11 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{made, object, set, zeros};
+use crate::kind::drop_annotations;
 
 /// The share of its requested CPU that a Pod is to use, per cent.
 const CPU_PERCENT: i64 = 80;
 
 pub(crate) fn autoscaler(autoscaler: &mut Map<String, Value>) {
+    // What they say stands in fields.
+    drop_annotations(autoscaler);
     zeros(autoscaler, "status", &["desiredReplicas"]);
     let Some(spec) = made(autoscaler, "spec") else { return };
     set(spec, "minReplicas", 1);
