@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 pub use several::{event, item, list_head};
 pub use write::encode;
+pub(crate) use write::{write_bytes, write_key, write_varint};
 
 use crate::schema::{self, Definition, Field, NUMBERS_MAX, Other, Type};
 use crate::time::{go_duration, rfc3339};

@@ -320,3 +320,25 @@ async fn watches_say_what_they_say_in_json() {
         assert_eq!(alone.len(), shown.len());
     }
 }
+
+/// For kubectl and helm of old, which ask by a type with an `@` and get one without.
+#[tokio::test]
+async fn the_second_openapi_has_all_types_in_both_encodings() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let (_, shown) = admin.get("/openapi/v2").await;
+    assert_eq!(
+        (&shown["swagger"], shown["definitions"]["io.k8s.api.core.v1.Pod"].is_object()),
+        (&json!("2.0"), true)
+    );
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let (code, type_, bytes) = ask(&mut admin, Method::GET, "/openapi/v2", accept, &Value::Null).await;
+    assert_eq!((code, type_.as_str()), (200, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"));
+    // 8: paths, 9: definitions; as many as in JSON.
+    let document = fields(&bytes);
+    for (number, of) in [(8, "paths"), (9, "definitions")] {
+        let part = document.iter().find(|(found, _)| *found == number).unwrap().1;
+        assert_eq!(fields(part).len(), shown[of].as_object().unwrap().len(), "{of}");
+    }
+}

@@ -18,8 +18,17 @@ pub(crate) fn serve(call: &Call, path: &str) -> Result<Response<Body>, Status> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let value = match parts.as_slice() {
         [""] => {
-            let roots =
-                ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+            let roots = [
+                "/api",
+                "/apis",
+                "/healthz",
+                "/livez",
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/readyz",
+                "/version",
+            ];
             json!({ "paths": roots })
         }
         ["api"] => match aggregated(call, Root::Core) {
@@ -52,18 +61,14 @@ fn aggregated(call: &Call, root: Root) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// An OpenAPI v2 document without types: those are in v3. A client that asks here about a kind it did not find there goes on
-/// and says that the kind is not served.
+/// The OpenAPI v2 document, for clients that know no v3.
 fn v2(call: &Call) -> Response<Body> {
     // Asked for with an `@`, which no media type may have; answered as Kubernetes does.
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-    // swagger (1), info (2) with title (1) and version (2), paths (8).
-    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x0a\x0a\x04Weft\x12\x02v1\x42\x00";
     if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {
-        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(DOCUMENT));
+        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(openapi::second_in_protobuf()));
     }
-    let empty = json!({ "swagger": "2.0", "info": { "title": "Weft", "version": "v1" }, "paths": {} });
-    answer::json(StatusCode::OK, &empty)
+    answer::json(StatusCode::OK, &openapi::second())
 }
 
 fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {
