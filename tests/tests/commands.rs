@@ -58,7 +58,6 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         ],
     ),
     ("somebody who measures nodes and Pods", &["top-node", "top-pod"]),
-    ("OpenAPI v2, which has no paths yet", &["explain-v"]),
 ];
 
 /// One kubectl and its server.

@@ -159,81 +159,67 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A path element behind an object's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Subresource {
-    /// `status`: the status alone is written, spec changes are ignored.
-    Status,
-    /// `scale`: an `autoscaling/v1` Scale over `spec.replicas`.
-    Scale,
-    /// `approval`: whether a CertificateSigningRequest is granted.
-    Approval,
-    /// `binding`: the scheduler's decision for a Pod.
-    Binding,
-    /// `log`: a container's output.
-    Log,
-    /// `exec`: a command in a container.
-    Exec,
-    /// `attach`: a container's own streams.
-    Attach,
-    /// `portforward`: TCP into a Pod.
-    PortForward,
-    /// `proxy`: HTTP through the API server.
-    Proxy,
-    /// `token`: a bound ServiceAccount token.
-    Token,
-    /// `finalize`: a Namespace's finalizers.
-    Finalize,
-    /// `eviction`: a Pod goes, unless its budget forbids it.
-    Eviction,
-    /// `ephemeralcontainers`: containers that come to a Pod later.
-    EphemeralContainers,
-    /// `resize`: CPU and memory of a Pod's containers.
-    Resize,
+/// Makes the enum and its path elements, both ways.
+macro_rules! subresources {
+    ($($(#[$doc:meta])* $name:ident = $element:literal,)*) => {
+        /// A path element behind an object's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Subresource {
+            $(
+                #[doc = concat!("`", $element, "`:")]
+                $(#[$doc])*
+                $name,
+            )*
+        }
+
+        impl Subresource {
+            /// The path element.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $element,)*
+                }
+            }
+
+            /// The subresource of a path element.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($element => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-impl Subresource {
-    /// The path element.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Scale => "scale",
-            Self::Approval => "approval",
-            Self::Binding => "binding",
-            Self::Log => "log",
-            Self::Exec => "exec",
-            Self::Attach => "attach",
-            Self::PortForward => "portforward",
-            Self::Proxy => "proxy",
-            Self::Token => "token",
-            Self::Finalize => "finalize",
-            Self::Eviction => "eviction",
-            Self::EphemeralContainers => "ephemeralcontainers",
-            Self::Resize => "resize",
-        }
-    }
-
-    /// The subresource of a path element.
-    pub fn parse(text: &str) -> Option<Self> {
-        use Subresource::*;
-        let all = [
-            Status,
-            Scale,
-            Approval,
-            Binding,
-            Log,
-            Exec,
-            Attach,
-            PortForward,
-            Proxy,
-            Token,
-            Finalize,
-            Eviction,
-            EphemeralContainers,
-            Resize,
-        ];
-        all.into_iter().find(|s| s.as_str() == text)
-    }
+subresources! {
+    /// the status alone is written, spec changes are ignored.
+    Status = "status",
+    /// an `autoscaling/v1` Scale over `spec.replicas`.
+    Scale = "scale",
+    /// whether a CertificateSigningRequest is granted.
+    Approval = "approval",
+    /// the scheduler's decision for a Pod.
+    Binding = "binding",
+    /// a container's output.
+    Log = "log",
+    /// a command in a container.
+    Exec = "exec",
+    /// a container's own streams.
+    Attach = "attach",
+    /// TCP into a Pod.
+    PortForward = "portforward",
+    /// HTTP through the API server.
+    Proxy = "proxy",
+    /// a bound ServiceAccount token.
+    Token = "token",
+    /// a Namespace's finalizers.
+    Finalize = "finalize",
+    /// a Pod goes, unless its budget forbids it.
+    Eviction = "eviction",
+    /// containers that come to a Pod later.
+    EphemeralContainers = "ephemeralcontainers",
+    /// CPU and memory of a Pod's containers.
+    Resize = "resize",
 }
 
 const BASE: Kind = Kind {

@@ -95,6 +95,15 @@ pub(crate) const ROWS: &[Row] = &[
     ]),
     row("explain", "explain pod.spec.containers")
         .says(&["KIND:", "Pod", "VERSION:", "v1", "image", "<string>"]),
+    row("explain-v", "explain deploy --api-version=apps/v1 --output=plaintext-openapiv2").says(&[
+        "KIND:",
+        "Deployment",
+        "VERSION:",
+        "apps/v1",
+        "spec",
+        "<Object>",
+        "!couldn't find",
+    ]),
     row("explain-rec", "explain deploy --recursive").says(&[
         "Deployment",
         "strategy",

@@ -40,19 +40,19 @@ fn deployment(deployment: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(crate) static REPLICA_SET: Printer = printer(
-    &[
-        NAME,
-        number("Desired", "Number of desired pods."),
-        number("Current", "The most recently observed number of pods."),
-        number("Ready", "The number of pods with a Ready condition."),
-        AGE,
-        CONTAINERS,
-        IMAGES,
-        SELECTOR,
-    ],
-    replica_set,
-);
+/// Of what keeps a number of Pods.
+const REPLICAS: &[Column] = &[
+    NAME,
+    number("Desired", "Number of desired pods."),
+    number("Current", "The most recently observed number of pods."),
+    number("Ready", "The number of pods with a Ready condition."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+pub(crate) static REPLICA_SET: Printer = printer(REPLICAS, replica_set);
 
 fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images, selector] = template(set);
@@ -68,26 +68,13 @@ fn replica_set(set: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-pub(crate) static REPLICATION_CONTROLLER: Printer = printer(
-    &[
-        NAME,
-        number("Desired", "Number of desired pods."),
-        number("Current", "The most recently observed number of pods."),
-        number("Ready", "The number of pods with a Ready condition."),
-        AGE,
-        CONTAINERS,
-        IMAGES,
-        SELECTOR,
-    ],
-    |controller, now| {
-        let mut cells = replica_set(controller, now);
-        cells.truncate(SELECTOR_AT);
-        cells.push(labels(controller.pointer("/spec/selector")));
-        cells
-    },
-);
-/// Where the selector stands among the cells of a ReplicaSet.
-const SELECTOR_AT: usize = 7;
+pub(crate) static REPLICATION_CONTROLLER: Printer = printer(REPLICAS, |controller, now| {
+    let mut cells = replica_set(controller, now);
+    // Its selector is the labels alone.
+    cells.pop();
+    cells.push(labels(controller.pointer("/spec/selector")));
+    cells
+});
 
 pub(crate) static STATEFUL_SET: Printer = printer(
     &[NAME, text("Ready", "Number of the pod with ready state"), AGE, CONTAINERS, IMAGES],

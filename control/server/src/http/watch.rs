@@ -341,7 +341,8 @@ impl Running {
         }
         match self.wanted.encoding {
             Encoding::Json => {
-                let parts: [&[u8]; 5] = [b"{\"type\":\"", type_.as_bytes(), b"\",\"object\":", object, b"}\n"];
+                let parts: [&[u8]; 5] =
+                    [b"{\"type\":\"", type_.as_bytes(), b"\",\"object\":", object, b"}\n"];
                 self.frame.reserve(parts.iter().map(|part| part.len()).sum());
                 for part in parts {
                     self.frame.put_slice(part);
