@@ -301,9 +301,11 @@ async fn watches_say_what_they_say_in_json() {
     let stream = "application/vnd.kubernetes.protobuf;stream=watch";
     for (query, wanted) in [
         (format!("resourceVersion={since}"), ["MODIFIED", "ADDED", "DELETED"].as_slice()),
-        (told.to_owned(), &["ADDED", "ADDED", "BOOKMARK"]),
+        (told.to_owned(), &["ADDED", "BOOKMARK"]),
     ] {
-        let path = format!("{MAPS}?watch=1&timeoutSeconds=1&{query}");
+        // A loop makes one of its own, sooner or later.
+        let others = "fieldSelector=metadata.name!=kube-root-ca.crt";
+        let path = format!("{MAPS}?watch=1&timeoutSeconds=1&{query}&{others}");
         let shown = events(&mut admin, &path, "application/json").await;
         let types: Vec<&str> = shown.iter().map(|(type_, _)| type_.as_str()).collect();
         assert_eq!(types, wanted, "{query}");
