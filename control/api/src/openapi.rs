@@ -6,7 +6,7 @@
 mod gnostic;
 mod paths;
 mod second;
-mod types;
+mod shape;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use self::paths::root;
-use self::types::{leaf, list_schema, published};
+use self::shape::{leaf, list_schema, published};
 use crate::discovery::group_versions;
 use crate::kind::served;
 use crate::review::REVIEWS;
@@ -113,7 +113,7 @@ fn parts(group: &str, version: &str) -> (Map<String, Value>, Map<String, Value>)
     }
     for name in wanted {
         let Some(definition) = schema::definition(name) else { continue };
-        schemas.insert(name.to_owned(), types::definition(definition));
+        schemas.insert(name.to_owned(), shape::definition(definition));
         for (name, schema) in definition.fields.iter().filter_map(|f| published(leaf(&f.type_))) {
             schemas.entry(name).or_insert(schema);
         }

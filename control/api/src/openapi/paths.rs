@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::types::reference;
+use super::shape::reference;
 use crate::discovery::{subresource, verbs};
 use crate::kind::{Kind, Subresource};
 use crate::review::Review;

@@ -49,7 +49,7 @@ fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 #[test]
 fn every_type_can_be_published() {
     for definition in schema::definitions() {
-        let schema = super::types::definition(definition);
+        let schema = super::shape::definition(definition);
         let published: Vec<&str> = definition
             .fields
             .iter()
@@ -69,7 +69,7 @@ fn every_type_can_be_published() {
         }
     }
     let properties =
-        &super::types::definition(schema::definition(schema::JSON_SCHEMA).unwrap())["properties"];
+        &super::shape::definition(schema::definition(schema::JSON_SCHEMA).unwrap())["properties"];
     let package = "#/components/schemas/io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
     for (field, name) in
         [("default", "JSON"), ("additionalProperties", "JSONSchemaPropsOrBool"), ("not", "JSONSchemaProps")]
