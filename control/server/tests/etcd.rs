@@ -76,8 +76,9 @@ async fn what_was_acknowledged_is_in_etcd_and_one_server_has_the_data_directory(
     let mut admin = server.admin().await;
     let (code, made) = admin.post(MAPS, map("first")).await;
     assert_eq!(code, 201, "{made}");
-    let second = Command::new(BINARY)
-        .args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--data-dir"])
+    // One that is let in would not end by itself.
+    let second = Command::new("timeout")
+        .args(["20", BINARY, "serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--data-dir"])
         .arg(dir.path())
         .args(["--store", &format!("etcd://127.0.0.1:{}/test", etcd.port)])
         .output()

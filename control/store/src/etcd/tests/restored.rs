@@ -142,18 +142,18 @@ async fn the_mark_of_another_history_is_not_the_one_that_was_seen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_the_past_of_a_restored_etcd_is_told_nothing_of_the_other_history() {
-    const COMMITS: usize = crate::watch::WATCH_QUEUE_MAX + 500;
-    let many = async |store: &Etcd, key: &str| {
-        for round in 0..COMMITS.div_ceil(64) {
-            let round = (0..64).map(|n| commit(store, put(key, &format!("{round}-{n}"))));
-            futures_util::future::join_all(round).await;
+    // etcd tells a thousand at once. The third time is more than can be on its way.
+    const COMMITS: usize = 2600;
+    let many = async |store: &Etcd, key: &str, value: &str| {
+        for _ in 0..COMMITS.div_ceil(64) {
+            futures_util::future::join_all((0..64).map(|_| commit(store, put(key, value)))).await;
         }
     };
     let mut server = Server::start();
     let first = server.open("a").await;
     let start = commit(&first, put("k", "1")).await;
     server.back_up();
-    many(&first, "right").await;
+    many(&first, "right", &"x".repeat(4096)).await;
     drop(first);
     let proxy = Proxy::start(server.port, Duration::ZERO).await;
     let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
@@ -162,8 +162,8 @@ async fn who_reads_the_past_of_a_restored_etcd_is_told_nothing_of_the_other_hist
     until("the queue is full", async || watch.batches.capacity() <= 2).await;
     restored_behind_its_back(&mut server, &proxy, &store, async |server| {
         let other = server.open("a").await;
-        many(&other, "wrong").await;
-        many(&other, "wrong").await;
+        many(&other, "wrong", "").await;
+        many(&other, "wrong", "").await;
     })
     .await;
     let (told, end) = to_the_end(&mut watch).await;
