@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -12,8 +13,10 @@ use tokio::task::JoinSet;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_controllers::settings::Settings;
+use weft_store::backup::UNFINISHED;
 use weft_store::disk::FileDisk;
-use weft_store::{Embedded, Etcd, Revision, Store, etcd};
+use weft_store::store::Beginning;
+use weft_store::{Embedded, Etcd, Revision, Store, embedded, etcd};
 
 use crate::authn::account::Accounts;
 use crate::authz::Authorizer;
@@ -29,6 +32,8 @@ use crate::pki::{Pki, Terms};
 use crate::renew::{self, Showing};
 use crate::{clock, nodes, pki};
 
+/// The file of the embedded store, in the data directory.
+pub(crate) const STORE: &str = "store.redb";
 /// Namespaces that are always there.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// History that watches and later pages of lists may reach back to.
@@ -53,7 +58,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         );
     }
     // First of all that is in the directory: its lock keeps a second server out of the rest.
-    let (store, _lock) = open_store(&config).await?;
+    let (store, _lock) = open_store(&config, None).await?;
     let pki = Arc::new(open_pki(&config)?);
     let (tls, shown) = listen::acceptor(&pki)?;
     let cache =
@@ -145,22 +150,36 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-/// The store, and what keeps a second server out of the data directory.
-async fn open_store(config: &Config) -> anyhow::Result<(Arc<dyn Store>, Option<FileDisk>)> {
+/// The store, and what keeps a second server out of the data directory. With `begins` it must be new.
+///
+/// # Errors
+/// It cannot be opened, or a restore into it was not finished.
+pub(crate) async fn open_store(
+    config: &Config,
+    begins: Option<Beginning>,
+) -> anyhow::Result<(Arc<dyn Store>, Option<FileDisk>)> {
     let dir = &config.data_dir;
-    let (address, tls) = match &config.store {
+    let (store, lock): (Arc<dyn Store>, _) = match &config.store {
         StoreConfig::Embedded => {
-            let store = Embedded::open(dir.join("store.redb"))
+            let options = embedded::Options { begins, ..embedded::Options::default() };
+            let store = Embedded::open_with(dir.join(STORE), &options)
                 .with_context(|| format!("the store in {} cannot be opened", dir.display()))?;
-            return Ok((Arc::new(store), None));
+            (Arc::new(store), None)
         }
-        StoreConfig::Etcd { address, tls } => (address, tls),
+        StoreConfig::Etcd { address, tls } => {
+            let lock = FileDisk::open(&dir.join("lock"))
+                .with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
+            let tls = tls.as_ref().map(TlsFiles::read).transpose().context("the certificates for etcd")?;
+            let store = Etcd::open(&etcd::Options { address: address.clone(), tls, begins }).await;
+            (Arc::new(store.context("the store in etcd cannot be opened")?), Some(lock))
+        }
     };
-    let lock = FileDisk::open(&dir.join("lock"))
-        .with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
-    let tls = tls.as_ref().map(TlsFiles::read).transpose().context("the certificates for etcd")?;
-    let store = Etcd::open(&etcd::Options { address: address.clone(), tls }).await;
-    Ok((Arc::new(store.context("the store in etcd cannot be opened")?), Some(lock)))
+    let mark = store.get(Bytes::from_static(UNFINISHED), None).await.context("the store cannot be read")?;
+    anyhow::ensure!(
+        mark.is_none(),
+        "a restore into this store was not finished: remove the store, and restore once more"
+    );
+    Ok((store, lock))
 }
 
 fn open_pki(config: &Config) -> anyhow::Result<Pki> {

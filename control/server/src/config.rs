@@ -2,60 +2,21 @@
 //!
 //! Nothing here opens a socket or a store; what is wrong with a setting is said before anything does.
 
+mod cli;
 mod store;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
 use ipnet::IpNet;
 use serde::Deserialize;
 use weft_controllers::settings::AddressRange;
 
+pub(crate) use self::cli::{BackupArgs, Cli, Command, RestoreArgs, TokenCommand, TokenCreate};
 pub(crate) use self::store::{StoreConfig, TlsFiles};
 use crate::authz::{self, Role};
-
-/// The command line.
-#[derive(Debug, Parser)]
-#[command(name = "weft-control", version, about = "The control plane of a Weft cluster")]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-/// What the binary can do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Serve the API, run the control loops, keep the nodes' sessions
-    Serve(Box<RawConfig>),
-    /// Join tokens for new nodes
-    Token {
-        #[command(subcommand)]
-        command: TokenCommand,
-    },
-}
-
-/// What can be done with join tokens.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Make a join token and print it
-    Create(TokenCreate),
-}
-
-/// Settings of `token create`.
-#[derive(Debug, Args)]
-pub(crate) struct TokenCreate {
-    /// Data directory of the control plane on this machine
-    #[arg(long, env = "WEFT_DATA_DIR", default_value = "/var/lib/weft/control")]
-    pub(crate) data_dir: PathBuf,
-    /// Kubeconfig to talk to the server with [default: DATA_DIR/admin.kubeconfig]
-    #[arg(long)]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// How long the token can be used: 90s, 15m, 24h
-    #[arg(long, default_value = "24h")]
-    pub(crate) ttl: String,
-}
 
 /// Settings of `serve` as they were given; unset means: ask the file, then the default.
 #[derive(Debug, Default, Args, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod accept;
 pub(crate) mod answer;
+pub(crate) mod backup;
 mod collection;
 pub(crate) mod connect;
 mod dialect;
@@ -208,6 +209,7 @@ impl Api {
         match path {
             "/version" | "/version/" => Ok(answer::json(StatusCode::OK, &discovery::version())),
             "/metrics" => self.metrics.serve(),
+            backup::PATH => Ok(backup::serve(self, call)),
             _ if health::is_at(path) => health::serve(self, call).await,
             _ => discovery::serve(call, path),
         }

@@ -1,9 +1,11 @@
 //! weft-control: the control plane. Parse, assemble, run, drain.
 
+mod admin;
 mod admit;
 mod assemble;
 mod authn;
 mod authz;
+mod backup;
 mod cache;
 mod clock;
 mod config;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use config::{Cli, Command, TokenCommand};
+use config::{Cli, Command, RestoreArgs, TokenCommand};
 
 /// The settings are wrong (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
@@ -44,6 +46,14 @@ fn main() -> ExitCode {
             Ok(config) => start(config),
             Err(error) => return usage(&error),
         },
+        Command::Backup(args) => block_on(backup::take(&args)),
+        Command::Restore(args) => {
+            let RestoreArgs { file, serve } = *args;
+            match serve.validate() {
+                Ok(config) => block_on(async move { backup::restore(&file, &config).await }),
+                Err(error) => return usage(&error),
+            }
+        }
         Command::Token { command: TokenCommand::Create(create) } => match token::plan(&create) {
             Ok(plan) => block_on(token::create(plan)).map(|token| println!("{token}")),
             Err(error) => return usage(&error),

@@ -26,8 +26,8 @@ use self::read::Snapshot;
 use self::writer::{Job, Loop, QUEUE_TRANSACTIONS_MAX};
 use crate::disk::{Disk, DiskError, FileDisk};
 use crate::store::{
-    Answer, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision, Store,
-    StoreIdentity, Transaction, Watch, WatchEnd,
+    Answer, Beginning, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision,
+    Store, StoreIdentity, Transaction, Watch, WatchEnd,
 };
 use crate::watch::{self, Hub, Joined, Sent, WATCH_QUEUE_MAX, Watcher};
 
@@ -45,11 +45,13 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The files come from a backup: raises the epoch, so that nobody takes this history for the one it was.
     pub restored: bool,
+    /// The store is to be new and to begin there.
+    pub begins: Option<Beginning>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20, restored: false }
+        Self { cache_bytes: 8 << 20, restored: false, begins: None }
     }
 }
 
@@ -59,6 +61,9 @@ pub enum OpenError {
     /// The file.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// It was to be made.
+    #[error("there is a store already")]
+    NotNew,
     /// A newer build wrote it.
     #[error("the store has format {format}, this build knows up to {known}: use a newer build")]
     Newer {

@@ -28,8 +28,8 @@ use self::layout::Layout;
 use self::link::{Link, LookError};
 use self::wire::Wire;
 use crate::store::{
-    Answer, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision, Store,
-    StoreIdentity, Transaction, Watch,
+    Answer, Beginning, CommitError, EngineError, Entry, Limits, ListRequest, Page, ReadError, Revision,
+    Store, StoreIdentity, Transaction, Watch,
 };
 use crate::watch::{self, Joined, Watcher};
 
@@ -47,6 +47,8 @@ pub struct Options {
     pub address: Address,
     /// TLS; unset: none.
     pub tls: Option<Pem>,
+    /// The store is to be new and to begin there.
+    pub begins: Option<Beginning>,
 }
 
 /// Why the store cannot be opened.
@@ -55,6 +57,9 @@ pub enum OpenError {
     /// The certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// It was to be made.
+    #[error("etcd holds a store of this name already")]
+    NotNew,
     /// etcd is not there, or does not let this one in.
     #[error("etcd cannot be used")]
     Etcd(#[source] EngineError),
@@ -82,12 +87,13 @@ impl Etcd {
         let begun = tokio::time::Instant::now();
         let wire = Arc::new(Wire::new(options.address.endpoints.clone(), tls));
         let link = loop {
-            match Link::open(wire.clone(), Layout::new(&options.address.name)).await {
+            match Link::open(wire.clone(), Layout::new(&options.address.name), options.begins).await {
                 Ok(link) => break link,
                 Err(LookError::Wire(error)) if begun.elapsed() < OPEN_WAIT => {
                     tracing::debug!(error = wire::told(&error), "etcd is tried again");
                     tokio::time::sleep(OPEN_AGAIN).await;
                 }
+                Err(LookError::NotNew) => return Err(OpenError::NotNew),
                 Err(error) => return Err(OpenError::Etcd(error.into())),
             }
         };

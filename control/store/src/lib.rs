@@ -1,9 +1,10 @@
 //! Revisioned key-value store with watch: bytes and revisions, no kinds.
 //!
 //! [`store`] is the contract, [`embedded`] the backend of a single control plane, [`disk`] what it stands on, [`etcd`] the
-//! backend whose state lies elsewhere. The tests every backend passes are in `contract` (feature `contract`); `testdisk` (feature `testdisk`) loses power, `testetcd` (feature `testetcd`)
+//! backend whose state lies elsewhere, [`backup`] what is put by for a bad day. The tests every backend passes are in `contract` (feature `contract`); `testdisk` (feature `testdisk`) loses power, `testetcd` (feature `testetcd`)
 //! runs a real etcd.
 
+pub mod backup;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod disk;

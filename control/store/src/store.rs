@@ -32,6 +32,15 @@ pub struct StoreIdentity {
     pub epoch: u64,
 }
 
+/// Where the history of a new store begins that a backup is put into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// Which history it is.
+    pub identity: StoreIdentity,
+    /// The revision before its first commit.
+    pub revision: Revision,
+}
+
 /// One live key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

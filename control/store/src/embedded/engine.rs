@@ -11,7 +11,7 @@ use super::read::Snapshot;
 use super::table::{Fault, Meta, MetaFound, make_tables, meta_for_write, put_meta};
 use super::{OpenError, Options};
 use crate::disk::{Aside, Backend, Disk, Health, Trouble};
-use crate::store::{Revision, StoreIdentity};
+use crate::store::{Beginning, Revision, StoreIdentity};
 
 /// How long a reader of the old engine is waited for when it is opened anew, milliseconds.
 const RETIRE_WAIT_MS: u64 = 5000;
@@ -48,9 +48,13 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn open(disk: Arc<dyn Disk>, options: &Options) -> Result<Self, OpenError> {
         let identity = StoreIdentity { id: uuid::Uuid::new_v4().into_bytes(), epoch: 1 };
-        let new = Meta { identity, newest: Revision(0), oldest: Revision(0) };
+        let begins = options.begins.unwrap_or(Beginning { identity, revision: Revision(0) });
+        let new = Meta { identity: begins.identity, newest: begins.revision, oldest: begins.revision };
         let started = start(&disk, options.cache_bytes, Purpose::Write, Some(new))?;
         let (opening, mut meta) = started.ok_or_else(|| OpenError::Engine("the store is empty".into()))?;
+        if options.begins.is_some() && meta != new {
+            return Err(OpenError::NotNew);
+        }
         if options.restored {
             meta.identity.epoch += 1;
             let failed = |fault: Fault| OpenError::Engine(Box::new(fault));

@@ -16,7 +16,7 @@ use super::message::{
     RequestOp, TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
 };
 use super::wire::{self, Wire, WireError, code};
-use crate::store::{Revision, StoreIdentity, WatchEnd};
+use crate::store::{Beginning, Revision, StoreIdentity, WatchEnd};
 use crate::watch::Hub;
 
 /// How long etcd may take to answer whether it is there.
@@ -32,6 +32,9 @@ const RAISE_TRIES: u32 = 8;
 pub(super) enum LookError {
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// It was to be made.
+    #[error("etcd holds a store of this name already")]
+    NotNew,
     /// Not this cluster's state: taking it for that would remove all there is.
     #[error("{0}; restore a backup of it")]
     Foreign(&'static str),
@@ -104,14 +107,21 @@ pub(super) struct Link {
 
 impl Link {
     /// Finds the record of this cluster in etcd, or makes it.
-    pub(super) async fn open(wire: Arc<Wire>, layout: Layout) -> Result<Self, LookError> {
+    pub(super) async fn open(
+        wire: Arc<Wire>,
+        layout: Layout,
+        begins: Option<Beginning>,
+    ) -> Result<Self, LookError> {
         let (record, record_mod) = loop {
             let (_, found) = read_record(&wire, &layout).await?;
-            if let Some(found) = found {
-                break found;
+            match found {
+                Some(_) if begins.is_some() => return Err(LookError::NotNew),
+                Some(found) => break found,
+                None => {}
             }
             let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };
-            let record = Record { identity, base: 0 };
+            let begins = begins.unwrap_or(Beginning { identity, revision: Revision(0) });
+            let record = Record { identity: begins.identity, base: begins.revision.0 };
             if let Some(header) = write_record(&wire, &layout, &record, 0).await? {
                 break (record, header.revision);
             }

@@ -1,0 +1,180 @@
+//! `weft-control backup` and `restore` on real servers: what is in a backup is there again, under versions that were never
+//! given, and clients and nodes are told.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use server::{BINARY, Client, Server};
+use weft_link::Receiver;
+use weft_link::message::Hello;
+use weft_link::session::{self, NodeIdentity, key_and_csr};
+use weft_store::backup::UNFINISHED;
+use weft_store::store::{Transaction, Write};
+use weft_store::{Embedded, Store as _, testetcd};
+
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+
+fn secret(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { "k": name.repeat(1_000) } })
+}
+
+fn revision(object: &Value) -> u64 {
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().expect("a list");
+    items.iter().filter_map(|item| item["metadata"]["name"].as_str()).collect()
+}
+
+fn run(command: &str, dir: &Path, file: &Path, more: &[&str]) -> Output {
+    let mut process = Command::new(BINARY);
+    process.arg(command).arg("--data-dir").arg(dir).args(more).arg(file).output().expect("the binary starts")
+}
+
+fn complaint(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The keys of the old server, without its state.
+fn keys_alone(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from.join("pki")).arg(to).status().unwrap();
+    assert!(copied.success());
+}
+
+/// The first event of a watch.
+async fn first_event(admin: &mut Client, path: &str) -> Value {
+    let mut body = admin.open(Method::GET, path, &[], Vec::new()).await.into_body();
+    let frame = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.expect("an event in time");
+    let data = frame.expect("an event").unwrap().into_data().unwrap();
+    serde_json::from_slice(data.split(|byte| *byte == b'\n').next().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_running_server_is_restored_and_everybody_is_told() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = other.path().join("all.backup");
+    let mut server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let key = key_and_csr("node-1").unwrap();
+    let token = server.token("1h").parse().unwrap();
+    let answer = session::join(server.link, &token, "node-1", &key.csr_pem).await.unwrap();
+    let node = NodeIdentity::from_pem(&answer.certificate_pem, &key.key_pem, &answer.ca_pem).unwrap();
+    let hello = |resume| Hello { node: "node-1".into(), resume, ..Hello::default() };
+    let mut linked = session::connect(server.link, &node, hello(None)).await.unwrap();
+    let mut receiver = Receiver::new(None, []);
+    receiver.welcome(&linked.welcome).unwrap();
+    while receiver.frame(linked.state.next().await.unwrap().unwrap()).unwrap().is_none() {}
+    let before = linked.welcome.position.clone().unwrap();
+    for name in ["kept", "changed"] {
+        assert_eq!(admin.post(SECRETS, secret(name)).await.0, 201);
+    }
+
+    let said = done(&run("backup", dir.path(), &file, &[]));
+    assert!(said.contains("entries as of revision"), "{said}");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds Secrets");
+    assert!(complaint(&run("backup", dir.path(), &file, &[])).contains("is there already"));
+    admin.call(Method::DELETE, &format!("{SECRETS}/changed"), None).await;
+    let (_, lost) = admin.post(SECRETS, secret("lost")).await;
+    server.stop();
+    drop(linked);
+
+    // On another machine, say, with the keys of the old one.
+    let new = tempfile::tempdir().unwrap();
+    keys_alone(dir.path(), new.path());
+    let said = done(&run("restore", new.path(), &file, &[]));
+    assert!(said.contains("are restored"), "{said}");
+    let again = complaint(&run("restore", new.path(), &file, &[]));
+    assert!(again.contains("there is a store already"), "{again}");
+    let server = Server::start(new.path());
+    let mut admin = server.admin().await;
+    let (_, list) = admin.get(SECRETS).await;
+    assert_eq!(names(&list), ["changed", "kept"]);
+    let (_, kept) = admin.get(&format!("{SECRETS}/kept")).await;
+    assert_eq!(kept["data"].as_object().unwrap().len(), 1);
+    assert!(revision(&kept) > revision(&lost), "no version is given twice");
+    let told =
+        first_event(&mut admin, &format!("{SECRETS}?watch=true&resourceVersion={}", revision(&lost))).await;
+    assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(410)), "{told}");
+
+    let mut linked = session::connect(server.link, &node, hello(receiver.resume())).await.unwrap();
+    let after = linked.welcome.position.clone().unwrap();
+    assert!(after.store_id == before.store_id && after.epoch > before.epoch, "{before:?} {after:?}");
+    assert!(!linked.welcome.resumed);
+    receiver.welcome(&linked.welcome).expect("the node obeys it");
+    while receiver.frame(linked.state.next().await.unwrap().unwrap()).unwrap().is_none() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_moves_a_server_to_an_etcd() {
+    let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("all.backup");
+    let mut server = Server::start(dir.path());
+    let (_, made) = server.admin().await.post(SECRETS, secret("kept")).await;
+    done(&run("backup", dir.path(), &file, &[]));
+    server.stop();
+    keys_alone(dir.path(), new.path());
+    let etcd = testetcd::Server::start();
+    let store = format!("etcd://127.0.0.1:{}/moved", etcd.port);
+    done(&run("restore", new.path(), &file, &["--store", &store]));
+    assert!(complaint(&run("restore", new.path(), &file, &["--store", &store])).contains("already"));
+    let server = Server::start_with(new.path(), &["--store", &store]);
+    let (code, kept) = server.admin().await.get(&format!("{SECRETS}/kept")).await;
+    assert_eq!((code, &kept["data"]), (200, &made["data"]));
+    assert!(revision(&kept) > revision(&made));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_whole_backup_makes_no_store() {
+    let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("all.backup");
+    let mut server = Server::start(dir.path());
+    // Who is not the admin gets none.
+    let mut anonymous = server.client(None, None).await;
+    assert_eq!(anonymous.get("/weft/v1/backup").await.0, 403);
+    done(&run("backup", dir.path(), &file, &[]));
+    server.stop();
+    let there = complaint(&run("backup", dir.path(), &dir.path().join("other"), &[]));
+    assert!(there.contains("is `weft-control serve` running?"), "{there}");
+    assert!(!dir.path().join("other").exists() && !dir.path().join("other.partial").exists());
+    let whole = std::fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    for (bytes, why) in
+        [(&whole[..whole.len() - 1], "not whole"), (&damaged, "damaged"), (b"{}", "no backup")]
+    {
+        std::fs::write(&file, bytes).unwrap();
+        let said = complaint(&run("restore", new.path(), &file, &[]));
+        assert!(said.contains(why), "{said}");
+        assert!(!new.path().join("store.redb").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_was_not_finished_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path().join("store.redb")).unwrap();
+    let writes = vec![Write::Put(UNFINISHED.to_vec().into(), Vec::new().into())];
+    store.commit(Transaction { checks: Vec::new(), writes }).await.unwrap();
+    drop(store);
+    let mut serve = Command::new(BINARY);
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--data-dir"]).arg(dir.path());
+    let said = complaint(&serve.output().expect("the binary starts"));
+    assert!(said.contains("was not finished: remove the store, and restore once more"), "{said}");
+}
