@@ -1,21 +1,73 @@
-//! Power cuts: the store on a disk that drops what was not synced, at 200 random points. `WEFT_TEST_SEED` repeats a run.
+//! Power cuts: the store on a disk that drops what was not synced, at 1,000 random points, with writers and watchers.
+//! `WEFT_TEST_SEED` repeats a run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Embedded;
 use crate::embedded::Options;
-use crate::store::{Revision, Store, Transaction, Write};
+use crate::store::{Batch, Entry, Event, ListRequest, ReadError, Revision, Store, Transaction, Watch, Write};
 use crate::testdisk::{Choices, Plan, TestDisk, Unsynced};
 
-const CUTS: u64 = 200;
+const CUTS: u64 = 1000;
 const TASKS: u64 = 6;
 const ROUNDS: u64 = 12;
+/// What watchers look at, and after how many batches they end and begin anew.
+const WATCHERS: [(&str, usize); 3] = [("", usize::MAX), ("hot/", usize::MAX), ("", 5)];
+/// How long what must come may take.
+const WAIT: Duration = Duration::from_secs(20);
 
 /// What was acknowledged before power went: revision -> the writes of that commit.
 type Acknowledged = BTreeMap<Revision, Vec<Write>>;
+
+/// What a watcher was told from the beginning of the store on.
+#[derive(Debug)]
+struct Tale {
+    prefix: &'static str,
+    batches: Vec<Batch>,
+    reached: Revision,
+}
+
+impl Tale {
+    /// In order, and none twice.
+    fn push(&mut self, batch: Batch) -> Result<(), String> {
+        if batch.revision <= self.reached {
+            return Err(format!("a watcher at {} was told {batch:?}", self.reached));
+        }
+        self.reached = batch.revision;
+        if !batch.events.is_empty() {
+            self.batches.push(batch);
+        }
+        Ok(())
+    }
+
+    /// Each event has before it what the one before has left; what all of them leave.
+    fn replay(&self) -> Result<Vec<Entry>, String> {
+        let mut state = BTreeMap::new();
+        for event in self.batches.iter().flat_map(|batch| batch.events.iter()) {
+            let (left, previous) = match event {
+                Event::Put { entry, previous } => {
+                    (state.insert(entry.key.clone(), entry.clone()), previous.as_ref())
+                }
+                Event::Delete { previous, .. } => (state.remove(&previous.key), Some(previous)),
+            };
+            if left.as_ref() != previous {
+                return Err(format!("a watcher that was left with {left:?} was told {event:?}"));
+            }
+        }
+        Ok(state.into_values().collect())
+    }
+}
+
+/// One life of a store: what was acknowledged, and what watchers were told.
+#[derive(Debug, Default)]
+struct Life {
+    acknowledged: Acknowledged,
+    tales: Vec<Tale>,
+}
 
 fn seed() -> u64 {
     let given = std::env::var("WEFT_TEST_SEED").ok().and_then(|text| text.parse().ok());
@@ -35,12 +87,46 @@ fn transaction(task: u64, round: u64, choices: &mut Choices) -> Transaction {
     Transaction { checks: vec![], writes }
 }
 
-/// Several writers at once until the work is done or the disk is dead; answers what was acknowledged.
-async fn work(disk: &TestDisk, seed: u64) -> Acknowledged {
+/// Watches from the beginning until the store closes.
+async fn follow(
+    store: Weak<Embedded>,
+    mut watch: Watch,
+    prefix: &'static str,
+    batches_max: usize,
+) -> Result<Tale, String> {
+    let mut tale = Tale { prefix, batches: Vec::new(), reached: Revision(0) };
+    loop {
+        for _ in 0..batches_max {
+            match watch.batches.recv().await {
+                Some(Ok(batch)) => tale.push(batch)?,
+                _ => return Ok(tale),
+            }
+        }
+        let Some(store) = store.upgrade() else {
+            return Ok(tale);
+        };
+        // Compaction may have passed by one that has just ended.
+        let Ok(again) = store.watch(prefix.into(), tale.reached).await else {
+            return Ok(tale);
+        };
+        watch = again;
+    }
+}
+
+/// Several writers and watchers at once until the work is done or the disk is dead.
+async fn work(disk: &TestDisk, seed: u64) -> Result<Life, String> {
     let Ok(store) = Embedded::open_on(Arc::new(disk.clone()), &Options::default()) else {
-        return Acknowledged::new();
+        return Ok(Life::default());
     };
     let store = Arc::new(store);
+    let mut watchers = tokio::task::JoinSet::new();
+    for (prefix, batches_max) in WATCHERS {
+        // There is nothing yet, so that nothing may be missed.
+        let Ok(watch) = store.watch(prefix.into(), Revision(0)).await else {
+            continue;
+        };
+        watchers.spawn(follow(Arc::downgrade(&store), watch, prefix, batches_max));
+    }
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..TASKS {
         let store = store.clone();
@@ -60,11 +146,16 @@ async fn work(disk: &TestDisk, seed: u64) -> Acknowledged {
             acknowledged
         });
     }
-    tasks.join_all().await.into_iter().flatten().collect()
+    let acknowledged = tasks.join_all().await.into_iter().flatten().collect();
+    drop(store);
+    let tales: Result<Vec<Tale>, String> = watchers.join_all().await.into_iter().collect();
+    Ok(Life { acknowledged, tales: tales? })
 }
 
-/// Every acknowledged commit is there after the restart, and revisions go on from them. The first loss, if any.
-async fn verify(disk: &TestDisk, acknowledged: &Acknowledged) -> Result<(), String> {
+/// Every acknowledged commit is there after the restart, revisions go on from them, and watchers from where they were. The
+/// first loss, if any.
+async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
+    let Life { acknowledged, tales } = &life;
     let store = Embedded::open_on(Arc::new(disk.clone()), &Options::default())
         .map_err(|error| format!("the store does not open: {error:?}"))?;
     let (oldest, newest) = store.revisions().into_inner();
@@ -86,7 +177,9 @@ async fn verify(disk: &TestDisk, acknowledged: &Acknowledged) -> Result<(), Stri
     }
     // What compaction took the history of must still be there as it is now.
     for (revision, writes) in acknowledged {
-        let Some(Write::Put(key, value)) = writes.first() else { continue };
+        let Some(Write::Put(key, value)) = writes.first() else {
+            continue;
+        };
         let now = store.get(key.clone(), None).await.map_err(|e| format!("{e:?}"))?;
         match now {
             Some(entry) if entry.value == *value && entry.mod_revision == *revision => {}
@@ -97,8 +190,49 @@ async fn verify(disk: &TestDisk, acknowledged: &Acknowledged) -> Result<(), Stri
     let probe = Write::Put(Bytes::from("probe"), Bytes::from("x"));
     let next = store.commit(Transaction { checks: vec![], writes: vec![probe] }).await;
     match next {
-        Ok(revision) if revision == Revision(newest.0 + 1) => Ok(()),
-        other => Err(format!("after revision {newest} came {other:?}")),
+        Ok(revision) if revision == Revision(newest.0 + 1) => {}
+        other => return Err(format!("after revision {newest} came {other:?}")),
+    }
+    for tale in life.tales {
+        go_on(&store, tale, &life.acknowledged).await?;
+    }
+    Ok(())
+}
+
+/// A watcher goes on where it was: what it is told in both lives is all there is, once.
+async fn go_on(store: &Embedded, mut tale: Tale, acknowledged: &Acknowledged) -> Result<(), String> {
+    let (oldest, newest) = store.revisions().into_inner();
+    if tale.reached > newest {
+        return Err(format!("a watcher was told of {}, the store is at {newest}", tale.reached));
+    }
+    let mut watch = match store.watch(tale.prefix.into(), tale.reached).await {
+        Ok(_) if tale.reached < oldest => return Err("what is compacted can be watched".to_owned()),
+        Ok(watch) => watch,
+        Err(ReadError::Compacted { .. }) if tale.reached < oldest => {
+            return tale.replay().map(drop);
+        }
+        Err(error) => return Err(format!("a watch does not go on: {error:?}")),
+    };
+    while tale.reached < newest {
+        let told = tokio::time::timeout(WAIT, watch.batches.recv()).await;
+        match told {
+            Ok(Some(Ok(batch))) => tale.push(batch)?,
+            other => {
+                return Err(format!("a watcher at {} of {newest} is told {other:?}", tale.reached));
+            }
+        }
+    }
+    let request = ListRequest { prefix: tale.prefix.into(), ..ListRequest::default() };
+    let there = store.list(request).await.map_err(|error| format!("{error:?}"))?;
+    if tale.replay()? != there.entries {
+        return Err(format!("a watcher of {:?} does not come to what is there", tale.prefix));
+    }
+    let told =
+        |revision: &Revision| tale.batches.binary_search_by_key(revision, |batch| batch.revision).is_ok();
+    // Every commit writes a key of each prefix.
+    match acknowledged.keys().find(|revision| !told(revision)) {
+        Some(missed) => Err(format!("a watcher of {:?} was not told of {missed}", tale.prefix)),
+        None => Ok(()),
     }
 }
 
@@ -110,20 +244,21 @@ fn removed_later(acknowledged: &Acknowledged, key: &Bytes) -> bool {
 async fn cut_once(cut_at: u64, seed: u64, unsynced: Unsynced, sync_works: bool) -> Result<usize, String> {
     let plan = Plan { cut_at: Some(cut_at), unsynced, sync_works, seed, ..Plan::steady() };
     let disk = TestDisk::new(plan);
-    let acknowledged = work(&disk, seed).await;
-    verify(&disk.restart(Plan::steady()), &acknowledged).await?;
-    Ok(acknowledged.len())
+    let life = work(&disk, seed).await?;
+    let acknowledged = life.acknowledged.len();
+    verify(&disk.restart(Plan::steady()), life).await?;
+    Ok(acknowledged)
 }
 
 async fn operations_of_a_whole_life(seed: u64) -> u64 {
     let disk = TestDisk::new(Plan::steady());
-    let acknowledged = work(&disk, seed).await;
-    assert_eq!(acknowledged.len() as u64, TASKS * ROUNDS, "without a cut everything is acknowledged");
+    let life = work(&disk, seed).await.unwrap();
+    assert_eq!(life.acknowledged.len() as u64, TASKS * ROUNDS, "without a cut everything is acknowledged");
     disk.operations()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledged_writes_survive_200_power_cuts() {
+async fn acknowledged_writes_survive_1000_power_cuts_and_watchers_go_on() {
     let seed = seed();
     println!("WEFT_TEST_SEED={seed}");
     let operations = operations_of_a_whole_life(seed).await;
