@@ -116,7 +116,10 @@ impl Api {
         let call = Call { user, query, request };
         match route {
             Route::Resource(route) => self.serve_resource(call, route, asked).await,
-            Route::Review(route) => review::serve(&self, call, &route).await,
+            Route::Review(route) => {
+                let _place = self.place()?;
+                review::serve(&self, call, &route).await
+            }
             Route::Other => self.serve_other(&call).await,
         }
     }

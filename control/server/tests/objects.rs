@@ -99,6 +99,9 @@ async fn watches_tell_changes_selections_and_the_end_of_the_initial_events() {
     assert_eq!(told[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     let mut admin = server.admin().await;
     assert_eq!(admin.get(&format!("{MAPS}?watch=1&sendInitialEvents=true")).await.0, 422);
+    // Of a state that is not there yet nothing older is told.
+    let (code, early) = admin.get(&format!("{list}&resourceVersion=4000000000")).await;
+    assert_eq!((code, &early["reason"]), (504, &json!("Timeout")), "{early}");
 }
 
 #[tokio::test]
@@ -434,6 +437,8 @@ async fn too_many_requests_at_once_are_told_to_come_again() {
     };
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(server.admin().await.get("/livez").await.0, 200, "life is told all the same");
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    assert_eq!(server.admin().await.post(reviews, json!({})).await.0, 429, "a review has a body too");
     finish.send(()).unwrap();
     assert_eq!(answer.await.unwrap(), 201);
     assert_eq!(server.admin().await.get(MAPS).await.0, 200);

@@ -84,7 +84,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("uncordon", "uncordon n1").says(&["node/n1 uncordoned"]).then(&[(N1, "/spec/unschedulable", "null")]),
     row("drain-dry", "drain n1 --force --dry-run=server")
         .says(&["cordoned (server dry run)", "evicting pod default/p1 (server dry run)", "drained (server dry run)"])
-        .then(&[(N1, "/spec/unschedulable", "null"), ("pods/p1", "/metadata/deletionTimestamp", "null")]),
+        .then(&[(N1, "/spec/unschedulable", "null"), ("pods/p1", "/metadata", r#"{"name":"p1","deletionTimestamp":null}"#)]),
     // The only Pod there has ended, so it goes without an agent.
     row("drain", "drain n2 --ignore-daemonsets --force --delete-emptydir-data --timeout=10s")
         .says(&["node/n2 cordoned", "evicting pod default/done", "node/n2 drained"])

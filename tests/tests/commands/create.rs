@@ -126,9 +126,8 @@ pub(crate) const ROWS: &[Row] = &[
         ("services/web2", "/spec/ports/0", r#"{"port":80,"targetPort":80,"protocol":"TCP"}"#),
         ("services/web2", "/spec/clusterIP", "\"*\""),
     ]),
-    // Before, it wrote autoscaling/v1, which is not served yet.
+    // By autoscaling/v1 until 1.31, by v2 since.
     row("autoscale", "autoscale deploy web --min=1 --max=3")
-        .since(32)
         .says(&["horizontalpodautoscaler.autoscaling/web autoscaled"])
         .then(&[(
             "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/web",

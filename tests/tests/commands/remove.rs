@@ -30,9 +30,10 @@ pub(crate) const ROWS: &[Row] =
         row("del-force", "delete pod wf --grace-period=0 --force")
             .says(&["Immediate deletion does not wait", "pod \"wf\" force deleted"])
             .then(&[("pods/wf", "", "null")]),
-        row("del-sel", "delete pods -l app=p1")
-            .says(&["pod \"r5\" deleted", "!p1\""])
-            .then(&[("pods/r5", "", "null"), ("pods/p1", "/metadata/deletionTimestamp", "null")]),
+        row("del-sel", "delete pods -l app=p1").says(&["pod \"r5\" deleted", "!p1\""]).then(&[
+            ("pods/r5", "", "null"),
+            ("pods/p1", "/metadata", r#"{"name":"p1","deletionTimestamp":null}"#),
+        ]),
         row("del-all", "delete secret --all")
             .says(&["secret \"s1\" deleted"])
             .then(&[("secrets", "/items/0", "null")]),

@@ -1,5 +1,8 @@
 //! Discovery, the OpenAPI documents and the version: paths and headers; the documents are `weft-api`'s.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -66,9 +69,45 @@ fn v2(call: &Call) -> Response<Body> {
     // Asked for with an `@`, which no media type may have; answered as Kubernetes does.
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {
-        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(openapi::second_in_protobuf()));
+        static DOCUMENT: Shared = Shared::new(|| openapi::second_in_protobuf().into());
+        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(DOCUMENT.get()));
     }
-    answer::json(StatusCode::OK, &openapi::second())
+    static DOCUMENT: Shared = Shared::new(|| openapi::second().to_string().into());
+    answer::raw_json(StatusCode::OK, DOCUMENT.get())
+}
+
+/// A long document, which is made when it is asked for, and is there once, for as long as somebody reads it.
+struct Shared {
+    make: fn() -> Vec<u8>,
+    read: Mutex<Weak<Document>>,
+}
+
+struct Document(Vec<u8>);
+
+/// Somebody who reads.
+struct Reader(Arc<Document>);
+
+impl AsRef<[u8]> for Reader {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl Shared {
+    const fn new(make: fn() -> Vec<u8>) -> Self {
+        Self { make, read: Mutex::new(Weak::new()) }
+    }
+
+    fn get(&self) -> Bytes {
+        // Whoever comes while it is made waits, and reads the same.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = read.upgrade().unwrap_or_else(|| {
+            let made = Arc::new(Document((self.make)()));
+            *read = Arc::downgrade(&made);
+            made
+        });
+        Bytes::from_owner(Reader(document))
+    }
 }
 
 fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {
@@ -77,7 +116,7 @@ fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, S
     };
     let tag = format!("\"{hash}\"");
     let mut response = if call.header(IF_NONE_MATCH).is_some_and(|t| t.contains(&tag)) {
-        answer::raw_json(StatusCode::NOT_MODIFIED, bytes::Bytes::new())
+        answer::raw_json(StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
         answer::raw_json(StatusCode::OK, bytes)
     };
@@ -100,4 +139,23 @@ pub(crate) fn version() -> Value {
         "compiler": "rustc",
         "platform": if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_long_document_is_there_once_while_it_is_read_and_then_not_at_all() {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let shared = Shared::new(|| vec![7; 10 + MADE.fetch_add(1, Ordering::Relaxed)]);
+        let (one, two) = (shared.get(), shared.get());
+        assert_eq!((one.as_ptr(), one.len()), (two.as_ptr(), 10));
+        drop(one);
+        assert_eq!(shared.get().len(), 10);
+        drop(two);
+        assert_eq!(shared.get().len(), 11, "nothing was kept");
+    }
 }

@@ -191,7 +191,7 @@ pub(crate) fn namespace_of(route: &ResourceRoute) -> Option<&str> {
 }
 
 /// Waits until a revision that a client has seen elsewhere is here too.
-async fn wait_for(api: &Api, revision: u64) -> Result<(), Status> {
+pub(super) async fn wait_for(api: &Api, revision: u64) -> Result<(), Status> {
     if api.objects.cache.wait_for(revision, FUTURE_WAIT).await {
         return Ok(());
     }

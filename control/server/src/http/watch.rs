@@ -20,7 +20,7 @@ use super::accept::{Encoding, Form, Wanted};
 use super::answer::{self, Body};
 use super::options::{self, Initial};
 use super::query::Query;
-use super::read::namespace_of;
+use super::read::{self, namespace_of};
 use super::route::ResourceRoute;
 use super::select::Selection;
 use super::{Api, Call, dialect, table};
@@ -96,7 +96,7 @@ impl Drop for Open {
 /// GET with `watch`.
 ///
 /// # Errors
-/// 400 and 422 for parameters that do not fit.
+/// 400 and 422 for parameters that do not fit; 504 for initial events of a state that is not reached.
 pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
     let query = &call.query;
     let wanted = Wanted::of(call)?;
@@ -109,7 +109,7 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
     let (objects, position) = if initial == Initial::None {
         (Vec::new(), asked)
     } else {
-        api.objects.cache.wait_for(asked, Duration::from_secs(3)).await;
+        read::wait_for(api, asked).await?;
         api.objects.cache.list(route.kind, namespace_of(route))
     };
     let life = match query.number::<u64>("timeoutSeconds")? {
