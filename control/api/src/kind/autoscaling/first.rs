@@ -139,15 +139,18 @@ fn from_stored(autoscaler: &mut Map<String, Value>) {
     let mut notes = Vec::new();
     if let Some(spec) = part(autoscaler, "spec") {
         let metrics = taken(spec, "metrics");
-        let cpu = metrics.iter().find(|metric| is_cpu(metric));
-        if let Some(share) = cpu.and_then(|metric| metric.pointer("/resource/target/averageUtilization")) {
-            spec.insert("targetCPUUtilizationPercentage".into(), share.clone());
-        }
-        let told = |metric: &&Value| {
-            is_cpu(metric) && metric.pointer("/resource/target/averageUtilization").is_some()
+        let share = |metric: &Value| {
+            let share = metric.pointer("/resource/target/averageUtilization")?;
+            is_cpu(metric).then(|| share.clone())
         };
-        let others = metrics.iter().filter(|metric| !told(metric));
-        notes.push((METRICS, others.map(|metric| renamed(metric, Side::Goal, Way::FromStored)).collect()));
+        // The field has room for one; a second of the same is kept with the others, where Kubernetes drops it.
+        let told = metrics.iter().position(|metric| share(metric).is_some());
+        if let Some(share) = told.and_then(|told| share(&metrics[told])) {
+            spec.insert("targetCPUUtilizationPercentage".into(), share);
+        }
+        let others = metrics.iter().enumerate().filter(|(index, _)| Some(*index) != told);
+        let others = others.map(|(_, metric)| renamed(metric, Side::Goal, Way::FromStored));
+        notes.push((METRICS, others.collect()));
         if let Some(behavior) = spec.remove("behavior") {
             notes.push((BEHAVIOR, with_names(behavior, &capital)));
         }

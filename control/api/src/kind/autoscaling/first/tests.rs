@@ -104,6 +104,18 @@ fn every_metric_comes_back_and_stands_in_an_annotation_meanwhile() {
     }
 }
 
+/// Kubernetes drops the second, and whoever annotates by this version takes it from the store.
+#[test]
+fn what_the_field_has_no_room_for_is_kept() {
+    let value = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}}});
+    let full = stored(&json!({"metrics": [value, cpu(50), cpu(60)]}), &json!({}));
+    let seen = first(&full);
+    assert_eq!(seen["spec"]["targetCPUUtilizationPercentage"], 50);
+    assert_eq!(note(&seen, "metrics").as_array().unwrap().len(), 2);
+    // The one of the field comes last.
+    assert_eq!(back(&seen)["spec"]["metrics"], json!([value, cpu(60), cpu(50)]));
+}
+
 #[test]
 fn behavior_and_status_come_back() {
     let rules = json!({"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "tolerance": "100m",
