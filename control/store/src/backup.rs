@@ -88,7 +88,7 @@ impl Writer {
     ///
     /// # Errors
     /// The store cannot be read, or no longer at that revision.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, ReadError> {
         let mut out = BytesMut::new();
         match std::mem::replace(&mut self.state, State::Over) {
             State::Over => return Ok(None),
@@ -203,7 +203,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// It is cut off or damaged.
-    pub fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, BackupError> {
+    pub fn entry(&mut self) -> Result<Option<(Bytes, Bytes)>, BackupError> {
         if self.over {
             return Ok(None);
         }
@@ -287,7 +287,7 @@ pub enum RestoreError {
 /// It is none, not whole, or damaged.
 pub fn verify(file: impl Read) -> Result<(Head, u64), BackupError> {
     let mut reader = Reader::new(file)?;
-    while reader.next()?.is_some() {}
+    while reader.entry()?.is_some() {}
     Ok((reader.head, reader.entries))
 }
 
@@ -305,7 +305,7 @@ pub async fn restore(file: impl Read, store: &dyn Store) -> Result<u64, RestoreE
     };
     store.commit(begin).await?;
     let (mut writes, mut held) = (Vec::new(), 0);
-    while let Some((key, value)) = reader.next()? {
+    while let Some((key, value)) = reader.entry()? {
         let bytes = key.len() + value.len();
         if bytes > limits.bytes_max {
             return Err(RestoreError::TooLarge { bytes, bytes_max: limits.bytes_max });

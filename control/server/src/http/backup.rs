@@ -18,7 +18,7 @@ pub(super) fn serve(api: &Api, call: &Call) -> Response<Body> {
     tracing::info!(user = call.user.name, revision = writer.head().revision.0, "a backup is taken");
     let pieces = futures_util::stream::unfold(Some(writer), |writer| async move {
         let mut writer = writer?;
-        match writer.next().await {
+        match writer.piece().await {
             Ok(piece) => piece.map(|piece| (Ok(piece), Some(writer))),
             Err(error) => {
                 tracing::error!(%error, "a backup broke off");

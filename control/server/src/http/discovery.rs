@@ -69,7 +69,7 @@ fn v2(call: &Call) -> Response<Body> {
     // Asked for with an `@`, which no media type may have; answered as Kubernetes does.
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {
-        static DOCUMENT: Shared = Shared::new(|| openapi::second_in_protobuf().into());
+        static DOCUMENT: Shared = Shared::new(openapi::second_in_protobuf);
         return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(DOCUMENT.get()));
     }
     static DOCUMENT: Shared = Shared::new(|| openapi::second().to_string().into());

@@ -30,10 +30,10 @@ async fn fill(store: &dyn Store) {
 
 async fn taken(mut writer: Writer) -> Vec<u8> {
     let mut file = Vec::new();
-    while let Some(piece) = writer.next().await.unwrap() {
+    while let Some(piece) = writer.piece().await.unwrap() {
         file.extend_from_slice(&piece);
     }
-    assert!(writer.next().await.unwrap().is_none());
+    assert!(writer.piece().await.unwrap().is_none());
     file
 }
 

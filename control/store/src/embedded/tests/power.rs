@@ -155,7 +155,7 @@ async fn work(disk: &TestDisk, seed: u64) -> Result<Life, String> {
 /// Every acknowledged commit is there after the restart, revisions go on from them, and watchers from where they were. The
 /// first loss, if any.
 async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
-    let Life { acknowledged, tales } = &life;
+    let Life { acknowledged, tales } = life;
     let store = Embedded::open_on(Arc::new(disk.clone()), &Options::default())
         .map_err(|error| format!("the store does not open: {error:?}"))?;
     let (oldest, newest) = store.revisions().into_inner();
@@ -176,14 +176,14 @@ async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
         }
     }
     // What compaction took the history of must still be there as it is now.
-    for (revision, writes) in acknowledged {
+    for (revision, writes) in &acknowledged {
         let Some(Write::Put(key, value)) = writes.first() else {
             continue;
         };
         let now = store.get(key.clone(), None).await.map_err(|e| format!("{e:?}"))?;
         match now {
             Some(entry) if entry.value == *value && entry.mod_revision == *revision => {}
-            None if removed_later(acknowledged, key) || newest > last => {}
+            None if removed_later(&acknowledged, key) || newest > last => {}
             other => return Err(format!("{key:?} of commit {revision} is {other:?}")),
         }
     }
@@ -193,8 +193,8 @@ async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
         Ok(revision) if revision == Revision(newest.0 + 1) => {}
         other => return Err(format!("after revision {newest} came {other:?}")),
     }
-    for tale in life.tales {
-        go_on(&store, tale, &life.acknowledged).await?;
+    for tale in tales {
+        go_on(&store, tale, &acknowledged).await?;
     }
     Ok(())
 }
