@@ -18,6 +18,8 @@ const READ_WAIT: Duration = Duration::from_secs(10);
 /// How often, and at what distance, a read is tried that another member or connection may answer.
 const READ_TRIES: u32 = 3;
 const READ_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is looked how far the watch has come.
+const WATCH_LOOK: Duration = Duration::from_millis(5);
 /// Most entries etcd is asked for at once.
 const CHUNK_ENTRIES_MAX: usize = 256;
 
@@ -130,11 +132,24 @@ impl Link {
         }
     }
 
+    /// The store's own watch must have told what is to be forgotten: it could not go on.
+    async fn wait_for_watch(&self, oldest: Revision) -> Result<(), ReadError> {
+        let begun = tokio::time::Instant::now();
+        while self.hub.newest() < oldest && oldest <= self.etcd_newest() {
+            if begun.elapsed() > READ_WAIT {
+                return Err(ReadError::Engine("etcd's watch has not come to what is to be forgotten".into()));
+            }
+            tokio::time::sleep(WATCH_LOOK).await;
+        }
+        Ok(())
+    }
+
     pub(super) async fn compact(&self, oldest: Revision) -> Result<(), ReadError> {
         let known = self.known();
         let Some(revision) = known.record.etcd(oldest).filter(|revision| *revision > known.oldest) else {
             return Ok(());
         };
+        self.wait_for_watch(oldest).await?;
         let question = CompactionRequest { revision };
         let done: Result<CompactionResponse, _> = self.wire.call(wire::COMPACT, &question, READ_WAIT).await;
         match done {

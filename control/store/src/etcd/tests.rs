@@ -314,6 +314,25 @@ async fn over_a_slow_way_that_breaks_nothing_is_missed() {
 }
 
 #[tokio::test]
+async fn nothing_is_compacted_that_the_watch_has_not_told_yet() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    // The store's own watch, which wants a connection of its own, has not begun.
+    proxy.refuse(true);
+    let first = commit(&store, put("k", "1")).await;
+    let second = commit(&store, put("k", "2")).await;
+    let mut watch = store.watch(Bytes::new(), first).await.unwrap();
+    let mut compacting = std::pin::pin!(store.compact(second));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut compacting).await;
+    assert!(early.is_err(), "{early:?}");
+    proxy.refuse(false);
+    compacting.await.unwrap();
+    assert_eq!(*store.revisions().start(), second);
+    assert_eq!(next_events(&mut watch).await.revision, second);
+}
+
+#[tokio::test]
 async fn an_etcd_that_others_compact_tells_the_past_as_far_as_it_goes() {
     let server = Server::start();
     let proxy = Proxy::start(server.port, Duration::ZERO).await;
