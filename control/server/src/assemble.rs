@@ -24,6 +24,7 @@ use crate::cache::Cache;
 use crate::config::{Config, StoreConfig, TlsFiles};
 use crate::http::listen::Connections;
 use crate::http::metrics::Metrics;
+use crate::http::watch::Feeds;
 use crate::http::{Api, listen};
 use crate::loops::{self, Snapshot};
 use crate::nodes::Nodes;
@@ -95,6 +96,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         authorizer: Authorizer::new(config.roles.clone()),
         nodes,
         metrics,
+        feeds: Feeds::new(),
         places: Semaphore::new(config.requests_max),
         stopping: stopping.clone(),
     });

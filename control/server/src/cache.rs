@@ -69,6 +69,8 @@ pub(crate) enum ChangeType {
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) revision: u64,
+    /// The revision of the kind's change before: in between it did not change.
+    pub(crate) after: u64,
     pub(crate) change: ChangeType,
     /// As it is now; for a deletion, as it last was.
     pub(crate) object: Arc<Cached>,
@@ -455,7 +457,8 @@ impl Shelf {
         let mut state = self.write();
         let previous = state.objects.insert(object.object.key(), object.clone());
         let change = if previous.is_some() { ChangeType::Modified } else { ChangeType::Added };
-        state.push(Change { revision, change, object, previous }, rings);
+        let after = state.newest;
+        state.push(Change { revision, after, change, object, previous }, rings);
         drop(state);
         self.changed.send_replace(revision);
     }
@@ -464,7 +467,8 @@ impl Shelf {
         let revision = object.revision;
         let mut state = self.write();
         let previous = state.objects.remove(&object.object.key());
-        state.push(Change { revision, change: ChangeType::Deleted, object, previous }, rings);
+        let (after, change) = (state.newest, ChangeType::Deleted);
+        state.push(Change { revision, after, change, object, previous }, rings);
         drop(state);
         self.changed.send_replace(revision);
     }

@@ -50,6 +50,8 @@ pub(crate) struct Api {
     pub(crate) authorizer: Authorizer,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) metrics: Metrics,
+    /// What watches share.
+    pub(crate) feeds: watch::Feeds,
     /// Places for requests that are not watches or streams.
     pub(crate) places: Semaphore,
     /// Turns to `true` when the server is to stop.

@@ -1,19 +1,23 @@
 //! Frames of a watch, on a cache that is told what the store would tell it.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch::Sender;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
 use weft_store::Embedded;
 use weft_store::store::{Batch, Entry, Event, Revision};
 
+use super::super::accept::Form;
+use super::super::query::Query;
+use super::events::FRAME_BYTES;
 use super::*;
 use crate::objects::{encoding, layout};
 
 /// A cache of ConfigMaps, and watches of them among others that are open.
 struct Bed {
     cache: Arc<Cache>,
+    feeds: Feeds,
     watches: Gauge,
     stop: Sender<bool>,
     revision: u64,
@@ -27,6 +31,7 @@ impl Bed {
         let cache = Cache::fill(store, changes_max).await.unwrap();
         Self {
             cache,
+            feeds: Feeds::new(),
             watches: Gauge::default(),
             stop: tokio::sync::watch::channel(false).0,
             revision: 0,
@@ -50,29 +55,31 @@ impl Bed {
     }
 
     fn watch(&self, bookmarks: bool) -> Running {
+        self.watch_of("", bookmarks)
+    }
+
+    /// Of what a query asks for.
+    fn watch_of(&self, query: &str, bookmarks: bool) -> Running {
+        let (kind, query) = (&kind::CONFIG_MAP, Query::parse(query));
+        let selection = Selection::of(kind, &query).unwrap();
+        let wanted = Wanted { form: Form::Objects, encoding: Encoding::Json };
+        let events = Events::new(kind, kind, None, selection, wanted, &query);
         Running {
             cache: Arc::clone(&self.cache),
             open: Open::new(&self.watches),
-            kind: &kind::CONFIG_MAP,
-            served: &kind::CONFIG_MAP,
-            namespace: None,
-            selection: Selection::of(&kind::CONFIG_MAP, &Query::default()).unwrap(),
-            wanted: Wanted { form: Form::Objects, encoding: Encoding::Json },
-            query: Query::default(),
+            feed: self.feeds.join(&events, &query),
+            events,
             position: 0,
-            frame: BytesMut::new(),
-            frame_bytes: 0,
-            changes: Vec::new().into_iter(),
             initial: Vec::new().into_iter(),
             tell_initial_end: false,
             bookmarks,
             changed: self.cache.changed(&kind::CONFIG_MAP),
             stopping: self.stop.subscribe(),
+            began: self.feeds.began,
             ends: Instant::now() + LIFE_MIN,
             next_bookmark: Instant::now() + BOOKMARK_EVERY,
             bookmark_is_due: false,
             rests_until: None,
-            first_table: true,
             ended: false,
         }
     }
@@ -109,7 +116,6 @@ async fn what_waits_is_sent_in_frames_and_in_order() {
     }
     // An event is a little longer than what is in it.
     assert!(frames < 100, "{frames}");
-    assert_eq!(watch.frame.capacity(), 0, "nothing is held for what was sent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,8 +131,12 @@ async fn the_more_watches_there_are_the_longer_each_rests_after_a_frame() {
         bed.change(10);
         bed.change(10);
         assert_eq!(events(&watch.next().await.unwrap()).len(), 2);
-        let waited = began.elapsed().as_millis();
-        assert!((rest..=rest + 2).contains(&waited), "{others}: {waited} ms");
+        let first = began.elapsed().as_millis();
+        assert!(first <= rest + 2, "{others}: {first} ms");
+        bed.change(10);
+        assert_eq!(events(&watch.next().await.unwrap()).len(), 1);
+        let second = began.elapsed().as_millis() - first;
+        assert!((rest..=rest + 2).contains(&second), "{others}: {second} ms");
     }
 }
 
@@ -182,16 +192,59 @@ async fn a_watch_that_is_too_far_behind_is_told_so_behind_what_it_still_gets() {
     let mut watch = bed.watch(false);
     bed.change(10);
     assert_eq!(events(&watch.next().await.unwrap()), [("ADDED".to_owned(), 1)]);
-    bed.change(20_000);
-    bed.change(10);
-    assert_eq!(events(&watch.next().await.unwrap()), [("ADDED".to_owned(), 2)], "a frame is full");
-    for _ in 0..5 {
+    for _ in 0..6 {
         bed.change(10);
     }
     let frame = watch.next().await.unwrap();
-    let lines: Vec<Value> =
-        frame.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
-    assert_eq!(lines[0]["object"]["metadata"]["resourceVersion"], "3");
-    assert_eq!((&lines[1]["type"], &lines[1]["object"]["code"]), (&json!("ERROR"), &json!(410)));
-    assert_eq!((lines.len(), watch.next().await), (2, None));
+    let told: Value = serde_json::from_slice(&frame).unwrap();
+    assert_eq!((&told["type"], &told["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(watch.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_the_same_gets_the_same_bytes() {
+    let mut bed = Bed::new(10_000).await;
+    let all = |query: &str| [bed.watch_of(query, true), bed.watch_of(query, true)];
+    let [mut first, mut second] = all("");
+    let [mut none, _] = all("labelSelector=a%3Db");
+    let ends = |frame: &Bytes| frame.as_ptr_range();
+    let mut alone = bed.watch_of("fieldSelector=metadata.name%3Dc2", true);
+    for _ in 0..3 {
+        bed.change(10);
+        bed.change(10);
+        let frame = first.next().await.unwrap();
+        assert_eq!(events(&frame).len(), 2);
+        bed.change(10);
+        // Who comes later gets what was made, and then what came since.
+        let same = second.next().await.unwrap();
+        assert_eq!(ends(&same), ends(&frame));
+        let (newer, newest) = (second.next().await.unwrap(), first.next().await.unwrap());
+        assert_eq!((events(&newer).len(), ends(&newer)), (1, ends(&newest)));
+    }
+    // A bookmark in between does not part them: nothing changed up to it.
+    tokio::time::advance(BOOKMARK_EVERY).await;
+    bed.cache.apply(&Batch { revision: Revision(bed.revision + 5), events: [].into() });
+    bed.revision += 5;
+    assert_eq!(events(&first.next().await.unwrap()), [("BOOKMARK".to_owned(), bed.revision)]);
+    bed.change(10);
+    let (frame, same) = (first.next().await.unwrap(), second.next().await.unwrap());
+    assert_eq!((events(&frame).len(), ends(&frame)), (1, ends(&same)));
+    // Others want something else of the same changes.
+    assert_eq!(events(&alone.next().await.unwrap()), [("ADDED".to_owned(), 2)]);
+    let nothing = none.next().await.unwrap();
+    assert_eq!(events(&nothing), [("BOOKMARK".to_owned(), bed.revision)], "none is of that label");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_not_read_holds_nothing_of_the_ring() {
+    let mut bed = Bed::new(4).await;
+    let mut watch = bed.watch(false);
+    bed.change(20_000);
+    let kept = Arc::downgrade(&bed.cache.changes(&kind::CONFIG_MAP, 0, 1).unwrap()[0]);
+    bed.change(10);
+    assert_eq!(events(&watch.next().await.unwrap()).len(), 1, "a frame is full");
+    for _ in 0..6 {
+        bed.change(10);
+    }
+    assert!(kept.upgrade().is_none());
 }
