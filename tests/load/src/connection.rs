@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::ServerName;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -18,6 +19,8 @@ use tokio_rustls::TlsConnector;
 use crate::credentials::Credentials;
 use crate::options::Http;
 
+/// Read from a socket at once.
+const READ_BYTES: usize = 32 << 10;
 /// What Go's HTTP/2 client lets a server send unasked, bytes: of one stream and of a connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 30;
@@ -59,6 +62,8 @@ impl Target {
             .await
             .with_context(|| format!("{} cannot be reached", self.address))?;
         tcp.set_nodelay(true)?;
+        // A record is read by one call.
+        let tcp = BufReader::with_capacity(READ_BYTES, tcp);
         let stream = TokioIo::new(self.tls.connect(ServerName::try_from(SERVER_NAME)?, tcp).await?);
         let sender = match self.http {
             Http::One => {

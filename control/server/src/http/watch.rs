@@ -2,8 +2,8 @@
 //!
 //! A watch reads the cache's ring at its own pace, and holds nothing of it: where it is, is a number. The more watches there
 //! are, the longer each of them rests after a frame, so that where much changes a frame carries many events: what a watch
-//! costs is its frames. They rest until the same moment, so that those who want the same are at the same place and
-//! share the frame.
+//! costs is its frames. They rest until one of a few moments, so that those who want the same are at the same places and
+//! share the frames, and yet not all of them want to be served at once.
 
 mod events;
 mod feed;
@@ -33,6 +33,8 @@ pub(crate) use feed::Feeds;
 /// How long a watch rests after a frame for each watch that there is, and at most.
 const REST_PER_WATCH: Duration = Duration::from_micros(25);
 const REST_MAX: Duration = Duration::from_millis(25);
+/// Moments within a rest at which watches go on.
+const PHASES: u32 = 8;
 /// A shorter rest is none.
 const REST_MIN: Duration = Duration::from_millis(1);
 /// How often a watch that asked for bookmarks gets one.
@@ -57,8 +59,9 @@ struct Running {
     bookmarks: bool,
     changed: tokio::sync::watch::Receiver<u64>,
     stopping: tokio::sync::watch::Receiver<bool>,
-    /// From when on all watches count their rests.
+    /// From when on it counts its rests, after the part of one that it is behind others.
     began: Instant,
+    phase: u32,
     ends: Instant,
     next_bookmark: Instant,
     bookmark_is_due: bool,
@@ -117,6 +120,7 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
         changed,
         stopping: api.stopping.clone(),
         began: api.feeds.began,
+        phase: api.feeds.phase(),
         ends: Instant::now() + life,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
         bookmark_is_due: false,
@@ -207,7 +211,7 @@ impl Running {
         self.ended = self.events.is_broken();
     }
 
-    /// Until when this watch leaves the ring alone, now that it has a frame to send: all of them until the same moment.
+    /// Until when this watch leaves the ring alone, now that it has a frame to send: all of its phase until the same moment.
     fn rest(&self) -> Option<Instant> {
         let watches = u32::try_from(self.open.0.get()).unwrap_or(u32::MAX);
         let rest = REST_PER_WATCH.saturating_mul(watches).min(REST_MAX);
@@ -215,7 +219,8 @@ impl Running {
             return None;
         }
         let now = Instant::now();
-        let rested = now.duration_since(self.began).as_nanos() % rest.as_nanos();
+        let began = self.began + rest / PHASES * self.phase;
+        let rested = (now + rest).duration_since(began).as_nanos() % rest.as_nanos();
         // Less than a rest.
         Some(now + rest - Duration::from_nanos(u64::try_from(rested).unwrap_or(0)))
     }
@@ -223,10 +228,9 @@ impl Running {
     /// Waits until there may be something to send.
     async fn wait(&mut self) {
         if let Some(until) = self.rests_until {
-            tokio::select! {
-                () = tokio::time::sleep_until(until.min(self.ends)) => self.rests_until = None,
-                () = stopped(&mut self.stopping) => self.ended = true,
-            }
+            // So short that who stops the server need not end it.
+            tokio::time::sleep_until(until).await;
+            self.rests_until = None;
             return;
         }
         let alarm = if self.bookmarks { self.ends.min(self.next_bookmark) } else { self.ends };

@@ -1,12 +1,14 @@
 //! Feeds: watches that want the same share their frames. Each is made once, by who comes for it first.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::time::Instant;
 
 use super::super::accept::{Encoding, Form};
 use super::super::query::Query;
+use super::PHASES;
 use super::events::{Events, FRAME_BYTES, Made};
 use crate::cache::{Cache, TooOld};
 
@@ -30,8 +32,9 @@ struct Want {
 /// The feeds that somebody reads.
 pub(crate) struct Feeds {
     known: Mutex<Known>,
-    /// From when on all watches count their rests.
+    /// From when on watches count their rests.
     pub(super) began: Instant,
+    opened: AtomicU32,
 }
 
 #[derive(Default)]
@@ -52,7 +55,12 @@ struct State {
 
 impl Feeds {
     pub(crate) fn new() -> Self {
-        Self { known: Mutex::default(), began: Instant::now() }
+        Self { known: Mutex::default(), began: Instant::now(), opened: AtomicU32::new(0) }
+    }
+
+    /// Which of the moments within a rest the next watch goes on at.
+    pub(super) fn phase(&self) -> u32 {
+        self.opened.fetch_add(1, Ordering::Relaxed) % PHASES
     }
 
     /// The feed of these events; `query` is what they were asked for by. Tables are of one watch alone: the first tells their columns.

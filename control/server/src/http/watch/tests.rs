@@ -76,6 +76,7 @@ impl Bed {
             changed: self.cache.changed(&kind::CONFIG_MAP),
             stopping: self.stop.subscribe(),
             began: self.feeds.began,
+            phase: self.feeds.phase(),
             ends: Instant::now() + LIFE_MIN,
             next_bookmark: Instant::now() + BOOKMARK_EVERY,
             bookmark_is_due: false,
@@ -138,6 +139,31 @@ async fn the_more_watches_there_are_the_longer_each_rests_after_a_frame() {
         let second = began.elapsed().as_millis() - first;
         assert!((rest..=rest + 2).contains(&second), "{others}: {second} ms");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_of_one_phase_go_on_at_once_and_the_phases_are_spread() {
+    let mut bed = Bed::new(10_000).await;
+    bed.watches.inc_by(1_000);
+    let mut watches: Vec<Running> = (0..2 * PHASES).map(|_| bed.watch(false)).collect();
+    let began = Instant::now();
+    bed.change(10);
+    let mut woken = Vec::new();
+    for watch in &mut watches {
+        watch.next().await.unwrap();
+        // Whenever within the rest it was.
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    bed.change(10);
+    for watch in &watches {
+        woken.push(watch.rests_until.unwrap().duration_since(began).as_micros() % REST_MAX.as_micros());
+    }
+    let (first, second) = woken.split_at(PHASES as usize);
+    assert_eq!(first, second);
+    let mut moments = first.to_vec();
+    moments.sort_unstable();
+    let apart = REST_MAX.as_micros() / u128::from(PHASES);
+    assert!(moments.windows(2).all(|pair| pair[1] - pair[0] == apart), "{moments:?}");
 }
 
 #[tokio::test(start_paused = true)]
