@@ -20,6 +20,7 @@ pub(crate) mod route;
 pub(crate) mod select;
 pub(crate) mod subresource;
 pub(crate) mod table;
+pub(crate) mod unread;
 pub(crate) mod watch;
 pub(crate) mod websocket;
 pub(crate) mod write;
@@ -42,6 +43,7 @@ use answer::Body;
 use metrics::{About, Metrics};
 use query::Query;
 use route::{ResourceRoute, Route};
+use unread::Answers;
 
 /// What every request is served from.
 pub(crate) struct Api {
@@ -80,11 +82,12 @@ impl Call {
 }
 
 impl Api {
-    /// Answers one request; `certificate` is the user of the connection's client certificate.
+    /// Answers one request; `certificate` is the user of the connection's client certificate, `answers` are the others of it.
     pub(crate) async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
         certificate: Option<Arc<User>>,
+        answers: &Answers,
     ) -> Response<Body> {
         let began = Instant::now();
         let mut asked = Asked { about: About::method(request.method()), lasts: false };
@@ -102,7 +105,11 @@ impl Api {
         };
         let took = (!asked.lasts).then(|| began.elapsed());
         self.metrics.answered(&asked.about, response.status().as_u16(), took);
-        response
+        // Whoever reads a Pod's output may stop as long as they like: it waits where it is made.
+        if asked.lasts && asked.about.verb != "watch" {
+            return response;
+        }
+        response.map(|body| answers.follow(body))
     }
 
     async fn try_serve(

@@ -20,6 +20,7 @@ use weft_link::session::{Guests, Place};
 
 use super::Api;
 use super::patience::Patience;
+use super::unread::Answers;
 use crate::authn;
 use crate::pki::{Leaf, Pki, PkiError};
 use crate::stop::stopped;
@@ -176,14 +177,14 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>
         let (tls, api) = (tls.clone(), api.clone());
         tokio::spawn(async move {
             api.metrics.connections.inc();
-            connection(stream, tls, api.clone()).await;
+            connection(stream, address, tls, api.clone()).await;
             api.metrics.connections.dec();
             drop(place);
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
+async fn connection(stream: TcpStream, address: IpAddr, tls: TlsAcceptor, api: Arc<Api>) {
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -201,9 +202,11 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
         .and_then(|der| authn::by_certificate(der))
         .map(Arc::new);
     let mut stopping = api.stopping.clone();
+    let answers = Arc::new(Answers::new());
+    let followed = answers.clone();
     let service = service_fn(move |request| {
-        let (api, user) = (api.clone(), user.clone());
-        async move { Ok::<_, std::convert::Infallible>(api.serve(request, user).await) }
+        let (api, user, answers) = (api.clone(), user.clone(), followed.clone());
+        async move { Ok::<_, std::convert::Infallible>(api.serve(request, user, &answers).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -223,6 +226,10 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, api: Arc<Api>) {
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = answers.stand_still() => {
+            tracing::info!(%address, "a client does not read what it asked for: its connection is closed");
+            return;
+        }
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(DRAIN_TIME_MAX, connection).await {
