@@ -85,7 +85,10 @@ async fn watches_tell_changes_selections_and_the_end_of_the_initial_events() {
     assert_eq!(told[1]["type"], "DELETED");
     let mut admin = server.admin().await;
     let selected = format!("{MAPS}?watch=1&resourceVersion={from}&labelSelector=v%3D1");
-    assert_eq!(events(&mut admin, &selected, 1).await[0]["type"], "DELETED", "it left the selection");
+    let left = &events(&mut admin, &selected, 1).await[0];
+    let changed = &told[0]["object"]["metadata"]["resourceVersion"];
+    assert_eq!((&left["type"], &left["object"]["metadata"]["resourceVersion"]), (&json!("DELETED"), changed));
+    assert_eq!(left["object"]["metadata"]["labels"]["v"], "1", "as it was when it was of the selection");
 
     other.post(MAPS, map("b", "1")).await;
     let mut admin = server.admin().await;

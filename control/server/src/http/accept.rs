@@ -50,13 +50,21 @@ impl Wanted {
 
     fn parse(accept: Option<&str>) -> Option<Self> {
         let Some(accept) = accept.filter(|a| !a.trim().is_empty()) else { return Some(Self::ANY) };
-        let mut ranges: Vec<Range<'_>> =
-            accept.split(',').take(RANGES_MAX).filter_map(Range::parse).filter(|r| r.weight > 0.0).collect();
+        let ranges = accept.split(',').take(RANGES_MAX).filter_map(Range::parse);
+        let (mut ranges, refused): (Vec<_>, Vec<_>) = ranges.partition(|range| range.weight > 0.0);
+        let is_refused = |media: &str| refused.iter().any(|range| range.media == media);
         // Of one weight, what is named stands before what is meant by a star, as Kubernetes has it.
         ranges.sort_by(|a, b| {
             b.weight.total_cmp(&a.weight).then(a.media.contains('*').cmp(&b.media.contains('*')))
         });
-        ranges.iter().find_map(Range::served)
+        ranges.iter().find_map(|range| match range.media {
+            // What a star means is not what was refused by its name.
+            "*/*" | "application/*" if is_refused("application/json") => {
+                let named = Range { media: proto::MEDIA_TYPE, ..range.clone() };
+                if is_refused(proto::MEDIA_TYPE) { None } else { named.served() }
+            }
+            _ => range.served(),
+        })
     }
 }
 
@@ -68,6 +76,7 @@ impl Encoding {
 }
 
 /// One of the things a client takes.
+#[derive(Clone)]
 struct Range<'a> {
     media: &'a str,
     parameters: Vec<(&'a str, &'a str)>,
@@ -153,6 +162,8 @@ mod tests {
             (format!("text/html, {protobuf};q=0.1"), Some(Protobuf)),
             (format!("{protobuf};q=0, application/*"), Some(Json)),
             (format!("{protobuf};q=0"), None),
+            ("application/json;q=0, */*".to_owned(), Some(Protobuf)),
+            (format!("application/json;q=0, {protobuf};q=0, application/*"), None),
             (format!("{protobuf};stream=other"), None),
             (format!("{protobuf};as=Table;v=v1;g=meta.k8s.io"), None),
             (format!("{protobuf};as=Table;v=v1;g=meta.k8s.io, application/json"), Some(Json)),

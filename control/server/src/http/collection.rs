@@ -1,11 +1,13 @@
 //! Objects that are answered together, in the form and encoding that is wanted: made while they are sent, so that one
 //! piece is in memory however long the list.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use weft_api::kind::Kind;
 use weft_api::status::Status;
 use weft_api::{proto, schema};
@@ -20,6 +22,8 @@ use crate::cache::Cached;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Items of a list in protobuf that are kept until they are sent, bytes; those behind are written a second time.
 const KEPT_BYTES_MAX: usize = 4 << 20;
+/// What all lists together keep, bytes.
+static KEPT_BYTES: Semaphore = Semaphore::const_new(64 << 20);
 /// The type of metadata alone.
 const METADATA: (&str, &str) = ("meta.k8s.io/v1", "PartialObjectMetadata");
 
@@ -88,21 +92,54 @@ async fn protobuf(
     objects: Vec<Arc<Cached>>,
     write: impl Fn(&Cached) -> Result<Bytes, Status> + Send + 'static,
 ) -> Result<Body, Status> {
-    let (mut kept, mut whole, mut rested) = (Vec::new(), 0, 0);
+    let (mut kept, mut whole, mut rested) = (Kept::default(), 0, 0);
     for cached in &objects {
         let item = write(cached)?;
         whole += item.len();
-        if whole <= KEPT_BYTES_MAX {
-            kept.push(item);
-        }
+        kept.push(item);
         if whole - rested > PIECE_BYTES {
             rested = whole;
             tokio::task::yield_now().await;
         }
     }
     let head = proto::list_head(names, meta, whole).map_err(Status::internal)?;
-    let others = objects.into_iter().skip(kept.len()).map(move |cached| write(&cached));
+    let others = objects.into_iter().skip(kept.items.len()).map(move |cached| write(&cached));
     Ok(answer::streamed(pieces(head, kept.into_iter().map(Ok).chain(others), b"", b"")))
+}
+
+/// The first items of a list, until they are sent.
+#[derive(Default)]
+struct Kept {
+    items: VecDeque<Bytes>,
+    bytes: usize,
+    full: bool,
+    places: Option<SemaphorePermit<'static>>,
+}
+
+impl Kept {
+    /// Keeps the next one, if there is room for it and was for those before.
+    fn push(&mut self, item: Bytes) {
+        let place = u32::try_from(item.len()).ok().and_then(|bytes| KEPT_BYTES.try_acquire_many(bytes).ok());
+        self.full |= self.bytes + item.len() > KEPT_BYTES_MAX || place.is_none();
+        let Some(place) = place.filter(|_| !self.full) else { return };
+        match &mut self.places {
+            Some(places) => places.merge(place),
+            None => self.places = Some(place),
+        }
+        self.bytes += item.len();
+        self.items.push_back(item);
+    }
+}
+
+impl Iterator for Kept {
+    type Item = Bytes;
+
+    /// What is sent is kept no more.
+    fn next(&mut self) -> Option<Bytes> {
+        let item = self.items.pop_front()?;
+        drop(self.places.as_mut().and_then(|places| places.split(item.len())));
+        Some(item)
+    }
 }
 
 /// A body in pieces: its head, the items with `between` between them, and its end.
@@ -140,4 +177,34 @@ fn pieces(
         }
         Some(Ok(Bytes::from(piece)))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_lists_keep_is_bounded_and_given_back_as_it_is_sent() {
+        let item = || Bytes::from_static(&[0; 1 << 20]);
+        let all = KEPT_BYTES.available_permits();
+        let mut lists: Vec<Kept> = Vec::new();
+        while KEPT_BYTES.available_permits() > 0 {
+            let mut kept = Kept::default();
+            (0..10).for_each(|_| kept.push(item()));
+            assert_eq!(kept.items.len(), 4, "what one list keeps is bounded");
+            lists.push(kept);
+        }
+        assert_eq!(lists.len(), all / KEPT_BYTES_MAX);
+        let mut late = Kept::default();
+        late.push(item());
+        lists[0].next();
+        // The first is written again, and so are those behind it: their order is the list's.
+        late.push(item());
+        assert!(late.items.is_empty());
+        let mut next = Kept::default();
+        next.push(item());
+        assert_eq!((next.items.len(), KEPT_BYTES.available_permits()), (1, 0));
+        drop((lists, next));
+        assert_eq!(KEPT_BYTES.available_permits(), all);
+    }
 }

@@ -125,11 +125,12 @@ impl Metrics {
         }
     }
 
-    /// Notes a request's answer; `took` is unset for those that go on for as long as both sides like.
+    /// Notes a request's answer; `took` is unset for those that go on for as long as both sides like. How long it takes to refuse
+    /// somebody who may not ask is nobody's wait.
     pub(crate) fn answered(&self, about: &About, code: u16, took: Option<Duration>) {
         let About { verb, group, resource, subresource } = about.clone();
         self.requests.get_or_create(&Answered { verb, group, resource, subresource, code }).inc();
-        if let Some(took) = took {
+        if let Some(took) = took.filter(|_| !matches!(code, 401 | 403)) {
             self.request_seconds.get_or_create(about).observe(took.as_secs_f64());
         }
     }

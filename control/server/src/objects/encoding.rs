@@ -53,6 +53,24 @@ pub(crate) fn with_revision(stored: &[u8], revision: u64) -> Bytes {
     out.freeze()
 }
 
+/// An object as it was before the commit of `revision`, for whom it is gone since then.
+///
+/// # Errors
+/// The bytes are no object, which one that was read cannot be.
+pub(crate) fn as_of(before: &Cached, revision: u64) -> Result<Cached, ReadError> {
+    let (json, told) = (&before.object.json, format!("\"resourceVersion\":\"{}\"", before.revision));
+    let from = metadata_start(json).filter(|at| json[*at..].starts_with(told.as_bytes()));
+    let json = from.map_or_else(
+        || json.clone(),
+        |from| {
+            let now = format!("\"resourceVersion\":\"{revision}\"");
+            [&json[..from], now.as_bytes(), &json[from + told.len()..]].concat().into()
+        },
+    );
+    let object = Object::read(before.object.kind, json)?;
+    Ok(Cached { object, revision, fields: before.fields.clone() })
+}
+
 /// The offset behind the brace that opens the top-level `metadata`.
 fn metadata_start(json: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"\"metadata\":{";

@@ -11,6 +11,7 @@ use super::super::query::Query;
 use super::super::select::Selection;
 use super::super::{answer, dialect, table};
 use crate::cache::{Cache, Cached, Change, ChangeType, TooOld};
+use crate::objects::encoding;
 
 /// A frame is sent once it has as many bytes; the last event in it may make it longer.
 pub(super) const FRAME_BYTES: usize = 16 << 10;
@@ -135,13 +136,18 @@ impl Events {
         if !of_namespace(&change.object) {
             return;
         }
-        let before = change.previous.as_ref().is_some_and(|p| self.selection.matches(p));
+        let before = change.previous.as_ref().filter(|before| self.selection.matches(before));
         let now = change.change != ChangeType::Deleted && self.selection.matches(&change.object);
         match (before, now) {
-            (false, true) => self.emit("ADDED", &change.object),
-            (true, true) => self.emit("MODIFIED", &change.object),
-            (true, false) => self.emit("DELETED", &change.object),
-            (false, false) => {}
+            (None, true) => self.emit("ADDED", &change.object),
+            (Some(_), true) => self.emit("MODIFIED", &change.object),
+            (Some(_), false) if change.change == ChangeType::Deleted => self.emit("DELETED", &change.object),
+            // It is there, and no longer here: told as it was when it still was.
+            (Some(before), false) => match encoding::as_of(before, change.revision) {
+                Ok(last) => self.emit("DELETED", &last),
+                Err(error) => self.fail(&Status::internal(error)),
+            },
+            (None, false) => {}
         }
     }
 
