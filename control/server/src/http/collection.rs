@@ -104,7 +104,7 @@ async fn protobuf(
     }
     let head = proto::list_head(names, meta, whole).map_err(Status::internal)?;
     let others = objects.into_iter().skip(kept.items.len()).map(move |cached| write(&cached));
-    Ok(answer::streamed(pieces(head, kept.into_iter().map(Ok).chain(others), b"", b"")))
+    Ok(answer::streamed(pieces(head, kept.map(Ok).chain(others), b"", b"")))
 }
 
 /// The first items of a list, until they are sent.

@@ -152,10 +152,7 @@ impl Running {
             }
             if self.rests_until.is_none() {
                 match self.read_on() {
-                    Read::Frame(frame) => {
-                        self.rests_until = self.rest();
-                        return Some(frame);
-                    }
+                    Read::Frame(frame) => return Some(frame),
                     Read::Unwanted => {
                         tokio::task::yield_now().await;
                         continue;
@@ -194,7 +191,12 @@ impl Running {
             }
             Ok(Some(made)) => {
                 (self.position, self.ended) = (made.to, made.broken);
-                if made.frame.is_empty() { Read::Unwanted } else { Read::Frame(made.frame) }
+                if made.frame.is_empty() {
+                    return Read::Unwanted;
+                }
+                // Who is late does not stay so.
+                self.rests_until = self.rest().filter(|_| !made.has_more);
+                Read::Frame(made.frame)
             }
             Ok(None) if std::mem::take(&mut self.bookmark_is_due) => {
                 self.position = self.position.max(known);

@@ -54,6 +54,8 @@ pub(super) struct Made {
     pub(super) frame: Bytes,
     /// Whether a change could not be shown, which ends the watch.
     pub(super) broken: bool,
+    /// Whether more is behind it already.
+    pub(super) has_more: bool,
 }
 
 impl Events {
@@ -104,7 +106,8 @@ impl Events {
                 to = change.revision;
             }
         }
-        Ok(between.map(|(from, first)| Made { from, first, to, frame: self.frame(), broken: self.broken }))
+        let (has_more, broken) = (self.is_full(), self.broken);
+        Ok(between.map(|(from, first)| Made { from, first, to, frame: self.frame(), broken, has_more }))
     }
 
     /// Whether the frame should be sent.

@@ -100,8 +100,10 @@ impl Feed {
     /// The ring has moved past `from`.
     pub(super) fn read(self: &Arc<Self>, cache: &Cache, from: u64) -> Result<Option<Made>, TooOld> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = state.made.iter().find(|made| made.from <= from && from < made.first) {
-            return Ok(Some(made.clone()));
+        let at = |from| move |made: &&Made| made.from <= from && from < made.first;
+        if let Some(made) = state.made.iter().find(at(from)) {
+            let has_more = made.has_more || state.made.iter().any(|next| at(made.to)(&next));
+            return Ok(Some(Made { has_more, ..made.clone() }));
         }
         let Some(made) = state.events.read(cache, from)? else { return Ok(None) };
         if Arc::strong_count(self) == 1 {

@@ -104,8 +104,9 @@ async fn what_waits_is_sent_in_frames_and_in_order() {
     for _ in 0..1_000 {
         bed.change(1_000);
     }
+    bed.watches.inc_by(1_000);
     let mut watch = bed.watch(false);
-    let (mut seen, mut frames) = (0, 0);
+    let (mut seen, mut frames, began) = (0, 0, Instant::now());
     while seen < 1_000 {
         let frame = watch.next().await.unwrap();
         assert!(frame.len() < FRAME_BYTES + 2_000, "{}", frame.len());
@@ -117,6 +118,7 @@ async fn what_waits_is_sent_in_frames_and_in_order() {
     }
     // An event is a little longer than what is in it.
     assert!(frames < 100, "{frames}");
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody rests who has more to read");
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,6 +166,25 @@ async fn watches_of_one_phase_go_on_at_once_and_the_phases_are_spread() {
     moments.sort_unstable();
     let apart = REST_MAX.as_micros() / u128::from(PHASES);
     assert!(moments.windows(2).all(|pair| pair[1] - pair[0] == apart), "{moments:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_late_catches_up_with_those_who_want_the_same() {
+    let mut bed = Bed::new(10_000).await;
+    bed.watches.inc_by(1_000);
+    let (mut prompt, mut late) = (bed.watch(false), bed.watch(false));
+    for _ in 0..3 {
+        bed.change(10);
+        prompt.next().await.unwrap();
+    }
+    let began = Instant::now();
+    for revision in 1..=3 {
+        assert_eq!(events(&late.next().await.unwrap()), [("ADDED".to_owned(), revision)]);
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    bed.change(10);
+    late.next().await.unwrap();
+    assert!(began.elapsed() > Duration::ZERO, "then it rests like everybody");
 }
 
 #[tokio::test(start_paused = true)]
