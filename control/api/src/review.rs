@@ -1,6 +1,6 @@
-//! Reviews: resources that are questions. They are answered and never stored.
+//! Reviews: resources that are questions, and the binding of a Pod, which is an act. They are answered and never stored.
 
-/// One kind of question.
+/// One kind of question, or act.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Review {
     /// API group.
@@ -37,6 +37,8 @@ macro_rules! reviews {
 }
 
 reviews! {
+    /// This Pod runs there.
+    BINDING: "", "core", "Binding", "binding", true;
     /// Who am I?
     SELF_SUBJECT: "authentication.k8s.io", "authentication", "SelfSubjectReview", "selfsubjectreview", false;
     /// Whose token is this?
@@ -55,6 +57,9 @@ impl Review {
     /// The object's `apiVersion`.
     #[must_use]
     pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            return self.version.to_owned();
+        }
         format!("{}/{}", self.group, self.version)
     }
 }

@@ -5,7 +5,7 @@
 //! wrote reads its own write.
 
 pub(crate) mod allocate;
-mod bind;
+pub(crate) mod bind;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod encoding;

@@ -11,6 +11,7 @@ use weft_controllers::record;
 use crate::clock;
 use crate::keys;
 use crate::loops::Snapshot;
+use crate::objects::bind::Binding;
 use crate::objects::delete::{DeleteOptions, Propagation};
 use crate::objects::update::Target;
 use crate::objects::{Objects, Preconditions, WriteOptions, into_map};
@@ -84,7 +85,10 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
             };
             objects.delete(kind, key, &delete).await.map(|_| ())
         }
-        Action::Bind { pod, uid, node } => objects.bind(pod, exactly(uid, None), node, &options).await,
+        Action::Bind { pod, uid, node } => {
+            let binding = Binding { node: node.clone(), ..Binding::default() };
+            objects.bind(pod, exactly(uid, None), binding, &options).await
+        }
         Action::MakeKey { node, generation, secret, drop } => {
             keys::make(objects, node, *generation, secret.as_ref(), drop).await
         }

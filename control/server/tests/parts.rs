@@ -208,3 +208,56 @@ async fn a_pod_with_two_budgets_or_another_name_is_not_evicted() {
         "deleteOptions": { "preconditions": { "uid": "another" } } });
     assert_eq!(admin.post(&format!("{POD}/eviction"), other).await.0, 409);
 }
+
+#[tokio::test]
+async fn a_pod_is_bound_by_its_path_or_by_that_of_all_bindings() {
+    const BINDINGS: &str = "/api/v1/namespaces/default/bindings";
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let by_hand = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
+        "spec": { "schedulerName": "by-hand", "containers": [{ "name": "c", "image": "i:1" }] } });
+    let (_, made) = admin.post("/api/v1/namespaces/default/pods", by_hand).await;
+    let binding = |change: &dyn Fn(&mut Value)| {
+        let mut binding = json!({ "apiVersion": "v1", "kind": "Binding", "target": { "kind": "Node", "name": "n1" },
+            "metadata": { "name": "web", "labels": { "zone": "a" }, "annotations": { "why": "room" } } });
+        change(&mut binding);
+        binding
+    };
+    let own = format!("{POD}/binding");
+    for (path, asked, code, word) in [
+        (BINDINGS, binding(&|b| b["metadata"]["name"] = Value::Null), 422, "metadata.name"),
+        (BINDINGS, binding(&|b| b["target"]["kind"] = "Rack".into()), 422, "target.kind"),
+        (&own, binding(&|b| b["target"]["name"] = Value::Null), 422, "target.name"),
+        (&own, binding(&|b| b["metadata"]["name"] = "other".into()), 400, "name in URL"),
+        (BINDINGS, binding(&|b| b["metadata"]["name"] = "other".into()), 404, "not found"),
+        (BINDINGS, binding(&|b| b["metadata"]["uid"] = "another".into()), 409, "uid"),
+        (&own, binding(&|b| b["metadata"]["resourceVersion"] = "1".into()), 409, "precondition"),
+    ] {
+        let (told, refused) = admin.post(path, asked).await;
+        assert_eq!(told, code, "{refused}");
+        assert!(
+            refused["message"].as_str().unwrap().to_lowercase().contains(&word.to_lowercase()),
+            "{refused}"
+        );
+    }
+    let (_, still) = admin.get(POD).await;
+    assert_eq!(still["metadata"], made["metadata"], "what is refused changes nothing");
+
+    let exact = binding(&|b| {
+        b["metadata"]["uid"] = made["metadata"]["uid"].clone();
+        b["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    });
+    let (code, bound) = admin.post(BINDINGS, exact).await;
+    assert_eq!((code, &bound["status"]), (201, &json!("Success")), "{bound}");
+    let (_, bound) = admin.get(POD).await;
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["metadata"]["labels"]["zone"], "a");
+    assert_eq!(bound["metadata"]["annotations"]["why"], "room");
+    assert_eq!(admin.post(&own, binding(&|_| {})).await.0, 409, "once");
+
+    let (_, discovered) = admin.get("/api/v1").await;
+    let row = discovered["resources"].as_array().unwrap().iter().find(|row| row["name"] == "bindings");
+    assert_eq!(row.unwrap()["verbs"], json!(["create"]));
+    assert_eq!(server.client(None, None).await.post(BINDINGS, binding(&|_| {})).await.0, 403);
+}

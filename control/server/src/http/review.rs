@@ -2,13 +2,14 @@
 
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
+use weft_api::key::ObjectKey;
 use weft_api::review;
 use weft_api::status::{FieldError, Status};
 
 use super::accept::Wanted;
 use super::answer::{self, Body};
 use super::route::ReviewRoute;
-use super::{Api, Call, write};
+use super::{Api, Call, subresource, write};
 use crate::authn::User;
 use crate::authz::{Attributes, Rule};
 
@@ -29,6 +30,9 @@ pub(crate) async fn serve(api: &Api, mut call: Call, route: &ReviewRoute) -> Res
         name: "",
     };
     api.authorizer.authorize(&call.user, &asks)?;
+    if *route.review == review::BINDING {
+        return subresource::binding(api, call, &ObjectKey::namespaced(route.namespace.clone(), "")).await;
+    }
     let encoding = Wanted::of(&call)?.encoding;
     let (_, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Subresource};
 use weft_api::selector::Selector;
 use weft_api::status::{FieldError, Status};
@@ -19,6 +20,7 @@ use crate::authn::account::{LIFE_SECONDS_MIN, Wanted as WantedToken};
 use crate::cache::Cached;
 use crate::clock;
 use crate::objects::Preconditions;
+use crate::objects::bind::Binding;
 use crate::objects::update::Target;
 
 /// Seconds a token lasts when nobody says.
@@ -57,7 +59,7 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
             write::update(&api, call, &route).await
         }
         (Some(Subresource::Scale), _) => scale(&api, call, &route).await,
-        (Some(Subresource::Binding), Method::POST) => binding(&api, call, &route).await,
+        (Some(Subresource::Binding), Method::POST) => binding(&api, call, &route.key).await,
         (Some(Subresource::Eviction), Method::POST) => eviction(&api, call, &route).await,
         (Some(Subresource::Token), Method::POST) => token(&api, call, &route).await,
         (Some(subresource), _) if is_stream(subresource) => connect::serve(api, call, route).await,
@@ -128,20 +130,45 @@ fn scale_of(cached: &Cached) -> Result<Value, Status> {
     }))
 }
 
-async fn binding(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
+/// Binds a Pod: by its own path, or by that of all bindings, where the name stands in the body alone.
+///
+/// # Errors
+/// 400 for another name than that of the path, 422 for a target that is no node, 404, 409.
+pub(super) async fn binding(api: &Api, mut call: Call, key: &ObjectKey) -> Result<Response<Body>, Status> {
     let encoding = Wanted::of(&call)?.encoding;
     let (options, validation) = write::options(&call)?;
     let bytes = write::body(&mut call).await?;
-    let binding = decode::any(schema::BINDING, &bytes, call.header(CONTENT_TYPE), validation)?.value;
-    let node = binding["target"]["name"].as_str().unwrap_or("");
-    if node.is_empty() {
-        let error = FieldError::required("target.name", "");
-        return Err(Status::invalid_type("", "Binding", &route.key.name, &[error]));
+    let decoded = decode::any(schema::BINDING, &bytes, call.header(CONTENT_TYPE), validation)?;
+    let binding = decoded.value;
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
+    let (meta, target) = (&binding["metadata"], &binding["target"]);
+    let name = text(&meta["name"]).unwrap_or_default();
+    if !key.name.is_empty() && !name.is_empty() && name != key.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty()).map(ToOwned::to_owned);
-    let preconditions = Preconditions { uid, resource_version: None };
-    api.objects.bind(&route.key, preconditions, node, &options).await?;
-    Ok(success(StatusCode::CREATED, encoding))
+    let name = if key.name.is_empty() { name } else { key.name.clone() };
+    let mut errors = Vec::new();
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    }
+    if let Some(kind) = text(&target["kind"]).filter(|kind| kind != "Node") {
+        errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
+    }
+    let node = text(&target["name"]).unwrap_or_default();
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid_type("", "Binding", &name, &errors));
+    }
+    let preconditions =
+        Preconditions { uid: text(&meta["uid"]), resource_version: text(&meta["resourceVersion"]) };
+    let bound = Binding { node, labels: meta["labels"].clone(), annotations: meta["annotations"].clone() };
+    let key = ObjectKey::namespaced(key.namespace.clone(), name);
+    api.objects.bind(&key, preconditions, bound, &options).await?;
+    let mut response = success(StatusCode::CREATED, encoding);
+    answer::warn(&mut response, &decoded.warnings);
+    Ok(response)
 }
 
 async fn eviction(api: &Api, mut call: Call, route: &ResourceRoute) -> Result<Response<Body>, Status> {
