@@ -1,7 +1,5 @@
 //! Commands that go on while something else happens.
 
-use std::time::Duration;
-
 use weft_tests::cluster::COMMAND_MAX;
 use weft_tests::{Running, until};
 
@@ -11,19 +9,33 @@ use crate::Kubectl;
 pub(crate) const NAMES: &[&str] =
     &["get-watch", "get-watch-yaml", "get-watch-only", "events-w", "wait-del", "proxy"];
 
-/// How long a watch is looked at before something is changed: it may not have begun yet, but must not lose what it saw.
-const BEGIN: Duration = Duration::from_millis(700);
-
 pub(crate) fn all(kubectl: &Kubectl) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| watches(kubectl));
-        scope.spawn(|| waits_for_an_end(kubectl));
-    });
+    watches(kubectl);
+    waits_for_an_end(kubectl);
+}
+
+/// How many watches of Pods the server has begun: whoever is among them misses nothing from then on.
+fn begun(kubectl: &Kubectl) -> u64 {
+    let said = kubectl.run("get --raw /metrics").ok();
+    let of_pods = |line: &&str| {
+        let has = |label| line.contains(label);
+        line.starts_with("weft_api_requests_total{")
+            && [r#"verb="watch""#, r#"resource="pods""#, r#"code="200""#].into_iter().all(has)
+    };
+    let count = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+    said.lines().filter(of_pods).filter_map(count).sum()
+}
+
+/// Waits until there are so many more than there were.
+fn until_begun(kubectl: &Kubectl, before: u64, more: u64) {
+    let what = format!("{more} watches of Pods by kubectl 1.{}", kubectl.minor);
+    until(&what, COMMAND_MAX, || (begun(kubectl) >= before + more).then_some(()));
 }
 
 /// Four watches see one change: in a table, in YAML, without what was there before, and of events.
 fn watches(kubectl: &Kubectl) {
     let start = |line| Running::start(&mut kubectl.command(line));
+    let before = begun(kubectl);
     let table = start("get pods --show-labels -w");
     let yaml = start("get pods -w -o yaml");
     let only = start("get pods --show-labels --watch-only");
@@ -36,7 +48,8 @@ fn watches(kubectl: &Kubectl) {
     until_says(&table, "p1");
     until_says(&yaml, "name: p1");
     until_says(&events, "somebody tried it");
-    std::thread::sleep(BEGIN);
+    // One of them says nothing until something changes.
+    until_begun(kubectl, before, 3);
     kubectl.run("label pod p1 seen=live").ok();
     until_says(&table, "seen=live");
     until_says(&yaml, "seen: live");
@@ -54,8 +67,9 @@ fn watches(kubectl: &Kubectl) {
 
 fn waits_for_an_end(kubectl: &Kubectl) {
     kubectl.run("run p1x --image=x").ok();
+    let before = begun(kubectl);
     let wait = Running::start(&mut kubectl.command("wait --for=delete pod/p1x --timeout=20s"));
-    std::thread::sleep(BEGIN);
+    until_begun(kubectl, before, 1);
     kubectl.run("delete pod p1x").ok();
     let said = wait.end(COMMAND_MAX).ok();
     assert!(said.contains("pod/p1x condition met"), "{said}");

