@@ -209,7 +209,7 @@ async fn follow(link: &Link, wait: &mut Duration) -> Broken {
         match reader.next().await {
             Ok(batches) => {
                 if let Some(last) = batches.last() {
-                    link.reached(&record, last.revision, reader.told.last.take());
+                    link.told(&record, last.revision, reader.told.last.take());
                     link.hub.publish(batches);
                 }
             }

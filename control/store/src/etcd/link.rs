@@ -1,7 +1,8 @@
 //! What all parts of the backend share: the way to etcd, what was seen of it last, and whether it is still the history it was.
 //!
 //! **An etcd that was restored from a backup counts revisions again that were given before.** It is found out by what was seen:
-//! a revision that went back, another cluster's id, or a commit that is not there any more. Then the epoch rises, and with it
+//! a revision that went back, another cluster's id, or a commit that is not there any more, be it the last one that was told or
+//! the last one that was made. Then the epoch rises, and with it
 //! the number that is added to etcd's revisions, so that the store's own never go back.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,12 +54,20 @@ pub(super) struct Trouble {
     pub(super) foreign: bool,
 }
 
-/// The last commit that was seen: a restored etcd may not have it, or another at its revision.
+/// A commit that was seen: a restored etcd may not have it, or another at its revision.
 #[derive(Clone, Debug)]
 pub(super) struct Sighting {
     pub(super) key: Bytes,
     pub(super) revision: i64,
     pub(super) change: Change,
+}
+
+impl Sighting {
+    fn replace_by(&mut self, later: Option<Self>) {
+        if let Some(later) = later.filter(|later| later.revision > self.revision) {
+            *self = later;
+        }
+    }
 }
 
 /// What a commit did to a key.
@@ -89,7 +98,10 @@ pub(super) struct Known {
     cluster_id: u64,
     /// etcd's newest revision in any answer that all members agreed on.
     etcd_newest: i64,
-    last: Sighting,
+    /// The last commit that the watch told. A commit that gets into another history before that is found out leaves it.
+    told: Sighting,
+    /// The last commit that was made here; it may never have been told.
+    made: Sighting,
     trouble: Option<Trouble>,
 }
 
@@ -135,7 +147,8 @@ impl Link {
             newest,
             cluster_id: marked.cluster_id,
             etcd_newest: marked.revision,
-            last: seen,
+            told: seen.clone(),
+            made: seen,
             trouble: None,
         };
         let (known, changes) = (Mutex::new(known), watch::channel(0).0);
@@ -186,15 +199,21 @@ impl Link {
         known.trouble = trouble;
     }
 
-    /// A commit of this process, or one that the watch told of, under the record it belongs to.
-    pub(super) fn reached(&self, record: &Record, revision: Revision, last: Option<Sighting>) {
+    /// A commit of this process, under the record it belongs to.
+    pub(super) fn reached(&self, record: &Record, revision: Revision, made: Option<Sighting>) {
         let mut known = self.lock();
-        if known.record != *record {
-            return;
+        if known.record == *record {
+            known.newest = known.newest.max(revision);
+            known.made.replace_by(made);
         }
-        known.newest = known.newest.max(revision);
-        if let Some(last) = last.filter(|last| last.revision > known.last.revision) {
-            known.last = last;
+    }
+
+    /// What the watch told of, under the record it belongs to.
+    pub(super) fn told(&self, record: &Record, revision: Revision, told: Option<Sighting>) {
+        let mut known = self.lock();
+        if known.record == *record {
+            known.newest = known.newest.max(revision);
+            known.told.replace_by(told);
         }
     }
 
@@ -223,7 +242,7 @@ impl Link {
     }
 
     /// Whether this is still the history that was seen; where it is not, the next epoch begins. `thorough`: looks for the last
-    /// commit, too.
+    /// commits, too.
     pub(super) async fn verify(&self, thorough: bool) -> Result<(), LookError> {
         for _ in 0..RAISE_TRIES {
             let before = self.known();
@@ -236,7 +255,12 @@ impl Link {
             }
             let mut why = contradiction(&before, header);
             if thorough && why.is_none() {
-                why = self.missing(&before).await?;
+                why = match self.missing(&before.told).await? {
+                    None if before.made.revision != before.told.revision => {
+                        self.missing(&before.made).await?
+                    }
+                    why => why,
+                };
             }
             if why.is_none() && (record, record_mod) == (before.record, before.record_mod) {
                 let _ = self.observe(&before, Some(header));
@@ -280,15 +304,14 @@ impl Link {
         known.newest = newest;
         known.cluster_id = at.cluster_id;
         known.etcd_newest = at.revision;
-        known.last = seen;
+        (known.told, known.made) = (seen.clone(), seen);
         self.hub.reset(newest, WatchEnd::Restored);
         drop(known);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Whether the last commit that was seen is not there any more.
-    async fn missing(&self, before: &Known) -> Result<Option<&'static str>, WireError> {
-        let last = &before.last;
+    /// Whether a commit that was seen is not there any more.
+    async fn missing(&self, last: &Sighting) -> Result<Option<&'static str>, WireError> {
         let there = match self.past(&last.key, last.revision).await? {
             Past::Was(there) => there,
             Past::Compacted => return Ok(None),

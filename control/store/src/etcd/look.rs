@@ -24,11 +24,12 @@ pub(super) async fn run(link: Arc<Link>) {
     let mut wait = AGAIN;
     let (mut seen, mut behind) = (Revision(0), 0);
     loop {
-        let mut trouble = look(&link).await;
+        // What comes back may be a restored etcd: its last commits are looked for before the next is let in.
+        let mut trouble = look(&link, link.trouble().is_some()).await;
         if trouble.is_some() && link.trouble().is_none() {
             // A connection that broke, or an answer that was late once, is none yet.
             tokio::time::sleep(AGAIN).await;
-            trouble = look(&link).await;
+            trouble = look(&link, true).await;
         }
         let pause = match &trouble {
             None => EVERY,
@@ -55,12 +56,12 @@ pub(super) async fn run(link: Arc<Link>) {
 }
 
 /// Why etcd takes no writes now.
-async fn look(link: &Link) -> Option<Trouble> {
+async fn look(link: &Link, thorough: bool) -> Option<Trouble> {
     let told = |error: LookError| {
         let foreign = matches!(error, LookError::Foreign(_) | LookError::Newer(_));
         Trouble { why: wire::told(&error).into(), full: false, foreign }
     };
-    if let Err(error) = link.verify(false).await {
+    if let Err(error) = link.verify(thorough).await {
         return Some(told(error));
     }
     let status: StatusResponse = match link.wire.call(wire::STATUS, &StatusRequest {}, LOOK_WAIT).await {

@@ -1,4 +1,5 @@
-//! A way to etcd that is slow and can be broken: a TCP proxy on loopback.
+//! A way to etcd that is slow and can be broken: a TCP proxy on loopback. It knows a store's own watch by what is asked for
+//! on its connection, and can break off or silence those alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+/// The end of the range of everything of the store `a`: only its watches ask for that.
+const WATCH_OF_A: &[u8] = b"/weft/a0";
+
 pub(super) struct Proxy {
     pub(super) port: u16,
     breaks: broadcast::Sender<()>,
-    refuses: Arc<AtomicBool>,
+    state: Arc<State>,
     task: JoinHandle<()>,
+}
+
+/// What is done to connections.
+#[derive(Default)]
+struct State {
+    refuses: AtomicBool,
+    refuses_watches: AtomicBool,
 }
 
 impl Proxy {
@@ -22,26 +33,26 @@ impl Proxy {
     pub(super) async fn start(to: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (breaks, refuses) = (broadcast::channel(8).0, Arc::new(AtomicBool::new(false)));
-        let (broken, refusing) = (breaks.clone(), refuses.clone());
+        let (breaks, state) = (broadcast::channel(8).0, Arc::<State>::default());
+        let (broken, known) = (breaks.clone(), state.clone());
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                if refusing.load(Ordering::Relaxed) {
+                if known.refuses.load(Ordering::Relaxed) {
                     continue;
                 }
-                let mut broken = broken.subscribe();
+                let (mut broken, known) = (broken.subscribe(), known.clone());
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { return };
                     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                     tokio::select! {
-                        () = carry(near_in, far_out, delay) => {}
-                        () = carry(far_in, near_out, delay) => {}
+                        () = carry(near_in, far_out, delay, |sent| !known.breaks_off(sent)) => {}
+                        () = carry(far_in, near_out, delay, |_| true) => {}
                         _ = broken.recv() => {}
                     }
                 });
             }
         });
-        Self { port, breaks, refuses, task }
+        Self { port, breaks, state, task }
     }
 
     /// Ends every connection.
@@ -51,8 +62,24 @@ impl Proxy {
 
     /// Whether connections are taken no more.
     pub(super) fn refuse(&self, refuses: bool) {
-        self.refuses.store(refuses, Ordering::Relaxed);
+        self.state.refuses.store(refuses, Ordering::Relaxed);
     }
+
+    /// Whether the watches of the store `a` are broken off when they are asked for.
+    pub(super) fn refuse_watches(&self, refuses: bool) {
+        self.state.refuses_watches.store(refuses, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn breaks_off(&self, sent: &[u8]) -> bool {
+        self.refuses_watches.load(Ordering::Relaxed) && asks_to_watch(sent)
+    }
+}
+
+/// A question is one write, and arrives as that on loopback.
+fn asks_to_watch(sent: &[u8]) -> bool {
+    sent.windows(WATCH_OF_A.len()).any(|window| window == WATCH_OF_A)
 }
 
 impl Drop for Proxy {
@@ -62,11 +89,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+/// Until it is not to go on.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    delay: Duration,
+    mut goes_on: impl FnMut(&[u8]) -> bool,
+) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         tokio::time::sleep(delay).await;
-        if to.write_all(&buffer[..length]).await.is_err() {
+        if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

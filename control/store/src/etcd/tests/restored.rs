@@ -104,12 +104,7 @@ async fn a_restored_etcd_that_others_wrote_to_is_found_out_by_the_commit_that_is
         }
         let mut watch = store.watch(Bytes::new(), Revision(lost.0 - 1)).await.unwrap();
         assert_eq!(next_events(&mut watch).await.revision, lost);
-        restored_behind_its_back(&mut server, &proxy, &store, async |server| {
-            for n in 0..20 {
-                server.ctl(&["put", "foreign", &n.to_string()]);
-            }
-        })
-        .await;
+        restored_behind_its_back(&mut server, &proxy, &store, others_write).await;
         assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
         out_of_trouble(&store).await;
         assert_eq!(store.identity().epoch, before.epoch + epoch);
@@ -117,6 +112,66 @@ async fn a_restored_etcd_that_others_wrote_to_is_found_out_by_the_commit_that_is
         assert!(*store.revisions().end() > lost);
         server.back_up();
     }
+}
+
+/// Writes past where the store was.
+async fn others_write(server: &Server) {
+    for n in 0..20 {
+        server.ctl(&["put", "foreign", &n.to_string()]);
+    }
+}
+
+/// Tries to write all along, until it is; at once, and whatever is answered.
+async fn commit_soon(store: &Etcd) -> Revision {
+    let begun = Instant::now();
+    loop {
+        if let Ok(revision) = store.commit(put("k", "soon")).await {
+            return revision;
+        }
+        assert!(begun.elapsed() < WAIT, "it takes writes again");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_commit_gets_into_a_restored_etcd_before_it_is_found_out() {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("lost", "")).await;
+    let mut watch = store.watch(Bytes::new(), lost).await.unwrap();
+    // The watch is late, so that it is not what finds it out.
+    proxy.refuse_watches(true);
+    restored_behind_its_back(&mut server, &proxy, &store, others_write).await;
+    let written = commit_soon(&store).await;
+    assert!(written.0 > lost.0 + (1 << 20), "{written} is of the next epoch, and {lost} of the one before");
+    assert_eq!(store.identity().epoch, 1);
+    assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_gets_into_a_restored_etcd_hides_it_from_nobody() {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("lost", "")).await;
+    let mut watch = store.watch(Bytes::new(), Revision(lost.0 - 1)).await.unwrap();
+    assert_eq!(next_events(&mut watch).await.revision, lost);
+    // The next look comes too late: as if the restore and the commit lay between two of them.
+    store.tasks[1].abort();
+    proxy.refuse_watches(true);
+    server.restore();
+    others_write(&server).await;
+    let written = commit_soon(&store).await;
+    assert!(written > lost && store.identity().epoch == 0, "it is not found out yet");
+    proxy.refuse_watches(false);
+    assert_eq!(to_the_end(&mut watch).await, (vec![], WatchEnd::Restored));
+    assert_eq!(store.identity().epoch, 1);
+    assert_eq!(store.get(key("lost"), None).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
