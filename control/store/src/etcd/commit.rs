@@ -5,13 +5,13 @@ use std::time::Duration;
 use prost::Message as _;
 
 use super::layout::{Layout, Record};
-use super::link::{Change, Known, Link, Sighting};
+use super::link::{Change, Known, LOOK_WAIT, Link, Sighting};
 use super::message::{
-    Compare, DeleteRequest, Number, PutRequest, RangeRequest, Request, RequestOp, Response, TARGET_CREATE,
-    TARGET_MOD, TxnRequest, TxnResponse,
+    Compare, DeleteRequest, Number, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, Response,
+    TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
 };
 use super::wire::{self, WireError, code};
-use crate::store::{Check, CommitError, Limits, Revision, Transaction, Write};
+use crate::store::{Check, CommitError, EngineError, Limits, Revision, Transaction, Write};
 
 /// etcd's own limits (`--max-txn-ops`, `--max-request-bytes`), less what the store adds to each transaction: the demand that
 /// the history is the one it was, and what frames keys and values.
@@ -36,11 +36,16 @@ impl Link {
         if question.encoded_len() > REQUEST_BYTES_MAX {
             return Err(CommitError::Refused { reason: "its keys and values are more than the store takes" });
         }
-        let answer: TxnResponse =
-            self.wire.call(wire::TXN, &question, COMMIT_WAIT).await.map_err(|error| {
+        let answer: TxnResponse = match self.wire.call(wire::TXN, &question, COMMIT_WAIT).await {
+            Ok(answer) => answer,
+            Err(error) => {
                 self.doubt.notify_one();
-                refusal(error)
-            })?;
+                return Err(match refusal(error) {
+                    CommitError::Full(why) => self.full(&before, &transaction, why).await,
+                    error => error,
+                });
+            }
+        };
         if !answer.succeeded {
             return Err(self.conflict(&before, &transaction, answer));
         }
@@ -64,6 +69,25 @@ impl Link {
             return Ok(revision);
         }
         self.seen_by_watches(&before.record, revision).await
+    }
+
+    /// What etcd's word of no space says. It looks for space twice: before it asks its members, and once more when it writes,
+    /// which it then does all the same (`quotaApplierV3.Txn`). A key of the transaction tells.
+    async fn full(&self, before: &Known, transaction: &Transaction, why: EngineError) -> CommitError {
+        let put = transaction.writes.iter().find_map(|write| match write {
+            Write::Put(key, _) => Some(self.layout.key(key)),
+            Write::Delete(_) => None,
+        });
+        let Some(key) = put else { return CommitError::Uncertain(why) };
+        let question = RangeRequest { key, ..RangeRequest::default() };
+        match self.wire.call::<RangeResponse>(wire::RANGE, &question, LOOK_WAIT).await {
+            Ok(answer) if self.observe(before, answer.header).is_ok() => match answer.kvs.first() {
+                // Whoever wrote it since may have written over it.
+                Some(kv) if kv.mod_revision > before.etcd_newest => CommitError::Uncertain(why),
+                _ => CommitError::Full(why),
+            },
+            _ => CommitError::Uncertain(why),
+        }
     }
 
     /// A revision at least `revision` that watches come to: where it is of somebody else's commit, one is made.

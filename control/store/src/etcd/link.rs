@@ -97,7 +97,7 @@ pub(super) struct Known {
     pub(super) newest: Revision,
     cluster_id: u64,
     /// etcd's newest revision in any answer that all members agreed on.
-    etcd_newest: i64,
+    pub(super) etcd_newest: i64,
     /// The last commit that the watch told. A commit that gets into another history before that is found out leaves it.
     told: Sighting,
     /// The last commit that was made here; it may never have been told.

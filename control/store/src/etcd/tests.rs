@@ -409,6 +409,42 @@ async fn a_full_etcd_refuses_writes_takes_removals_and_recovers() {
     commit(&store, put("k", "v")).await;
 }
 
+/// The writers that are at it when it becomes full pass etcd's first look for space together; the second finds none, and they
+/// are written and refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_at_an_etcd_that_becomes_full_are_told_what_is_there() {
+    const WRITERS: usize = 16;
+    let server = Server::start_with(&["--quota-backend-bytes=16777216"]);
+    let store = server.open("a").await;
+    let (value, surely) = ("x".repeat(128 << 10), Mutex::new(BTreeMap::new()));
+    let writer = async |number: usize| {
+        for round in 0..1000 {
+            let key = format!("{number}/{round}");
+            let answer = store.commit(put(&key, &value)).await;
+            let (there, goes_on) = match &answer {
+                Ok(_) => (Some(true), true),
+                Err(CommitError::Uncertain(_)) => (None, true),
+                Err(CommitError::Full(_)) => (Some(false), false),
+                Err(error) => panic!("{error}"),
+            };
+            surely.lock().unwrap().insert(Bytes::from(key), there);
+            if !goes_on {
+                return;
+            }
+        }
+        panic!("etcd must be full at some time");
+    };
+    futures_util::future::join_all((0..WRITERS).map(writer)).await;
+    let page = store.list(ListRequest::default()).await.unwrap();
+    let there: Vec<Bytes> = page.entries.into_iter().map(|entry| entry.key).collect();
+    for (key, told) in surely.into_inner().unwrap() {
+        assert!(
+            told.is_none_or(|told| told == there.contains(&key)),
+            "{key:?} is told to be there: {told:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn tls_is_spoken_with_a_certificate_of_its_own() {
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
