@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 
 use super::layout::{Layout, Record};
-use super::link::{Change, Known, LOOK_WAIT, Link, Sighting};
+use super::link::{Change, Known, LOOK_WAIT, Link, Sighting, is_full};
 use super::message::{
     Compare, DeleteRequest, Number, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, Response,
     TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
@@ -168,7 +168,7 @@ fn refusal(error: WireError) -> CommitError {
         WireError::Refused { code, message } => (*code, message),
     };
     match number {
-        code::RESOURCE_EXHAUSTED if message.contains("space exceeded") => CommitError::Full(error.into()),
+        _ if is_full(&error) => CommitError::Full(error.into()),
         code::RESOURCE_EXHAUSTED if message.contains("too many requests") => {
             CommitError::Unavailable(error.into())
         }

@@ -39,6 +39,11 @@ pub(super) enum LookError {
     /// Not this cluster's state: taking it for that would remove all there is.
     #[error("{0}; restore a backup of it")]
     Foreign(&'static str),
+    /// The next epoch cannot be written.
+    #[error(
+        "etcd was restored from a backup and has no space left: compact and defragment it, then disarm its alarm"
+    )]
+    Full(#[source] WireError),
     /// A newer build has raised the format.
     #[error("the store in etcd has format {0}, this build knows up to {known}: use a newer build", known = super::FORMAT)]
     Newer(u8),
@@ -102,6 +107,9 @@ pub(super) struct Known {
     told: Sighting,
     /// The last commit that was made here; it may never have been told.
     made: Sighting,
+    /// How it was found out that this is another history, until the next epoch is begun: a full etcd may not let that be
+    /// written before what says so is compacted.
+    restored: Option<&'static str>,
     trouble: Option<Trouble>,
 }
 
@@ -124,31 +132,32 @@ impl Link {
         layout: Layout,
         begins: Option<Beginning>,
     ) -> Result<Self, LookError> {
-        let (record, record_mod) = loop {
-            let (_, found) = read_record(&wire, &layout).await?;
+        let (record, record_mod, read) = loop {
+            let (header, found) = read_record(&wire, &layout).await?;
             match found {
                 Some(_) if begins.is_some() => return Err(LookError::NotNew),
-                Some(found) => break found,
+                Some((record, record_mod)) => break (record, record_mod, header),
                 None => {}
             }
             let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };
             let begins = begins.unwrap_or(Beginning { identity, revision: Revision(0) });
             let record = Record { identity: begins.identity, base: begins.revision.0 };
             if let Some(header) = write_record(&wire, &layout, &record, 0).await? {
-                break (record, header.revision);
+                break (record, header.revision, header);
             }
         };
-        let (marked, seen) = mark(&wire, &layout).await?;
-        let newest = record.revision(marked.revision);
+        let (at, seen) = begin_at(&wire, &layout, &record, record_mod, read).await?;
+        let newest = record.revision(at.revision);
         let known = Known {
             record,
             record_mod,
             oldest: 1,
             newest,
-            cluster_id: marked.cluster_id,
-            etcd_newest: marked.revision,
+            cluster_id: at.cluster_id,
+            etcd_newest: at.revision,
             told: seen.clone(),
             made: seen,
+            restored: None,
             trouble: None,
         };
         let (known, changes) = (Mutex::new(known), watch::channel(0).0);
@@ -253,7 +262,7 @@ impl Link {
             if record.identity.id != before.record.identity.id {
                 return Err(LookError::Foreign("etcd holds another store"));
             }
-            let mut why = contradiction(&before, header);
+            let mut why = before.restored.or_else(|| contradiction(&before, header));
             if thorough && why.is_none() {
                 why = match self.missing(&before.told).await? {
                     None if before.made.revision != before.told.revision => {
@@ -266,18 +275,24 @@ impl Link {
                 let _ = self.observe(&before, Some(header));
                 return Ok(());
             }
+            self.remember(&before.record, why);
             let ours = before.record.identity.epoch;
             if record.identity.epoch > ours && record.base >= before.newest.0 {
                 // Somebody else found it out.
-                let (marked, seen) = mark(&self.wire, &self.layout).await?;
-                self.adopt(&before.record, record, record_mod, marked, seen);
+                let (at, seen) = begin_at(&self.wire, &self.layout, &record, record_mod, header).await?;
+                self.adopt(&before.record, record, record_mod, at, seen);
                 continue;
             }
             let above = before.newest.max(record.revision(header.revision)).0 + EPOCH_REVISIONS;
             let identity =
                 StoreIdentity { id: record.identity.id, epoch: record.identity.epoch.max(ours) + 1 };
             let next = Record { identity, base: above };
-            if let Some(header) = write_record(&self.wire, &self.layout, &next, record_mod).await? {
+            let written = write_record(&self.wire, &self.layout, &next, record_mod).await;
+            let written = written.map_err(|error| match error {
+                error if is_full(&error) => LookError::Full(error),
+                error => error.into(),
+            })?;
+            if let Some(header) = written {
                 tracing::warn!(
                     why = why.unwrap_or("its record was replaced"),
                     epoch = identity.epoch,
@@ -289,6 +304,13 @@ impl Link {
             }
         }
         Err(LookError::Wire(WireError::Unreachable { why: "its record changes all the time".into() }))
+    }
+
+    fn remember(&self, record: &Record, restored: Option<&'static str>) {
+        let mut known = self.lock();
+        if known.record == *record {
+            known.restored = restored;
+        }
     }
 
     /// Goes over to another history, at a commit of this cluster in it.
@@ -305,6 +327,7 @@ impl Link {
         known.cluster_id = at.cluster_id;
         known.etcd_newest = at.revision;
         (known.told, known.made) = (seen.clone(), seen);
+        known.restored = None;
         self.hub.reset(newest, WatchEnd::Restored);
         drop(known);
         self.changes.send_modify(|count| *count += 1);
@@ -375,6 +398,11 @@ pub(super) fn is_future(error: &WireError) -> bool {
     error.says(code::OUT_OF_RANGE, "future")
 }
 
+/// Whether etcd says that it has no space left.
+pub(super) fn is_full(error: &WireError) -> bool {
+    error.says(code::RESOURCE_EXHAUSTED, "space exceeded")
+}
+
 type Found = Option<(Record, i64)>;
 
 async fn read_record(wire: &Wire, layout: &Layout) -> Result<(Header, Found), LookError> {
@@ -409,6 +437,23 @@ async fn write_record(
     };
     let answer: TxnResponse = wire.call(wire::TXN, &question, LOOK_WAIT).await?;
     Ok(answer.succeeded.then(|| answer.header.unwrap_or_default()))
+}
+
+/// A commit of this cluster to begin at: a mark of its own or, where etcd has no space for it, the record as it was read.
+async fn begin_at(
+    wire: &Wire,
+    layout: &Layout,
+    record: &Record,
+    record_mod: i64,
+    read: Header,
+) -> Result<(Header, Sighting), WireError> {
+    match mark(wire, layout).await {
+        Err(error) if is_full(&error) => {
+            let change = Change::Put(record.encode());
+            Ok((read, Sighting { key: layout.identity(), revision: record_mod, change }))
+        }
+        marked => marked,
+    }
 }
 
 async fn mark(wire: &Wire, layout: &Layout) -> Result<(Header, Sighting), WireError> {

@@ -169,8 +169,8 @@ impl Link {
 
 /// The oldest revision of etcd that can be read.
 pub(super) async fn oldest(link: &Link) -> Result<i64, WireError> {
-    let mark = link.layout.mark();
-    match tokio::time::timeout(READ_WAIT, Reader::oldest(&link.wire, mark)).await {
+    let key = link.layout.identity();
+    match tokio::time::timeout(READ_WAIT, Reader::oldest(&link.wire, key)).await {
         Ok(oldest) => oldest,
         Err(_) => Err(WireError::Late { limit: READ_WAIT }),
     }

@@ -384,16 +384,7 @@ async fn an_etcd_that_others_compact_tells_the_past_as_far_as_it_goes() {
 async fn a_full_etcd_refuses_writes_takes_removals_and_recovers() {
     let server = Server::start_with(&["--quota-backend-bytes=8388608"]);
     let store = server.open("a").await;
-    let value = "x".repeat(256 << 10);
-    let mut written = 0;
-    let error = loop {
-        match store.commit(put(&format!("fill/{written}"), &value)).await {
-            Ok(_) => written += 1,
-            Err(error) => break error,
-        }
-        assert!(written < 1000, "etcd must be full at some time");
-    };
-    assert!(matches!(error, CommitError::Full(_)), "{error:?}");
+    let written = fill(&store).await;
     in_trouble(&store, "no space").await;
     let page = store.list(ListRequest::default()).await.expect("reads go on");
     assert_eq!(page.entries.len(), written);
@@ -407,6 +398,59 @@ async fn a_full_etcd_refuses_writes_takes_removals_and_recovers() {
     server.ctl(&["alarm", "disarm"]);
     out_of_trouble(&store).await;
     commit(&store, put("k", "v")).await;
+}
+
+async fn fill(store: &Etcd) -> usize {
+    let value = "x".repeat(256 << 10);
+    for written in 0..1000 {
+        match store.commit(put(&format!("fill/{written}"), &value)).await {
+            Ok(_) => {}
+            Err(CommitError::Full(_)) => return written,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("etcd must be full at some time");
+}
+
+async fn remove(store: &Etcd, key: &'static str) -> Revision {
+    let writes = vec![Write::Delete(Bytes::from_static(key.as_bytes()))];
+    commit(store, Transaction { checks: vec![], writes }).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_opens_on_a_full_etcd_and_on_one_that_was_restored_full() {
+    let mut server = Server::start_with(&["--quota-backend-bytes=8388608"]);
+    let store = server.open("a").await;
+    let (identity, written) = (store.identity(), fill(&store).await);
+    in_trouble(&store, "no space").await;
+    drop(store);
+    for (gone, key) in [(1, "fill/0"), (2, "fill/1")] {
+        let store = server.open("a").await;
+        assert_eq!(store.identity(), identity);
+        let mut watch = store.watch(Bytes::new(), *store.revisions().end()).await.unwrap();
+        let removed = remove(&store, key).await;
+        assert_eq!(next_events(&mut watch).await.revision, removed);
+        assert_eq!(store.list(ListRequest::default()).await.unwrap().entries.len(), written - gone);
+        drop(store);
+        server.back_up();
+        server.restore();
+    }
+    // Restored underneath: it is told what to do, and goes on when that is done.
+    let store = server.open("a").await;
+    let lost = remove(&store, "fill/2").await;
+    server.restore();
+    in_trouble(&store, "was restored from a backup and has no space left").await;
+    let direct = server.open("a").await;
+    for n in 2..written {
+        let writes = vec![Write::Delete(Bytes::from(format!("fill/{n}")))];
+        commit(&direct, Transaction { checks: vec![], writes }).await;
+    }
+    direct.compact(*direct.revisions().end()).await.unwrap();
+    server.ctl(&["defrag"]);
+    server.ctl(&["alarm", "disarm"]);
+    out_of_trouble(&store).await;
+    assert_eq!(store.identity().epoch, identity.epoch + 1);
+    assert!(commit(&store, put("k", "v")).await > lost);
 }
 
 /// The writers that are at it when it becomes full pass etcd's first look for space together; the second finds none, and they
