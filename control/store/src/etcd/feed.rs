@@ -161,14 +161,16 @@ fn refusal(answer: &WatchResponse) -> Result<(), Broken> {
 
 /// Feeds the hub until the store closes.
 pub(super) async fn run(link: Arc<Link>) {
-    let mut changes = link.changes();
+    let (mut changes, mut silences) = (link.changes(), link.silences());
     let mut wait = AGAIN;
     loop {
         changes.mark_unchanged();
+        silences.mark_unchanged();
         let broken = tokio::select! {
             broken = follow(&link, &mut wait) => broken,
             // Another history: from its beginning.
             _ = changes.changed() => continue,
+            _ = silences.changed() => continue,
         };
         let skipped = match broken {
             Broken::Compacted(oldest) => {
@@ -220,7 +222,7 @@ async fn follow(link: &Link, wait: &mut Duration) -> Broken {
 
 /// Feeds a watcher from etcd's history until the hub holds all it still wants.
 pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watcher) {
-    let mut changes = link.changes();
+    let (mut changes, mut silences) = (link.changes(), link.silences());
     let mut wait = AGAIN;
     let mut reader: Option<Reader> = None;
     let end = loop {
@@ -249,6 +251,7 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
         let told = tokio::select! {
             told = step => told,
             _ = changes.changed() => Ok(Vec::new()),
+            _ = silences.changed() => Err(WireError::Lost("a watch beside it told nothing".into()).into()),
         };
         match told {
             Ok(batches) => {

@@ -121,6 +121,8 @@ pub(super) struct Link {
     known: Mutex<Known>,
     /// Counts other histories, and the end.
     changes: watch::Sender<u64>,
+    /// Counts how often the watch was alive and told nothing.
+    silences: watch::Sender<u64>,
     /// Rung when an answer gives rise to doubt.
     pub(super) doubt: Notify,
 }
@@ -160,8 +162,8 @@ impl Link {
             restored: None,
             trouble: None,
         };
-        let (known, changes) = (Mutex::new(known), watch::channel(0).0);
-        Ok(Self { wire, layout, hub: Hub::new(newest), known, changes, doubt: Notify::new() })
+        let (known, changes, silences) = (Mutex::new(known), watch::channel(0).0, watch::channel(0).0);
+        Ok(Self { wire, layout, hub: Hub::new(newest), known, changes, silences, doubt: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -186,6 +188,17 @@ impl Link {
     /// Tells of another history, and of the end.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Tells that what etcd's watches told cannot be all.
+    pub(super) fn silences(&self) -> watch::Receiver<u64> {
+        self.silences.subscribe()
+    }
+
+    /// The watch is alive and tells nothing: all that read begin again, at the next member.
+    pub(super) async fn silence(&self) {
+        self.wire.move_on().await;
+        self.silences.send_modify(|count| *count += 1);
     }
 
     /// Ends every watch.

@@ -1,5 +1,5 @@
 //! Looks at etcd from time to time: whether it is there, takes writes, and is still the history it was; and whether the watch
-//! has come to where etcd is.
+//! has come to where etcd is. One that is alive and tells nothing is begun again, at the next member.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,56 @@ const EVERY: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How soon a doubt is looked into at the earliest.
 const DOUBT: Duration = Duration::from_millis(20);
-/// How many looks the watch may be behind before its revision is raised by a commit: at an etcd that others write, too, it
-/// would stay behind for as long as nothing is written here, and what it is at would be compacted.
+/// How many looks the watch may be behind before something is done about it.
 const LOOKS_BEHIND_MAX: u32 = 5;
+
+/// How far the watch has come, look by look.
+#[derive(Default)]
+struct Lag {
+    /// etcd's newest revision at the last look.
+    seen: Revision,
+    /// How many looks it has been behind that.
+    looks: u32,
+    /// Where it was when the mark was written that it has not come to yet.
+    marked_at: Option<Revision>,
+}
+
+/// What is done about a watch that is behind.
+#[derive(Debug, PartialEq, Eq)]
+enum Remedy {
+    Nothing,
+    /// Write something that it must tell: at an etcd that others write, too, it would stay behind for as long as nothing is
+    /// written here, and what it is at would be compacted.
+    Mark,
+    /// Begin it again: what it must tell it does not.
+    Begin,
+}
+
+impl Lag {
+    fn looked(&mut self, told: Revision, newest: Revision) -> Remedy {
+        let is_behind = told < self.seen;
+        self.seen = newest;
+        if !is_behind {
+            (self.looks, self.marked_at) = (0, None);
+            return Remedy::Nothing;
+        }
+        self.looks += 1;
+        if self.looks < LOOKS_BEHIND_MAX {
+            return Remedy::Nothing;
+        }
+        self.looks = 0;
+        // One that comes nearer is slow, and would not be faster from the beginning.
+        match self.marked_at.take() {
+            Some(at) if at == told => Remedy::Begin,
+            _ => Remedy::Mark,
+        }
+    }
+}
 
 /// Looks until the store closes.
 pub(super) async fn run(link: Arc<Link>) {
     let mut wait = AGAIN;
-    let (mut seen, mut behind) = (Revision(0), 0);
+    let mut lag = Lag::default();
     loop {
         // What comes back may be a restored etcd: its last commits are looked for before the next is let in.
         let mut trouble = look(&link, link.trouble().is_some()).await;
@@ -39,12 +81,16 @@ pub(super) async fn run(link: Arc<Link>) {
         let is_well = trouble.is_none();
         link.set_trouble(trouble);
         if is_well {
-            behind = if link.hub.newest() < seen { behind + 1 } else { 0 };
-            seen = link.etcd_newest();
-            if behind >= LOOKS_BEHIND_MAX {
-                behind = 0;
-                if let Err(error) = link.mark().await {
-                    tracing::debug!(%error, "the watch's revision could not be raised");
+            let told = link.hub.newest();
+            match lag.looked(told, link.etcd_newest()) {
+                Remedy::Nothing => {}
+                Remedy::Mark => match link.mark().await {
+                    Ok(_) => lag.marked_at = Some(told),
+                    Err(error) => tracing::debug!(%error, "the watch's revision could not be raised"),
+                },
+                Remedy::Begin => {
+                    tracing::warn!("etcd's watch is alive and tells nothing: it is begun again");
+                    link.silence().await;
                 }
             }
         }
@@ -78,4 +124,31 @@ async fn look(link: &Link, thorough: bool) -> Option<Trouble> {
         format!("etcd has an alarm: {alarm}")
     };
     Some(Trouble { why: why.into(), full, foreign: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remedies(lag: &mut Lag, looks: impl IntoIterator<Item = (u64, u64)>) -> Vec<Remedy> {
+        let looked = looks.into_iter().map(|(told, newest)| lag.looked(Revision(told), Revision(newest)));
+        looked.filter(|remedy| *remedy != Remedy::Nothing).collect()
+    }
+
+    #[test]
+    fn a_watch_that_does_not_even_tell_the_mark_is_begun_again() {
+        let mut lag = Lag::default();
+        let many = LOOKS_BEHIND_MAX as usize + 1;
+        assert_eq!(remedies(&mut lag, [(5, 9); 6]), [Remedy::Mark]);
+        lag.marked_at = Some(Revision(5));
+        // As others write: it is behind, but has told.
+        assert_eq!(remedies(&mut lag, (10..20).map(|newest| (newest, newest + 1))), []);
+        assert_eq!(remedies(&mut lag, vec![(20, 30); many]), [Remedy::Mark]);
+        lag.marked_at = Some(Revision(20));
+        assert_eq!(remedies(&mut lag, (21..21 + many as u64).map(|told| (told, 90))), [Remedy::Mark]);
+        lag.marked_at = Some(Revision(26));
+        assert_eq!(remedies(&mut lag, vec![(26, 90); many]), [Remedy::Begin]);
+        // And not each time from then on.
+        assert_eq!(remedies(&mut lag, vec![(26, 90); many]), [Remedy::Mark]);
+    }
 }

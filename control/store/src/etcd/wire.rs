@@ -262,6 +262,12 @@ impl Wire {
         }
     }
 
+    /// The member that is spoken to is not what it should be: what is asked from now on goes to the next.
+    pub(super) async fn move_on(&self) {
+        let number = self.shared.lock().await.number;
+        self.leave(number).await;
+    }
+
     /// Connects to the first member that can be, beginning with the one at `first`, and leaves it there.
     async fn connect(&self, first: &mut usize) -> Result<(Connection, usize), WireError> {
         let mut why = "none is named".to_owned();

@@ -89,3 +89,23 @@ async fn members_that_do_not_answer_are_passed_by() {
     let second = commit(&store, put("k", "2")).await;
     assert_eq!(next_events(&mut watch).await.revision, second);
 }
+
+#[tokio::test]
+async fn a_watch_that_is_alive_and_tells_nothing_is_begun_at_another_member() {
+    let server = Server::start();
+    let [deaf, well] =
+        [Proxy::start(server.port, Duration::ZERO).await, Proxy::start(server.port, Duration::ZERO).await];
+    let store = Etcd::open(&options_of(&[deaf.port, well.port], "a")).await.unwrap();
+    let first = commit(&store, put("k", "1")).await;
+    let mut watch = store.watch(Bytes::new(), Revision(first.0 - 1)).await.unwrap();
+    assert_eq!(next_events(&mut watch).await.revision, first);
+    deaf.silence_watches(true);
+    let second = commit(&store, put("k", "2")).await;
+    let begun = Instant::now();
+    while store.link.hub.newest() < second {
+        assert!(store.trouble().is_none(), "who asks is answered");
+        assert!(begun.elapsed() < 3 * WAIT, "the watch goes on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(next_events(&mut watch).await.revision, second);
+}

@@ -26,6 +26,7 @@ pub(super) struct Proxy {
 struct State {
     refuses: AtomicBool,
     refuses_watches: AtomicBool,
+    silences_watches: AtomicBool,
 }
 
 impl Proxy {
@@ -41,12 +42,19 @@ impl Proxy {
                     continue;
                 }
                 let (mut broken, known) = (broken.subscribe(), known.clone());
+                let (watches, mut frames) = (AtomicBool::new(false), Frames::default());
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { return };
                     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                     tokio::select! {
-                        () = carry(near_in, far_out, delay, |sent| !known.breaks_off(sent)) => {}
-                        () = carry(far_in, near_out, delay, |_| true) => {}
+                        () = carry(near_in, far_out, delay, |sent| {
+                            watches.fetch_or(asks_to_watch(sent), Ordering::Relaxed);
+                            (!known.breaks_off(sent)).then(|| sent.to_vec())
+                        }) => {}
+                        () = carry(far_in, near_out, delay, |sent| {
+                            let silent = known.silences_watches.load(Ordering::Relaxed);
+                            Some(frames.pass(sent, silent && watches.load(Ordering::Relaxed)))
+                        }) => {}
                         _ = broken.recv() => {}
                     }
                 });
@@ -65,6 +73,11 @@ impl Proxy {
         self.state.refuses.store(refuses, Ordering::Relaxed);
     }
 
+    /// Whether what etcd tells on the watches of the store `a` is left out; whether it is there is answered all the same.
+    pub(super) fn silence_watches(&self, silences: bool) {
+        self.state.silences_watches.store(silences, Ordering::Relaxed);
+    }
+
     /// Whether the watches of the store `a` are broken off when they are asked for.
     pub(super) fn refuse_watches(&self, refuses: bool) {
         self.state.refuses_watches.store(refuses, Ordering::Relaxed);
@@ -74,6 +87,35 @@ impl Proxy {
 impl State {
     fn breaks_off(&self, sent: &[u8]) -> bool {
         self.refuses_watches.load(Ordering::Relaxed) && asks_to_watch(sent)
+    }
+}
+
+/// HTTP/2's frames (RFC 9113 4.1), found in what comes piece by piece.
+#[derive(Default)]
+struct Frames {
+    held: Vec<u8>,
+}
+
+impl Frames {
+    const HEAD_BYTES: usize = 9;
+    const DATA: u8 = 0;
+
+    /// The frames that are whole by now, those with data left out on demand.
+    fn pass(&mut self, more: &[u8], silent: bool) -> Vec<u8> {
+        self.held.extend_from_slice(more);
+        let mut passed = Vec::new();
+        while self.held.len() >= Self::HEAD_BYTES {
+            let payload = u32::from_be_bytes([0, self.held[0], self.held[1], self.held[2]]) as usize;
+            let whole = Self::HEAD_BYTES + payload;
+            if self.held.len() < whole {
+                break;
+            }
+            let frame: Vec<u8> = self.held.drain(..whole).collect();
+            if !(silent && frame[3] == Self::DATA) {
+                passed.extend(frame);
+            }
+        }
+        passed
     }
 }
 
@@ -89,17 +131,18 @@ impl Drop for Proxy {
     }
 }
 
-/// Until it is not to go on.
+/// What is made of each piece; until nothing is.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     delay: Duration,
-    mut goes_on: impl FnMut(&[u8]) -> bool,
+    mut pass: impl FnMut(&[u8]) -> Option<Vec<u8>>,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         tokio::time::sleep(delay).await;
-        if !goes_on(&buffer[..length]) || to.write_all(&buffer[..length]).await.is_err() {
+        let Some(passed) = pass(&buffer[..length]) else { return };
+        if to.write_all(&passed).await.is_err() {
             return;
         }
     }
