@@ -214,6 +214,14 @@ impl Server {
         self.run();
     }
 
+    /// Another etcd, begun from the backup of this one.
+    pub fn restored_elsewhere(&self) -> Self {
+        let mut other = Self::unstarted(self.scheme);
+        std::fs::copy(self.backup_file(), other.backup_file()).unwrap();
+        other.restore();
+        other
+    }
+
     /// Puts nothing in the place of what it has.
     pub fn empty(&mut self) {
         self.kill();

@@ -100,7 +100,7 @@ pub(super) struct Known {
     pub(super) oldest: i64,
     /// The newest commit that was acknowledged or seen.
     pub(super) newest: Revision,
-    cluster_id: u64,
+    pub(super) cluster_id: u64,
     /// etcd's newest revision in any answer that all members agreed on.
     pub(super) etcd_newest: i64,
     /// The last commit that the watch told. A commit that gets into another history before that is found out leaves it.

@@ -1,6 +1,7 @@
 //! Reads: keys and ranges, now or as of a revision.
 //!
-//! What is newest is asked of all members; the past cannot change, so that one member may tell it without the others.
+//! All members are asked. Where they do not answer, one may tell the past without the others, as it cannot change; but not one
+//! that was left behind when the others were restored.
 
 use std::time::Duration;
 
@@ -34,9 +35,10 @@ impl Link {
     }
 
     async fn range(&self, record: &Record, mut question: RangeRequest) -> Result<RangeResponse, ReadError> {
-        let mut tries = READ_TRIES;
-        // A member that lags may not have the revision yet: then all of them are asked.
-        question.serializable = question.revision > 0;
+        let (mut tries, of_past) = (READ_TRIES, question.revision > 0);
+        // How often one member may be asked alone: at once while there is trouble, as the others would only be waited for.
+        let mut alone = if of_past { READ_TRIES } else { 0 };
+        question.serializable = alone > 0 && self.trouble().is_some();
         loop {
             if let Some(trouble) = self.trouble().filter(|trouble| trouble.foreign) {
                 return Err(ReadError::Engine(trouble.why.to_string().into()));
@@ -45,21 +47,40 @@ impl Link {
             if before.record != *record {
                 return Err(ReadError::Engine("etcd was restored from a backup in between".into()));
             }
+            if of_past && question.revision < before.oldest {
+                return Err(self.compacted(record, record.revision(question.revision)));
+            }
             let answer: Result<RangeResponse, _> = self.wire.call(wire::RANGE, &question, READ_WAIT).await;
             match answer {
-                Ok(answer) if question.serializable => return Ok(answer),
+                Ok(answer) if question.serializable => {
+                    let cluster_id = answer.header.as_ref().map(|header| header.cluster_id);
+                    if cluster_id == Some(before.cluster_id) {
+                        return Ok(answer);
+                    }
+                    // It was left behind, or this store was: the others tell.
+                    (question.serializable, alone, tries) = (false, 0, 1);
+                }
                 Ok(answer) => {
                     self.observe(&before, answer.header).map_err(|why| ReadError::Engine(why.into()))?;
                     return Ok(answer);
+                }
+                // A member that lags may not have the revision yet, one of another history may have compacted it: then all of
+                // them are asked.
+                Err(error) if question.serializable => {
+                    alone = if matches!(error, WireError::Refused { .. }) { 0 } else { alone - 1 };
+                    question.serializable = alone > 0;
                 }
                 Err(error) if is_compacted(&error) => {
                     self.find_oldest(record, question.revision).await;
                     return Err(self.compacted(record, record.revision(question.revision)));
                 }
-                Err(_) if question.serializable => question.serializable = false,
                 Err(error) if is_future(&error) => {
                     let asked = record.revision(question.revision);
                     return Err(ReadError::Future { asked, newest: self.known().newest });
+                }
+                Err(_) if alone > 0 => {
+                    self.doubt.notify_one();
+                    question.serializable = true;
                 }
                 Err(error) => {
                     self.doubt.notify_one();

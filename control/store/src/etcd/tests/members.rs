@@ -109,3 +109,16 @@ async fn a_watch_that_is_alive_and_tells_nothing_is_begun_at_another_member() {
     }
     assert_eq!(next_events(&mut watch).await.revision, second);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_cut_off_from_the_others_tells_the_past() {
+    let mut members = Server::start_members::<2>();
+    let store = Etcd::open(&options_of(&[members[0].port], "a")).await.unwrap();
+    let first = commit(&store, put("k", "1")).await;
+    let second = commit(&store, put("k", "2")).await;
+    until("it is there", async || *store.revisions().end() >= second).await;
+    members[1].kill();
+    in_trouble(&store, "").await;
+    assert_eq!(store.get(key("k"), Some(first)).await.unwrap().unwrap().value, "1");
+    assert!(store.get(key("k"), None).await.is_err(), "what is newest it does not know");
+}

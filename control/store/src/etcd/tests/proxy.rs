@@ -2,7 +2,7 @@
 //! on its connection, and can break off or silence those alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,7 @@ pub(super) struct Proxy {
 /// What is done to connections.
 #[derive(Default)]
 struct State {
+    to: AtomicU16,
     refuses: AtomicBool,
     refuses_watches: AtomicBool,
     silences_watches: AtomicBool,
@@ -34,7 +35,8 @@ impl Proxy {
     pub(super) async fn start(to: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (breaks, state) = (broadcast::channel(8).0, Arc::<State>::default());
+        let state = Arc::new(State { to: to.into(), ..State::default() });
+        let breaks = broadcast::channel(8).0;
         let (broken, known) = (breaks.clone(), state.clone());
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
@@ -44,6 +46,7 @@ impl Proxy {
                 let (mut broken, known) = (broken.subscribe(), known.clone());
                 let (watches, mut frames) = (AtomicBool::new(false), Frames::default());
                 tokio::spawn(async move {
+                    let to = known.to.load(Ordering::Relaxed);
                     let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else { return };
                     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                     tokio::select! {
@@ -66,6 +69,11 @@ impl Proxy {
     /// Ends every connection.
     pub(super) fn break_all(&self) {
         let _ = self.breaks.send(());
+    }
+
+    /// Where connections lead to from now on.
+    pub(super) fn lead_to(&self, port: u16) {
+        self.state.to.store(port, Ordering::Relaxed);
     }
 
     /// Whether connections are taken no more.

@@ -1,6 +1,7 @@
 //! An etcd that is restored from a backup, or emptied, underneath running stores.
 
 use super::*;
+use crate::testetcd::options_of;
 
 /// Reads a watch to its end; what it told before.
 async fn to_the_end(watch: &mut Watch) -> (Vec<Batch>, WatchEnd) {
@@ -246,6 +247,38 @@ async fn a_backup_from_before_the_last_restore_is_yet_another_epoch() {
     let store = server.open("a").await;
     assert_eq!(store.identity(), identity, "it stands in etcd");
     assert!(*store.revisions().end() >= newest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_left_behind_tells_nothing_of_the_past() {
+    let mut old = Server::start_members::<2>();
+    let proxy = Proxy::start(old[0].port, Duration::ZERO).await;
+    let store = Etcd::open(&options_of(&[proxy.port, old[1].port], "a")).await.unwrap();
+    commit(&store, put("k", "1")).await;
+    old[0].back_up();
+    for n in 0..60 {
+        commit(&store, put("lost", &n.to_string())).await;
+    }
+    // One is restored, and the other runs on: alone it answers only what is asked of it alone.
+    old[0].kill();
+    let restored = old[0].restored_elsewhere();
+    proxy.lead_to(restored.port);
+    proxy.break_all();
+    until("the next epoch begins", async || store.identity().epoch == 1).await;
+    out_of_trouble(&store).await;
+    let mut at = commit_at_last(&store, "k", "2").await;
+    for _ in 0..5 {
+        at = commit_at_last(&store, "k", "3").await;
+    }
+    assert_eq!(store.get(key("lost"), Some(at)).await.unwrap(), None);
+    proxy.refuse(true);
+    proxy.break_all();
+    in_trouble(&store, "").await;
+    let read = store.get(key("lost"), Some(at)).await;
+    assert!(matches!(read, Err(ReadError::Engine(_))), "{read:?}");
+    proxy.refuse(false);
+    out_of_trouble(&store).await;
+    assert_eq!(store.get(key("lost"), Some(at)).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
