@@ -1,6 +1,8 @@
 //! gRPC to etcd's members over HTTP/2: one shared connection for calls, one of its own for each stream, so that a stream that
 //! nobody reads holds up no call. It knows messages, and not what they mean.
 
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::address::Endpoint;
@@ -24,6 +27,8 @@ use crate::store::EngineError;
 
 /// How long one member may take to be connected to: less than the shortest call, so that it comes to the next member.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// How long an address of a name may take before the next is tried, too.
+const HEAD_START: Duration = Duration::from_millis(200);
 /// How long a member may be silent on a stream before it is asked whether it is there, and how long it may take to say so.
 /// etcd takes asking more often than every five seconds, or without a stream, for an attack.
 const KEEP_ALIVE: Duration = Duration::from_secs(6);
@@ -289,7 +294,8 @@ impl Wire {
     }
 
     async fn connect_to(&self, endpoint: &Endpoint) -> Result<Connection, EngineError> {
-        let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+        let tcp = dial(addresses).await?;
         tcp.set_nodelay(true)?;
         match &self.tls {
             None => handshake(tcp).await,
@@ -297,6 +303,27 @@ impl Wire {
                 let name = rustls_pki_types::ServerName::try_from(endpoint.host.clone())?;
                 handshake(tls.connect(name, tcp).await?).await
             }
+        }
+    }
+}
+
+/// The first of a name's addresses that answers: each gets a head start on the next (RFC 8305), and none keeps the others
+/// from being tried.
+pub(super) async fn dial(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let (mut addresses, mut tries) = (addresses.fuse(), JoinSet::new());
+    let mut failed = io::Error::other("the name has no address");
+    loop {
+        let next = addresses.next();
+        if let Some(address) = next {
+            tries.spawn(TcpStream::connect(address));
+        }
+        tokio::select! {
+            Some(Ok(tried)) = tries.join_next() => match tried {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = error,
+            },
+            () = tokio::time::sleep(HEAD_START), if next.is_some() => {}
+            else => return Err(failed),
         }
     }
 }

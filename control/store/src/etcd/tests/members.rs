@@ -1,7 +1,7 @@
 //! An etcd of several members, of which one is away, hangs, or is cut off from the others.
 
 use super::super::message::{WatchCreate, WatchRequest, WatchResponse};
-use super::super::wire::{WATCH, Wire, WireError};
+use super::super::wire::{WATCH, Wire, WireError, dial};
 use super::*;
 use crate::testetcd::options_of;
 
@@ -121,4 +121,22 @@ async fn a_member_that_is_cut_off_from_the_others_tells_the_past() {
     in_trouble(&store, "").await;
     assert_eq!(store.get(key("k"), Some(first)).await.unwrap().unwrap().value, "1");
     assert!(store.get(key("k"), None).await.is_err(), "what is newest it does not know");
+}
+
+#[tokio::test]
+async fn a_name_whose_first_addresses_do_not_answer_is_connected_to() {
+    let server = Server::start();
+    let holes = [hole(), hole()];
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addresses = |ports: &[u16]| {
+        let ports = ports.to_vec();
+        ports.into_iter().map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+    };
+    let ports = [holes[0].0, nobody, holes[1].0, server.port];
+    // The kernel would try the first for two minutes.
+    let dialled = tokio::time::timeout(WAIT, dial(addresses(&ports))).await.expect("in time").unwrap();
+    assert_eq!(dialled.peer_addr().unwrap().port(), server.port);
+    let refused = dial(addresses(&[nobody, nobody])).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(dial(addresses(&[])).await.is_err());
 }
