@@ -31,6 +31,7 @@ use crate::nodes::Nodes;
 use crate::objects::Objects;
 use crate::pki::{Pki, Terms};
 use crate::renew::{self, Showing};
+use crate::store_id::StoreId;
 use crate::{clock, nodes, pki};
 
 /// The file of the embedded store, in the data directory.
@@ -61,6 +62,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // First of all that is in the directory: its lock keeps a second server out of the rest.
     let (store, _lock) = open_store(&config, None).await?;
     let pki = Arc::new(open_pki(&config)?);
+    StoreId::read(&config.pki_dir())?.keep(store.identity().id)?;
     let (tls, shown) = listen::acceptor(&pki)?;
     let cache =
         Cache::fill(store.clone(), config.watch_events_max).await.context("the store cannot be read")?;
@@ -155,25 +157,44 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 /// The store, and what keeps a second server out of the data directory. With `begins` it must be new.
 ///
 /// # Errors
-/// It cannot be opened, or a restore into it was not finished.
+/// It cannot be opened, is another than the data directory's, or a restore into it was not finished.
 pub(crate) async fn open_store(
     config: &Config,
     begins: Option<Beginning>,
 ) -> anyhow::Result<(Arc<dyn Store>, Option<FileDisk>)> {
     let dir = &config.data_dir;
+    let belongs = StoreId::read(&config.pki_dir())?;
+    let begun = begins.map(|begins| begins.identity.id);
+    let is_other = |found: [u8; 16]| belongs.id.is_some_and(|id| id != found);
+    anyhow::ensure!(!begun.is_some_and(is_other), "{}: the backup is of another store", belongs.advice());
     let (store, lock): (Arc<dyn Store>, _) = match &config.store {
         StoreConfig::Embedded => {
-            let options = embedded::Options { begins, ..embedded::Options::default() };
-            let store = Embedded::open_with(dir.join(STORE), &options)
+            let (path, options) =
+                (dir.join(STORE), embedded::Options { begins, ..embedded::Options::default() });
+            let is_lost = belongs.id.is_some() && begins.is_none() && !path.exists();
+            anyhow::ensure!(!is_lost, "{}: {} is not there", belongs.advice(), path.display());
+            let store = Embedded::open_with(&path, &options)
                 .with_context(|| format!("the store in {} cannot be opened", dir.display()))?;
+            anyhow::ensure!(
+                !is_other(store.identity().id),
+                "{}: {} is another",
+                belongs.advice(),
+                path.display()
+            );
             (Arc::new(store), None)
         }
         StoreConfig::Etcd { address, tls } => {
             let lock = FileDisk::open(&dir.join("lock"))
                 .with_context(|| format!("the data directory {} cannot be used", dir.display()))?;
             let tls = tls.as_ref().map(TlsFiles::read).transpose().context("the certificates for etcd")?;
-            let store = Etcd::open(&etcd::Options { address: address.clone(), tls, begins }).await;
-            (Arc::new(store.context("the store in etcd cannot be opened")?), Some(lock))
+            let options = etcd::Options { address: address.clone(), tls, begins, expects: belongs.id };
+            let store = match Etcd::open(&options).await {
+                Err(error @ (etcd::OpenError::Absent | etcd::OpenError::Another)) => {
+                    Err(error).context(belongs.advice())
+                }
+                opened => opened.context("the store in etcd cannot be opened"),
+            };
+            (Arc::new(store?), Some(lock))
         }
     };
     let mark = store.get(Bytes::from_static(UNFINISHED), None).await.context("the store cannot be read")?;
@@ -206,7 +227,7 @@ fn open_pki(config: &Config) -> anyhow::Result<Pki> {
             _ => {}
         }
     }
-    let dir = config.data_dir.join("pki");
+    let dir = config.pki_dir();
     let terms = Terms { names, addresses, life: config.certificate_life };
     Pki::open(&dir, terms, clock::now()).context("keys and certificates cannot be set up")
 }

@@ -290,6 +290,11 @@ impl RawConfig {
 }
 
 impl Config {
+    /// Where the CA and all keys lie.
+    pub(crate) fn pki_dir(&self) -> PathBuf {
+        self.data_dir.join("pki")
+    }
+
     /// The address of the `kubernetes` Service: the first of each Service range.
     pub(crate) fn api_service_ips(&self) -> Vec<IpAddr> {
         self.service_cidrs.iter().filter_map(|c| nth_address(c, 1)).collect()

@@ -18,6 +18,7 @@ mod perform;
 mod pki;
 mod renew;
 mod stop;
+mod store_id;
 mod token;
 
 use std::process::ExitCode;

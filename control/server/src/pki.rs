@@ -385,7 +385,8 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), PkiError> {
     make().map_err(|source| PkiError::File { path: dir.to_owned(), source })
 }
 
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
+/// A file's text, if it is there.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -394,7 +395,7 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
 }
 
 /// Writes a file that only its owner reads, whole or not at all.
-fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let _ = std::fs::remove_file(&temporary);

@@ -182,3 +182,56 @@ async fn a_restore_that_was_not_finished_is_not_served() {
     let said = complaint(&serve.output().expect("the binary starts"));
     assert!(said.contains("was not finished: remove the store, and restore once more"), "{said}");
 }
+
+/// Neither by a forgotten `--store`, nor by a lost file, nor by the backup of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_one_cluster_serve_no_other_store() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let serve = |more: &[&str]| {
+        let mut serve = Command::new("timeout");
+        serve.args(["20", BINARY, "serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--data-dir"]);
+        complaint(&serve.arg(dir.path()).args(more).output().expect("the binary starts"))
+    };
+    let (mut etcd, file) = (testetcd::Server::start(), other.path().join("other.backup"));
+    let store = |name: &str| format!("etcd://127.0.0.1:{}/{name}", etcd.port);
+    let mut server = Server::start_with(other.path(), &["--store", &store("other")]);
+    done(&run("backup", other.path(), &file, &[]));
+    server.stop();
+    let mut server = Server::start_with(dir.path(), &["--store", &store("ours")]);
+    server.admin().await.post(SECRETS, secret("kept")).await;
+    server.stop();
+
+    let said = serve(&["--store", &store("other")]);
+    assert!(said.contains("belongs to the store") && said.contains("holds another store"), "{said}");
+    let said = serve(&["--store", &store("mistyped")]);
+    assert!(said.contains("belongs to the store") && said.contains("holds no store"), "{said}");
+    let none = etcd.ctl(&["get", "--prefix", "--keys-only", "/weft/mistyped/"]);
+    assert_eq!(none.trim(), "", "nothing is begun there");
+    let said = serve(&[]);
+    assert!(said.contains("store.redb is not there"), "{said}");
+    assert!(!dir.path().join("store.redb").exists());
+    let said = complaint(&run("restore", dir.path(), &file, &["--store", &store("new")]));
+    assert!(said.contains("the backup is of another store"), "{said}");
+
+    let mut server = Server::start_with(dir.path(), &["--store", &store("ours")]);
+    assert_eq!(server.admin().await.get(&format!("{SECRETS}/kept")).await.0, 200);
+    let ours = other.path().join("ours.backup");
+    done(&run("backup", dir.path(), &ours, &[]));
+    server.stop();
+    etcd.empty();
+    let store = format!("etcd://127.0.0.1:{}/ours", etcd.port);
+    assert!(serve(&["--store", &store]).contains("holds no store"));
+    done(&run("restore", dir.path(), &ours, &["--store", &store]));
+    let mut server = Server::start_with(dir.path(), &["--store", &store]);
+    assert_eq!(server.admin().await.get(&format!("{SECRETS}/kept")).await.0, 200);
+    server.stop();
+
+    // To begin anew is what the complaint says.
+    etcd.empty();
+    let said = serve(&["--store", &store]);
+    let id = dir.path().join("pki/store-id");
+    assert!(said.contains(&format!("remove {}", id.display())), "{said}");
+    std::fs::remove_file(id).unwrap();
+    let server = Server::start_with(dir.path(), &["--store", &store]);
+    assert_eq!(server.admin().await.get(&format!("{SECRETS}/kept")).await.0, 404);
+}

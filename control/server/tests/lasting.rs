@@ -160,6 +160,8 @@ async fn an_empty_control_plane_at_the_same_address_is_not_obeyed() {
     server.kill();
     drop(server);
     std::fs::remove_file(dir.path().join("store.redb")).unwrap();
+    // Whoever begins a new cluster with the old keys says so.
+    std::fs::remove_file(dir.path().join("pki/store-id")).unwrap();
     let mut server = Server::start(dir.path());
     let session = session::connect(server.link, &identity, hello()).await.unwrap();
     let refused = receiver.welcome(&session.welcome).unwrap_err();

@@ -49,6 +49,8 @@ pub struct Options {
     pub tls: Option<Pem>,
     /// The store is to be new and to begin there.
     pub begins: Option<Beginning>,
+    /// The id of the store that must be there; not together with `begins`.
+    pub expects: Option<[u8; 16]>,
 }
 
 /// Why the store cannot be opened.
@@ -60,6 +62,12 @@ pub enum OpenError {
     /// It was to be made.
     #[error("etcd holds a store of this name already")]
     NotNew,
+    /// One was expected.
+    #[error("etcd holds no store of this name")]
+    Absent,
+    /// One of another id was expected.
+    #[error("etcd holds another store of this name")]
+    Another,
     /// etcd is not there, or does not let this one in.
     #[error("etcd cannot be used")]
     Etcd(#[source] EngineError),
@@ -81,19 +89,21 @@ impl Etcd {
     /// Opens the store, or makes it where there is none; waits a while for an etcd that is just starting.
     ///
     /// # Errors
-    /// etcd is not there, or holds a store of a newer build.
+    /// etcd is not there, holds a store of a newer build, or not the one that is expected.
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let tls = options.tls.as_ref().map(Pem::config).transpose()?;
         let begun = tokio::time::Instant::now();
         let wire = Arc::new(Wire::new(options.address.endpoints.clone(), tls));
         let link = loop {
-            match Link::open(wire.clone(), Layout::new(&options.address.name), options.begins).await {
+            match Link::open(wire.clone(), Layout::new(&options.address.name), options).await {
                 Ok(link) => break link,
                 Err(LookError::Wire(error)) if begun.elapsed() < OPEN_WAIT => {
                     tracing::debug!(error = wire::told(&error), "etcd is tried again");
                     tokio::time::sleep(OPEN_AGAIN).await;
                 }
                 Err(LookError::NotNew) => return Err(OpenError::NotNew),
+                Err(LookError::Absent) => return Err(OpenError::Absent),
+                Err(LookError::Another) => return Err(OpenError::Another),
                 Err(error) => return Err(OpenError::Etcd(error.into())),
             }
         };

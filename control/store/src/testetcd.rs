@@ -256,7 +256,7 @@ pub fn options(port: u16, name: &str) -> Options {
 /// The same behind any of them.
 pub fn options_of(ports: &[u16], name: &str) -> Options {
     let endpoints = ports.iter().map(|port| Endpoint { host: "127.0.0.1".into(), port: *port }).collect();
-    Options { address: Address { endpoints, name: name.into() }, tls: None, begins: None }
+    Options { address: Address { endpoints, name: name.into() }, tls: None, begins: None, expects: None }
 }
 
 impl Drop for Server {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::Options;
 use super::layout::{Layout, Record, RecordError};
 use super::message::{
     Compare, Header, KeyValue, Number, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
@@ -36,6 +37,12 @@ pub(super) enum LookError {
     /// It was to be made.
     #[error("etcd holds a store of this name already")]
     NotNew,
+    /// One was expected.
+    #[error("etcd holds no store of this name")]
+    Absent,
+    /// Another was expected.
+    #[error("etcd holds another store of this name")]
+    Another,
     /// Not this cluster's state: taking it for that would remove all there is.
     #[error("{0}; restore a backup of it")]
     Foreign(&'static str),
@@ -129,16 +136,17 @@ pub(super) struct Link {
 
 impl Link {
     /// Finds the record of this cluster in etcd, or makes it.
-    pub(super) async fn open(
-        wire: Arc<Wire>,
-        layout: Layout,
-        begins: Option<Beginning>,
-    ) -> Result<Self, LookError> {
+    pub(super) async fn open(wire: Arc<Wire>, layout: Layout, options: &Options) -> Result<Self, LookError> {
+        let Options { begins, expects, .. } = *options;
         let (record, record_mod, read) = loop {
             let (header, found) = read_record(&wire, &layout).await?;
             match found {
                 Some(_) if begins.is_some() => return Err(LookError::NotNew),
+                Some((record, _)) if expects.is_some_and(|id| id != record.identity.id) => {
+                    return Err(LookError::Another);
+                }
                 Some((record, record_mod)) => break (record, record_mod, header),
+                None if expects.is_some() && begins.is_none() => return Err(LookError::Absent),
                 None => {}
             }
             let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };

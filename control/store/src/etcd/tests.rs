@@ -528,7 +528,12 @@ async fn tls_is_spoken_with_a_certificate_of_its_own() {
     let open = |authorities: &[u8], identity: Option<_>, host: &str| {
         let endpoints = vec![Endpoint { host: host.to_owned(), port: server.port }];
         let tls = Some(Pem { authorities: authorities.to_vec(), identity });
-        let options = Options { address: Address { endpoints, name: "tls".to_owned() }, tls, begins: None };
+        let options = Options {
+            address: Address { endpoints, name: "tls".to_owned() },
+            tls,
+            begins: None,
+            expects: None,
+        };
         async move { Etcd::open(&options).await }
     };
     let (nobody, distrusted, elsewhere) = tokio::join!(
