@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::feed::Reader;
 use super::layout::Record;
@@ -21,8 +22,11 @@ const READ_TRIES: u32 = 3;
 const READ_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is looked how far the watch has come.
 const WATCH_LOOK: Duration = Duration::from_millis(5);
-/// Most entries etcd is asked for at once.
+/// Most entries etcd is asked for at once; about how many bytes they are to be; how many entries at first, when it is not known
+/// yet how large they are: even of the largest, no more than a way of 40 Mbit/s brings in time.
 const CHUNK_ENTRIES_MAX: usize = 256;
+const CHUNK_BYTES: usize = 8 << 20;
+const CHUNK_ENTRIES_FIRST: usize = 32;
 
 impl Link {
     /// A revision of the store as etcd's.
@@ -125,18 +129,22 @@ impl Link {
         let mut revision = request.at.map_or(Ok(0), |at| self.etcd(&record, at))?;
         let (mut key, range_end) = self.layout.range(&request.prefix, request.after.as_deref());
         let wanted = if request.entries_max == 0 { usize::MAX } else { request.entries_max };
-        let mut entries = Vec::new();
+        let (mut entries, mut chunk) = (Vec::new(), Chunk::default());
         loop {
-            let limit = CHUNK_ENTRIES_MAX.min(wanted - entries.len());
+            let limit = chunk.entries.min(wanted - entries.len());
             let question = RangeRequest {
-                key,
+                key: key.clone(),
                 range_end: range_end.clone(),
                 // At most CHUNK_ENTRIES_MAX.
                 limit: limit as i64,
                 revision,
                 serializable: false,
             };
-            let answer = self.range(&record, question).await?;
+            let answer = match self.range(&record, question).await {
+                Err(error) if is_late(&error) && chunk.halve() => continue,
+                answer => answer?,
+            };
+            chunk.came(answer.kvs.len(), answer.encoded_len());
             if revision == 0 {
                 revision = answer.header.as_ref().map_or(0, |header: &Header| header.revision);
             }
@@ -188,11 +196,68 @@ impl Link {
     }
 }
 
+/// How many entries are asked for at once: what came says how large they are.
+struct Chunk {
+    entries: usize,
+    entries_max: usize,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self { entries: CHUNK_ENTRIES_FIRST, entries_max: CHUNK_ENTRIES_MAX }
+    }
+}
+
+impl Chunk {
+    fn came(&mut self, entries: usize, bytes: usize) {
+        if let Some(each) = bytes.checked_div(entries) {
+            self.entries = (CHUNK_BYTES / each.max(1)).clamp(1, self.entries_max);
+        }
+    }
+
+    /// It did not come in time: half of it, from now on; no when it was one already.
+    fn halve(&mut self) -> bool {
+        self.entries_max = self.entries / 2;
+        self.entries = self.entries_max.max(1);
+        self.entries_max > 0
+    }
+}
+
+fn is_late(error: &ReadError) -> bool {
+    let ReadError::Engine(why) = error else { return false };
+    matches!(why.downcast_ref(), Some(WireError::Late { .. }))
+}
+
 /// The oldest revision of etcd that can be read.
 pub(super) async fn oldest(link: &Link) -> Result<i64, WireError> {
     let key = link.layout.identity();
     match tokio::time::timeout(READ_WAIT, Reader::oldest(&link.wire, key)).await {
         Ok(oldest) => oldest,
         Err(_) => Err(WireError::Late { limit: READ_WAIT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_asked_for_as_comes_in_time() {
+        let mut chunk = Chunk::default();
+        chunk.came(32, 32 << 10);
+        assert_eq!(chunk.entries, CHUNK_ENTRIES_MAX);
+        chunk.came(256, 256 << 18);
+        assert_eq!(chunk.entries, 32);
+        chunk.came(32, 32 << 24);
+        assert_eq!(chunk.entries, 1);
+        chunk.came(1, 1 << 20);
+        assert!(chunk.halve());
+        assert_eq!(chunk.entries, 4);
+        chunk.came(4, 4 << 10);
+        assert_eq!(chunk.entries, 4, "the way is no faster for what is small");
+        assert!(chunk.halve() && chunk.halve() && !chunk.halve());
+        assert_eq!(chunk.entries, 1);
+        chunk.came(0, 10);
+        assert_eq!(chunk.entries, 1);
     }
 }

@@ -313,6 +313,24 @@ async fn over_a_slow_way_that_breaks_nothing_is_missed() {
     assert!(acknowledged.iter().all(|revision| told.contains(revision)), "none missed");
 }
 
+/// Large entries, over a way of one megabyte in about a second: as many at once as there may be would come too late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_a_slow_way_large_entries_are_listed() {
+    const ENTRIES: usize = 64;
+    let server = Server::start();
+    let direct = server.open("a").await;
+    let value = "x".repeat(256 << 10);
+    for n in 0..ENTRIES {
+        commit(&direct, put(&format!("large/{n:02}"), &value)).await;
+    }
+    let proxy = Proxy::start(server.port, Duration::from_millis(75)).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    let page = store.list(ListRequest::default()).await.unwrap();
+    let keys: Vec<String> =
+        page.entries.iter().map(|entry| String::from_utf8(entry.key.to_vec()).unwrap()).collect();
+    assert_eq!(keys, (0..ENTRIES).map(|n| format!("large/{n:02}")).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn nothing_is_compacted_that_the_watch_has_not_told_yet() {
     let server = Server::start();
