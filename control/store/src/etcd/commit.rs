@@ -68,7 +68,7 @@ impl Link {
             self.reached(&before.record, revision, seen);
             return Ok(revision);
         }
-        self.seen_by_watches(&before.record, revision).await
+        self.seen_by_watches(&before, revision).await
     }
 
     /// What etcd's word of no space says. It looks for space twice: before it asks its members, and once more when it writes,
@@ -91,7 +91,7 @@ impl Link {
     }
 
     /// A revision at least `revision` that watches come to: where it is of somebody else's commit, one is made.
-    async fn seen_by_watches(&self, record: &Record, revision: Revision) -> Result<Revision, CommitError> {
+    async fn seen_by_watches(&self, before: &Known, revision: Revision) -> Result<Revision, CommitError> {
         for _ in 0..QUIET_WAIT.as_millis() / QUIET_LOOK.as_millis() {
             if self.hub.newest() >= revision {
                 return Ok(revision);
@@ -99,9 +99,9 @@ impl Link {
             tokio::time::sleep(QUIET_LOOK).await;
         }
         // Nothing was to be written, so that whatever happens here is not uncertain.
-        let marked = self.mark().await.map_err(|error| CommitError::Unavailable(error.into()))?;
-        let revision = record.revision(marked.revision);
-        self.reached(record, revision, None);
+        let marked = self.mark(before).await.map_err(|error| CommitError::Unavailable(error.into()))?;
+        let revision = before.record.revision(marked.revision);
+        self.reached(&before.record, revision, None);
         Ok(revision)
     }
 

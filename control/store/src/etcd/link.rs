@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 use super::Options;
 use super::layout::{Layout, Record, RecordError};
 use super::message::{
-    Compare, Header, KeyValue, Number, PutRequest, PutResponse, RangeRequest, RangeResponse, Request,
-    RequestOp, TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
+    Compare, Header, KeyValue, Number, PutRequest, RangeRequest, RangeResponse, Request, RequestOp,
+    TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
 };
 use super::wire::{self, Wire, WireError, code};
 use crate::store::{Beginning, Revision, StoreIdentity, WatchEnd};
@@ -138,25 +138,27 @@ impl Link {
     /// Finds the record of this cluster in etcd, or makes it.
     pub(super) async fn open(wire: Arc<Wire>, layout: Layout, options: &Options) -> Result<Self, LookError> {
         let Options { begins, expects, .. } = *options;
-        let (record, record_mod, read) = loop {
-            let (header, found) = read_record(&wire, &layout).await?;
-            match found {
+        let (record, record_mod, (at, seen)) = loop {
+            let (read, found) = read_record(&wire, &layout).await?;
+            let (record, record_mod, read) = match found {
                 Some(_) if begins.is_some() => return Err(LookError::NotNew),
                 Some((record, _)) if expects.is_some_and(|id| id != record.identity.id) => {
                     return Err(LookError::Another);
                 }
-                Some((record, record_mod)) => break (record, record_mod, header),
+                Some((record, record_mod)) => (record, record_mod, read),
                 None if expects.is_some() && begins.is_none() => return Err(LookError::Absent),
-                None => {}
-            }
-            let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };
-            let begins = begins.unwrap_or(Beginning { identity, revision: Revision(0) });
-            let record = Record { identity: begins.identity, base: begins.revision.0 };
-            if let Some(header) = write_record(&wire, &layout, &record, 0).await? {
-                break (record, header.revision, header);
+                None => {
+                    let identity = StoreIdentity { id: *uuid::Uuid::new_v4().as_bytes(), epoch: 0 };
+                    let begins = begins.unwrap_or(Beginning { identity, revision: Revision(0) });
+                    let record = Record { identity: begins.identity, base: begins.revision.0 };
+                    let Some(header) = write_record(&wire, &layout, &record, 0).await? else { continue };
+                    (record, header.revision, header)
+                }
+            };
+            if let Some(begun) = begin_at(&wire, &layout, &record, record_mod, read).await? {
+                break (record, record_mod, begun);
             }
         };
-        let (at, seen) = begin_at(&wire, &layout, &record, record_mod, read).await?;
         let newest = record.revision(at.revision);
         let known = Known {
             record,
@@ -300,8 +302,11 @@ impl Link {
             let ours = before.record.identity.epoch;
             if record.identity.epoch > ours && record.base >= before.newest.0 {
                 // Somebody else found it out.
-                let (at, seen) = begin_at(&self.wire, &self.layout, &record, record_mod, header).await?;
-                self.adopt(&before.record, record, record_mod, at, seen);
+                if let Some((at, seen)) =
+                    begin_at(&self.wire, &self.layout, &record, record_mod, header).await?
+                {
+                    self.adopt(&before.record, record, record_mod, at, seen);
+                }
                 continue;
             }
             let above = before.newest.max(record.revision(header.revision)).0 + EPOCH_REVISIONS;
@@ -383,19 +388,29 @@ impl Link {
         }
     }
 
-    /// Writes the key that is there to be seen by the watch; its revision.
-    pub(super) async fn mark(&self) -> Result<Header, WireError> {
-        mark(&self.wire, &self.layout).await.map(|(header, _)| header)
+    /// Writes the key that is there to be seen by the watch, in the history that is known; its revision.
+    pub(super) async fn mark(&self, before: &Known) -> Result<Header, WireError> {
+        if let Some((header, _)) = mark(&self.wire, &self.layout, before.record_mod).await? {
+            return Ok(header);
+        }
+        self.doubt.notify_one();
+        Err(WireError::Malformed("its record is another".into()))
     }
 
     /// The commits behind `newest` cannot be told one by one: everybody reads anew from here on.
+    ///
+    /// # Errors
+    /// There is no answer, or it is of another history.
     pub(super) async fn skip(&self, compacted: i64) -> Result<(), WireError> {
         let before = self.known();
-        let marked = self.mark().await?;
-        if let Ok(header) = self.observe(&before, Some(marked)) {
-            self.raise_oldest(&before.record, compacted);
+        let marked = self.mark(&before).await?;
+        let observed = self.observe(&before, Some(marked));
+        let header = observed.map_err(|why| WireError::Malformed(why.into()))?;
+        let mut known = self.lock();
+        if known.record == before.record {
             let newest = before.record.revision(header.revision);
-            self.reached(&before.record, newest, None);
+            known.oldest = known.oldest.max(compacted);
+            known.newest = known.newest.max(newest);
             self.hub.reset(newest, WatchEnd::TooSlow { queue_max: crate::watch::WATCH_QUEUE_MAX });
         }
         Ok(())
@@ -445,44 +460,57 @@ async fn write_record(
     record: &Record,
     before: i64,
 ) -> Result<Option<Header>, WireError> {
-    let key = layout.identity();
+    let put = PutRequest { key: layout.identity(), value: record.encode() };
+    put_if_unchanged(wire, layout, before, put).await
+}
+
+/// Writes a key if the record is the one of revision `before` (0: none); answers nothing if it is not.
+async fn put_if_unchanged(
+    wire: &Wire,
+    layout: &Layout,
+    before: i64,
+    put: PutRequest,
+) -> Result<Option<Header>, WireError> {
     let (target, number) = match before {
         0 => (TARGET_CREATE, Number::Create(0)),
         revision => (TARGET_MOD, Number::Mod(revision)),
     };
-    let put = Request::Put(PutRequest { key: key.clone(), value: record.encode() });
     let question = TxnRequest {
-        compare: vec![Compare { target, key, number: Some(number) }],
-        success: vec![RequestOp { request: Some(put) }],
+        compare: vec![Compare { target, key: layout.identity(), number: Some(number) }],
+        success: vec![RequestOp { request: Some(Request::Put(put)) }],
         failure: Vec::new(),
     };
     let answer: TxnResponse = wire.call(wire::TXN, &question, LOOK_WAIT).await?;
     Ok(answer.succeeded.then(|| answer.header.unwrap_or_default()))
 }
 
-/// A commit of this cluster to begin at: a mark of its own or, where etcd has no space for it, the record as it was read.
+/// A commit of this cluster to begin at: a mark of its own or, where etcd has no space for it, the record as it was read. None
+/// where the record is another by now.
 async fn begin_at(
     wire: &Wire,
     layout: &Layout,
     record: &Record,
     record_mod: i64,
     read: Header,
-) -> Result<(Header, Sighting), WireError> {
-    match mark(wire, layout).await {
+) -> Result<Option<(Header, Sighting)>, WireError> {
+    match mark(wire, layout, record_mod).await {
         Err(error) if is_full(&error) => {
             let change = Change::Put(record.encode());
-            Ok((read, Sighting { key: layout.identity(), revision: record_mod, change }))
+            Ok(Some((read, Sighting { key: layout.identity(), revision: record_mod, change })))
         }
         marked => marked,
     }
 }
 
-async fn mark(wire: &Wire, layout: &Layout) -> Result<(Header, Sighting), WireError> {
+/// Writes the mark if the record is still the one of that revision.
+async fn mark(
+    wire: &Wire,
+    layout: &Layout,
+    record_mod: i64,
+) -> Result<Option<(Header, Sighting)>, WireError> {
     // As no other: the mark of another history at the same revision is not this one.
     let value = Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
     let (key, change) = (layout.mark(), Change::Put(value.clone()));
-    let question = PutRequest { key: key.clone(), value };
-    let answer: PutResponse = wire.call(wire::PUT, &question, LOOK_WAIT).await?;
-    let header = answer.header.unwrap_or_default();
-    Ok((header, Sighting { key, revision: header.revision, change }))
+    let written = put_if_unchanged(wire, layout, record_mod, PutRequest { key: key.clone(), value }).await?;
+    Ok(written.map(|header| (header, Sighting { key, revision: header.revision, change })))
 }

@@ -84,7 +84,7 @@ pub(super) async fn run(link: Arc<Link>) {
             let told = link.hub.newest();
             match lag.looked(told, link.etcd_newest()) {
                 Remedy::Nothing => {}
-                Remedy::Mark => match link.mark().await {
+                Remedy::Mark => match link.mark(&link.known()).await {
                     Ok(_) => lag.marked_at = Some(told),
                     Err(error) => tracing::debug!(%error, "the watch's revision could not be raised"),
                 },

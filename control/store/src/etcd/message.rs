@@ -63,13 +63,6 @@ pub(super) struct PutRequest {
     pub(super) value: Bytes,
 }
 
-/// Of the answer to a put, only that it is one.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(super) struct PutResponse {
-    #[prost(message, optional, tag = "1")]
-    pub(super) header: Option<Header>,
-}
-
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct DeleteRequest {
     #[prost(bytes = "bytes", tag = "1")]
@@ -103,16 +96,15 @@ pub(super) enum Request {
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(super) struct ResponseOp {
-    #[prost(oneof = "Response", tags = "1, 2, 3")]
+    #[prost(oneof = "Response", tags = "1, 3")]
     pub(super) response: Option<Response>,
 }
 
+/// Of the answer to a put there is nothing to be read.
 #[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub(super) enum Response {
     #[prost(message, tag = "1")]
     Range(RangeResponse),
-    #[prost(message, tag = "2")]
-    Put(PutResponse),
     #[prost(message, tag = "3")]
     Delete(DeleteResponse),
 }

@@ -42,7 +42,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const FRAME_HEAD_BYTES: usize = 5;
 
 pub(super) const RANGE: &str = "/etcdserverpb.KV/Range";
-pub(super) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(super) const TXN: &str = "/etcdserverpb.KV/Txn";
 pub(super) const COMPACT: &str = "/etcdserverpb.KV/Compact";
 pub(super) const WATCH: &str = "/etcdserverpb.Watch/Watch";

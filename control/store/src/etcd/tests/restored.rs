@@ -319,3 +319,34 @@ async fn an_emptied_etcd_is_not_taken_for_the_cluster() {
     );
     assert!(matches!(told, Ok(1) | Err(WatchEnd::Restored)), "{told:?}");
 }
+
+/// A store that has not noticed anything, on an etcd that was restored and in which another has begun the next epoch.
+async fn left_behind(server: &mut Server) -> Etcd {
+    let (store, other) = (server.open("a").await, server.open("a").await);
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("k", "2")).await;
+    until("the other sees it", async || *other.revisions().end() >= lost).await;
+    for task in &store.tasks {
+        task.abort();
+    }
+    server.restore();
+    until("the next epoch begins", async || other.identity().epoch == 1).await;
+    // Its connection is known to have ended.
+    until("it is connected again", async || store.get(key("k"), None).await.is_ok()).await;
+    store
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_left_behind_writes_no_mark_and_begins_nowhere() {
+    let mut server = Server::start();
+    let store = left_behind(&mut server).await;
+    let mark_mod = || {
+        let mark = server.ctl(&["get", "/weft/a/mark", "--write-out=json"]);
+        mark.split("mod_revision\":").nth(1).unwrap().split(',').next().unwrap().to_owned()
+    };
+    let (written, newest) = (mark_mod(), store.link.hub.newest());
+    assert!(store.link.mark(&store.link.known()).await.is_err());
+    assert!(store.link.skip(0).await.is_err());
+    assert_eq!((mark_mod(), store.link.hub.newest()), (written, newest));
+}
