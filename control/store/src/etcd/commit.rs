@@ -107,6 +107,17 @@ impl Link {
 
     /// The first check that does not hold by what etcd read.
     fn conflict(&self, before: &Known, transaction: &Transaction, answer: TxnResponse) -> CommitError {
+        // What etcd read belongs to the history that is known only if the record does.
+        match record_read(&answer) {
+            None => return CommitError::Uncertain("etcd's answer says nothing".into()),
+            Some(read) if read != before.record_mod => {
+                self.doubt.notify_one();
+                return CommitError::Unavailable(
+                    "etcd was restored from a backup; the store finds its way".into(),
+                );
+            }
+            Some(_) => {}
+        }
         for (check, op) in transaction.checks.iter().zip(answer.responses) {
             let Some(Response::Range(found)) = op.response else { continue };
             let current = found.kvs.first().and_then(|kv| before.record.entry(&self.layout, kv));
@@ -120,9 +131,15 @@ impl Link {
                 return CommitError::Conflict { key: key.clone(), current };
             }
         }
-        // All hold, so it is the record that does not.
-        self.doubt.notify_one();
-        CommitError::Unavailable("etcd was restored from a backup; the store finds its way".into())
+        CommitError::Uncertain("etcd's answer says nothing of what does not hold".into())
+    }
+}
+
+/// Of which revision the record is that was read last of all where a condition did not hold (0: it is not there).
+fn record_read(answer: &TxnResponse) -> Option<i64> {
+    match &answer.responses.last()?.response {
+        Some(Response::Range(read)) => Some(read.kvs.first().map_or(0, |kv| kv.mod_revision)),
+        _ => None,
     }
 }
 
@@ -186,6 +203,7 @@ fn refusal(error: WireError) -> CommitError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::ResponseOp;
     use super::*;
     use crate::store::StoreIdentity;
 
@@ -196,6 +214,15 @@ mod tests {
         let asks_all =
             |op: &RequestOp| matches!(&op.request, Some(Request::Range(read)) if !read.serializable);
         assert!(question.failure.iter().any(asks_all));
+    }
+
+    #[test]
+    fn an_answer_that_is_empty_says_nothing() {
+        assert_eq!(record_read(&TxnResponse::default()), None);
+        let none = Response::Range(RangeResponse::default());
+        let answer =
+            TxnResponse { responses: vec![ResponseOp { response: Some(none) }], ..TxnResponse::default() };
+        assert_eq!(record_read(&answer), Some(0), "a record that is gone is another");
     }
 
     #[test]

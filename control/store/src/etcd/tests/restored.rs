@@ -350,3 +350,12 @@ async fn who_was_left_behind_writes_no_mark_and_begins_nowhere() {
     assert!(store.link.skip(0).await.is_err());
     assert_eq!((mark_mod(), store.link.hub.newest()), (written, newest));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_left_behind_is_told_no_conflict_of_another_history() {
+    let mut server = Server::start();
+    let store = left_behind(&mut server).await;
+    let checks = vec![Check::Absent(key("k"))];
+    let answer = store.commit(Transaction { checks, ..put("k", "3") }).await;
+    assert!(matches!(answer, Err(CommitError::Unavailable(_))), "{answer:?}");
+}
