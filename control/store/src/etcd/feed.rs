@@ -206,16 +206,23 @@ async fn follow(link: &Link, wait: &mut Duration) -> Broken {
     if let Err(error) = link.verify(true).await {
         return error.into();
     }
-    *wait = AGAIN;
+    let begun = tokio::time::Instant::now();
     loop {
         match reader.next().await {
             Ok(batches) => {
+                // Only now: one that ends as soon as it has begun must not be begun ten times a second.
+                *wait = AGAIN;
                 if let Some(last) = batches.last() {
                     link.told(&record, last.revision, reader.told.last.take());
                     link.hub.publish(batches);
                 }
             }
-            Err(broken) => return broken,
+            Err(broken) => {
+                if begun.elapsed() > AGAIN_MAX {
+                    *wait = AGAIN;
+                }
+                return broken;
+            }
         }
     }
 }

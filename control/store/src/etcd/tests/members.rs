@@ -140,3 +140,21 @@ async fn a_name_whose_first_addresses_do_not_answer_is_connected_to() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(dial(addresses(&[])).await.is_err());
 }
+
+#[tokio::test]
+async fn watches_that_end_as_soon_as_they_have_begun_are_not_begun_at_once() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port, Duration::ZERO).await;
+    let store = Etcd::open(&options(proxy.port, "a")).await.unwrap();
+    let first = commit(&store, put("k", "1")).await;
+    until("the watch has begun", async || store.link.hub.newest() >= first).await;
+    let before = proxy.watches();
+    proxy.end_watches(true);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Waits of 0.1, 0.2, 0.4, 0.8, 1.6 s; a slow machine only makes fewer of them.
+    let begun = proxy.watches() - before;
+    assert!((1..=7).contains(&begun), "{begun}");
+    proxy.end_watches(false);
+    let second = commit(&store, put("k", "2")).await;
+    until("the watch goes on", async || store.link.hub.newest() >= second).await;
+}

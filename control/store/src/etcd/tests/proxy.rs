@@ -2,7 +2,7 @@
 //! on its connection, and can break off or silence those alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 
 /// The end of the range of everything of the store `a`: only its watches ask for that.
 const WATCH_OF_A: &[u8] = b"/weft/a0";
+
+/// Enough to be begun, and looked at.
+const WATCH_LIFE: Duration = Duration::from_millis(50);
 
 pub(super) struct Proxy {
     pub(super) port: u16,
@@ -28,6 +31,9 @@ struct State {
     refuses: AtomicBool,
     refuses_watches: AtomicBool,
     silences_watches: AtomicBool,
+    ends_watches: AtomicBool,
+    /// How often a watch of the store `a` was asked for.
+    watches: AtomicU32,
 }
 
 impl Proxy {
@@ -51,13 +57,17 @@ impl Proxy {
                     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                     tokio::select! {
                         () = carry(near_in, far_out, delay, |sent| {
-                            watches.fetch_or(asks_to_watch(sent), Ordering::Relaxed);
+                            if asks_to_watch(sent) {
+                                watches.store(true, Ordering::Relaxed);
+                                known.watches.fetch_add(1, Ordering::Relaxed);
+                            }
                             (!known.breaks_off(sent)).then(|| sent.to_vec())
                         }) => {}
                         () = carry(far_in, near_out, delay, |sent| {
                             let silent = known.silences_watches.load(Ordering::Relaxed);
                             Some(frames.pass(sent, silent && watches.load(Ordering::Relaxed)))
                         }) => {}
+                        () = known.end_of(&watches) => {}
                         _ = broken.recv() => {}
                     }
                 });
@@ -81,6 +91,16 @@ impl Proxy {
         self.state.refuses.store(refuses, Ordering::Relaxed);
     }
 
+    /// Whether the watches of the store `a` end soon after they have begun.
+    pub(super) fn end_watches(&self, ends: bool) {
+        self.state.ends_watches.store(ends, Ordering::Relaxed);
+    }
+
+    /// How often a watch of the store `a` was asked for.
+    pub(super) fn watches(&self) -> u32 {
+        self.state.watches.load(Ordering::Relaxed)
+    }
+
     /// Whether what etcd tells on the watches of the store `a` is left out; whether it is there is answered all the same.
     pub(super) fn silence_watches(&self, silences: bool) {
         self.state.silences_watches.store(silences, Ordering::Relaxed);
@@ -93,6 +113,16 @@ impl Proxy {
 }
 
 impl State {
+    /// When the connection is a watch's that is to end.
+    async fn end_of(&self, watches: &AtomicBool) {
+        loop {
+            tokio::time::sleep(WATCH_LIFE).await;
+            if self.ends_watches.load(Ordering::Relaxed) && watches.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
     fn breaks_off(&self, sent: &[u8]) -> bool {
         self.refuses_watches.load(Ordering::Relaxed) && asks_to_watch(sent)
     }
