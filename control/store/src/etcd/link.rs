@@ -309,7 +309,13 @@ impl Link {
                 }
                 continue;
             }
-            let above = before.newest.max(record.revision(header.revision)).0 + EPOCH_REVISIONS;
+            let given = [
+                before.newest,
+                // What lists were told is etcd's newest, whoever wrote it.
+                before.record.revision(before.etcd_newest),
+                record.revision(header.revision),
+            ];
+            let above = base_above(given);
             let identity =
                 StoreIdentity { id: record.identity.id, epoch: record.identity.epoch.max(ours) + 1 };
             let next = Record { identity, base: above };
@@ -417,6 +423,11 @@ impl Link {
     }
 }
 
+/// What the next epoch adds to etcd's revisions, by those that were given before.
+fn base_above(given: [Revision; 3]) -> u64 {
+    given.map(|revision| revision.0).into_iter().fold(0, u64::max).saturating_add(EPOCH_REVISIONS)
+}
+
 fn contradiction(before: &Known, header: Header) -> Option<&'static str> {
     if header.cluster_id != before.cluster_id {
         return Some("its cluster id is another");
@@ -513,4 +524,18 @@ async fn mark(
     let (key, change) = (layout.mark(), Change::Put(value.clone()));
     let written = put_if_unchanged(wire, layout, record_mod, PutRequest { key: key.clone(), value }).await?;
     Ok(written.map(|header| (header, Sighting { key, revision: header.revision, change })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_begins_above_all_that_was_given() {
+        let above = |given: [u64; 3]| base_above(given.map(Revision));
+        for given in [[9, 1, 1], [1, 9, 1], [1, 1, 9]] {
+            assert_eq!(above(given), 9 + EPOCH_REVISIONS);
+        }
+        assert_eq!(above([u64::MAX, 1, 1]), u64::MAX, "a damaged record is no reason to go back");
+    }
 }

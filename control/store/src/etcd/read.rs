@@ -79,6 +79,10 @@ impl Link {
                     return Err(self.compacted(record, record.revision(question.revision)));
                 }
                 Err(error) if is_future(&error) => {
+                    if question.revision <= before.etcd_newest {
+                        // It was there: etcd has gone back.
+                        self.doubt.notify_one();
+                    }
                     let asked = record.revision(question.revision);
                     return Err(ReadError::Future { asked, newest: self.known().newest });
                 }

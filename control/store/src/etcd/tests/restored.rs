@@ -359,3 +359,43 @@ async fn who_was_left_behind_is_told_no_conflict_of_another_history() {
     let answer = store.commit(Transaction { checks, ..put("k", "3") }).await;
     assert!(matches!(answer, Err(CommitError::Unavailable(_))), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_and_is_not_yet_raises_a_doubt() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    commit(&store, put("k", "1")).await;
+    server.back_up();
+    let lost = commit(&store, put("k", "2")).await;
+    for task in &store.tasks {
+        task.abort();
+    }
+    server.restore();
+    let read = async || store.get(key("k"), Some(lost)).await;
+    until("it is connected again", async || matches!(read().await, Err(ReadError::Future { .. }))).await;
+    // What the broken connection has raised is taken.
+    let doubts = async || tokio::time::timeout(Duration::ZERO, store.link.doubt.notified()).await.is_ok();
+    while doubts().await {}
+    assert!(matches!(read().await, Err(ReadError::Future { .. })));
+    assert!(doubts().await);
+    let never = store.get(key("k"), Some(Revision(lost.0 + 1000))).await;
+    assert!(matches!(never, Err(ReadError::Future { .. })), "{never:?}");
+    assert!(!doubts().await, "who asks for what never was is no sign");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_epoch_is_above_what_a_list_was_told() {
+    let mut server = Server::start();
+    let store = server.open("a").await;
+    let ours = commit(&store, put("k", "1")).await;
+    server.back_up();
+    for _ in 0..2 {
+        others_write(&server).await;
+    }
+    let told = store.list(ListRequest::default()).await.unwrap().revision;
+    assert!(told.0 >= ours.0 + 40);
+    server.restore();
+    until("the next epoch begins", async || store.identity().epoch == 1).await;
+    let oldest = *store.revisions().start();
+    assert!(oldest.0 > told.0 + (1 << 20), "{oldest} is as far above {told} as an epoch wants");
+}
