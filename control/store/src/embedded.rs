@@ -43,15 +43,13 @@ const REOPENING_LOOK: Duration = Duration::from_millis(50);
 pub struct Options {
     /// Memory for pages of the engine, in bytes.
     pub cache_bytes: usize,
-    /// The files come from a backup: raises the epoch, so that nobody takes this history for the one it was.
-    pub restored: bool,
     /// The store is to be new and to begin there.
     pub begins: Option<Beginning>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 8 << 20, restored: false, begins: None }
+        Self { cache_bytes: 8 << 20, begins: None }
     }
 }
 

@@ -319,16 +319,15 @@ mod tests {
     #[tokio::test]
     async fn another_history_ends_the_sessions_and_is_told_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        let open = |restored| {
-            let options = weft_store::embedded::Options { restored, ..Default::default() };
-            weft_store::Embedded::open_with(&path, &options).unwrap()
+        let open = |file, begins| {
+            let options = weft_store::embedded::Options { begins, ..Default::default() };
+            weft_store::Embedded::open_with(dir.path().join(file), &options).unwrap()
         };
         let identity = |store: &weft_store::Embedded| {
             let identity = store.identity();
             StoreIdentity { id: identity.id, epoch: identity.epoch }
         };
-        let store = open(false);
+        let store = open("store", None);
         let first = identity(&store);
         let snapshot = Snapshot::new();
         snapshot.put(object(&kind::NODE, json!({ "metadata": { "name": "n1" } })), 1);
@@ -338,9 +337,12 @@ mod tests {
         let mut session = views.begin("n1", None).unwrap();
         views.recognize(&store, 1);
         assert!(session.deltas.try_recv() == Err(TryRecv::Empty), "nothing has changed");
+        let before = store.identity();
         drop(store);
 
-        let store = open(true);
+        let restored = weft_store::store::StoreIdentity { epoch: before.epoch + 1, ..before };
+        let begins = weft_store::store::Beginning { identity: restored, revision: weft_store::Revision(0) };
+        let store = open("restored", Some(begins));
         for n in 0..3 {
             let write = weft_store::Write::Put("k".into(), vec![n].into());
             let transaction = weft_store::Transaction { checks: Vec::new(), writes: vec![write] };

@@ -51,16 +51,9 @@ impl Engine {
         let begins = options.begins.unwrap_or(Beginning { identity, revision: Revision(0) });
         let new = Meta { identity: begins.identity, newest: begins.revision, oldest: begins.revision };
         let started = start(&disk, options.cache_bytes, Purpose::Write, Some(new))?;
-        let (opening, mut meta) = started.ok_or_else(|| OpenError::Engine("the store is empty".into()))?;
+        let (opening, meta) = started.ok_or_else(|| OpenError::Engine("the store is empty".into()))?;
         if options.begins.is_some() && meta != new {
             return Err(OpenError::NotNew);
-        }
-        if options.restored {
-            meta.identity.epoch += 1;
-            let failed = |fault: Fault| OpenError::Engine(Box::new(fault));
-            let transaction = opening.database.begin_write().map_err(|e| failed(e.into()))?;
-            put_meta(&transaction, &meta).map_err(failed)?;
-            transaction.commit().map_err(|e| failed(e.into()))?;
         }
         Ok(Self {
             disk,
