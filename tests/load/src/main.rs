@@ -9,6 +9,7 @@ mod histogram;
 mod list;
 mod meter;
 mod options;
+mod put;
 mod random;
 mod ready;
 mod received;
@@ -53,10 +54,11 @@ fn run(cli: &Cli) -> anyhow::Result<Value> {
 }
 
 async fn load(cli: &Cli) -> anyhow::Result<Value> {
-    let (target, pid) = (|| Target::read(&cli.kubeconfig, cli.http), cli.server_pid);
+    let (target, pid) = (|| Target::read(cli.kubeconfig()?, cli.http), cli.server_pid);
     match &cli.mode {
         Mode::Ready(options) => ready::run(cli, options).await,
         Mode::Create(options) => create::run(&target()?, options, pid).await,
+        Mode::Put(options) => put::run(options, pid).await,
         Mode::Fill(options) => create::fill(&target()?, options).await,
         Mode::Get(options) => get::run(&target()?, options, pid).await,
         Mode::List(options) => list::run(&target()?, options, pid).await,

@@ -1,16 +1,17 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Load for an API server: one line of JSON with what it saw.
 #[derive(Debug, Parser)]
 #[command(name = "weft-load", version)]
 pub(crate) struct Cli {
-    /// Where the server is and who we are to it
+    /// Where the server is and who we are to it; `put` wants none
     #[arg(long)]
-    pub(crate) kubeconfig: PathBuf,
+    kubeconfig: Option<PathBuf>,
     /// Version of HTTP; client-go speaks the second
     #[arg(long, value_enum, default_value_t = Http::Two)]
     pub(crate) http: Http,
@@ -22,6 +23,12 @@ pub(crate) struct Cli {
     pub(crate) server_pid: Option<u32>,
     #[command(subcommand)]
     pub(crate) mode: Mode,
+}
+
+impl Cli {
+    pub(crate) fn kubeconfig(&self) -> anyhow::Result<&Path> {
+        self.kubeconfig.as_deref().context("--kubeconfig is missing")
+    }
 }
 
 /// Versions of HTTP.
@@ -42,6 +49,8 @@ pub(crate) enum Mode {
     Ready(Ready),
     /// Creates ConfigMaps for a time, one request at a time on each connection
     Create(Create),
+    /// Puts keys into an etcd for a time, one request at a time on each connection
+    Put(Put),
     /// Creates a number of ConfigMaps
     Fill(Fill),
     /// Reads ConfigMaps that `fill` made, at random, for a time
@@ -74,6 +83,24 @@ pub(crate) struct Create {
     pub(crate) bytes: usize,
     /// First part of the names, another at each run
     #[arg(long, default_value = "created")]
+    pub(crate) prefix: String,
+}
+
+/// Settings of `put`.
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    /// Its host:port, without TLS
+    #[arg(long)]
+    pub(crate) etcd: String,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: usize,
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) bytes: usize,
+    /// What keys begin with; ten digits follow
+    #[arg(long)]
     pub(crate) prefix: String,
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn run(cli: &Cli, options: &Ready) -> Result<Value> {
 }
 
 async fn once(cli: &Cli) -> Result<()> {
-    let mut lane = Target::read(&cli.kubeconfig, cli.http)?.connect().await?;
+    let mut lane = Target::read(cli.kubeconfig()?, cli.http)?.connect().await?;
     lane.ask(Method::GET, "/readyz", Bytes::new(), StatusCode::OK).await?;
     Ok(())
 }

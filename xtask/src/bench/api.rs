@@ -2,6 +2,7 @@
 //! the report.
 
 mod disk;
+mod etcd;
 mod load;
 mod server;
 mod text;
@@ -19,6 +20,7 @@ use crate::command::run as run_command;
 use crate::workspace::Workspace;
 
 use self::disk::Syncs;
+use self::etcd::{Etcd, Stored};
 use self::load::{List, Load, Requests, Watched};
 use self::server::{Programs, Server};
 
@@ -55,6 +57,9 @@ pub(crate) struct Args {
     /// Another store than the server's own: what `weft-control serve --store` is told
     #[arg(long)]
     store: Option<String>,
+    /// On an etcd of its own on the same disk, and that etcd's own puts beside the creates
+    #[arg(long, conflicts_with = "store")]
+    etcd: bool,
     /// Take the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -70,6 +75,10 @@ struct Run {
     syncs: Vec<Syncs>,
     /// By the number of connections, each a round.
     creates: Vec<(usize, Vec<Requests>)>,
+    /// Into etcd itself, with the same numbers of connections, each right behind the creates.
+    puts: Vec<(usize, Vec<Requests>)>,
+    /// What a put is as large as.
+    stored: Option<Stored>,
     /// By how they were asked for.
     gets: Vec<(Reads, Vec<Requests>)>,
     /// In one answer, and in pages.
@@ -121,17 +130,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // The server inherits it: a thousand connections are more descriptors than a shell hands out.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let programs = Programs { bin_dir: workspace.bin_dir(true), dir, store: args.store.clone() };
+    let mut programs = Programs { bin_dir: workspace.bin_dir(true), dir, store: args.store.clone() };
     println!("bench: measuring; nothing else should run on this machine now");
-    let run = measure(&programs, args)?;
-    let text = text::of(&run, &disk, args.store.as_deref());
+    let run = measure(&mut programs, args)?;
+    let on_etcd = args.etcd || args.store.is_some();
+    let text = text::of(&run, &disk, on_etcd);
     print!("{text}");
     if args.dry_run || args.rounds < ROUNDS_MIN {
         println!("bench: nothing is written: a report wants {ROUNDS_MIN} rounds");
         return Ok(());
     }
-    let section = if args.store.is_some() { Section::Etcd } else { Section::Embedded };
+    let section = if on_etcd { Section::Etcd } else { Section::Embedded };
     report::write(&workspace.root, section, &text, &[])
+}
+
+/// An empty etcd that servers are started on from now on, where one is wanted.
+fn own_etcd(programs: &mut Programs, args: &Args) -> Result<Option<Etcd>> {
+    if !args.etcd {
+        return Ok(None);
+    }
+    let etcd = Etcd::start(programs)?;
+    programs.store = Some(etcd.store());
+    Ok(Some(etcd))
 }
 
 /// Each by itself, so that the server is the one that is shipped and has no feature that only the load wants.
@@ -145,9 +165,10 @@ fn build(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn measure(programs: &Programs, args: &Args) -> Result<Run> {
+fn measure(programs: &mut Programs, args: &Args) -> Result<Run> {
     let mut run = Run {
         creates: WRITERS.map(|connections| (connections, Vec::new())).into(),
+        puts: WRITERS.map(|connections| (connections, Vec::new())).into(),
         gets: READS.map(|reads| (reads, Vec::new())).into(),
         lists: [0, PAGE].map(|page| (page, Vec::new())).into(),
         watches: WATCH_CONNECTIONS.map(|connections| (connections, Vec::new())).into(),
@@ -157,11 +178,20 @@ fn measure(programs: &Programs, args: &Args) -> Result<Run> {
         println!("bench: creates, round {round} of {}", args.rounds);
         run.syncs.push(disk::syncs(&programs.dir)?);
         // A store of its own: a round does not pay for the objects of the one before.
+        let etcd = own_etcd(programs, args)?;
         let server = Server::start(programs)?;
-        for (connections, samples) in &mut run.creates {
-            samples.push(Load::new(&server).create(*connections, args.seconds)?);
+        for ((connections, creates), (_, puts)) in run.creates.iter_mut().zip(&mut run.puts) {
+            creates.push(Load::new(&server).create(*connections, args.seconds)?);
+            if let Some(etcd) = &etcd {
+                let stored = etcd.stored(&load::created(*connections))?;
+                run.stored = Some(stored);
+                puts.push(load::put(programs, etcd, stored, *connections, args.seconds)?);
+            }
         }
+        // Before the etcd below it.
+        drop(server);
     }
+    let _etcd = own_etcd(programs, args)?;
     let server = Server::start(programs)?;
     thread::sleep(REST);
     run.memory.idle = server.memory()?;

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::bench::api::Reads;
-use crate::bench::api::server::Server;
+use crate::bench::api::etcd::{Etcd, Stored};
+use crate::bench::api::server::{Programs, Server};
 use crate::command::output;
 
 /// Requests of one sort.
@@ -19,6 +20,31 @@ pub(super) struct Requests {
     pub(super) p99_ms: f64,
     pub(super) server_cpu_seconds: f64,
     pub(super) load_cpu_seconds: f64,
+}
+
+/// What names of created objects begin with.
+pub(super) fn created(connections: usize) -> String {
+    format!("by-{connections}")
+}
+
+/// Puts into etcd itself, in keys and values as large as a stored object's.
+pub(super) fn put(
+    programs: &Programs,
+    etcd: &Etcd,
+    stored: Stored,
+    connections: usize,
+    seconds: u32,
+) -> Result<Requests> {
+    let mut prefix = format!("/puts/by-{connections}/");
+    // Ten digits come behind it.
+    while prefix.len() + 10 < stored.key {
+        prefix.push('k');
+    }
+    let mut command = Command::new(programs.bin_dir.join("weft-load"));
+    command.args(["--server-pid", &etcd.pid().to_string(), "put", "--etcd", &etcd.address]);
+    command.args(["--prefix", &prefix, "--bytes", &stored.value.to_string()]);
+    command.args(["--connections", &connections.to_string(), "--seconds", &seconds.to_string()]);
+    said(&mut command)
 }
 
 /// Lists of one sort.
@@ -58,7 +84,7 @@ impl<'a> Load<'a> {
 
     pub(super) fn create(&self, connections: usize, seconds: u32) -> Result<Requests> {
         let mut command = self.command("2", "create");
-        command.args(["--namespace", "bench-create", "--prefix", &format!("by-{connections}")]);
+        command.args(["--namespace", "bench-create", "--prefix", &created(connections)]);
         command.args(["--connections", &connections.to_string(), "--seconds", &seconds.to_string()]);
         said(&mut command)
     }

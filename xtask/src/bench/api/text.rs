@@ -14,8 +14,11 @@ const WATCH_P99_MS_MAX: f64 = 50.0;
 const IDLE_MB_MAX: f64 = 40.0;
 const FILLED_MB_MAX: f64 = 150.0;
 
+/// What is promised on etcd: creates to its own puts.
+const RATIO_MIN: f64 = 0.6;
+
 /// The section.
-pub(super) fn of(run: &Run, file_system: &str, store: Option<&str>) -> String {
+pub(super) fn of(run: &Run, file_system: &str, on_etcd: bool) -> String {
     let syncs = spread(&run.syncs, |syncs| syncs.per_second);
     let syncs_p99 = spread(&run.syncs, |syncs| syncs.p99_ms);
     let mut text = format!(
@@ -24,17 +27,18 @@ pub(super) fn of(run: &Run, file_system: &str, store: Option<&str>) -> String {
          the administrator's certificate on loopback; every write is answered after the disk's sync. A cell is the median of {} \
          rounds with the quartiles; CPU is the server's unless it says otherwise, user and system.\n\n{}\
          - {file_system}; of blocks of 4 kB one after the other it syncs {} a second, 99 of 100 within {} ms\n",
-        store.map_or("The server's own store", |_| "etcd"),
+        if on_etcd { "etcd" } else { "The server's own store" },
         run.syncs.len(),
         machine::describe(),
         whole(syncs),
         two(syncs_p99),
     );
     text += &creates(run);
+    text += &puts(run);
     text += &reads(run);
     text += &watches(run);
     text += &memory(run);
-    if store.is_none() {
+    if !on_etcd {
         text += &promises(run);
     }
     text
@@ -48,6 +52,31 @@ fn creates(run: &Run) -> String {
     for (connections, samples) in &run.creates {
         let _ = writeln!(text, "| {connections} | {} |", requests(samples));
     }
+    text
+}
+
+/// etcd itself in the same run, if it was asked.
+fn puts(run: &Run) -> String {
+    let Some(stored) = run.stored else { return String::new() };
+    let mut text = format!(
+        "\n### etcd's own puts\n\nBy gRPC without TLS, one at a time on each connection, into the same etcd right behind the creates; keys \
+         of {} bytes and values of {}, as of a stored object. CPU is etcd's.\n\n\
+         | connections | puts a second | p50, ms | p99, ms | CPU of one, µs | load's CPU of one, µs | creates to puts |\n\
+         | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        stored.key, stored.value
+    );
+    let mut most = None;
+    for ((connections, puts), (_, creates)) in run.puts.iter().zip(&run.creates) {
+        let pairs: Vec<_> = creates.iter().zip(puts).collect();
+        let ratio = spread(&pairs, |(create, put)| create.per_second / put.per_second);
+        let _ = writeln!(text, "| {connections} | {} | {} |", requests(puts), two(ratio));
+        most = ratio;
+    }
+    let _ = writeln!(
+        text,
+        "\nPromised are creates of at least {RATIO_MIN} of etcd's own puts; with the most connections it is {}.",
+        two(most)
+    );
     text
 }
 
@@ -192,6 +221,7 @@ fn mega(bytes: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::bench::api::disk::Syncs;
+    use crate::bench::api::etcd::Stored;
     use crate::bench::api::{Footprint, READS};
     use crate::bench::memory::Memory;
 
@@ -223,6 +253,8 @@ mod tests {
         Run {
             syncs: vec![Syncs { per_second: 1_000.0, p99_ms: 2.0 }; 3],
             creates: WRITERS.map(|n| (n, vec![requests(n as f64 * 100.0); 3])).into(),
+            puts: WRITERS.map(|n| (n, Vec::new())).into(),
+            stored: None,
             gets: READS.map(|r| (r, vec![requests(r.connections as f64 * 1_000.0); 3])).into(),
             lists: vec![(0, vec![List { ms: vec![40.0, 50.0], bytes: 14_000_000 }]), (PAGE, Vec::new())],
             watches: vec![(10, vec![watched.clone(); 3]), (WATCHES, vec![watched; 3])],
@@ -232,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_section_has_every_figure_and_every_promise() {
-        let text = of(&run(), "ext4", None);
+        let text = of(&run(), "ext4", false);
         for line in [
             "- ext4; of blocks of 4 kB one after the other it syncs 1000 (1000–1000) a second",
             "| 64 | 6400 (6400–6400) | 1.00 (1.00–1.00) | 9.50 (9.50–9.50) | 150 (150–150) | 100 (100–100) |",
@@ -251,7 +283,31 @@ mod tests {
 
     #[test]
     fn another_store_has_other_promises() {
-        let text = of(&run(), "ext4", Some("etcd://127.0.0.1:2379"));
+        let text = of(&run(), "ext4", true);
         assert!(text.starts_with("## etcd\n") && !text.contains("What is promised"));
+        assert!(!text.contains("own puts"), "nobody asked etcd itself");
+    }
+
+    #[test]
+    fn creates_are_held_against_etcd_s_puts_of_the_same_round() {
+        let mut run = run();
+        run.stored = Some(Stored { key: 60, value: 1234 });
+        // By round: half, all and twice of the creates.
+        for ((_, puts), (_, creates)) in run.puts.iter_mut().zip(&run.creates) {
+            let rated = |(create, times): (&Requests, f64)| Requests {
+                per_second: create.per_second * times,
+                ..create.clone()
+            };
+            *puts = creates.iter().zip([0.5, 1.0, 2.0]).map(rated).collect();
+        }
+        let text = of(&run, "ext4", true);
+        for line in [
+            "keys of 60 bytes and values of 1234",
+            "| 64 | 6400 (4800–9600) |",
+            "| 1.00 (0.75–1.50) |",
+            "at least 0.6 of etcd's own puts; with the most connections it is 1.00 (0.75–1.50).",
+        ] {
+            assert!(text.contains(line), "no {line:?} in\n{text}");
+        }
     }
 }
