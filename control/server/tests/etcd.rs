@@ -125,6 +125,34 @@ async fn an_etcd_that_is_away_is_told_by_readyz_and_lived_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_on_a_full_etcd_and_takes_removals() {
+    let etcd = testetcd::Server::start_with(&["--quota-backend-bytes=8388608"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = start(&etcd, dir.path());
+    let mut admin = server.admin().await;
+    let large = |name: &str| {
+        let mut map = map(name);
+        map["data"]["k"] = json!("x".repeat(400 << 10));
+        map
+    };
+    assert_eq!(admin.post(MAPS, large("first")).await.0, 201);
+    let mut number = 0;
+    while admin.post(MAPS, large(&format!("more-{number}"))).await.0 == 201 {
+        number += 1;
+        assert!(number < 100, "etcd must be full at some time");
+    }
+    server.kill();
+    let server = start(&etcd, dir.path());
+    let mut admin = server.admin().await;
+    assert_eq!(admin.get(&format!("{MAPS}/first")).await.0, 200);
+    let (code, answer) = admin.post(MAPS, map("refused")).await;
+    assert_eq!(code, 503, "{answer}");
+    let (code, answer) = admin.call(Method::DELETE, &format!("{MAPS}/first"), None).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(admin.get(&format!("{MAPS}/first")).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_etcd_is_told_to_watches_by_410_and_to_nodes_by_the_epoch() {
     let (mut etcd, dir) = (testetcd::Server::start(), tempfile::tempdir().unwrap());
     let server = start(&etcd, dir.path());
