@@ -113,8 +113,8 @@ fn forbidden_foreign(from: &str, name: &str) -> Option<&'static str> {
     if matches!(name, "containerd-shim-protos" | "ttrpc") && from != "agent/runtime" {
         return Some("only agent/runtime speaks to shims");
     }
-    if name == "tokio" && matches!(from, "control/scheduler" | "control/controllers") {
-        return Some("the scheduler and the controllers wait for nothing");
+    if name == "tokio" && matches!(from, "control/scheduler" | "control/controllers" | "control/spdy") {
+        return Some("the scheduler, the controllers and SPDY wait for nothing");
     }
     if name == "anyhow" && kind(from).is_some_and(|kind| kind < Kind::Deed) {
         return Some("errors here are one enum per operation");
@@ -129,7 +129,9 @@ fn forbidden_foreign(from: &str, name: &str) -> Option<&'static str> {
 fn kind(dir: &str) -> Option<Kind> {
     Some(match dir {
         "control/api" | "dataplane-ebpf/abi" => Kind::Bytes,
-        "control/link" | "control/store" | "control/scheduler" | "control/controllers" => Kind::Thought,
+        "control/link" | "control/spdy" | "control/store" | "control/scheduler" | "control/controllers" => {
+            Kind::Thought
+        }
         "agent/dataplane" | "agent/runtime" | "agent/dns" | "agent/trace" | "agent/encrypt" => Kind::Thought,
         "control/server" | "dataplane-ebpf" | "agent/daemon" | "agent/ctl" => Kind::Deed,
         _ => return None,
