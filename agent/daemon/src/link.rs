@@ -17,6 +17,7 @@ use weft_link::session::{
 use crate::agent::Agent;
 use crate::api;
 use crate::config::Config;
+use crate::dial;
 use crate::identity::{Directory, Identity, IdentityError};
 use crate::join::{BecomeError, resolve};
 use crate::knowledge::{Asked, Knowledge};
@@ -32,8 +33,6 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(3600);
 const RENEW_MAX: Duration = Duration::from_secs(5);
 /// How long a stream waits for an agent that is still starting.
 const STARTING_MAX: Duration = Duration::from_secs(15);
-/// How long a connection that the control plane asks for may take to be made.
-const DIAL_MAX: Duration = Duration::from_secs(10);
 
 /// Why a session ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -280,23 +279,8 @@ async fn open(agent: Arc<SetOnce<Arc<Agent>>>, attempt: OpenAttempt) {
                 api::serve(agent, stream).await;
             }
         }
-        Some(To::Dial(address)) => dial(attempt, &address).await,
+        Some(To::Dial(address)) => dial::address(attempt, &address).await,
+        Some(To::PodPort(to)) => dial::pod_port(&agent.runtime, attempt, &to).await,
         None => attempt.refuse("this agent does not know what is asked").await,
-    }
-}
-
-async fn dial(attempt: OpenAttempt, address: &str) {
-    let connected = tokio::time::timeout(DIAL_MAX, tokio::net::TcpStream::connect(address)).await;
-    let mut tcp = match connected {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(error)) => return attempt.refuse(&format!("{address}: {error}")).await,
-        Err(_) => {
-            return attempt.refuse(&format!("{address}: no answer within {} s", DIAL_MAX.as_secs())).await;
-        }
-    };
-    if let Ok(mut stream) = attempt.accept().await
-        && let Err(error) = tokio::io::copy_bidirectional(&mut stream, &mut tcp).await
-    {
-        tracing::debug!(%error, address, "a dialled connection broke");
     }
 }

@@ -6,6 +6,7 @@ mod api;
 mod assemble;
 mod cipher;
 mod config;
+mod dial;
 mod disk;
 mod dns;
 mod flow_event;

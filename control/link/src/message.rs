@@ -533,7 +533,7 @@ pub struct Response {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Open {
     /// To what.
-    #[prost(oneof = "open::To", tags = "1, 2")]
+    #[prost(oneof = "open::To", tags = "1, 2, 3")]
     pub to: Option<open::To>,
 }
 
@@ -548,7 +548,24 @@ pub mod open {
         /// A TCP connection to an address as this node's Pods and Services see it, `IP:PORT`.
         #[prost(string, tag = "2")]
         Dial(String),
+        /// A TCP connection to a port inside a Pod, at its loopback address. Agents of before refuse it.
+        #[prost(message, tag = "3")]
+        PodPort(super::PodPort),
     }
+}
+
+/// A port inside one of the node's Pods.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PodPort {
+    /// The Pod's namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    /// The Pod.
+    #[prost(string, tag = "2")]
+    pub pod: String,
+    /// 1 to 65535.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
 }
 
 /// The agent's own API.

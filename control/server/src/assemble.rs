@@ -24,6 +24,7 @@ use crate::cache::Cache;
 use crate::config::{Config, StoreConfig, TlsFiles};
 use crate::http::listen::Connections;
 use crate::http::metrics::Metrics;
+use crate::http::upgrade::Places;
 use crate::http::watch::Feeds;
 use crate::http::{Api, listen};
 use crate::loops::{self, Snapshot};
@@ -100,6 +101,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         feeds: Feeds::new(),
         places: Semaphore::new(config.requests_max),
+        switched: Places::default(),
         stopping: stopping.clone(),
     });
     let connections = Connections::new(config.connections_max);

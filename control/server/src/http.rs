@@ -18,9 +18,11 @@ mod requester;
 pub(crate) mod review;
 pub(crate) mod route;
 pub(crate) mod select;
+mod spdy;
 pub(crate) mod subresource;
 pub(crate) mod table;
 pub(crate) mod unread;
+pub(crate) mod upgrade;
 pub(crate) mod watch;
 pub(crate) mod websocket;
 pub(crate) mod write;
@@ -56,6 +58,8 @@ pub(crate) struct Api {
     pub(crate) feeds: watch::Feeds,
     /// Places for requests that are not watches or streams.
     pub(crate) places: Semaphore,
+    /// Places for connections that were switched over to streams.
+    pub(crate) switched: upgrade::Places,
     /// Turns to `true` when the server is to stop.
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }

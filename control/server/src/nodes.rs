@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use weft_controllers::world::Applied;
 use weft_link::StoreIdentity;
-use weft_link::message::{Agent, Cluster, StatusFrame, Welcome, open::To};
+use weft_link::message::{Agent, Cluster, PodPort, StatusFrame, Welcome, open::To};
 use weft_link::session::{
     Accepted, BindError, ByteStream, JoinAttempt, Link, LinkAttempt, Listener, OpenError, Opener,
     ServerIdentity, ServerSession, TlsError,
@@ -64,6 +64,9 @@ pub(crate) enum DialError {
     NotConnected(String),
     #[error("node {node:?} cannot be reached: {source}")]
     Open { node: String, source: OpenError },
+    /// The node's words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Why the link cannot listen.
@@ -115,12 +118,24 @@ impl Nodes {
     /// # Errors
     /// The node has no session, or does not open the stream.
     pub(crate) async fn agent(&self, node: &str) -> Result<ByteStream, DialError> {
+        self.open(node, To::Agent(Agent {})).await
+    }
+
+    /// A TCP connection to a port inside a Pod, at its loopback address.
+    ///
+    /// # Errors
+    /// As [`Nodes::agent`], and nobody answers there.
+    pub(crate) async fn pod_port(&self, node: &str, to: PodPort) -> Result<ByteStream, DialError> {
+        self.open(node, To::PodPort(to)).await
+    }
+
+    async fn open(&self, node: &str, to: To) -> Result<ByteStream, DialError> {
         let opener = self.lock().get(node).map(|c| c.opener.clone());
         let opener = opener.ok_or_else(|| DialError::NotConnected(node.to_owned()))?;
-        opener
-            .open(To::Agent(Agent {}))
-            .await
-            .map_err(|source| DialError::Open { node: node.to_owned(), source })
+        opener.open(to).await.map_err(|error| match error {
+            OpenError::Refused { reason } => DialError::Refused(reason),
+            source => DialError::Open { node: node.to_owned(), source },
+        })
     }
 
     fn cluster(&self) -> Cluster {

@@ -20,6 +20,8 @@ const ROLES: &str = "
   rules:
     - { apiGroups: [''], resources: [configmaps], verbs: [get, list, create] }
     - { apiGroups: [''], resources: [secrets], resourceNames: [own], verbs: [get] }
+    - { apiGroups: [''], resources: [pods, services, pods/portforward], verbs: [get] }
+    - { apiGroups: [''], resources: [pods/portforward], resourceNames: [open], verbs: [create] }
 - subjects: [{ kind: ServiceAccount, namespace: default, name: robot }]
   rules:
     - { nonResourceURLs: [/metrics], verbs: [get] }
@@ -74,6 +76,30 @@ async fn a_service_account_may_what_its_roles_say_there_and_nothing_else() {
         "configmaps \"a\" is forbidden: User \"system:serviceaccount:default:robot\" cannot delete resource \
          \"configmaps\" in API group \"\" in the namespace \"default\""
     );
+}
+
+/// Whoever may see a Pod gets no further into it by that.
+#[tokio::test]
+async fn the_streams_of_a_pod_have_rights_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = with_roles(dir.path());
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    for method in [Method::GET, Method::POST] {
+        for path in ["p/exec?command=id", "p/attach", "p/portforward", "p/proxy/", "http:p:80/proxy/x"] {
+            let (code, refused) = robot.call(method.clone(), &format!("{pods}/{path}"), None).await;
+            assert_eq!(
+                (code, refused["reason"].as_str()),
+                (403, Some("Forbidden")),
+                "{method} {path}: {refused}"
+            );
+        }
+        let service = "/api/v1/namespaces/default/services/s:80/proxy/";
+        assert_eq!(robot.call(method.clone(), service, None).await.0, 403, "{method}");
+        // This one it may, and it is not there.
+        assert_eq!(robot.call(method, &format!("{pods}/open/portforward"), None).await.0, 404);
+    }
 }
 
 fn asks(kind: &str, spec: &Value) -> Value {

@@ -22,6 +22,18 @@ impl ByteStream {
         Self { send, recv, head }
     }
 
+    /// Waits until the peer takes nothing more: it has dropped its end, or the link is gone. Not for the end of its own bytes,
+    /// which is the reader's to see.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stopped = self.send.stopped();
+        async move {
+            if let Ok(None) = stopped.await {
+                // Everything was sent and has arrived: nobody is missing.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Ends both ways with an error the peer sees, as a TCP reset.
     pub fn reset(mut self) {
         super::framed::reset(&mut self.send, &mut self.recv);

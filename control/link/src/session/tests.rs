@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::join::{Token, ca_sha256};
 use crate::message::{
-    Agent, Heartbeat, Hello, JoinResponse, Peer, Request, Resource, Response, StatusFrame, Welcome, open::To,
-    request, resource, status_frame,
+    Agent, Heartbeat, Hello, JoinResponse, Peer, PodPort, Request, Resource, Response, StatusFrame, Welcome,
+    open::To, request, resource, status_frame,
 };
 use crate::position::StoreIdentity;
 use crate::receiver::Receiver;
@@ -354,4 +354,35 @@ async fn a_control_plane_that_starts_again_is_noticed_at_once() {
     assert!(why.contains("started again"), "{why}");
     assert!(begun.elapsed() < Duration::from_millis(KEEP_ALIVE_MS + 2000), "long before the idle timeout");
     drop(listener);
+}
+
+/// A stream whose other side is silent would otherwise be held for ever: reading says only that no more comes.
+#[tokio::test]
+async fn who_holds_a_stream_hears_when_it_is_let_go() {
+    let (_listener, server, mut agent) = session().await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let node = tokio::spawn(async move {
+        while let Some(attempt) = agent.opens.next().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let mut stream = attempt.accept().await.unwrap();
+                let closed = stream.closed();
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).await.unwrap();
+                tell.send("no more comes").unwrap();
+                closed.await;
+                tell.send("nothing is taken").unwrap();
+            });
+        }
+    });
+    let to = To::PodPort(PodPort { namespace: "d".into(), pod: "p".into(), port: 80 });
+    let mut stream = server.opener.open(to).await.unwrap();
+    stream.write_all(b"all there is").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(told.recv().await, Some("no more comes"));
+    let waited = tokio::time::timeout(Duration::from_millis(200), told.recv()).await;
+    assert!(waited.is_err(), "the other way is open still: {waited:?}");
+    drop(stream);
+    assert_eq!(told.recv().await, Some("nothing is taken"));
+    node.abort();
 }

@@ -1,6 +1,9 @@
-//! Requests that are carried on to a node's agent: logs, exec, attach, and everything under `nodes/NAME/proxy`.
+//! Requests that are carried on to a node's agent: logs, exec, attach, port-forward, and everything under `proxy`.
 //!
 //! The agent speaks HTTP/1.1 on a stream of the link; what it answers goes to the client as it comes.
+
+mod channels;
+mod forward;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +22,7 @@ use weft_api::view::Pod;
 use super::answer::{self, Body};
 use super::query::encode;
 use super::route::ResourceRoute;
-use super::{Api, Call, websocket};
+use super::{Api, Call, upgrade, websocket};
 use crate::nodes::DialError;
 
 /// How long an agent may take to begin its answer, from when the request's last bytes went to it.
@@ -46,6 +49,7 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
         Some(Subresource::Log) => log(&api, &call, &pod).await,
         Some(Subresource::Exec) => exec(&api, call, &pod, "exec").await,
         Some(Subresource::Attach) => exec(&api, call, &pod, "attach").await,
+        Some(Subresource::PortForward) => forward::serve(&api, call, &pod),
         _ => Err(Status::service_unavailable("this stream is not served")),
     }
 }
@@ -221,7 +225,16 @@ async fn refusal(response: Response<Incoming>) -> Status {
 async fn exec(api: &Arc<Api>, call: Call, pod: &Pod, verb: &str) -> Result<Response<Body>, Status> {
     let container = container_of(&call, pod)?;
     let node = node_of(pod)?;
-    let protocol = websocket::negotiate(call.request.headers())?;
+    let place = api.switched.take()?;
+    let headers = call.request.headers();
+    let protocol = if upgrade::is_spdy(headers) {
+        match upgrade::negotiate(headers, channels::PROTOCOLS) {
+            Some(protocol) => Switch::Spdy(protocol),
+            None => return Ok(upgrade::refused(channels::PROTOCOLS)),
+        }
+    } else {
+        Switch::WebSocket(websocket::negotiate(headers, websocket::CHANNELS)?)
+    };
     let mut parameters: Vec<String> =
         call.query.all("command").map(|c| format!("command={}", encode(c))).collect();
     if verb == "exec" && parameters.is_empty() {
@@ -236,10 +249,28 @@ async fn exec(api: &Arc<Api>, call: Call, pod: &Pod, verb: &str) -> Result<Respo
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     request.headers_mut().insert(UPGRADE, HeaderValue::from_static(websocket::AGENT_PROTOCOL));
     let response = send(api, node, request, &Progress::new()).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return websocket::refuse(call.request, protocol, &refusal(response).await);
+    let refused = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+    match protocol {
+        Switch::Spdy(_) if refused => Err(refusal(response).await),
+        Switch::Spdy(protocol) => {
+            let flag = |name| call.query.flag(name);
+            let [stdin, stdout, stderr, tty] = ["stdin", "stdout", "stderr", "tty"].map(flag);
+            let wanted = channels::Wanted { stdin, stdout, stderr, tty };
+            Ok(channels::serve(api, call.request, response, protocol, wanted, place))
+        }
+        Switch::WebSocket(protocol) if refused => {
+            websocket::refuse(call.request, protocol, &refusal(response).await)
+        }
+        Switch::WebSocket(protocol) => {
+            websocket::carry(call.request, response, protocol, api.stopping.clone(), place)
+        }
     }
-    websocket::carry(call.request, response, protocol, api.stopping.clone())
+}
+
+/// How a client's connection is switched over, and what is spoken then.
+enum Switch {
+    Spdy(&'static str),
+    WebSocket(websocket::Protocol),
 }
 
 /// Headers that are about one connection and go no further (RFC 9110, 7.6.1), and who the client is.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use weft_api::status::Status;
 
 use super::answer::{self, Body};
+use super::upgrade;
 use crate::stop::stopped;
 
 /// What the agent calls its channel stream.
@@ -33,7 +34,7 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a frame's head.
 const HEAD_BYTES: usize = 5;
 /// The channel that says how it ended.
-const STATUS: u8 = 3;
+pub(super) const STATUS: u8 = 3;
 /// How often a quiet connection is asked whether it lives.
 const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -41,29 +42,29 @@ const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Protocol(&'static str);
 
-/// Protocols served, the best first. They differ in half-closing, which is understood in either.
-const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// Protocols of exec and attach, the best first. They differ in half-closing, which is understood in either.
+pub(super) const CHANNELS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// The protocol of port-forward: SPDY inside the messages.
+pub(super) const TUNNEL: &[&str] = &["SPDY/3.1+portforward.k8s.io"];
 
-/// Reads a WebSocket handshake.
+/// Reads a WebSocket handshake, for one of the protocols served here, the best first.
 ///
 /// # Errors
 /// 400 when it is none, or offers no protocol that is served.
-pub(super) fn negotiate(headers: &HeaderMap) -> Result<Protocol, Status> {
-    let has = |name, wanted: &str| {
-        headers.get_all(name).iter().any(|v| {
-            v.to_str().is_ok_and(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted)))
-        })
-    };
+pub(super) fn negotiate(headers: &HeaderMap, served: &'static [&'static str]) -> Result<Protocol, Status> {
+    let has = |name, wanted: &str| upgrade::has(headers, name, wanted);
     if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
-        return Err(Status::bad_request("Upgrade request required: this stream is served over WebSocket"));
+        return Err(Status::bad_request(
+            "Upgrade request required: this stream is served over WebSocket and SPDY/3.1",
+        ));
     }
     if !has(SEC_WEBSOCKET_VERSION, "13") || !headers.contains_key(SEC_WEBSOCKET_KEY) {
         return Err(Status::bad_request("only WebSocket version 13 (RFC 6455) is served"));
     }
-    PROTOCOLS.iter().copied().find(|p| has(SEC_WEBSOCKET_PROTOCOL, p)).map(Protocol).ok_or_else(|| {
+    served.iter().copied().find(|p| has(SEC_WEBSOCKET_PROTOCOL, p)).map(Protocol).ok_or_else(|| {
         Status::bad_request(format!(
             "none of the offered WebSocket protocols is served: {}",
-            PROTOCOLS.join(", ")
+            served.join(", ")
         ))
     })
 }
@@ -77,11 +78,13 @@ pub(super) fn carry(
     mut agent: Response<Incoming>,
     protocol: Protocol,
     stopping: watch::Receiver<bool>,
+    place: OwnedSemaphorePermit,
 ) -> Result<Response<Body>, Status> {
     let response = switching(&client, protocol)?;
     let client = hyper::upgrade::on(&mut client);
     let agent = hyper::upgrade::on(&mut agent);
     tokio::spawn(async move {
+        let _place = place;
         match tokio::try_join!(client, agent) {
             Ok((client, agent)) => between(server(client).await, TokioIo::new(agent), stopping).await,
             Err(error) => tracing::debug!(%error, "a stream was not switched over"),
@@ -114,7 +117,7 @@ pub(super) fn refuse(
 }
 
 /// The answer that switches a client to WebSocket.
-fn switching(client: &Request<Incoming>, protocol: Protocol) -> Result<Response<Body>, Status> {
+pub(super) fn switching(client: &Request<Incoming>, protocol: Protocol) -> Result<Response<Body>, Status> {
     let key = client
         .headers()
         .get(SEC_WEBSOCKET_KEY)
@@ -132,11 +135,16 @@ fn switching(client: &Request<Incoming>, protocol: Protocol) -> Result<Response<
 }
 
 /// The server's end on a switched connection.
-async fn server(client: Upgraded) -> WebSocketStream<TokioIo<Upgraded>> {
+pub(super) async fn server(client: Upgraded) -> WebSocketStream<TokioIo<Upgraded>> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
     WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await
+}
+
+/// The close of a connection that ends as it should. One without a code is an error to clients: they take only 1000 for it.
+pub(super) fn normal() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }
 }
 
 /// Sends the last message and closes. A client that has gone needs neither.
@@ -144,10 +152,8 @@ async fn end<S>(client: &mut S, message: Vec<u8>)
 where
     S: futures_util::Sink<Message> + Unpin,
 {
-    // A close without a code is an error to clients: they take only 1000 for the end of the status.
-    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
     if client.send(Message::Binary(message.into())).await.is_ok() {
-        let _gone = client.send(Message::Close(Some(normal))).await;
+        let _gone = client.send(Message::Close(Some(normal()))).await;
         let _gone = client.close().await;
     }
 }
@@ -197,7 +203,7 @@ where
     };
 }
 
-fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD_BYTES + payload.len());
     out.push(channel);
     // Bounded by FRAME_BYTES_MAX, which the WebSocket keeps.
@@ -208,7 +214,7 @@ fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
 
 /// The next whole frame; `Some(None)` when more bytes are wanted, `None` when the stream is broken.
 #[allow(clippy::option_option)]
-fn unframe(buffer: &mut BytesMut) -> Option<Option<(u8, Bytes)>> {
+pub(super) fn unframe(buffer: &mut BytesMut) -> Option<Option<(u8, Bytes)>> {
     if buffer.len() < HEAD_BYTES {
         return Some(None);
     }
@@ -249,15 +255,15 @@ mod tests {
     #[test]
     fn only_what_is_served_is_agreed_on() {
         let mut headers = HeaderMap::new();
-        assert_eq!(negotiate(&headers).unwrap_err().code, 400);
+        assert_eq!(negotiate(&headers, CHANNELS).unwrap_err().code, 400);
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="));
         headers
             .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("v4.channel.k8s.io, v5.channel.k8s.io"));
-        assert_eq!(negotiate(&headers).unwrap(), Protocol("v5.channel.k8s.io"));
+        assert_eq!(negotiate(&headers, CHANNELS).unwrap(), Protocol("v5.channel.k8s.io"));
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("SPDY/3.1+portforward.k8s.io"));
-        assert!(negotiate(&headers).is_err());
+        assert!(negotiate(&headers, CHANNELS).is_err());
     }
 }
