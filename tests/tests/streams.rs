@@ -1,5 +1,5 @@
 //! Streams into Pods by real clients: port-forward, exec, attach and cp by kubectl that speaks WebSocket and by one that knows
-//! only SPDY.
+//! only SPDY, and HTTP through the API server's proxy.
 
 #[path = "streams/forwarded.rs"]
 mod forwarded;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use forwarded::Forwarded;
 use weft_tests::cluster::{COMMAND_MAX, given};
-use weft_tests::{Cluster, Output, Run, Running};
+use weft_tests::{Cluster, Output, Run, Running, until};
 
 const MANIFEST: &str = "
 apiVersion: apps/v1
@@ -33,6 +33,18 @@ spec:
   selector: { app: shop }
   ports: [{ port: 80, targetPort: 8080, name: web }]
 ";
+
+/// Makes a program that keeps a request's head and answers it.
+const HEAR: &str = r#"cat > /tmp/hear <<'END'
+#!/bin/sh
+: > /tmp/heard
+while read -r line; do
+  echo "$line" >> /tmp/heard
+  [ "${#line}" -le 1 ] && break
+done
+printf 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+END
+chmod +x /tmp/hear"#;
 
 /// One kubectl against one cluster.
 pub(crate) struct Kubectl<'a> {
@@ -138,6 +150,80 @@ impl Kubectl<'_> {
         self.run(&["cp", &format!("{pod}:/tmp/copied"), &back.display().to_string()]).ok();
         assert!(std::fs::read(&back).expect("read") == bytes, "a file goes there and back");
     }
+
+    /// HTTP through the API server, by the names that a path may have.
+    fn asks_through_the_proxy(&self, pod: &str) {
+        let get = |path: &str| self.run(&["get", "--raw", &format!("/api/v1/namespaces/default/{path}")]);
+        for path in [
+            format!("pods/{pod}/proxy/hostname"),
+            format!("pods/{pod}:8080/proxy/hostname"),
+            format!("pods/http:{pod}:web/proxy/hostname"),
+        ] {
+            assert_eq!(get(&path).ok().trim(), pod, "{path}");
+        }
+        for path in [
+            "services/shop/proxy/hostname",
+            "services/shop:80/proxy/hostname",
+            "services/http:shop:web/proxy/",
+        ] {
+            let said = get(path).ok();
+            assert!(said.contains("shop-"), "{path}: {said}");
+        }
+        let said = get(&format!("pods/{pod}:81/proxy/")).refused();
+        assert!(
+            said.contains("error trying to reach service") && said.contains("Connection refused"),
+            "{said}"
+        );
+        let said = get("services/shop:81/proxy/").refused();
+        assert!(said.contains("no service port 81 found for service \"shop\""), "{said}");
+        let said = get("pods/nobody/proxy/").refused();
+        assert!(said.contains("pods \"nobody\" not found"), "{said}");
+        let stranger =
+            ["get", "--as", "stranger", "--raw", "/api/v1/namespaces/default/services/shop:80/proxy/"];
+        let said = self.run(&stranger).refused();
+        assert!(said.contains("cannot get resource") && said.contains("services/proxy"), "{said}");
+    }
+
+    /// What a browser or a program does behind `kubectl proxy`.
+    fn browses(&self, pod: &str) {
+        let proxy = Forwarded::start(&mut self.command(&["proxy", "--port=0"]));
+        let behind =
+            |port: u16, path: &str| format!("/api/v1/namespaces/default/pods/{pod}:{port}/proxy{path}");
+        let body = "weft".repeat(200_000);
+        let (head, echoed) = proxy.asks(&format!("POST {}", behind(8080, "/echo")), "", &body);
+        assert!(head.starts_with("HTTP/1.1 200") && echoed == body, "{head}: {} bytes", echoed.len());
+        proxy.echoes_behind(&behind(8080, "/"), 1 << 20);
+        let serve =
+            "mkdir -p /tmp/www/dir; yes weft | head -c 3000000 > /tmp/www/big; httpd -p 9002 -h /tmp/www";
+        self.run(&["exec", pod, "--", "sh", "-c", serve]).ok();
+        assert_eq!(proxy.get(&behind(9002, "/big")).len(), 2_999_999, "without its last end of a line");
+        for (path, leads_to) in [("", "/"), ("/dir", "/dir/")] {
+            let (head, _) = proxy.asks(&format!("GET {}", behind(9002, path)), "", "");
+            let location = head
+                .lines()
+                .find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case("location")));
+            assert_eq!(location.map(|(_, to)| to), Some(behind(9002, leads_to).as_str()), "{head}");
+        }
+        self.run(&["exec", pod, "--", "sh", "-c", "killall httpd"]).ok();
+        self.run(&["exec", pod, "--", "sh", "-c", HEAR]).ok();
+        let listen = ["exec", pod, "--", "nc", "-ll", "-p", "9003", "-e", "/tmp/hear"];
+        let hearing = Running::start(&mut self.command(&listen));
+        let headers = "Authorization: Bearer secret\r\nX-Remote-User: admin\r\nX-Asked: yes\r\n";
+        until("an answer of the one that listens", COMMAND_MAX, || {
+            let (head, body) = proxy.asks(&format!("GET {}", behind(9003, "/x")), headers, "");
+            (head.starts_with("HTTP/1.1 200") && body == "ok").then_some(())
+        });
+        hearing.kill();
+        // It ends with its session, or now.
+        let _ended = self.run(&["exec", pod, "--", "killall", "nc"]);
+        let heard = self.run(&["exec", pod, "--", "cat", "/tmp/heard"]).ok().to_lowercase();
+        assert!(
+            heard.contains("x-asked: yes")
+                && heard.contains(&format!("x-forwarded-uri: {}", behind(9003, "/x"))),
+            "{heard}"
+        );
+        assert!(!heard.contains("secret") && !heard.contains("remote-user"), "{heard}");
+    }
 }
 
 #[test]
@@ -163,5 +249,9 @@ fn streams_reach_pods_by_old_and_new_clients() {
         kubectl.executes(pod);
         kubectl.copies(pod);
         kubectl.attaches();
+        for (pod, _) in &pods {
+            kubectl.asks_through_the_proxy(pod);
+        }
+        kubectl.browses(pod);
     }
 }

@@ -121,6 +121,14 @@ impl Nodes {
         self.open(node, To::Agent(Agent {})).await
     }
 
+    /// A TCP connection to an address as a node's Pods see it.
+    ///
+    /// # Errors
+    /// As [`Nodes::agent`], and nobody answers there.
+    pub(crate) async fn dial(&self, node: &str, address: SocketAddr) -> Result<ByteStream, DialError> {
+        self.open(node, To::Dial(address.to_string())).await
+    }
+
     /// A TCP connection to a port inside a Pod, at its loopback address.
     ///
     /// # Errors

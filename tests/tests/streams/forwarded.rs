@@ -1,4 +1,4 @@
-//! A kubectl that forwards a port of this machine, and connections through it.
+//! A kubectl that forwards a port of this machine, or is a proxy there, and connections through it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -22,8 +22,8 @@ impl Forwarded {
         let kubectl = Running::start(command);
         let port = until("a port that is forwarded", COMMAND_MAX, || {
             let said = kubectl.said();
-            let line = said.lines().find(|line| line.contains("from 127.0.0.1:"))?;
-            line.split_once("127.0.0.1:")?.1.split(' ').next()?.parse().ok()
+            let (_, port) = said.lines().find_map(|line| line.split_once(" 127.0.0.1:"))?;
+            port.split(' ').next()?.parse().ok()
         });
         Self { kubectl, port }
     }
@@ -35,17 +35,25 @@ impl Forwarded {
         stream
     }
 
-    /// A body; empty when there is no answer.
-    pub(crate) fn try_get(&self, path: &str) -> String {
+    /// A head and a body; empty when there is no answer.
+    pub(crate) fn asks(&self, line: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = self.connect();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
         let mut said = Vec::new();
         // A connection that is refused behind kubectl ends in an error or in nothing.
         if stream.write_all(request.as_bytes()).is_ok() {
             let _ended = stream.read_to_end(&mut said);
         }
         let said = String::from_utf8_lossy(&said);
-        said.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.trim().to_owned())
+        said.split_once("\r\n\r\n").map(|(head, body)| (head.to_owned(), body.to_owned())).unwrap_or_default()
+    }
+
+    /// A body; empty when there is no answer.
+    pub(crate) fn try_get(&self, path: &str) -> String {
+        self.asks(&format!("GET {path}"), "", "").1.trim().to_owned()
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
@@ -56,7 +64,12 @@ impl Forwarded {
 
     /// Sends so many bytes while it reads them back, and then ends its side: nothing is missing, and the Pod's end is told.
     pub(crate) fn echoes(&self, length: usize) {
-        echo(self.connect(), length, 0);
+        echo(self.connect(), "/", length, 0, Ends::Told);
+    }
+
+    /// The same behind a path, through proxies that carry an end of one side as the end of both.
+    pub(crate) fn echoes_behind(&self, path: &str, length: usize) {
+        echo(self.connect(), path, length, 0, Ends::Kept);
     }
 
     /// Many connections beside each other, each with bytes of its own.
@@ -64,7 +77,7 @@ impl Forwarded {
         let streams: Vec<_> = (0..connections).map(|_| self.connect()).collect();
         std::thread::scope(|scope| {
             for (stream, salt) in streams.into_iter().zip(1..) {
-                scope.spawn(move || echo(stream, length, salt));
+                scope.spawn(move || echo(stream, "/", length, salt, Ends::Told));
             }
         });
     }
@@ -75,10 +88,17 @@ impl Forwarded {
     }
 }
 
-fn echo(mut stream: TcpStream, length: usize, salt: u8) {
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
-        .expect("asked");
+/// Whether the sender ends its side when it has sent all.
+#[derive(Clone, Copy, PartialEq)]
+enum Ends {
+    Told,
+    Kept,
+}
+
+fn echo(mut stream: TcpStream, path: &str, length: usize, salt: u8, ends: Ends) {
+    let asked =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    stream.write_all(asked.as_bytes()).expect("asked");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -92,9 +112,17 @@ fn echo(mut stream: TcpStream, length: usize, salt: u8) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             writer.write_all(&sent).expect("sent");
-            writer.shutdown(Shutdown::Write).expect("ended");
+            if ends == Ends::Told {
+                writer.shutdown(Shutdown::Write).expect("ended");
+            }
         });
-        stream.read_to_end(&mut echoed).expect("echoed");
+        match ends {
+            Ends::Told => drop(stream.read_to_end(&mut echoed).expect("echoed")),
+            Ends::Kept => {
+                echoed.resize(length, 0);
+                stream.read_exact(&mut echoed).expect("echoed");
+            }
+        }
     });
     assert!(echoed == sent, "{} of {length} bytes came back as they were", echoed.len());
 }

@@ -4,6 +4,8 @@
 
 mod channels;
 mod forward;
+mod proxy;
+mod target;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,10 +40,8 @@ pub(crate) async fn serve(api: Arc<Api>, call: Call, route: ResourceRoute) -> Re
     if *route.kind == kind::NODE {
         return node_proxy(&api, call, &route).await;
     }
-    if *route.kind != kind::POD {
-        return Err(Status::service_unavailable(
-            "this proxy is not served; use port-forward or the Service's address",
-        ));
+    if route.subresource == Some(Subresource::Proxy) {
+        return proxy::serve(&api, call, &route).await;
     }
     let cached = api.objects.get(route.kind, &route.key)?;
     let pod: Pod = cached.object.view().map_err(Status::internal)?;
