@@ -1,5 +1,7 @@
 //! The agent's end of the link, for ever: sessions one after the other, state down, reports up, streams served.
 
+mod dial;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +19,6 @@ use weft_link::session::{
 use crate::agent::Agent;
 use crate::api;
 use crate::config::Config;
-use crate::dial;
 use crate::identity::{Directory, Identity, IdentityError};
 use crate::join::{BecomeError, resolve};
 use crate::knowledge::{Asked, Knowledge};

@@ -6,7 +6,6 @@ mod api;
 mod assemble;
 mod cipher;
 mod config;
-mod dial;
 mod disk;
 mod dns;
 mod flow_event;

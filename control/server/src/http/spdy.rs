@@ -22,11 +22,13 @@ pub(super) mod tests;
 
 /// What a client may make the server hold for its connection.
 const LIMITS: Limits = Limits {
-    streams_max: 256,
+    streams_max: STREAMS_MAX,
     control_bytes_max: 16 * 1024,
     header_bytes_max: 16 * 1024,
     chunk_bytes_max: READ_BYTES_MAX,
 };
+/// Streams that a client may have open.
+pub(super) const STREAMS_MAX: usize = 256;
 /// Bytes that are looked at in one go.
 const READ_BYTES_MAX: usize = 16 * 1024;
 /// Pieces that wait for a stream's reader.

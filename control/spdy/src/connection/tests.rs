@@ -1,3 +1,5 @@
+//! Both ends face to face, and frames that are made by hand.
+
 use super::*;
 
 const LIMITS: Limits =

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use http::Response;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use weft_api::status::Status;
@@ -30,6 +30,8 @@ mod tests;
 const PROTOCOLS: &[&str] = &["portforward.k8s.io"];
 /// How long one of a connection's two streams waits for the other, as in Kubernetes.
 const PAIR_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Streams that wait for another one; as many as a client can have open. Those that it broke off are more.
+const SINGLES_MAX: usize = spdy::STREAMS_MAX;
 /// How often it is looked whether one has waited too long.
 const PAIR_LOOK: Duration = Duration::from_secs(5);
 /// Bytes read from a Pod at a time.
@@ -132,6 +134,20 @@ struct Single {
     since: Instant,
 }
 
+/// All that wait, by the number of their connection.
+#[derive(Default)]
+struct Singles(HashMap<String, Single>);
+
+impl Singles {
+    fn keep(&mut self, request: String, single: Single) {
+        if self.0.len() >= SINGLES_MAX {
+            let closed = Err(oneshot::error::TryRecvError::Closed);
+            self.0.retain(|_, single| single.stream.broken.try_recv() != closed);
+        }
+        self.0.insert(request, single);
+    }
+}
+
 /// Carries connections until the client goes; the last of them goes with it.
 async fn carry<D, F, S>(mut session: Session, dial: D)
 where
@@ -139,7 +155,7 @@ where
     F: Future<Output = Result<S, String>> + Send + 'static,
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
 {
-    let mut singles: HashMap<String, Single> = HashMap::new();
+    let mut singles = Singles::default();
     let mut forwards = JoinSet::new();
     let mut look = tokio::time::interval(PAIR_LOOK);
     loop {
@@ -147,10 +163,8 @@ where
             stream = session.next() => {
                 let Some(stream) = stream else { return };
                 let Some((part, port, request)) = read(&stream.headers) else { continue };
-                match singles.remove(&request) {
-                    None => {
-                        singles.insert(request, Single { part, port, stream, since: Instant::now() });
-                    }
+                match singles.0.remove(&request) {
+                    None => singles.keep(request, Single { part, port, stream, since: Instant::now() }),
                     Some(first) if first.part == part || first.port != port => {
                         first.stream.way.reset().await;
                         stream.way.reset().await;
@@ -165,7 +179,7 @@ where
                 }
             }
             _ = look.tick() => {
-                for (request, single) in singles.extract_if(|_, s| s.since.elapsed() >= PAIR_WAIT_MAX) {
+                for (request, single) in singles.0.extract_if(|_, s| s.since.elapsed() >= PAIR_WAIT_MAX) {
                     forwards.spawn(alone(request, single));
                 }
             }
@@ -191,8 +205,12 @@ async fn forward<S>(error: Way, data: Incoming, dial: impl Future<Output = Resul
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
 {
-    let Incoming { mut pieces, broken, way, .. } = data;
-    let told = match dial.await {
+    let Incoming { mut pieces, mut broken, way, .. } = data;
+    let dialled = tokio::select! {
+        dialled = dial => dialled,
+        _ = &mut broken => return error.finish().await,
+    };
+    let told = match dialled {
         Ok(pod) => {
             let (mut from_pod, mut to_pod) = tokio::io::split(pod);
             let up = async {

@@ -1,3 +1,5 @@
+//! A client of SPDY on the other end of a pipe: what comes, what is held, and when it ends.
+
 use std::collections::VecDeque;
 
 use bytes::BytesMut;

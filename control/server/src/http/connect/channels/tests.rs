@@ -1,3 +1,5 @@
+//! A client of SPDY and an agent on both ends of a command, without a network.
+
 use tokio::io::DuplexStream;
 
 use super::*;

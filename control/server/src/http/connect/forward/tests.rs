@@ -1,3 +1,5 @@
+//! A client of SPDY, and Pods that are pipes.
+
 use std::sync::Mutex;
 
 use tokio::io::DuplexStream;
@@ -154,4 +156,37 @@ async fn streams_that_fit_nothing_are_broken_off() {
             assert_eq!(peer.next().await, Some(broken), "{other} {port}");
         }
     }
+}
+
+/// Numbers cost a client nothing, and what it breaks off counts no more among its streams.
+#[tokio::test]
+async fn streams_that_are_broken_off_are_not_kept_for_their_others() {
+    let (mut peer, mut session) = Peer::new(takes);
+    let mut singles = Singles::default();
+    for n in 0..3 * SINGLES_MAX {
+        let stream =
+            peer.open(&[("streamType", "error"), ("port", "80"), ("requestID", &n.to_string())]).await;
+        let mut stream_here = session.next().await.unwrap();
+        peer.connection.reset(stream, ResetStatus::CANCEL);
+        peer.flush().await;
+        assert!(stream_here.pieces.recv().await.is_none(), "the end has come");
+        let single = Single { part: Part::Error, port: 80, stream: stream_here, since: Instant::now() };
+        singles.keep(n.to_string(), single);
+        assert!(singles.0.len() <= SINGLES_MAX);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_broken_off_is_not_dialled_for_any_longer() {
+    let (mut peer, mut session) = Peer::new(takes);
+    let error = open(&mut peer, "error", "80", "0").await;
+    let error_here = session.next().await.unwrap();
+    let data = open(&mut peer, "data", "80", "0").await;
+    let data_here = session.next().await.unwrap();
+    let dial = std::future::pending::<Result<DuplexStream, String>>();
+    let forwarded = tokio::spawn(forward(error_here.way, data_here, dial));
+    peer.connection.reset(data, ResetStatus::CANCEL);
+    peer.flush().await;
+    forwarded.await.unwrap();
+    assert_eq!(peer.said(error).await, "");
 }

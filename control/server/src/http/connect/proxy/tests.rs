@@ -1,3 +1,5 @@
+//! What goes on of a request and of an answer, and what does not.
+
 use super::*;
 
 const PREFIX: &str = "/api/v1/namespaces/d/pods/p/proxy";

@@ -1,3 +1,5 @@
+//! Names of paths, and what they lead to.
+
 use serde_json::{Value, json};
 
 use super::*;
