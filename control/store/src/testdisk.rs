@@ -88,6 +88,7 @@ struct State {
     syncs_to_fail: u32,
     syncs_are_refused: bool,
     reads_to_fail: u32,
+    writes_to_fail: u32,
     dead: bool,
 }
 
@@ -115,6 +116,7 @@ impl TestDisk {
             syncs_to_fail: 0,
             syncs_are_refused: false,
             reads_to_fail: 0,
+            writes_to_fail: 0,
             dead: false,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -165,6 +167,11 @@ impl TestDisk {
     /// Has this many reads to come fail.
     pub fn fail_reads(&self, count: u32) {
         self.state().reads_to_fail = count;
+    }
+
+    /// Has this many writes to come fail, of each of which a part has arrived.
+    pub fn fail_writes(&self, count: u32) {
+        self.state().writes_to_fail = count;
     }
 
     /// Takes power away now, if it is still there.
@@ -252,8 +259,19 @@ impl State {
         if end > self.seen.len() && self.plan.len_bytes_max.is_some_and(|max| end as u64 > max) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        let change = match change {
+            Change::Write { offset, mut data } if self.writes_to_fail > 0 => {
+                data.truncate(data.len() / 2);
+                Change::Write { offset, data }
+            }
+            whole => whole,
+        };
         apply(&mut self.seen, &change);
         self.unsynced.push(change);
+        if powered && self.writes_to_fail > 0 {
+            self.writes_to_fail -= 1;
+            return Err(io::Error::other("the test disk could not write"));
+        }
         if !powered {
             self.lose_power();
             return Err(power_is_gone());

@@ -1,6 +1,7 @@
 //! The embedded store: the contract, restarts, damage, a full disk, and power cuts.
 
 mod power;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

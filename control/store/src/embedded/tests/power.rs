@@ -16,18 +16,18 @@ const CUTS: u64 = 1000;
 const TASKS: u64 = 6;
 const ROUNDS: u64 = 12;
 /// What watchers look at, and after how many batches they end and begin anew.
-const WATCHERS: [(&str, usize); 3] = [("", usize::MAX), ("hot/", usize::MAX), ("", 5)];
+pub(super) const WATCHERS: [(&str, usize); 3] = [("", usize::MAX), ("hot/", usize::MAX), ("", 5)];
 /// How long what must come may take.
-const WAIT: Duration = Duration::from_secs(20);
+pub(super) const WAIT: Duration = Duration::from_secs(20);
 
 /// What was acknowledged before power went: revision -> the writes of that commit.
-type Acknowledged = BTreeMap<Revision, Vec<Write>>;
+pub(super) type Acknowledged = BTreeMap<Revision, Vec<Write>>;
 
 /// What a watcher was told from the beginning of the store on.
 #[derive(Debug)]
-struct Tale {
-    prefix: &'static str,
-    batches: Vec<Batch>,
+pub(super) struct Tale {
+    pub(super) prefix: &'static str,
+    pub(super) batches: Vec<Batch>,
     reached: Revision,
 }
 
@@ -64,17 +64,17 @@ impl Tale {
 
 /// One life of a store: what was acknowledged, and what watchers were told.
 #[derive(Debug, Default)]
-struct Life {
-    acknowledged: Acknowledged,
-    tales: Vec<Tale>,
+pub(super) struct Life {
+    pub(super) acknowledged: Acknowledged,
+    pub(super) tales: Vec<Tale>,
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let given = std::env::var("WEFT_TEST_SEED").ok().and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x2545_f491_4f6c_dd1d))
 }
 
-fn transaction(task: u64, round: u64, choices: &mut Choices) -> Transaction {
+pub(super) fn transaction(task: u64, round: u64, choices: &mut Choices) -> Transaction {
     let fill = vec![b'a' + (round % 26) as u8; choices.below(3000) as usize];
     let value = Bytes::from([format!("{task}/{round}/").as_bytes(), &fill].concat());
     let mut writes = vec![
@@ -88,7 +88,7 @@ fn transaction(task: u64, round: u64, choices: &mut Choices) -> Transaction {
 }
 
 /// Watches from the beginning until the store closes.
-async fn follow(
+pub(super) async fn follow(
     store: Weak<Embedded>,
     mut watch: Watch,
     prefix: &'static str,
@@ -154,7 +154,7 @@ async fn work(disk: &TestDisk, seed: u64) -> Result<Life, String> {
 
 /// Every acknowledged commit is there after the restart, revisions go on from them, and watchers from where they were. The
 /// first loss, if any.
-async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
+pub(super) async fn verify(disk: &TestDisk, life: Life) -> Result<(), String> {
     let Life { acknowledged, tales } = life;
     let store = Embedded::open_on(Arc::new(disk.clone()), &Options::default())
         .map_err(|error| format!("the store does not open: {error:?}"))?;
