@@ -187,14 +187,15 @@ impl Cache {
     async fn list_store(&self, at: Revision) -> Result<(), ReadError> {
         let mut found: Vec<BTreeMap<ObjectKey, Arc<Cached>>> = vec![BTreeMap::new(); self.shelves.len()];
         let mut after = None;
-        loop {
+        // At the beginning there is nothing, and all that came is still to be told.
+        while at > Revision(0) {
             let page = self
                 .store
                 .list(ListRequest {
                     prefix: layout::objects_prefix(),
                     after: after.take(),
                     entries_max: PAGE_ENTRIES_MAX,
-                    at: (at.0 > 0).then_some(at),
+                    at: Some(at),
                 })
                 .await?;
             for entry in &page.entries {

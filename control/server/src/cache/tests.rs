@@ -238,3 +238,25 @@ async fn who_waits_for_a_revision_is_woken_by_it_and_leaves_nothing_behind() {
     assert!(!never.await.unwrap());
     assert!(cache.waiting().is_empty());
 }
+
+#[tokio::test]
+async fn a_young_store_is_told_from_its_beginning_and_nothing_in_it_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::open(dir.path().join("store")).unwrap();
+    let mut written = Vec::new();
+    for name in ["a", "b", "a"] {
+        written.push(Odd::put(&store, name).await.0);
+    }
+    let cache = Cache::fill(Arc::new(store), 4_096).await.unwrap();
+    let following = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.follow().await }
+    });
+    assert!(cache.wait_for(3, Duration::from_secs(20)).await);
+    let changes = cache.changes(&kind::CONFIG_MAP, 0, 10).unwrap();
+    let told: Vec<_> = changes.iter().map(|c| (c.revision, c.change, c.previous.is_some())).collect();
+    let (added, modified) = (ChangeType::Added, ChangeType::Modified);
+    assert_eq!(told, [(1, added, false), (2, added, false), (3, modified, true)]);
+    assert_eq!(written, [1, 2, 3]);
+    following.abort();
+}
