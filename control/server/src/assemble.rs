@@ -29,7 +29,7 @@ use crate::http::watch::Feeds;
 use crate::http::{Api, listen};
 use crate::loops::{self, Snapshot};
 use crate::nodes::Nodes;
-use crate::objects::Objects;
+use crate::objects::{Objects, laid};
 use crate::pki::{Pki, Terms};
 use crate::renew::{self, Showing};
 use crate::store_id::StoreId;
@@ -62,6 +62,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
     // First of all that is in the directory: its lock keeps a second server out of the rest.
     let (store, _lock) = open_store(&config, None).await?;
+    laid::check(store.as_ref()).await.context("the store is not served")?;
     let pki = Arc::new(open_pki(&config)?);
     StoreId::read(&config.pki_dir())?.keep(store.identity().id)?;
     let (tls, shown) = listen::acceptor(&pki)?;

@@ -10,6 +10,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod encoding;
 mod evict;
+pub(crate) mod laid;
 pub(crate) mod layout;
 pub(crate) mod metadata;
 mod parts;

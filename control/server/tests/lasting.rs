@@ -188,3 +188,22 @@ async fn certificates_are_renewed_while_the_server_runs() {
     assert_eq!(server.admin().await.get("/api/v1/nodes").await.0, 200, "API, and the admin's certificate");
     join(&server, "node-1").await;
 }
+
+/// The store's own tests look at it more closely.
+#[tokio::test]
+async fn a_store_of_the_format_before_is_served_and_stays_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = include_bytes!("../../store/fixtures/format-1.redb.gz");
+    let mut file = std::fs::File::create(dir.path().join("store.redb")).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(&before[..]), &mut file).unwrap();
+    drop(file);
+    for _ in 0..2 {
+        let server = Server::start(dir.path());
+        let mut admin = server.admin().await;
+        let (code, map) = admin.get("/api/v1/namespaces/default/configmaps/changed").await;
+        assert_eq!((code, &map["data"]["k"]), (200, &json!("2")), "{map}");
+        let (code, service) = admin.get("/api/v1/namespaces/shop/services/web").await;
+        assert_eq!((code, &service["spec"]["clusterIP"]), (200, &json!("10.96.14.86")), "{service}");
+        assert_eq!(admin.get("/api/v1/namespaces/default/configmaps/gone").await.0, 404);
+    }
+}

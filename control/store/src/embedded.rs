@@ -5,6 +5,7 @@
 //! refuses writes, reads on, and tries again by itself until the disk takes writes (docs/decisions/0017).
 
 mod engine;
+mod migrate;
 mod read;
 mod table;
 #[cfg(test)]
@@ -63,10 +64,14 @@ pub enum OpenError {
     #[error("there is a store already")]
     NotNew,
     /// A newer build wrote it.
-    #[error("the store has format {format}, this build knows up to {known}: use a newer build")]
+    #[error(
+        "the store has format {format} of {build}, this build knows up to {known}: use that build or a newer one"
+    )]
     Newer {
         /// What was found.
         format: u64,
+        /// Who wrote it.
+        build: Build,
         /// What this build knows.
         known: u64,
     },
@@ -86,6 +91,25 @@ pub enum OpenError {
     /// The writing thread cannot be started.
     #[error("the store's writer cannot be started")]
     Thread(#[source] std::io::Error),
+}
+
+/// Which build brought a store to its format, as far as that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build(Option<String>);
+
+impl From<Option<String>> for Build {
+    fn from(version: Option<String>) -> Self {
+        Self(version)
+    }
+}
+
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(version) => write!(f, "Weft {version}"),
+            None => f.write_str("a newer Weft"),
+        }
+    }
 }
 
 /// A store on one disk of this machine. Its methods want a tokio runtime; dropping it waits for the running commit.

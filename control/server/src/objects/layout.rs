@@ -5,12 +5,20 @@
 //! | `o/<group>/<plural>/<namespace>/<name>` | an object; the core group is `core`, a cluster-scoped object has an empty namespace |
 //! | `a/ip/<address>` | the Service that has a Service address |
 //! | `a/port/<protocol>/<port>` | the Service that has a NodePort |
+//! | `layout` | the number of this table, in decimal: [`LAYOUT`] |
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use weft_api::key::ObjectKey;
 use weft_api::kind::{self, Kind};
+
+/// The number of what stands above, and of how values are written. A build that lays out otherwise has another one, and the step
+/// that leads to it; a store of before the number was written has the first.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// Where the number stands, in a store of either backend and in its backups.
+pub(crate) const LAYOUT_KEY: &str = "layout";
 
 fn group(kind: &Kind) -> &'static str {
     if kind.group.is_empty() { "core" } else { kind.group }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase};
 
+use super::migrate::migrate;
 use super::read::Snapshot;
-use super::table::{Fault, Meta, MetaFound, make_tables, meta_for_write, put_meta};
+use super::table::{FORMAT, Fault, Meta, MetaFound, make_tables, meta_for_write, put_meta};
 use super::{OpenError, Options};
 use crate::disk::{Aside, Backend, Disk, Health, Trouble};
 use crate::store::{Beginning, Revision, StoreIdentity};
@@ -268,8 +269,17 @@ fn meta_on(database: &Database, new: Option<Meta>) -> Result<Option<Meta>, OpenE
             transaction.abort().map_err(|e| failed(e.into()))?;
             meta
         }
-        MetaFound::Newer { format } => {
-            return Err(OpenError::Newer { format, known: super::table::FORMAT });
+        MetaFound::Newer { format, build } => {
+            return Err(OpenError::Newer { format, build: build.into(), known: FORMAT });
+        }
+        MetaFound::Older { format } => {
+            migrate(&transaction, format).map_err(failed)?;
+            let MetaFound::Known(meta) = meta_for_write(&transaction).map_err(failed)? else {
+                return Err(OpenError::Engine("the store has no format after its migration".into()));
+            };
+            transaction.commit().map_err(|e| failed(e.into()))?;
+            tracing::info!(from = format, to = FORMAT, "the store was brought to this build's format");
+            meta
         }
         MetaFound::Empty => {
             let Some(meta) = new else { return Ok(None) };

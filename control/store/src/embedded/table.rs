@@ -12,8 +12,10 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::store::{Entry, Revision, StoreIdentity};
 
-/// The format this build writes.
-pub const FORMAT: u64 = 1;
+/// The format this build writes. The one before is brought to it when a store is opened (`migrate.rs`).
+pub const FORMAT: u64 = 2;
+/// What this build is called in the stores that it writes.
+const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) const CURRENT: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("current");
 pub(super) const HISTORY: TableDefinition<'static, (&[u8], u64), &[u8]> = TableDefinition::new("history");
@@ -21,6 +23,7 @@ pub(super) const LOG: TableDefinition<'static, (u64, u32), &[u8]> = TableDefinit
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 
 const META_FORMAT: &str = "format";
+const META_BUILD: &str = "build";
 const META_ID: &str = "id";
 const META_EPOCH: &str = "epoch";
 const META_NEWEST: &str = "newest";
@@ -75,7 +78,8 @@ pub(super) struct Meta {
 /// What the `meta` table says.
 pub(super) enum MetaFound {
     Empty,
-    Newer { format: u64 },
+    Newer { format: u64, build: Option<String> },
+    Older { format: u64 },
     Known(Meta),
 }
 
@@ -87,10 +91,17 @@ fn number(table: &impl ReadableTable<&'static str, &'static [u8]>, name: &str) -
 
 fn meta_of(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<MetaFound, Fault> {
     let Some(format) = number(table, META_FORMAT)? else { return Ok(MetaFound::Empty) };
-    if format > FORMAT {
-        return Ok(MetaFound::Newer { format });
-    }
     let missing = || Damaged { table: "meta" };
+    if format > FORMAT {
+        let build = table.get(META_BUILD)?.map(|row| String::from_utf8_lossy(row.value()).into_owned());
+        return Ok(MetaFound::Newer { format, build });
+    }
+    if format == 0 {
+        return Err(missing().into());
+    }
+    if format < FORMAT {
+        return Ok(MetaFound::Older { format });
+    }
     let id = table.get(META_ID)?.ok_or_else(missing)?.value().try_into().map_err(|_| missing())?;
     let epoch = number(table, META_EPOCH)?.ok_or_else(missing)?;
     let newest = Revision(number(table, META_NEWEST)?.ok_or_else(missing)?);
@@ -107,18 +118,33 @@ pub(super) fn meta_for_write(transaction: &WriteTransaction) -> Result<MetaFound
 pub(super) fn meta_at(transaction: &ReadTransaction) -> Result<Meta, Fault> {
     match meta_of(&transaction.open_table(META)?)? {
         MetaFound::Known(meta) => Ok(meta),
-        MetaFound::Empty | MetaFound::Newer { .. } => Err(Damaged { table: "meta" }.into()),
+        MetaFound::Empty | MetaFound::Newer { .. } | MetaFound::Older { .. } => {
+            Err(Damaged { table: "meta" }.into())
+        }
     }
 }
 
 /// Writes all facts.
 pub(super) fn put_meta(transaction: &WriteTransaction, meta: &Meta) -> Result<(), Fault> {
+    put_format(transaction, FORMAT)?;
+    put_build(transaction)?;
     let mut table = transaction.open_table(META)?;
-    table.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
     table.insert(META_ID, meta.identity.id.as_slice())?;
     table.insert(META_EPOCH, meta.identity.epoch.to_be_bytes().as_slice())?;
     table.insert(META_NEWEST, meta.newest.0.to_be_bytes().as_slice())?;
     table.insert(META_OLDEST, meta.oldest.0.to_be_bytes().as_slice())?;
+    Ok(())
+}
+
+/// Writes which format all tables have.
+pub(super) fn put_format(transaction: &WriteTransaction, format: u64) -> Result<(), Fault> {
+    transaction.open_table(META)?.insert(META_FORMAT, format.to_be_bytes().as_slice())?;
+    Ok(())
+}
+
+/// Writes which build has brought the tables to their format.
+pub(super) fn put_build(transaction: &WriteTransaction) -> Result<(), Fault> {
+    transaction.open_table(META)?.insert(META_BUILD, BUILD.as_bytes())?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The embedded store: the contract, restarts, damage, a full disk, and power cuts.
 
+mod format;
 mod power;
 mod trouble;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Embedded, OpenError, Options, table};
 use crate::contract::keeps_contract;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Disk as _, DiskError};
 use crate::store::{CommitError, Event, Revision, Store, Transaction, Write};
 use crate::testdisk::{Plan, TestDisk};
 
@@ -70,21 +71,6 @@ async fn closing_ends_the_watches() {
     drop(store);
     assert_eq!(watch.batches.recv().await, Some(Err(crate::WatchEnd::Closed)));
     assert_eq!(watch.batches.recv().await, None);
-}
-
-#[test]
-fn a_newer_format_is_refused() {
-    let disk = TestDisk::new(Plan::steady());
-    drop(on(&disk));
-    let backend = crate::disk::Backend { disk: Arc::new(disk.clone()), health: Arc::default(), aside: None };
-    let database = redb::Database::builder().create_with_backend(backend).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let newer = (table::FORMAT + 1).to_be_bytes();
-    transaction.open_table(table::META).unwrap().insert("format", newer.as_slice()).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let opened = Embedded::open_on(Arc::new(disk), &Options::default());
-    assert!(matches!(opened, Err(OpenError::Newer { format, .. }) if format == table::FORMAT + 1));
 }
 
 #[test]
