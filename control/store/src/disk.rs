@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -86,6 +87,15 @@ impl FileDisk {
         }
         Ok(Self { file })
     }
+
+    /// Whether the file system is one that is written. Linux makes one read-only under open files (`u` of sysrq does), and then ext4
+    /// takes what is written into memory and calls it synced, without a word of it reaching the disk.
+    fn is_of_writable_system(&self) -> io::Result<()> {
+        if fstatvfs(&self.file)?.flags().contains(FsFlags::ST_RDONLY) {
+            return Err(Errno::EROFS.into());
+        }
+        Ok(())
+    }
 }
 
 impl Disk for FileDisk {
@@ -98,22 +108,24 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.is_of_writable_system()?;
         self.file.write_all_at(data, offset)
     }
 
     fn set_len(&self, len_bytes: u64) -> io::Result<()> {
+        self.is_of_writable_system()?;
         self.file.set_len(len_bytes)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // It may have become one meanwhile: then nothing was synced.
+        self.is_of_writable_system()
     }
 
     fn is_open_to_writes(&self) -> io::Result<()> {
+        self.is_of_writable_system()?;
         let found = fstatvfs(&self.file)?;
-        if found.flags().contains(FsFlags::ST_RDONLY) {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
-        }
         if found.blocks_available().saturating_mul(found.fragment_size()) < ROOM_BYTES_MIN {
             return Err(io::ErrorKind::StorageFull.into());
         }

@@ -152,7 +152,9 @@ impl Loop {
 
     fn commit(&mut self, group: Vec<Pending>) {
         if let Some(trouble) = &self.trouble {
-            let open = trouble.is_due() && self.is_open();
+            // One that is full has room for what removes, whatever it says; another is believed.
+            let told = trouble.met == Trouble::Full || self.engine.disk().is_open_to_writes().is_ok();
+            let open = trouble.is_due() && told && self.is_open();
             if let Some(trouble) = self.trouble.as_mut().filter(|_| !open) {
                 if trouble.is_due() {
                     trouble.put_off();
@@ -212,7 +214,11 @@ impl Loop {
         let due = trouble.is_due();
         // A reader that met a failure, too, has none any more.
         if !trouble.lost && !self.engine.is_readable() {
+            let began = Instant::now();
             self.read_on();
+            // Opening takes as long as the store is large, and writers wait for their refusal meanwhile: most of the time none does.
+            let rest = RETRY.max(began.elapsed() * 4);
+            self.trouble.iter_mut().for_each(|trouble| trouble.look = Instant::now() + rest);
         }
         if !due || self.engine.disk().is_open_to_writes().is_err() {
             return;
