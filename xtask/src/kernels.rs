@@ -3,9 +3,9 @@
 //! Nothing is installed but qemu. The kernel comes from the distribution's archive into the target directory, and the guest's
 //! root directory is this machine's, with a layer of memory above it: what the guest writes is gone when it ends.
 
-mod fetch;
+pub(crate) mod fetch;
 mod guest;
-mod initramfs;
+pub(crate) mod initramfs;
 mod programs;
 
 use std::time::Instant;
@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ];
     std::fs::write(&script, guest::script(&workspace.root, &settings, &steps))
         .with_context(|| format!("{} cannot be written", script.display()))?;
-    let initramfs = initramfs::write(&dir, &kernel, &script)?;
+    let initramfs = initramfs::write(&dir, &kernel, &script, &[])?;
     let began = Instant::now();
     let ended = guest::run(&kernel.image, &initramfs, args.memory_mib, args.limit_minutes)?;
     let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();

@@ -10,6 +10,7 @@ mod kernels;
 mod kill;
 mod lint;
 mod package;
+mod powercut;
 mod schema;
 mod setup;
 mod start;
@@ -51,6 +52,8 @@ enum Command {
     Test(test::Args),
     /// Run the dataplane's tests and a Pod on Debian's 6.1 kernel, in an emulator (takes an hour)
     Kernels(kernels::Args),
+    /// Cut the power of a machine with a control plane, and let its disk be read-only and full, in an emulator (takes minutes)
+    Powercut(powercut::Args),
     /// Measure on this machine and write the report to docs/benchmarks
     Bench(bench::Args),
     /// Check format, clippy, who imports whom, and the house rules a machine can check
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Kernels(args) => kernels::run(&args),
+        Command::Powercut(args) => powercut::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Package(args) => package::run(&args),

@@ -1,5 +1,5 @@
 //! What the guest begins with: a static busybox, the modules that Weft wants of a kernel, and a few lines that give it this
-//! machine's root directory under a layer of memory.
+//! machine's root directory under a layer of memory. `powercut` begins its guests with it, too.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,8 +22,8 @@ const MODULES: [&str; 9] =
 const MODULES_IF_THERE: [&str; 1] = ["wireguard"];
 const INIT: &str = include_str!("init.sh");
 
-/// Writes the archive and gives its path.
-pub(crate) fn write(dir: &Path, kernel: &Kernel, script: &Path) -> Result<PathBuf> {
+/// Writes the archive and gives its path. `more` are modules beside those that every guest has.
+pub(crate) fn write(dir: &Path, kernel: &Kernel, script: &Path, more: &[&str]) -> Result<PathBuf> {
     let listed = kernel.modules.join("modules.dep");
     let listed =
         fs::read_to_string(&listed).with_context(|| format!("{} cannot be read", listed.display()))?;
@@ -34,7 +34,7 @@ pub(crate) fn write(dir: &Path, kernel: &Kernel, script: &Path) -> Result<PathBu
     let busybox = image::static_busybox().context("there is no static busybox")?;
     archive.file("bin/busybox", 0o755, &fs::read(busybox)?)?;
     let (mut loaded, mut seen) = (Vec::new(), BTreeSet::new());
-    let needed = ROOT_MODULES.iter().chain(&MODULES).map(|name| (*name, true));
+    let needed = ROOT_MODULES.iter().chain(&MODULES).chain(more).map(|name| (*name, true));
     for (name, must) in needed.chain(MODULES_IF_THERE.iter().map(|name| (*name, false))) {
         let Some(paths) = with_dependencies(&listed, name) else {
             // What a kernel has built in stands in another list, and is there.
