@@ -169,9 +169,11 @@ fn suffix_of(suffix: &str) -> Result<(i128, i128, Format), QuantityError> {
 /// `whole.fraction × multiplier ÷ divisor` in billionths, rounded up.
 fn scaled(whole: &str, fraction: &str, multiplier: i128, divisor: i128) -> Result<i128, QuantityError> {
     const DIGITS_MAX: usize = 18;
+    /// The largest quantity in billionths has as many: what is written in a small unit is read again.
+    const WHOLE_DIGITS_MAX: usize = 28;
     let whole = whole.trim_start_matches('0');
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() > DIGITS_MAX + 1 {
+    if whole.len() > WHOLE_DIGITS_MAX {
         return Err(QuantityError::Range);
     }
     // Digits past the eighteenth cannot matter but for rounding up.
@@ -304,6 +306,19 @@ mod tests {
         ] {
             assert_eq!(q(given).to_string(), canonical, "{given}");
         }
+    }
+
+    #[test]
+    fn what_is_written_in_a_small_unit_is_read_again() {
+        for (given, canonical) in [
+            (".4Ei", "461168601842738790400m"),
+            ("9223372036854775806.000000001", "9223372036854775806000000001n"),
+        ] {
+            assert_eq!(q(given).to_string(), canonical);
+            assert_eq!(q(canonical), q(given));
+        }
+        assert_eq!(Quantity::parse("9223372036854775807000000001n"), Err(QuantityError::Range));
+        assert_eq!(Quantity::parse("99999999999999999999999999999n"), Err(QuantityError::Range));
     }
 
     #[test]
