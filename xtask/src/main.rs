@@ -5,6 +5,7 @@ mod build_ebpf;
 mod command;
 mod down;
 mod exec;
+mod fuzz;
 mod image;
 mod kernels;
 mod kill;
@@ -54,6 +55,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Cut the power of a machine with a control plane, and let its disk be read-only and full, in an emulator (takes minutes)
     Powercut(powercut::Args),
+    /// Run cargo-fuzz on what reads what clients send (ten minutes a target)
+    Fuzz(fuzz::Args),
     /// Measure on this machine and write the report to docs/benchmarks
     Bench(bench::Args),
     /// Check format, clippy, who imports whom, and the house rules a machine can check
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Kernels(args) => kernels::run(&args),
         Command::Powercut(args) => powercut::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Package(args) => package::run(&args),

@@ -106,6 +106,15 @@ pub fn any(
     decode(schema_name, &names, bytes, content_type, validation)
 }
 
+/// Reads an apply configuration: YAML, which JSON is; it is not checked.
+///
+/// # Errors
+/// 400.
+pub fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    let text = std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+    serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+}
+
 /// Checks and tidies an object that came about otherwise, for example by a patch.
 ///
 /// # Errors

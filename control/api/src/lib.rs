@@ -3,6 +3,7 @@
 //! This crate knows kinds, fields, selectors, quantities, patches, defaults and validation. It must not know storage,
 //! HTTP, clocks or nodes: time, names and random parts are arguments.
 
+pub mod channel;
 pub mod decode;
 pub mod default;
 pub mod discovery;

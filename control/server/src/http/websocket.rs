@@ -1,10 +1,9 @@
 //! Exec and attach between a client's WebSocket (`v5.channel.k8s.io` and `v4.channel.k8s.io`) and an agent's channel
 //! stream: the same channels on both sides, in other envelopes.
 //!
-//! The agent's frames are `[u8 channel][u32 length, big endian][bytes]`; channel 255 half-closes the one its payload
-//! names, on both sides.
+//! The agent's frames are those of [`weft_api::channel`]; channel 255 half-closes the one its payload names, on both sides.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -21,6 +20,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use weft_api::channel::{FRAME_BYTES_MAX, frame, unframe};
 use weft_api::status::Status;
 
 use super::answer::{self, Body};
@@ -29,10 +29,6 @@ use crate::stop::stopped;
 
 /// What the agent calls its channel stream.
 pub(super) const AGENT_PROTOCOL: &str = "weft-channel/1";
-/// Longest frame either side may send, bytes.
-const FRAME_BYTES_MAX: usize = 1 << 20;
-/// Bytes of a frame's head.
-const HEAD_BYTES: usize = 5;
 /// The channel that says how it ended.
 pub(super) const STATUS: u8 = 3;
 /// How often a quiet connection is asked whether it lives.
@@ -180,7 +176,7 @@ where
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.tick().await;
         loop {
-            while let Some((channel, payload)) = unframe(&mut buffer)? {
+            while let Some((channel, payload)) = unframe(&mut buffer).ok()? {
                 let mut message = Vec::with_capacity(payload.len() + 1);
                 message.push(channel);
                 message.extend_from_slice(&payload);
@@ -203,54 +199,9 @@ where
     };
 }
 
-pub(super) fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD_BYTES + payload.len());
-    out.push(channel);
-    // Bounded by FRAME_BYTES_MAX, which the WebSocket keeps.
-    out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(payload);
-    out
-}
-
-/// The next whole frame; `Some(None)` when more bytes are wanted, `None` when the stream is broken.
-#[allow(clippy::option_option)]
-pub(super) fn unframe(buffer: &mut BytesMut) -> Option<Option<(u8, Bytes)>> {
-    if buffer.len() < HEAD_BYTES {
-        return Some(None);
-    }
-    let length = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
-    if length > FRAME_BYTES_MAX {
-        return None;
-    }
-    if buffer.len() < HEAD_BYTES + length {
-        return Some(None);
-    }
-    let channel = buffer[0];
-    buffer.advance(HEAD_BYTES);
-    Some(Some((channel, buffer.split_to(length).freeze())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn frames_come_back_whole_however_they_are_cut() {
-        let bytes = [frame(1, b"out"), frame(255, &[0]), frame(3, b"")].concat();
-        let mut buffer = BytesMut::new();
-        let mut frames = Vec::new();
-        for byte in bytes {
-            buffer.extend_from_slice(&[byte]);
-            while let Some(frame) = unframe(&mut buffer).unwrap() {
-                frames.push(frame);
-            }
-        }
-        assert_eq!(frames.len(), 3);
-        assert_eq!(frames[0], (1, Bytes::from_static(b"out")));
-        assert_eq!(frames[1].0, 255);
-        let mut endless = BytesMut::from(&[1, 255, 255, 255, 255][..]);
-        assert!(unframe(&mut endless).is_none());
-    }
 
     #[test]
     fn only_what_is_served_is_agreed_on() {

@@ -38,20 +38,28 @@ const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// A request's whole body.
 ///
 /// # Errors
-/// 413 and 408-like refusals.
+/// 413 if it is too long, 504 if it does not come in time, 400 if it ends before its end.
 pub(crate) async fn body(call: &mut Call) -> Result<Bytes, Status> {
     let told = call.header(CONTENT_LENGTH).and_then(|l| l.parse::<usize>().ok());
+    whole(told, call.request.body_mut()).await
+}
+
+async fn whole<B>(told: Option<usize>, body: &mut B) -> Result<Bytes, Status>
+where
+    B: hyper::body::Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if told.is_some_and(|l| l > DRAIN_BYTES_MAX) {
         return Err(Status::request_too_large(BODY_BYTES_MAX));
     }
-    let limited = Limited::new(call.request.body_mut(), BODY_BYTES_MAX);
+    let limited = Limited::new(&mut *body, BODY_BYTES_MAX);
     let collected = tokio::time::timeout(BODY_TIME_MAX, limited.collect()).await;
     match collected {
         Err(_) => Err(Status::timeout("the request's body did not arrive in time", 1)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             // A client that is still writing would miss the answer.
-            let rest = Limited::new(call.request.body_mut(), DRAIN_BYTES_MAX);
+            let rest = Limited::new(body, DRAIN_BYTES_MAX);
             let _ = tokio::time::timeout(BODY_TIME_MAX, drain(rest)).await;
             Err(Status::request_too_large(BODY_BYTES_MAX))
         }
@@ -59,7 +67,11 @@ pub(crate) async fn body(call: &mut Call) -> Result<Bytes, Status> {
     }
 }
 
-async fn drain(mut body: Limited<&mut hyper::body::Incoming>) {
+async fn drain<B>(mut body: Limited<B>)
+where
+    B: hyper::body::Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     while let Some(Ok(_)) = body.frame().await {}
 }
 
@@ -249,9 +261,7 @@ async fn server_side_apply(
     validation: FieldValidation,
 ) -> Result<Response<Body>, Status> {
     let wanted = Wanted::of(call)?;
-    let text = std::str::from_utf8(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
-    let mut config: Value =
-        serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut config = decode::yaml(bytes)?;
     let kind = route.kind;
     let warnings = decode::configuration(route.served.schema, &mut config, validation)?;
     identify(route, &mut config)?;
@@ -455,4 +465,53 @@ pub(crate) async fn delete_collection(
     }
     let meta = json!({ "resourceVersion": revision.to_string() });
     collection::of(route.served, deleted, meta, wanted, &call.query).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    /// A body of pieces, each so long after the one before.
+    fn pieces(
+        pause: Duration,
+        count: usize,
+        bytes: usize,
+    ) -> impl hyper::body::Body<Data = Bytes, Error = Infallible> + Unpin {
+        Box::pin(StreamBody::new(stream::unfold(0, move |sent| async move {
+            if sent == count {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            Some((Ok(Frame::data(Bytes::from(vec![b' '; bytes]))), sent + 1))
+        })))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_is_504_however_it_trickles() {
+        let within = whole(None, &mut pieces(Duration::from_secs(5), 11, 100)).await;
+        assert_eq!(within.map(|bytes| bytes.len()), Ok(1_100));
+        for pause in [Duration::from_secs(1), Duration::from_secs(3_600)] {
+            let began = tokio::time::Instant::now();
+            let late = whole(None, &mut pieces(pause, 1_000, 1)).await.unwrap_err();
+            assert_eq!((late.code, late.reason), (504, "Timeout"));
+            assert_eq!(began.elapsed(), BODY_TIME_MAX);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_long_is_413_soon_however_long_it_goes_on() {
+        let began = tokio::time::Instant::now();
+        let long = whole(None, &mut pieces(Duration::from_millis(1), 1_000_000, 64 << 10)).await.unwrap_err();
+        assert_eq!(long.code, 413);
+        assert!(began.elapsed() < Duration::from_secs(1), "what is beyond all measure is not read");
+        let told = whole(Some(DRAIN_BYTES_MAX + 1), &mut pieces(Duration::from_secs(1), 1, 1)).await;
+        assert_eq!(told.unwrap_err().code, 413);
+        let slow = whole(None, &mut pieces(Duration::from_secs(3_600), 2, BODY_BYTES_MAX + 1)).await;
+        assert_eq!(slow.unwrap_err().code, 504);
+    }
 }

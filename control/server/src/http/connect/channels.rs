@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
+use weft_api::channel::{frame, unframe};
 use weft_spdy::Headers;
 
 use super::super::answer::Body;
@@ -163,17 +164,17 @@ async fn copy_up(
     while stdin.is_some() || resize.is_some() {
         let written = tokio::select! {
             piece = next(&mut stdin) => match piece {
-                Some(Piece::Data(held)) => to_agent.write_all(&websocket::frame(STDIN, &held.bytes)).await,
+                Some(Piece::Data(held)) => to_agent.write_all(&frame(STDIN, &held.bytes)).await,
                 Some(Piece::End) | None => {
                     stdin = None;
-                    to_agent.write_all(&websocket::frame(HALF_CLOSE, &[STDIN])).await
+                    to_agent.write_all(&frame(HALF_CLOSE, &[STDIN])).await
                 }
             },
             piece = next(&mut resize) => match piece {
                 Some(Piece::Data(held)) => {
                     let mut frames = Vec::new();
                     for size in whole_lines(&mut sizes, &held.bytes) {
-                        frames.extend(websocket::frame(RESIZE, &size));
+                        frames.extend(frame(RESIZE, &size));
                     }
                     to_agent.write_all(&frames).await
                 }
@@ -222,9 +223,9 @@ async fn copy_down(
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     loop {
         loop {
-            match websocket::unframe(&mut buffer) {
-                Some(Some((websocket::STATUS, status))) => return Ok(Some(status)),
-                Some(Some((channel, payload))) => {
+            match unframe(&mut buffer) {
+                Ok(Some((websocket::STATUS, status))) => return Ok(Some(status)),
+                Ok(Some((channel, payload))) => {
                     let way = match channel {
                         STDOUT => &outputs[0],
                         STDERR => &outputs[1],
@@ -234,8 +235,8 @@ async fn copy_down(
                         way.send(payload).await?;
                     }
                 }
-                Some(None) => break,
-                None => return Ok(None),
+                Ok(None) => break,
+                Err(_) => return Ok(None),
             }
         }
         if from_agent.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
