@@ -44,6 +44,8 @@ async fn client(guest: &mut Guest) -> (Api<ConfigMap>, String) {
     // A machine without power answers nobody.
     config.connect_timeout = Some(Duration::from_secs(20));
     config.read_timeout = Some(Duration::from_secs(60));
+    // A refusal is what is waited for.
+    config.default_retry = false;
     let client = Client::try_from(config).expect("a client");
     (Api::default_namespaced(client), authority.expect("a CA"))
 }

@@ -110,7 +110,7 @@ impl Scene {
         let count = if answer.is_ok() { &self.good } else { &self.bad };
         match answer {
             Ok(revision) => {
-                assert!(answers.acknowledged.insert(revision, writes).is_none(), "{revision} twice")
+                assert!(answers.acknowledged.insert(revision, writes).is_none(), "{revision} twice");
             }
             Err(CommitError::Full(_) | CommitError::Unavailable(_)) => answers.refused.push(writes),
             Err(CommitError::Uncertain(_)) => answers.uncertain.push(writes),
