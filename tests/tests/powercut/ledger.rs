@@ -1,7 +1,7 @@
 //! What writers were answered and watchers were told, and whether it is so after power has come back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(crate) enum Left {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     acknowledged: Mutex<BTreeMap<u64, (String, Left)>>,
+    /// How many there were: what is not known any more is no longer among them.
+    count: AtomicU64,
     /// Values of writes that were refused for good: none of them may ever be seen.
     refused: Mutex<Vec<String>>,
     refusals: Mutex<Vec<Error>>,
@@ -37,7 +39,7 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// How many writes were acknowledged.
     pub(crate) fn acknowledged(&self) -> u64 {
-        self.acknowledged.lock().unwrap().len() as u64
+        self.count.load(Ordering::Acquire)
     }
 
     /// The refusals since this was asked last.
@@ -50,6 +52,7 @@ impl Ledger {
             Ok(version) => {
                 let before = self.acknowledged.lock().unwrap().insert(version, (name.to_owned(), left));
                 assert_eq!(before, None, "version {version} was given twice");
+                self.count.fetch_add(1, Ordering::AcqRel);
             }
             Err(error) => {
                 if let (Error::Api(status), Left::There(value)) = (&error, left)
@@ -127,8 +130,11 @@ async fn remove(api: &Api<ConfigMap>, ledger: &Ledger, name: &str) {
             );
         }
         Err(error) => {
-            // It may be gone, or not: nothing is known of it any more.
-            ledger.acknowledged.lock().unwrap().retain(|_, (of, _)| of != name);
+            let refused = matches!(&error, Error::Api(status) if [503, 404].contains(&status.code));
+            if !refused {
+                // It may be gone, or not: nothing is known of it any more.
+                ledger.acknowledged.lock().unwrap().retain(|_, (of, _)| of != name);
+            }
             ledger.refusals.lock().unwrap().push(error);
         }
     }
