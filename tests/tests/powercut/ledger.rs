@@ -31,8 +31,8 @@ pub(crate) struct Ledger {
     acknowledged: Mutex<BTreeMap<u64, (String, Left)>>,
     /// How many there were: what is not known any more is no longer among them.
     count: AtomicU64,
-    /// Values of writes that were refused for good: none of them may ever be seen.
-    refused: Mutex<Vec<String>>,
+    /// Names and values of writes that were refused for good: none of them may ever be seen.
+    refused: Mutex<Vec<(String, String)>>,
     refusals: Mutex<Vec<Error>>,
 }
 
@@ -58,7 +58,7 @@ impl Ledger {
                 if let (Error::Api(status), Left::There(value)) = (&error, left)
                     && status.code == 503
                 {
-                    self.refused.lock().unwrap().push(value);
+                    self.refused.lock().unwrap().push((name.to_owned(), value));
                 }
                 self.refusals.lock().unwrap().push(error);
             }
@@ -246,7 +246,8 @@ pub(crate) async fn catch_up(api: &Api<ConfigMap>, ledger: &Ledger, tale: &mut T
         }
     }
     let refused = ledger.refused.lock().unwrap();
-    let seen =
-        tale.told.values().filter_map(|(_, value)| value.as_ref()).find(|value| refused.contains(value));
+    let seen = tale.told.iter().find(|(_, (name, value))| {
+        refused.iter().any(|(of, refused)| of == name && value.as_ref() == Some(refused))
+    });
     assert_eq!(seen, None, "it was refused");
 }
