@@ -30,7 +30,7 @@ async fn frame(agent: &mut DuplexStream) -> (u8, Vec<u8>) {
 }
 
 async fn says(agent: &mut DuplexStream, channel: u8, payload: &[u8]) {
-    agent.write_all(&frame(channel, payload)).await.unwrap();
+    agent.write_all(&weft_api::channel::frame(channel, payload)).await.unwrap();
 }
 
 #[tokio::test]
