@@ -197,7 +197,10 @@ mod tests {
         let packages = packages(&workspace, &crate::workspace::metadata(&workspace.root).unwrap()).unwrap();
         assert!(packages.len() > 10);
         for package in &packages {
-            let tool = matches!(package.dir.as_str(), "xtask" | "tests" | "tests/demo" | "tests/load");
+            let tool = matches!(
+                package.dir.as_str(),
+                "xtask" | "tests" | "tests/demo" | "tests/fuzz" | "tests/load"
+            );
             assert_eq!(kind(&package.dir).is_none(), tool, "{}", package.dir);
         }
     }
