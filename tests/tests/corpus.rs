@@ -61,6 +61,11 @@ fn selectors() {
 }
 
 #[test]
+fn frames_of_spdy() {
+    run("spdy");
+}
+
+#[test]
 fn frames_of_websockets() {
     run("websocket");
 }

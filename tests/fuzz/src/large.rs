@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use serde_json::json;
 use weft_api::kind::{self, KINDS, Kind};
 use weft_api::{proto, schema};
+use weft_spdy::{Connection, Headers, ResetStatus, Role};
+
+use crate::spdy;
 
 /// The large inputs of a target, each by a name, about so long.
 pub fn inputs(target: &str, bytes_max: usize) -> Vec<(String, Vec<u8>)> {
@@ -14,6 +17,7 @@ pub fn inputs(target: &str, bytes_max: usize) -> Vec<(String, Vec<u8>)> {
         "patch" => patches(bytes_max),
         "apply" => configurations(bytes_max),
         "selector" => selectors(bytes_max),
+        "spdy" => streams(bytes_max),
         "websocket" => frames(bytes_max),
         _ => Vec::new(),
     }
@@ -385,5 +389,40 @@ fn frames(bytes_max: usize) -> Vec<(String, Vec<u8>)> {
         of("whole", &[], &whole),
         of("agent", &[], &[1, 0, 0, 0, 0]),
         of("agents-words", &[], &[1, 0, 0, 0, 3, b'a', b'b', b'c']),
+    ]
+}
+
+/// Many of the same, of what needs no header block, and streams that come and go.
+fn streams(bytes_max: usize) -> Vec<(String, Vec<u8>)> {
+    let whole = |name: &str, first: u8, bytes: Vec<u8>| (name.to_owned(), [vec![first], bytes].concat());
+    let of = |name: &str, frame: &[u8]| whole(name, 255, frame.repeat((bytes_max - 1) / frame.len()));
+    let by_client = |deed: &dyn Fn(&mut Connection, u32)| {
+        let mut client = Connection::new(Role::Client, spdy::LIMITS);
+        let mut bytes = Vec::new();
+        while bytes.len() < bytes_max - (64 << 10) {
+            let headers = Headers::default().with("streamtype", "data").with("port", "8080");
+            // What nobody answers is given up, so that there is a next one.
+            let Ok(stream) = client.open(&headers) else { break };
+            deed(&mut client, stream);
+            client.reset(stream, ResetStatus::CANCEL);
+            bytes.extend_from_slice(&client.take_output());
+        }
+        bytes
+    };
+    vec![
+        of("pings", &[0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1]),
+        of("settings", &[0x80, 3, 0, 4, 0, 0, 0, 4, 0, 0, 0, 0]),
+        of("resets", &[0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 5]),
+        of("no-stream", &[0, 0, 0, 1, 0, 0, 0, 0]),
+        whole("come-and-go", 255, by_client(&|_, _| {})),
+        whole("come-and-go-bytewise", 0, by_client(&|_, _| {})),
+        whole(
+            "data",
+            7,
+            by_client(&|client, stream| {
+                client.data(stream, &[b'x'; 20_000]);
+                client.finish(stream);
+            }),
+        ),
     ]
 }

@@ -9,6 +9,7 @@ mod object;
 pub mod patch;
 pub mod protobuf;
 pub mod selector;
+pub mod spdy;
 pub mod websocket;
 
 /// One function and what it is called, there and as a folder of inputs.
@@ -21,12 +22,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "json", run: json::run },
     Target { name: "protobuf", run: protobuf::run },
     Target { name: "patch", run: patch::run },
     Target { name: "apply", run: apply::run },
     Target { name: "selector", run: selector::run },
+    Target { name: "spdy", run: spdy::run },
     Target { name: "websocket", run: websocket::run },
 ];
 
