@@ -153,7 +153,7 @@ pub(crate) struct List {
 }
 
 /// Settings of `watch`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Watch {
     #[arg(long)]
     pub(crate) namespace: String,

@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::configmap::{ensure_namespace, path, stamped};
@@ -56,11 +57,13 @@ pub(crate) async fn run(target: &Target, options: &Watch, server_pid: Option<u32
         updates: (options.rate * options.seconds) as u64,
         delays: Mutex::default(),
     });
-    let mut writers = match target.http() {
-        Http::One => target.lanes(WRITES_MAX, 1).await?,
-        Http::Two => target.lanes(1, WRITES_MAX).await?,
-    };
-    let revision = prepare(&mut writers[0], &all, options).await?;
+    let revision = prepare(&mut target.connect().await?, &all, options).await?;
+    // Writing waits for no watch to be read.
+    let (begin, told) = oneshot::channel();
+    let writing = tokio::task::spawn_blocking({
+        let (target, all, options) = (target.clone(), all.clone(), options.clone());
+        move || write_apart(&target, &all, &options, told)
+    });
     let mut tasks = JoinSet::new();
     let mut watchers = Vec::with_capacity(options.watches);
     let url = format!("{}?watch=true&resourceVersion={revision}", all.path);
@@ -75,7 +78,8 @@ pub(crate) async fn run(target: &Target, options: &Watch, server_pid: Option<u32
     }
     tokio::time::sleep(REST).await;
     let meter = Meter::start(server_pid)?;
-    let writes = write(writers, &all, options).await?;
+    let _ = begin.send(());
+    let writes = writing.await??;
     let written_in = meter.stop()?.seconds;
     let missed = wait_for_all(&watchers, all.updates).await;
     let cost = meter.stop()?;
@@ -127,6 +131,24 @@ impl All {
     fn now_ns(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// Connects, waits until it is told to begin, and writes, in a runtime of its own.
+fn write_apart(
+    target: &Target,
+    all: &Arc<All>,
+    options: &Watch,
+    told: oneshot::Receiver<()>,
+) -> Result<Histogram> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let lanes = match target.http() {
+            Http::One => target.lanes(WRITES_MAX, 1).await?,
+            Http::Two => target.lanes(1, WRITES_MAX).await?,
+        };
+        told.await.context("the watches did not begin")?;
+        write(lanes, all, options).await
+    })
 }
 
 /// Every update at its time, by whichever lane is free; how long they took.
