@@ -1,0 +1,200 @@
+//! Rules of requests over the API of a real server, each told to a client: warnings, preconditions, dry runs, selections that
+//! are deleted, scale, finalizers, and the reasons of refusals.
+
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "support/server.rs"]
+mod server;
+
+use http::Method;
+use http::header::WARNING;
+use serde_json::{Value, json};
+use server::{Client, Server};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn map(name: &str, label: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "labels": { "v": label } } })
+}
+
+/// What a request's answer warns of.
+async fn warned(admin: &mut Client, method: Method, path: &str, type_: &str, body: &str) -> Vec<String> {
+    let answer = admin.open(method, path, &[("content-type", type_)], body.as_bytes().to_vec()).await;
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    let warnings = answer.headers().get_all(WARNING).iter().map(|text| text.to_str().unwrap().to_owned());
+    let warnings = warnings.collect();
+    http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    warnings
+}
+
+#[tokio::test]
+async fn fields_that_nobody_knows_are_warned_of_refused_or_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let (json, merge, apply) =
+        ("application/json", "application/merge-patch+json", "application/apply-patch+yaml");
+    let body = |name: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","nmae":"x"}},"data":{{"a":"1","a":"2"}}}}"#
+        )
+    };
+    let told = warned(&mut admin, Method::POST, MAPS, json, &body("default")).await;
+    assert_eq!(
+        told,
+        [r#"299 - "unknown field \"metadata.nmae\"""#, r#"299 - "duplicate field \"data.a\"""#],
+        "who says nothing is warned"
+    );
+    let path = format!("{MAPS}?fieldValidation=Ignore");
+    assert_eq!(warned(&mut admin, Method::POST, &path, json, &body("ignored")).await, [""; 0]);
+    let patched = format!("{MAPS}/ignored");
+    let patch = r#"{"metadata":{"nmae":"x"}}"#;
+    let told = warned(&mut admin, Method::PATCH, &patched, merge, patch).await;
+    assert_eq!(told, [r#"299 - "unknown field \"metadata.nmae\"""#]);
+    // A configuration in the words of YAML.
+    let yaml = "# by hand\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: applied\n  nmae: x\ndata: { k: 'yes' }\n";
+    let applied = format!("{MAPS}/applied?fieldManager=hand");
+    let told = warned(&mut admin, Method::PATCH, &applied, apply, yaml).await;
+    assert_eq!(told, [r#"299 - "unknown field \"metadata.nmae\"""#]);
+    let (_, read) = admin.get(&format!("{MAPS}/applied")).await;
+    assert_eq!(
+        (&read["data"], &read["metadata"]["managedFields"][0]["manager"]),
+        (&json!({ "k": "yes" }), &json!("hand"))
+    );
+    for (method, path, type_, body) in [
+        (Method::POST, format!("{MAPS}?fieldValidation=Strict"), json, body("strict")),
+        (Method::PATCH, format!("{patched}?fieldValidation=Strict"), merge, patch.to_owned()),
+        (Method::PATCH, format!("{applied}&fieldValidation=Strict"), apply, yaml.to_owned()),
+    ] {
+        let answer = admin.open(method, &path, &[("content-type", type_)], body.into_bytes()).await;
+        assert_eq!(answer.status(), 400, "{path}");
+        http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    }
+    assert_eq!(admin.get(&format!("{MAPS}/strict")).await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_what_was_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let (_, first) = admin.post(MAPS, map("a", "1")).await;
+    let path = format!("{MAPS}/a");
+    let options =
+        |fields: Value| Some(json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": fields }));
+    for wrong in [json!({ "uid": "another" }), json!({ "resourceVersion": "1" })] {
+        let (code, refused) = admin.call(Method::DELETE, &path, options(wrong)).await;
+        assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")), "{refused}");
+    }
+    // Another object of the same name is not the one that was read.
+    let mut other = first.clone();
+    other["metadata"]["uid"] = "another".into();
+    let (code, refused) = admin.call(Method::PUT, &path, Some(other)).await;
+    assert_eq!((code, &refused["reason"]), (409, &json!("Conflict")), "{refused}");
+    let (code, _) = admin.call(Method::DELETE, &format!("{path}?dryRun=All"), None).await;
+    assert_eq!((code, admin.get(&path).await.0), (200, 200));
+    let exact =
+        json!({ "uid": first["metadata"]["uid"], "resourceVersion": first["metadata"]["resourceVersion"] });
+    assert_eq!(admin.call(Method::DELETE, &path, options(exact)).await.0, 200);
+    assert_eq!(admin.get(&path).await.0, 404);
+
+    for (name, label) in [("x", "gone"), ("y", "gone"), ("z", "kept")] {
+        admin.post(MAPS, map(name, label)).await;
+    }
+    let selected = format!("{MAPS}?labelSelector=v%3Dgone");
+    admin.call(Method::DELETE, &format!("{selected}&dryRun=All"), None).await;
+    assert_eq!(
+        admin.get(&selected).await.1["items"].as_array().unwrap().len(),
+        2,
+        "a dry run removes nothing"
+    );
+    assert_eq!(admin.call(Method::DELETE, &selected, None).await.0, 200);
+    assert_eq!(admin.get(&selected).await.1["items"], json!([]));
+    assert_eq!(admin.get(&format!("{MAPS}/z")).await.0, 200, "what is not selected stays");
+}
+
+#[tokio::test]
+async fn scale_and_finalize_take_what_is_theirs_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let deployment = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 0, "selector": { "matchLabels": { "app": "web" } }, "template": {
+            "metadata": { "labels": { "app": "web" } }, "spec": { "containers": [{ "name": "c", "image": "i:1" }] } } } });
+    assert_eq!(admin.post(DEPLOYMENTS, deployment).await.0, 201);
+    let scale = format!("{DEPLOYMENTS}/web/scale");
+    let (code, refused) =
+        admin.call(Method::PATCH, &scale, Some(json!({ "spec": { "replicas": -1 } }))).await;
+    assert_eq!(
+        (code, &refused["details"]["causes"][0]["field"]),
+        (422, &json!("spec.replicas")),
+        "{refused}"
+    );
+    for method in [Method::POST, Method::DELETE] {
+        let (code, refused) = admin.call(method, &scale, None).await;
+        assert_eq!((code, &refused["reason"]), (405, &json!("MethodNotAllowed")), "{refused}");
+    }
+
+    const NAMESPACE: &str = "/api/v1/namespaces/held";
+    let (_, mut held) = admin
+        .post(
+            "/api/v1/namespaces",
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "held" } }),
+        )
+        .await;
+    assert_eq!(held["spec"]["finalizers"], json!(["kubernetes"]));
+    held["spec"]["finalizers"] = json!([]);
+    held["metadata"]["labels"]["more"] = "x".into();
+    let (_, written) = admin.call(Method::PUT, NAMESPACE, Some(held.clone())).await;
+    assert_eq!(written["spec"]["finalizers"], json!(["kubernetes"]), "not by the Namespace itself");
+    assert_eq!(written["metadata"]["labels"]["more"], "x");
+    held["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"].clone();
+    held["spec"]["finalizers"] = json!(["example.com/own"]);
+    let (code, finalized) = admin.call(Method::PUT, &format!("{NAMESPACE}/finalize"), Some(held)).await;
+    assert_eq!((code, &finalized["spec"]["finalizers"]), (200, &json!(["example.com/own"])), "{finalized}");
+}
+
+#[tokio::test]
+async fn refusals_have_the_reasons_that_clients_look_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    admin.post(MAPS, map("a", "1")).await;
+    let one = format!("{MAPS}/a");
+    for (method, path, type_, body, code, reason) in [
+        (Method::POST, one.as_str(), "application/json", "{}", 405, "MethodNotAllowed"),
+        (Method::PATCH, one.as_str(), "text/plain", "{}", 415, "UnsupportedMediaType"),
+        (Method::POST, MAPS, "application/xml", "<a/>", 415, "UnsupportedMediaType"),
+        (Method::POST, MAPS, "application/json", "{", 400, "BadRequest"),
+        (Method::GET, "/api/v1/pods?labelSelector=a%3D%3D%3Db", "", "", 400, "BadRequest"),
+        (Method::GET, "/api/v1/namespaces/default/nothings", "", "", 404, "NotFound"),
+        (Method::PUT, one.as_str(), "application/json", r#"{"metadata":{"name":"b"}}"#, 400, "BadRequest"),
+    ] {
+        let answer =
+            admin.open(method.clone(), path, &[("content-type", type_)], body.as_bytes().to_vec()).await;
+        let told = answer.status().as_u16();
+        let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(
+            (told, &status["reason"], &status["code"]),
+            (code, &json!(reason), &json!(code)),
+            "{method} {path}: {status}"
+        );
+    }
+    let mut stranger = server.client(None, Some("no.such.token".to_owned())).await;
+    let (code, refused) = stranger.get(MAPS).await;
+    assert_eq!((code, &refused["reason"]), (401, &json!("Unauthorized")));
+}
+
+#[tokio::test]
+async fn health_is_told_at_three_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut anyone = server.client(None, None).await;
+    for path in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(anyone.get(path).await, (200, json!("ok")), "{path}");
+        let (code, said) = anyone.get(&format!("{path}?verbose")).await;
+        assert!(code == 200 && said.as_str().unwrap().contains("[+]ping ok"), "{path}: {said}");
+        assert_eq!(anyone.get(&format!("{path}/nothing")).await.0, 404);
+    }
+}
