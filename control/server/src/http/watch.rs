@@ -31,8 +31,8 @@ use feed::Feed;
 pub(crate) use feed::Feeds;
 
 /// How long a watch rests after a frame for each watch that there is, and at most.
-const REST_PER_WATCH: Duration = Duration::from_micros(25);
-const REST_MAX: Duration = Duration::from_millis(25);
+const REST_PER_WATCH: Duration = Duration::from_micros(32);
+const REST_MAX: Duration = Duration::from_millis(32);
 /// Moments within a rest at which watches go on.
 const PHASES: u32 = 8;
 /// A shorter rest is none.
@@ -108,10 +108,11 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
         _ => LIFE_MIN + Duration::from_millis(uuid::Uuid::new_v4().as_u64_pair().1 % 1_800_000),
     };
     let events = Events::new(route.kind, route.served, namespace_of(route), selection, wanted, &query);
+    let phase = api.feeds.phase();
     let running = Running {
         cache: Arc::clone(&api.objects.cache),
         open: Open::new(&api.metrics.watches),
-        feed: api.feeds.join(&events, &query),
+        feed: api.feeds.join(&events, &query, phase),
         events,
         position,
         initial: objects.into_iter(),
@@ -120,7 +121,7 @@ pub(crate) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
         changed,
         stopping: api.stopping.clone(),
         began: api.feeds.began,
-        phase: api.feeds.phase(),
+        phase,
         ends: Instant::now() + life,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
         bookmark_is_due: false,

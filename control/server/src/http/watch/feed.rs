@@ -17,7 +17,8 @@ const KEPT_BYTES: usize = 4 * FRAME_BYTES;
 /// Below so many feeds nobody looks for those that have ended.
 const SWEEP_MIN: usize = 64;
 
-/// What a watch wants: its kind and that it is served as, namespace, selectors and encoding.
+/// What a watch wants: its kind and that it is served as, namespace, selectors and encoding; and when. Watches of other phases
+/// come later, and for them what was made before is not all that there is: they would be behind by a rest more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Want {
     kind: usize,
@@ -27,6 +28,7 @@ struct Want {
     fields: String,
     metadata_alone: bool,
     protobuf: bool,
+    phase: u32,
 }
 
 /// The feeds that somebody reads.
@@ -64,7 +66,7 @@ impl Feeds {
     }
 
     /// The feed of these events; `query` is what they were asked for by. Tables are of one watch alone: the first tells their columns.
-    pub(super) fn join(&self, events: &Events, query: &Query) -> Arc<Feed> {
+    pub(super) fn join(&self, events: &Events, query: &Query, phase: u32) -> Arc<Feed> {
         let feed = || Arc::new(Feed(Mutex::new(State { events: events.clone(), made: VecDeque::new() })));
         if events.wanted.form == Form::Table {
             return feed();
@@ -78,6 +80,7 @@ impl Feeds {
             fields: selector("fieldSelector"),
             metadata_alone: events.wanted.form == Form::Metadata,
             protobuf: events.wanted.encoding == Encoding::Protobuf,
+            phase,
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(feed) = known.feeds.get(&want).and_then(Weak::upgrade) {

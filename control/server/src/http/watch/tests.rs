@@ -55,11 +55,11 @@ impl Bed {
     }
 
     fn watch(&self, bookmarks: bool) -> Running {
-        self.watch_of("", bookmarks)
+        self.watch_of("", 0, bookmarks)
     }
 
-    /// Of what a query asks for.
-    fn watch_of(&self, query: &str, bookmarks: bool) -> Running {
+    /// Of what a query asks for, at a phase.
+    fn watch_of(&self, query: &str, phase: u32, bookmarks: bool) -> Running {
         let (kind, query) = (&kind::CONFIG_MAP, Query::parse(query));
         let selection = Selection::of(kind, &query).unwrap();
         let wanted = Wanted { form: Form::Objects, encoding: Encoding::Json };
@@ -67,7 +67,7 @@ impl Bed {
         Running {
             cache: Arc::clone(&self.cache),
             open: Open::new(&self.watches),
-            feed: self.feeds.join(&events, &query),
+            feed: self.feeds.join(&events, &query, phase),
             events,
             position: 0,
             initial: Vec::new().into_iter(),
@@ -76,7 +76,7 @@ impl Bed {
             changed: self.cache.changed(&kind::CONFIG_MAP),
             stopping: self.stop.subscribe(),
             began: self.feeds.began,
-            phase: self.feeds.phase(),
+            phase,
             ends: Instant::now() + LIFE_MIN,
             next_bookmark: Instant::now() + BOOKMARK_EVERY,
             bookmark_is_due: false,
@@ -123,7 +123,7 @@ async fn what_waits_is_sent_in_frames_and_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn the_more_watches_there_are_the_longer_each_rests_after_a_frame() {
-    for (others, rest) in [(0, 0), (40, 0), (100, 2), (1_000, 25), (100_000, 25)] {
+    for (others, rest) in [(0, 0), (30, 0), (100, 3), (1_000, 32), (100_000, 32)] {
         let mut bed = Bed::new(10_000).await;
         let mut watch = bed.watch(false);
         bed.watches.inc_by(others);
@@ -147,7 +147,8 @@ async fn the_more_watches_there_are_the_longer_each_rests_after_a_frame() {
 async fn watches_of_one_phase_go_on_at_once_and_the_phases_are_spread() {
     let mut bed = Bed::new(10_000).await;
     bed.watches.inc_by(1_000);
-    let mut watches: Vec<Running> = (0..2 * PHASES).map(|_| bed.watch(false)).collect();
+    let mut watches: Vec<Running> =
+        (0..2 * PHASES).map(|_| bed.watch_of("", bed.feeds.phase(), false)).collect();
     let began = Instant::now();
     bed.change(10);
     let mut woken = Vec::new();
@@ -185,6 +186,21 @@ async fn who_is_late_catches_up_with_those_who_want_the_same() {
     bed.change(10);
     late.next().await.unwrap();
     assert!(began.elapsed() > Duration::ZERO, "then it rests like everybody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_there_waits_for_more_than_a_rest() {
+    let mut bed = Bed::new(10_000).await;
+    bed.watches.inc_by(1_000);
+    let mut watches: Vec<Running> = (0..PHASES).map(|phase| bed.watch_of("", phase, false)).collect();
+    // They begin at the same place, and each could take what another has made.
+    for _ in 0..20 {
+        for watch in &mut watches {
+            bed.change(10);
+            let frame = watch.next().await.unwrap();
+            assert_eq!(events(&frame).last().unwrap().1, bed.revision, "it is of all that there is");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,11 +267,11 @@ async fn a_watch_that_is_too_far_behind_is_told_so_behind_what_it_still_gets() {
 #[tokio::test(start_paused = true)]
 async fn who_wants_the_same_gets_the_same_bytes() {
     let mut bed = Bed::new(10_000).await;
-    let all = |query: &str| [bed.watch_of(query, true), bed.watch_of(query, true)];
+    let all = |query: &str| [bed.watch_of(query, 0, true), bed.watch_of(query, 0, true)];
     let [mut first, mut second] = all("");
     let [mut none, _] = all("labelSelector=a%3Db");
     let ends = |frame: &Bytes| frame.as_ptr_range();
-    let mut alone = bed.watch_of("fieldSelector=metadata.name%3Dc2", true);
+    let mut alone = bed.watch_of("fieldSelector=metadata.name%3Dc2", 0, true);
     for _ in 0..3 {
         bed.change(10);
         bed.change(10);
