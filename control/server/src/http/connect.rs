@@ -178,6 +178,16 @@ impl Progress {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// A request's body on its way, whose every piece moves it.
+    fn noted(&self, body: Incoming) -> Outgoing {
+        let progress = self.clone();
+        let noted = body.map_frame(move |frame| {
+            progress.moved();
+            frame
+        });
+        noted.boxed_unsync()
+    }
+
     fn last(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,13 +314,7 @@ async fn node_proxy(api: &Api, call: Call, route: &ResourceRoute) -> Result<Resp
     let path = format!("/{}{query}", route.rest);
     let (head, body) = call.request.into_parts();
     let progress = Progress::new();
-    let noted = progress.clone();
-    let body: Outgoing = body
-        .map_frame(move |frame| {
-            noted.moved();
-            frame
-        })
-        .boxed_unsync();
+    let body = progress.noted(body);
     let mut request = agent_request(head.method.clone(), &path, body)?;
     for (name, value) in head.headers.iter().filter(|(n, _)| !is_hop(n)) {
         request.headers_mut().append(name.clone(), value.clone());

@@ -10,7 +10,6 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -29,7 +28,7 @@ use super::super::answer::{self, Body};
 use super::super::route::ResourceRoute;
 use super::super::{Api, Call};
 use super::target::{self, Named, Place};
-use super::{Outgoing, Progress, carried, is_hop};
+use super::{Progress, carried, is_hop};
 use crate::stop::stopped;
 
 #[cfg(test)]
@@ -151,13 +150,7 @@ where
     let length = body.size_hint().exact().filter(|_| head.headers.contains_key(CONTENT_LENGTH));
     told.headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     let progress = Progress::new();
-    let noted = progress.clone();
-    let body: Outgoing = body
-        .map_frame(move |frame| {
-            noted.moved();
-            frame
-        })
-        .boxed_unsync();
+    let body = progress.noted(body);
     let request = Request::from_parts(told, body);
     let answered = progress.within(ANSWER_TIME_MAX, sender.send_request(request)).await;
     let mut response = answered
