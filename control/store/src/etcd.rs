@@ -1,16 +1,19 @@
 //! The backend whose state lies in an etcd (3.4 or newer): for who runs one already, and for several control planes.
 //!
-//! A commit is one transaction of etcd, acknowledged by most of its members. One watch of everything feeds the same hub that
+//! A commit is a transaction of etcd, or one of several that came at once and share one; it is acknowledged by most of etcd's
+//! members. One watch of everything feeds the same hub that
 //! the embedded store has; an etcd that is away, full or restored from a backup is lived through
 //! (docs/decisions/0018).
 
 pub mod address;
 mod commit;
 mod feed;
+mod group;
 mod layout;
 mod link;
 mod look;
 mod message;
+mod migrate;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use tokio::task::AbortHandle;
 
 use self::address::{Address, Pem, TlsError};
+use self::group::Writes;
 use self::layout::Layout;
 use self::link::{Link, LookError};
 use self::wire::Wire;
@@ -76,6 +80,7 @@ pub enum OpenError {
 /// A store in an etcd. Its methods want the tokio runtime that it was opened on.
 pub struct Etcd {
     link: Arc<Link>,
+    writes: Arc<Writes>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -114,7 +119,8 @@ impl Etcd {
             tokio::spawn(feed::run(link.clone())).abort_handle(),
             tokio::spawn(look::run(link.clone())).abort_handle(),
         ];
-        Ok(Self { link, tasks })
+        let writes = Arc::new(Writes::new(link.clone()));
+        Ok(Self { link, writes, tasks })
     }
 
     async fn watch_now(&self, prefix: Bytes, after: Revision) -> Result<Watch, ReadError> {
@@ -158,7 +164,7 @@ impl Store for Etcd {
 
     fn revisions(&self) -> RangeInclusive<Revision> {
         let known = self.link.known();
-        known.record.revision(known.oldest)..=known.newest
+        known.record.first(known.oldest)..=known.newest
     }
 
     fn trouble(&self) -> Option<Arc<str>> {
@@ -166,7 +172,7 @@ impl Store for Etcd {
     }
 
     fn commit(&self, transaction: Transaction) -> Answer<'_, Result<Revision, CommitError>> {
-        Box::pin(self.link.commit(transaction))
+        Box::pin(self.writes.commit(transaction))
     }
 
     fn get(&self, key: Bytes, at: Option<Revision>) -> Answer<'_, Result<Option<Entry>, ReadError>> {

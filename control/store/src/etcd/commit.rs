@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use super::layout::{Layout, Record};
+use super::layout::{self, Layout, Record};
 use super::link::{Change, Known, LOOK_WAIT, Link, Sighting, is_full};
 use super::message::{
     Compare, DeleteRequest, Number, PutRequest, RangeRequest, RangeResponse, Request, RequestOp, Response,
@@ -24,15 +24,15 @@ const COMMIT_WAIT: Duration = Duration::from_secs(10);
 const QUIET_WAIT: Duration = Duration::from_millis(200);
 const QUIET_LOOK: Duration = Duration::from_millis(5);
 
+/// Several transactions that are not taken as one.
+pub(super) struct Apart;
+
 impl Link {
-    /// Carries out a transaction.
+    /// Carries out a transaction as one of etcd.
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
-        transaction.fits(&LIMITS).map_err(|reason| CommitError::Refused { reason })?;
-        if let Some(trouble) = self.trouble().filter(|trouble| !trouble.full) {
-            return Err(CommitError::Unavailable(trouble.why.to_string().into()));
-        }
+        self.takes_writes()?;
         let before = self.known();
-        let question = question(&self.layout, &before.record, before.record_mod, &transaction);
+        let question = question(&self.layout, &before.record, before.record_mod, &[&transaction]);
         if question.encoded_len() > REQUEST_BYTES_MAX {
             return Err(CommitError::Refused { reason: "its keys and values are more than the store takes" });
         }
@@ -58,17 +58,82 @@ impl Link {
         // The record stood as it was known when etcd took it: what the header says belongs to that history.
         let header =
             self.observe(&before, answer.header).map_err(|why| CommitError::Uncertain(why.into()))?;
-        let revision = before.record.revision(header.revision);
+        let revision = before.record.first(header.revision);
         if changed {
-            let seen = transaction.writes.iter().find_map(|write| match write {
-                Write::Put(key, value) => Some((self.layout.key(key), Change::Put(value.clone()))),
-                Write::Delete(_) => None,
-            });
-            let seen = seen.map(|(key, change)| Sighting { key, revision: header.revision, change });
-            self.reached(&before.record, revision, seen);
+            self.reached(&before.record, revision, self.sighting(&transaction, header.revision));
             return Ok(revision);
         }
-        self.seen_by_watches(&before, revision).await
+        // What was acknowledged before may lie further on in the same transaction of etcd.
+        self.seen_by_watches(&before, revision.max(self.known().newest)).await
+    }
+
+    /// Carries out several transactions as one of etcd, each a commit with a revision of its own; what became of each.
+    ///
+    /// # Errors
+    /// As one they are not taken, and nothing was written: one by one, some may be.
+    pub(super) async fn commit_together(
+        &self,
+        transactions: &[&Transaction],
+    ) -> Result<Vec<Result<Revision, CommitError>>, Apart> {
+        let each = |outcome: &dyn Fn() -> CommitError| transactions.iter().map(|_| Err(outcome())).collect();
+        if let Err(error) = self.takes_writes() {
+            let why = wire::told(&error);
+            return Ok(each(&|| CommitError::Unavailable(why.clone().into())));
+        }
+        let before = self.known();
+        let question = question(&self.layout, &before.record, before.record_mod, transactions);
+        let answer: TxnResponse = match self.wire.call(wire::TXN, &question, COMMIT_WAIT).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.doubt.notify_one();
+                let why = wire::told(&error);
+                return match refusal(error) {
+                    CommitError::Refused { .. } => Err(Apart),
+                    CommitError::Unavailable(_) => Ok(each(&|| CommitError::Unavailable(why.clone().into()))),
+                    // It is all there or nothing of it.
+                    CommitError::Full(error) => match self.full(&before, transactions[0], error).await {
+                        CommitError::Full(_) => Ok(each(&|| CommitError::Full(why.clone().into()))),
+                        _ => Ok(each(&|| CommitError::Uncertain(why.clone().into()))),
+                    },
+                    _ => Ok(each(&|| CommitError::Uncertain(why.clone().into()))),
+                };
+            }
+        };
+        if !answer.succeeded {
+            return match record_read(&answer) {
+                None => Ok(each(&|| CommitError::Uncertain("etcd's answer says nothing".into()))),
+                // Each finds out by itself what does not hold, and whether this is the history that is known.
+                Some(_) => Err(Apart),
+            };
+        }
+        let header = match self.observe(&before, answer.header) {
+            Ok(header) => header,
+            Err(why) => return Ok(each(&|| CommitError::Uncertain(why.into()))),
+        };
+        let revisions: Vec<Revision> =
+            (0..).map(|place| before.record.at(header.revision, place)).take(transactions.len()).collect();
+        let last = revisions.last().copied().unwrap_or_default();
+        self.reached(&before.record, last, self.sighting(transactions[0], header.revision));
+        Ok(revisions.into_iter().map(Ok).collect())
+    }
+
+    /// An error where it is known that none are taken.
+    pub(super) fn takes_writes(&self) -> Result<(), CommitError> {
+        match self.trouble().filter(|trouble| !trouble.full) {
+            Some(trouble) => Err(CommitError::Unavailable(trouble.why.to_string().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be seen of the first transaction of one of etcd.
+    fn sighting(&self, transaction: &Transaction, revision: i64) -> Option<Sighting> {
+        transaction.writes.iter().find_map(|write| match write {
+            Write::Put(key, value) => {
+                let change = Change::Put(layout::stored(0, value));
+                Some(Sighting { key: self.layout.key(key), revision, change })
+            }
+            Write::Delete(_) => None,
+        })
     }
 
     /// What etcd's word of no space says. It looks for space twice: before it asks its members, and once more when it writes,
@@ -100,7 +165,7 @@ impl Link {
         }
         // Nothing was to be written, so that whatever happens here is not uncertain.
         let marked = self.mark(before).await.map_err(|error| CommitError::Unavailable(error.into()))?;
-        let revision = before.record.revision(marked.revision);
+        let revision = before.record.first(marked.revision);
         self.reached(&before.record, revision, None);
         Ok(revision)
     }
@@ -143,10 +208,12 @@ fn record_read(answer: &TxnResponse) -> Option<i64> {
     }
 }
 
-fn question(layout: &Layout, record: &Record, record_mod: i64, transaction: &Transaction) -> TxnRequest {
+/// One transaction, or several of which each writes other keys than all the others ask for.
+fn question(layout: &Layout, record: &Record, record_mod: i64, transactions: &[&Transaction]) -> TxnRequest {
     let same_history =
         Compare { target: TARGET_MOD, key: layout.identity(), number: Some(Number::Mod(record_mod)) };
-    let checks = transaction.checks.iter().map(|check| match check {
+    let checks = transactions.iter().flat_map(|transaction| &transaction.checks);
+    let compare = checks.clone().map(|check| match check {
         Check::Absent(key) => {
             Compare { target: TARGET_CREATE, key: layout.key(key), number: Some(Number::Create(0)) }
         }
@@ -157,19 +224,27 @@ fn question(layout: &Layout, record: &Record, record_mod: i64, transaction: &Tra
         }
     });
     let read = |key| Request::Range(RangeRequest { key, ..RangeRequest::default() });
-    let reads = transaction.checks.iter().map(|check| {
+    // Which of several transactions it was that does not hold, each finds out by itself.
+    let told = if transactions.len() == 1 { usize::MAX } else { 0 };
+    let reads = checks.take(told).map(|check| {
         let (Check::Absent(key) | Check::Unchanged(key, _)) = check;
         read(layout.key(key))
     });
     // A transaction that reads and writes nothing would be answered by one member, as of some time.
     let reads = reads.chain(std::iter::once(read(layout.identity())));
-    let writes = transaction.writes.iter().map(|write| match write {
-        Write::Put(key, value) => Request::Put(PutRequest { key: layout.key(key), value: value.clone() }),
-        Write::Delete(key) => Request::Delete(DeleteRequest { key: layout.key(key) }),
+    let writes = (0..).zip(transactions).flat_map(|(place, transaction)| {
+        transaction.writes.iter().map(move |write| match write {
+            Write::Put(key, value) => {
+                Request::Put(PutRequest { key: layout.key(key), value: layout::stored(place, value) })
+            }
+            Write::Delete(key) => {
+                Request::Delete(DeleteRequest { key: layout.key(key), ..DeleteRequest::default() })
+            }
+        })
     });
     let op = |request| RequestOp { request: Some(request) };
     TxnRequest {
-        compare: std::iter::once(same_history).chain(checks).collect(),
+        compare: std::iter::once(same_history).chain(compare).collect(),
         success: writes.map(op).collect(),
         failure: reads.map(op).collect(),
     }
@@ -210,7 +285,7 @@ mod tests {
     #[test]
     fn one_that_holds_nothing_asks_all_members_too() {
         let record = Record { identity: StoreIdentity { id: [0; 16], epoch: 0 }, base: 0 };
-        let question = question(&Layout::new("a"), &record, 1, &Transaction::default());
+        let question = question(&Layout::new("a"), &record, 1, &[&Transaction::default()]);
         let asks_all =
             |op: &RequestOp| matches!(&op.request, Some(Request::Range(read)) if !read.serializable);
         assert!(question.failure.iter().any(asks_all));

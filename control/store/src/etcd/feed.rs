@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::layout::{Layout, Record};
+use super::layout::{self, Layout, Place, Record};
 use super::link::{Change, Link, LookError, Sighting};
 use super::message::{EVENT_DELETE, WatchCreate, WatchEvent, WatchRequest, WatchResponse};
 use super::wire::{self, Answers, Wire, WireError};
-use crate::store::{Batch, Event, WatchEnd};
+use crate::store::{Batch, Event, Revision, WatchEnd};
 use crate::watch::{Joined, Sent, WATCH_QUEUE_MAX, Watcher};
 
 /// First wait before the watch is begun again.
@@ -44,18 +44,20 @@ pub(super) struct Reader {
 struct Told {
     layout: Layout,
     record: Record,
-    /// Events of one commit of which more may come.
-    held: Vec<Event>,
+    /// What is not behind this is not told.
+    behind: Revision,
+    /// Commits of one transaction of etcd of which more may come.
+    held: Vec<(Place, Vec<Event>)>,
     held_revision: i64,
     last: Option<Sighting>,
 }
 
 impl Reader {
     /// Begins behind a revision.
-    async fn open(wire: &Wire, layout: &Layout, record: Record, behind: i64) -> Result<Self, Broken> {
+    async fn open(wire: &Wire, layout: &Layout, record: Record, behind: Revision) -> Result<Self, Broken> {
+        let Some(start_revision) = record.etcd_behind(behind) else { return Err(Broken::Compacted(0)) };
         let (key, range_end) = layout.everything();
-        let create =
-            WatchCreate { key, range_end, start_revision: behind + 1, prev_kv: true, fragment: true };
+        let create = WatchCreate { key, range_end, start_revision, prev_kv: true, fragment: true };
         let opening = async {
             let mut answers = wire.stream(wire::WATCH, &WatchRequest { create: Some(create) }).await?;
             let first: WatchResponse = answers.message().await?;
@@ -65,7 +67,7 @@ impl Reader {
         let answers = tokio::time::timeout(BEGIN_WAIT, opening)
             .await
             .map_err(|_| Broken::Wire(WireError::Late { limit: BEGIN_WAIT }))??;
-        Ok(Self { answers, told: Told::new(layout.clone(), record) })
+        Ok(Self { answers, told: Told::new(layout.clone(), record, behind) })
     }
 
     /// The oldest revision that can be read, by a watch of one key that was written from the beginning.
@@ -92,8 +94,8 @@ impl Reader {
 }
 
 impl Told {
-    fn new(layout: Layout, record: Record) -> Self {
-        Self { layout, record, held: Vec::new(), held_revision: 0, last: None }
+    fn new(layout: Layout, record: Record, behind: Revision) -> Self {
+        Self { layout, record, behind, held: Vec::new(), held_revision: 0, last: None }
     }
 
     fn take(&mut self, answer: WatchResponse) -> Result<Vec<Batch>, Broken> {
@@ -104,8 +106,11 @@ impl Told {
                 self.release(&mut batches);
                 self.held_revision = revision;
             }
-            if let Some(event) = self.event(told)? {
-                self.held.push(event);
+            let Some((place, event)) = self.event(told)? else { continue };
+            // They come in the order of the commits.
+            match self.held.last_mut() {
+                Some((of, events)) if *of == place => events.push(event),
+                _ => self.held.push((place, vec![event])),
             }
         }
         if !answer.fragment {
@@ -114,15 +119,21 @@ impl Told {
         Ok(batches)
     }
 
+    /// The commits of the transaction that is whole now, and that it is.
     fn release(&mut self, batches: &mut Vec<Batch>) {
-        if self.held_revision > 0 {
-            let revision = self.record.revision(self.held_revision);
-            batches.push(Batch { revision, events: Arc::from(std::mem::take(&mut self.held)) });
-            self.held_revision = 0;
+        if self.held_revision == 0 {
+            return;
         }
+        for (place, events) in self.held.drain(..) {
+            let revision = self.record.at(self.held_revision, place);
+            batches.push(Batch { revision, events: Arc::from(events) });
+        }
+        let revision = self.record.last(self.held_revision);
+        batches.push(Batch { revision, events: Arc::from([]) });
+        self.held_revision = 0;
     }
 
-    fn event(&mut self, told: WatchEvent) -> Result<Option<Event>, Broken> {
+    fn event(&mut self, told: WatchEvent) -> Result<Option<(Place, Event)>, Broken> {
         let (Some(kv), removed) = (told.kv, told.kind == EVENT_DELETE) else { return Ok(None) };
         let change = match &told.previous {
             _ if !removed => Some(Change::Put(kv.value.clone())),
@@ -134,18 +145,22 @@ impl Told {
         if self.layout.key_of(&kv.key).is_none() {
             return Ok(None);
         }
+        let place = layout::place(&kv);
+        let revision = self.record.at(kv.mod_revision, place);
+        if revision <= self.behind {
+            return Ok(None);
+        }
         let entry = |kv| self.record.entry(&self.layout, kv);
         let previous = told.previous.as_ref().and_then(entry);
         // What was there before is read when the event is sent, and may be compacted by then.
         if previous.is_none() && (removed || kv.create_revision != kv.mod_revision) {
             return Err(Broken::Compacted(0));
         }
-        Ok(match previous {
-            Some(previous) if removed => {
-                Some(Event::Delete { previous, revision: self.record.revision(kv.mod_revision) })
-            }
+        let event = match previous {
+            Some(previous) if removed => Some(Event::Delete { previous, revision }),
             previous => entry(&kv).map(|entry| Event::Put { entry, previous }),
-        })
+        };
+        Ok(event.map(|event| (place, event)))
     }
 }
 
@@ -197,8 +212,7 @@ pub(super) async fn run(link: Arc<Link>) {
 
 async fn follow(link: &Link, wait: &mut Duration) -> Broken {
     let record = link.record();
-    let Some(behind) = record.etcd(link.hub.newest()) else { return Broken::Compacted(0) };
-    let mut reader = match Reader::open(&link.wire, &link.layout, record, behind).await {
+    let mut reader = match Reader::open(&link.wire, &link.layout, record, link.hub.newest()).await {
         Ok(reader) => reader,
         Err(broken) => return broken,
     };
@@ -241,8 +255,7 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
         }
         let step = async {
             if reader.is_none() {
-                let Some(behind) = record.etcd(watcher.reached()) else { return Err(Broken::Compacted(0)) };
-                let opened = Reader::open(&link.wire, &link.layout, record, behind).await?;
+                let opened = Reader::open(&link.wire, &link.layout, record, watcher.reached()).await?;
                 // As in `follow`: what it reads is of the history that the watcher is told.
                 link.verify(true).await?;
                 reader = Some(opened);
@@ -289,49 +302,63 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
 mod tests {
     use super::super::message::KeyValue;
     use super::*;
-    use crate::store::{Revision, StoreIdentity};
+    use crate::store::StoreIdentity;
+
+    const RECORD: Record = Record { identity: StoreIdentity { id: [0; 16], epoch: 0 }, base: 100 };
 
     fn layout() -> Layout {
         Layout::new("a")
     }
 
-    /// An event of a key that was made by the commit of revision 2.
-    fn event(key: &'static str, revision: i64, previous: Option<i64>) -> WatchEvent {
-        let kv = |mod_revision| KeyValue {
+    /// An event of a key that was made by a transaction of revision 2, by one of its commits.
+    fn event(key: &'static str, revision: i64, place: Place, previous: Option<i64>) -> WatchEvent {
+        let kv = |mod_revision, place| KeyValue {
             key: layout().key(key.as_bytes()),
             create_revision: 2,
             mod_revision,
-            ..KeyValue::default()
+            value: layout::stored(place, b"v"),
         };
-        WatchEvent { kind: 0, kv: Some(kv(revision)), previous: previous.map(kv) }
+        WatchEvent { kind: 0, kv: Some(kv(revision, place)), previous: previous.map(|at| kv(at, 0)) }
     }
 
-    fn told() -> Told {
-        Told::new(layout(), Record { identity: StoreIdentity { id: [0; 16], epoch: 0 }, base: 100 })
+    fn told(behind: Revision) -> Told {
+        Told::new(layout(), RECORD, behind)
     }
 
     fn answer(events: Vec<WatchEvent>, fragment: bool) -> WatchResponse {
         WatchResponse { events, fragment, ..WatchResponse::default() }
     }
 
+    fn sizes(batches: &[Batch]) -> Vec<(Revision, usize)> {
+        batches.iter().map(|batch| (batch.revision, batch.events.len())).collect()
+    }
+
     #[test]
-    fn a_commit_is_told_when_all_of_it_has_come() {
-        let mut told = told();
-        let some = answer(vec![event("a", 2, None), event("a", 3, Some(2)), event("b", 3, Some(2))], true);
-        let sizes = |batches: Vec<Batch>| {
-            batches.iter().map(|batch| (batch.revision, batch.events.len())).collect::<Vec<_>>()
-        };
-        assert_eq!(sizes(told.take(some).unwrap()), [(Revision(102), 1)]);
-        assert_eq!(sizes(told.take(answer(vec![event("c", 3, Some(2))], true)).unwrap()), []);
-        let rest = answer(vec![event("d", 3, Some(2))], false);
-        assert_eq!(sizes(told.take(rest).unwrap()), [(Revision(103), 4)]);
+    fn commits_are_told_when_all_of_their_transaction_has_come() {
+        let mut told = told(Revision(0));
+        let (a, b) = (event("a", 2, 0, None), event("a", 3, 0, Some(2)));
+        let some = answer(vec![a, b, event("b", 3, 0, Some(2))], true);
+        assert_eq!(sizes(&told.take(some).unwrap()), [(RECORD.first(2), 1), (RECORD.last(2), 0)]);
+        assert_eq!(sizes(&told.take(answer(vec![event("c", 3, 1, Some(2))], true)).unwrap()), []);
+        let rest = told.take(answer(vec![event("d", 3, 1, Some(2)), event("e", 3, 2, Some(2))], false));
+        let whole = [(RECORD.at(3, 0), 2), (RECORD.at(3, 1), 2), (RECORD.at(3, 2), 1), (RECORD.last(3), 0)];
+        assert_eq!(sizes(&rest.unwrap()), whole);
+    }
+
+    #[test]
+    fn who_goes_on_within_a_transaction_is_told_the_rest_of_it() {
+        let mut told = told(RECORD.at(3, 1));
+        // What was there before the part that was told already is compacted, maybe.
+        let events = vec![event("a", 3, 0, None), event("b", 3, 1, None), event("c", 3, 2, Some(2))];
+        let rest = told.take(answer(events, false)).unwrap();
+        assert_eq!(sizes(&rest), [(RECORD.at(3, 2), 1), (RECORD.last(3), 0)]);
     }
 
     #[test]
     fn what_was_there_before_is_told_or_nothing_is() {
         for (revision, kind) in [(3, 0), (3, EVENT_DELETE)] {
-            let event = WatchEvent { kind, ..event("a", revision, None) };
-            let broken = told().take(answer(vec![event], false));
+            let event = WatchEvent { kind, ..event("a", revision, 0, None) };
+            let broken = told(Revision(0)).take(answer(vec![event], false));
             assert!(matches!(broken, Err(Broken::Compacted(_))), "{broken:?}");
         }
     }

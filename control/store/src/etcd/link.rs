@@ -17,6 +17,7 @@ use super::message::{
     Compare, Header, KeyValue, Number, PutRequest, RangeRequest, RangeResponse, Request, RequestOp,
     TARGET_CREATE, TARGET_MOD, TxnRequest, TxnResponse,
 };
+use super::migrate;
 use super::wire::{self, Wire, WireError, code};
 use crate::store::{Beginning, Revision, StoreIdentity, WatchEnd};
 use crate::watch::Hub;
@@ -51,6 +52,9 @@ pub(super) enum LookError {
         "etcd was restored from a backup and has no space left: compact and defragment it, then disarm its alarm"
     )]
     Full(#[source] WireError),
+    /// A backup of an older build was restored underneath.
+    #[error("the store in etcd has the format before this build's {known}: restart weft-control, which brings it there", known = super::FORMAT)]
+    Older,
     /// A newer build has raised the format.
     #[error("the store in etcd has format {0}, this build knows up to {known}: use a newer build", known = super::FORMAT)]
     Newer(u8),
@@ -138,6 +142,7 @@ impl Link {
     /// Finds the record of this cluster in etcd, or makes it.
     pub(super) async fn open(wire: Arc<Wire>, layout: Layout, options: &Options) -> Result<Self, LookError> {
         let Options { begins, expects, .. } = *options;
+        migrate::run(&wire, &layout, options).await?;
         let (record, record_mod, (at, seen)) = loop {
             let (read, found) = read_record(&wire, &layout).await?;
             let (record, record_mod, read) = match found {
@@ -159,7 +164,7 @@ impl Link {
                 break (record, record_mod, begun);
             }
         };
-        let newest = record.revision(at.revision);
+        let newest = record.last(at.revision);
         let known = Known {
             record,
             record_mod,
@@ -192,7 +197,13 @@ impl Link {
     /// etcd's newest revision, whoever made it, as the store's.
     pub(super) fn etcd_newest(&self) -> Revision {
         let known = self.lock();
-        known.record.revision(known.etcd_newest)
+        known.record.first(known.etcd_newest)
+    }
+
+    /// Whether etcd has come to a revision, in any answer.
+    pub(super) fn etcd_has(&self, revision: Revision) -> bool {
+        let known = self.lock();
+        revision <= known.record.last(known.etcd_newest)
     }
 
     /// Tells of another history, and of the end.
@@ -312,8 +323,8 @@ impl Link {
             let given = [
                 before.newest,
                 // What lists were told is etcd's newest, whoever wrote it.
-                before.record.revision(before.etcd_newest),
-                record.revision(header.revision),
+                before.record.last(before.etcd_newest),
+                record.last(header.revision),
             ];
             let above = base_above(given);
             let identity =
@@ -351,7 +362,7 @@ impl Link {
         if known.record != *from {
             return;
         }
-        let newest = record.revision(at.revision);
+        let newest = record.last(at.revision);
         known.record = record;
         known.record_mod = record_mod;
         known.oldest = at.revision;
@@ -414,7 +425,7 @@ impl Link {
         let header = observed.map_err(|why| WireError::Malformed(why.into()))?;
         let mut known = self.lock();
         if known.record == before.record {
-            let newest = before.record.revision(header.revision);
+            let newest = before.record.last(header.revision);
             known.oldest = known.oldest.max(compacted);
             known.newest = known.newest.max(newest);
             self.hub.reset(newest, WatchEnd::TooSlow { queue_max: crate::watch::WATCH_QUEUE_MAX });
@@ -424,7 +435,7 @@ impl Link {
 }
 
 /// What the next epoch adds to etcd's revisions, by those that were given before.
-fn base_above(given: [Revision; 3]) -> u64 {
+pub(super) fn base_above<const GIVEN: usize>(given: [Revision; GIVEN]) -> u64 {
     given.map(|revision| revision.0).into_iter().fold(0, u64::max).saturating_add(EPOCH_REVISIONS)
 }
 
@@ -459,6 +470,7 @@ async fn read_record(wire: &Wire, layout: &Layout) -> Result<(Header, Found), Lo
     let read = |kv: &KeyValue| match Record::decode(&kv.value) {
         Ok(record) => Ok((record, kv.mod_revision)),
         Err(RecordError::Newer(format)) => Err(LookError::Newer(format)),
+        Err(RecordError::Older(_) | RecordError::Moving(_)) => Err(LookError::Older),
         Err(RecordError::Damaged) => Err(LookError::Foreign("the record of this cluster in etcd is damaged")),
     };
     Ok((header, answer.kvs.first().map(read).transpose()?))
@@ -486,12 +498,20 @@ async fn put_if_unchanged(
         0 => (TARGET_CREATE, Number::Create(0)),
         revision => (TARGET_MOD, Number::Mod(revision)),
     };
-    let question = TxnRequest {
-        compare: vec![Compare { target, key: layout.identity(), number: Some(number) }],
-        success: vec![RequestOp { request: Some(Request::Put(put)) }],
-        failure: Vec::new(),
-    };
-    let answer: TxnResponse = wire.call(wire::TXN, &question, LOOK_WAIT).await?;
+    let unchanged = Compare { target, key: layout.identity(), number: Some(number) };
+    carry_out_if(wire, unchanged, vec![Request::Put(put)], LOOK_WAIT).await
+}
+
+/// Carries out what is asked for if a condition holds; answers nothing if it does not.
+pub(super) async fn carry_out_if(
+    wire: &Wire,
+    condition: Compare,
+    requests: Vec<Request>,
+    limit: Duration,
+) -> Result<Option<Header>, WireError> {
+    let success = requests.into_iter().map(|request| RequestOp { request: Some(request) }).collect();
+    let question = TxnRequest { compare: vec![condition], success, failure: Vec::new() };
+    let answer: TxnResponse = wire.call(wire::TXN, &question, limit).await?;
     Ok(answer.succeeded.then(|| answer.header.unwrap_or_default()))
 }
 

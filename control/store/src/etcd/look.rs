@@ -104,7 +104,7 @@ pub(super) async fn run(link: Arc<Link>) {
 /// Why etcd takes no writes now.
 async fn look(link: &Link, thorough: bool) -> Option<Trouble> {
     let told = |error: LookError| {
-        let foreign = matches!(error, LookError::Foreign(_) | LookError::Newer(_));
+        let foreign = matches!(error, LookError::Foreign(_) | LookError::Newer(_) | LookError::Older);
         Trouble { why: wire::told(&error).into(), full: false, foreign }
     };
     if let Err(error) = link.verify(thorough).await {

@@ -67,6 +67,9 @@ pub(super) struct PutRequest {
 pub(super) struct DeleteRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) key: Bytes,
+    /// Empty: only `key`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) range_end: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

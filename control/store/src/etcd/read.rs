@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::feed::Reader;
 use super::layout::Record;
 use super::link::{Link, is_compacted, is_future};
-use super::message::{CompactionRequest, CompactionResponse, Header, RangeRequest, RangeResponse};
+use super::message::{CompactionRequest, CompactionResponse, Header, KeyValue, RangeRequest, RangeResponse};
 use super::wire::{self, WireError};
 use crate::store::{Entry, ListRequest, Page, REMAINING_MAX, ReadError, Revision};
 
@@ -35,7 +35,7 @@ impl Link {
     }
 
     pub(super) fn compacted(&self, record: &Record, asked: Revision) -> ReadError {
-        ReadError::Compacted { asked, oldest: record.revision(self.known().oldest) }
+        ReadError::Compacted { asked, oldest: record.first(self.known().oldest) }
     }
 
     async fn range(&self, record: &Record, mut question: RangeRequest) -> Result<RangeResponse, ReadError> {
@@ -52,7 +52,7 @@ impl Link {
                 return Err(ReadError::Engine("etcd was restored from a backup in between".into()));
             }
             if of_past && question.revision < before.oldest {
-                return Err(self.compacted(record, record.revision(question.revision)));
+                return Err(self.compacted(record, record.last(question.revision)));
             }
             let answer: Result<RangeResponse, _> = self.wire.call(wire::RANGE, &question, READ_WAIT).await;
             match answer {
@@ -76,14 +76,14 @@ impl Link {
                 }
                 Err(error) if is_compacted(&error) => {
                     self.find_oldest(record, question.revision).await;
-                    return Err(self.compacted(record, record.revision(question.revision)));
+                    return Err(self.compacted(record, record.last(question.revision)));
                 }
                 Err(error) if is_future(&error) => {
                     if question.revision <= before.etcd_newest {
                         // It was there: etcd has gone back.
                         self.doubt.notify_one();
                     }
-                    let asked = record.revision(question.revision);
+                    let asked = record.last(question.revision);
                     return Err(ReadError::Future { asked, newest: self.known().newest });
                 }
                 Err(_) if alone > 0 => {
@@ -124,13 +124,37 @@ impl Link {
         let record = self.record();
         let revision = at.map_or(Ok(0), |at| self.etcd(&record, at))?;
         let question = RangeRequest { key: self.layout.key(&key), revision, ..RangeRequest::default() };
-        let answer = self.range(&record, question).await?;
+        let answer = self.range(&record, question).await.map_err(|error| asked(at, error))?;
+        match answer.kvs.first() {
+            Some(kv) => self.as_of(&record, at, kv).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A key as it was at a revision, by what etcd has at the end of the transaction in which that lies: a later commit of the
+    /// same transaction may have written it. None removes a key there.
+    async fn as_of(
+        &self,
+        record: &Record,
+        at: Option<Revision>,
+        kv: &KeyValue,
+    ) -> Result<Option<Entry>, ReadError> {
+        let entry = record.entry(&self.layout, kv);
+        let Some(at) = at.filter(|at| entry.as_ref().is_some_and(|entry| entry.mod_revision > *at)) else {
+            return Ok(entry);
+        };
+        if kv.create_revision == kv.mod_revision {
+            return Ok(None);
+        }
+        let (key, revision) = (kv.key.clone(), kv.mod_revision - 1);
+        let question = RangeRequest { key, revision, ..RangeRequest::default() };
+        let answer = self.range(record, question).await.map_err(|error| asked(Some(at), error))?;
         Ok(answer.kvs.first().and_then(|kv| record.entry(&self.layout, kv)))
     }
 
     pub(super) async fn list(&self, request: ListRequest) -> Result<Page, ReadError> {
-        let record = self.record();
-        let mut revision = request.at.map_or(Ok(0), |at| self.etcd(&record, at))?;
+        let (record, at) = (self.record(), request.at);
+        let mut revision = at.map_or(Ok(0), |at| self.etcd(&record, at))?;
         let (mut key, range_end) = self.layout.range(&request.prefix, request.after.as_deref());
         let wanted = if request.entries_max == 0 { usize::MAX } else { request.entries_max };
         let (mut entries, mut chunk) = (Vec::new(), Chunk::default());
@@ -146,20 +170,24 @@ impl Link {
             };
             let answer = match self.range(&record, question).await {
                 Err(error) if is_late(&error) && chunk.halve() => continue,
-                answer => answer?,
+                answer => answer.map_err(|error| asked(at, error))?,
             };
             chunk.came(answer.kvs.len(), answer.encoded_len());
             if revision == 0 {
                 revision = answer.header.as_ref().map_or(0, |header: &Header| header.revision);
             }
             let behind = u64::try_from(answer.count).unwrap_or(0).saturating_sub(answer.kvs.len() as u64);
-            let last = answer.kvs.last().map(|kv| kv.key.clone());
-            entries.extend(answer.kvs.iter().filter_map(|kv| record.entry(&self.layout, kv)));
-            match last {
-                Some(last) if behind > 0 && entries.len() < wanted => key = [&last[..], &[0]].concat().into(),
+            for kv in &answer.kvs {
+                entries.extend(self.as_of(&record, at, kv).await?);
+            }
+            match answer.kvs.last() {
+                Some(last) if behind > 0 && entries.len() < wanted => {
+                    key = [&last.key[..], &[0]].concat().into();
+                }
                 _ => {
                     let remaining = behind.min(REMAINING_MAX);
-                    return Ok(Page { entries, revision: record.revision(revision), remaining });
+                    let revision = at.unwrap_or_else(|| record.last(revision));
+                    return Ok(Page { entries, revision, remaining });
                 }
             }
         }
@@ -168,7 +196,7 @@ impl Link {
     /// The store's own watch must have told what is to be forgotten: it could not go on.
     async fn wait_for_watch(&self, oldest: Revision) -> Result<(), ReadError> {
         let begun = tokio::time::Instant::now();
-        while self.hub.newest() < oldest && oldest <= self.etcd_newest() {
+        while self.hub.newest() < oldest && self.etcd_has(oldest) {
             if begun.elapsed() > READ_WAIT {
                 return Err(ReadError::Engine("etcd's watch has not come to what is to be forgotten".into()));
             }
@@ -224,6 +252,15 @@ impl Chunk {
         self.entries_max = self.entries / 2;
         self.entries = self.entries_max.max(1);
         self.entries_max > 0
+    }
+}
+
+/// A refusal of a revision in the words of who asked for it.
+fn asked(at: Option<Revision>, error: ReadError) -> ReadError {
+    match (at, error) {
+        (Some(asked), ReadError::Compacted { oldest, .. }) => ReadError::Compacted { asked, oldest },
+        (Some(asked), ReadError::Future { newest, .. }) => ReadError::Future { asked, newest },
+        (_, error) => error,
     }
 }
 

@@ -412,7 +412,7 @@ fn framed(message: &impl Message) -> Bytes {
     frame.put_u8(0);
     // Nothing larger than a transaction is ever sent.
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    frame.put_slice(&message.encode_to_vec());
+    message.encode_raw(&mut frame);
     frame.freeze()
 }
 

@@ -16,7 +16,7 @@ use crate::command::{output, wait_for};
 
 const START_MAX: Duration = Duration::from_secs(30);
 /// Where `weft-control` keeps what `Load::create` makes.
-const CREATED: &str = "/weft/default/k/";
+const CREATED: &str = "/weft/default/e/";
 
 /// A running etcd.
 pub(super) struct Etcd {
