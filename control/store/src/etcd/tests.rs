@@ -2,6 +2,7 @@
 //! from a backup or emptied underneath a running store.
 
 mod members;
+mod migrate;
 mod proxy;
 mod restored;
 
