@@ -14,8 +14,6 @@ use super::layout::COMMITS_MAX;
 use super::link::Link;
 use crate::store::{Check, CommitError, Revision, Transaction, Write};
 
-/// How many transactions of etcd with several commits are under way at once.
-const UNDER_WAY_MAX: usize = 2;
 /// About how many bytes of keys and values one holds, unless one commit is larger.
 const BYTES_MAX: usize = 512 << 10;
 
@@ -28,7 +26,8 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    under_way: usize,
+    /// A transaction of etcd is under way. One at a time: the longer it takes the more goes with the next.
+    under_way: bool,
 }
 
 /// The commits that wait for the next transaction of etcd.
@@ -60,9 +59,7 @@ impl Writes {
         let begins = {
             let mut queue = self.queue();
             queue.waiting.push_back(Waiting { transaction, answer });
-            let begins = queue.under_way < UNDER_WAY_MAX;
-            queue.under_way += usize::from(begins);
-            begins
+            !std::mem::replace(&mut queue.under_way, true)
         };
         if begins {
             tokio::spawn(self.clone().carry_out());
@@ -77,7 +74,7 @@ impl Writes {
                 let mut queue = self.queue();
                 let together = take(&mut queue.waiting);
                 if together.is_empty() {
-                    queue.under_way -= 1;
+                    queue.under_way = false;
                     return;
                 }
                 together
