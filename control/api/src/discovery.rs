@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kind::{Kind, NAMESPACE, Subresource, served};
+use crate::kind::{Kind, Subresource, served};
 use crate::review::{REVIEWS, Review};
 
 /// The two roots of the API.
@@ -52,14 +52,6 @@ impl AggregatedVersion {
                 .find(|v| parts.contains(&format!("v={}", v.as_str()).as_str()))
         })
     }
-}
-
-/// What may be done with objects of a kind.
-pub fn verbs(kind: &Kind) -> &'static [&'static str] {
-    if *kind == NAMESPACE {
-        return &["create", "delete", "get", "list", "patch", "update", "watch"];
-    }
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 }
 
 /// What may be done with a subresource, and the group, version and kind it speaks.
@@ -171,7 +163,7 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": verbs(kind),
+        "verbs": kind.verbs,
     });
     if !kind.short_names.is_empty() {
         resource["shortNames"] = json!(kind.short_names);
@@ -236,7 +228,7 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
             "singularName": kind.singular,
             "namespaced": kind.namespaced,
             "kind": kind.kind,
-            "verbs": verbs(kind),
+            "verbs": kind.verbs,
         });
         if !kind.short_names.is_empty() {
             resource["shortNames"] = json!(kind.short_names);

@@ -10,6 +10,7 @@ mod core;
 mod discovery;
 mod events;
 mod extensions;
+mod metrics;
 mod networking;
 mod node;
 mod policy;
@@ -53,6 +54,8 @@ pub struct Kind {
     pub categories: &'static [&'static str],
     /// Whether its objects live in a namespace.
     pub namespaced: bool,
+    /// What may be done with its objects.
+    pub verbs: &'static [&'static str],
     /// What may follow the name in the URL.
     pub subresources: &'static [Subresource],
     /// Fields a field selector may name, beside `metadata.name` and `metadata.namespace`; dotted paths.
@@ -147,6 +150,11 @@ impl Kind {
         self.dialect.map_or(Cow::Borrowed(path), |dialect| Cow::Owned((dialect.field)(path)))
     }
 
+    /// Whether its objects are made when they are asked for; they have no place in the store or the cache.
+    pub fn is_computed(&self) -> bool {
+        self.index >= COMPUTED_FROM
+    }
+
     /// Whether `subresource` is served for this kind.
     pub fn serves(&self, subresource: Subresource) -> bool {
         self.subresources.contains(&subresource)
@@ -222,6 +230,9 @@ subresources! {
     Resize = "resize",
 }
 
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
 const BASE: Kind = Kind {
     index: 0,
     group: "",
@@ -232,6 +243,7 @@ const BASE: Kind = Kind {
     short_names: &[],
     categories: &[],
     namespaced: true,
+    verbs: ALL_VERBS,
     subresources: &[],
     selectable_fields: &[],
     schema: "",
@@ -322,9 +334,24 @@ pub static FIRST_HORIZONTAL_POD_AUTOSCALER: Kind =
 /// Kinds whose objects are those of a stored kind in other words; none has a place in the store or the cache.
 pub const DIALECTS: &[&Kind] = &[&EVENTS_EVENT, &FIRST_HORIZONTAL_POD_AUTOSCALER];
 
-/// Every kind that is served: those that are stored, and their dialects.
+/// The places from here on are those of [`COMPUTED`].
+const COMPUTED_FROM: usize = KINDS.len() + DIALECTS.len();
+
+/// `ComponentStatus`, in [`COMPUTED`].
+pub static COMPONENT_STATUS: Kind = Kind { index: COMPUTED_FROM, ..core::COMPONENT_STATUS };
+
+/// `NodeMetrics`, in [`COMPUTED`].
+pub static NODE_METRICS: Kind = Kind { index: COMPUTED_FROM + 1, ..metrics::NODE_METRICS };
+
+/// `PodMetrics`, in [`COMPUTED`].
+pub static POD_METRICS: Kind = Kind { index: COMPUTED_FROM + 2, ..metrics::POD_METRICS };
+
+/// Kinds whose objects are made when they are asked for; none has a place in the store or the cache.
+pub const COMPUTED: &[&Kind] = &[&COMPONENT_STATUS, &NODE_METRICS, &POD_METRICS];
+
+/// Every kind that is served: those that are stored, their dialects, and those that are computed.
 pub fn served() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().chain(DIALECTS).copied()
+    KINDS.iter().chain(DIALECTS).chain(COMPUTED).copied()
 }
 
 /// Kinds by group and plural, and by group and name.
@@ -349,7 +376,7 @@ pub fn by_name(group: &str, kind: &str) -> Option<&'static Kind> {
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     let names = |kind: &&Kind| kind.group == group && kind.version == version && kind.plural == plural;
     let stored = by_plural(group, plural).filter(|kind| kind.version == version);
-    stored.or_else(|| DIALECTS.iter().copied().find(names))
+    stored.or_else(|| DIALECTS.iter().chain(COMPUTED).copied().find(names))
 }
 
 /// The stored kind of an object's `apiVersion` and `kind`, if it is served.
@@ -381,5 +408,15 @@ mod tests {
             assert_eq!(by_api_version(&dialect.api_version(), dialect.kind), Some(dialect.stored()));
             assert!(KINDS.contains(&dialect.stored()) && dialect.stored().dialect.is_none());
         }
+        for (place, computed) in COMPUTED.iter().enumerate() {
+            assert_eq!(computed.index, KINDS.len() + DIALECTS.len() + place, "{computed}");
+            assert_eq!(by_resource(computed.group, computed.version, computed.plural), Some(*computed));
+            assert_eq!(
+                by_api_version(&computed.api_version(), computed.kind),
+                None,
+                "nothing of it is stored"
+            );
+        }
+        assert!(served().all(|kind| kind.is_computed() == COMPUTED.contains(&kind)));
     }
 }

@@ -22,6 +22,7 @@ pub mod selector;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod usage;
 pub mod validate;
 pub mod view;
 pub mod warn;

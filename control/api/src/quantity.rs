@@ -65,6 +65,11 @@ impl Quantity {
         Self { nano: milli as i128 * (NANO / 1000), format: Format::Decimal }
     }
 
+    /// Billionths, for example of a core.
+    pub const fn from_nano(nano: i64) -> Self {
+        Self { nano: nano as i128, format: Format::Decimal }
+    }
+
     /// Whole bytes, spelt with binary suffixes.
     pub const fn from_bytes(bytes: i64) -> Self {
         Self { nano: bytes as i128 * NANO, format: Format::Binary }

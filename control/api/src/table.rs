@@ -10,6 +10,7 @@ pub(crate) mod pod;
 pub(crate) mod policy;
 pub(crate) mod rbac;
 pub(crate) mod storage;
+pub(crate) mod usage;
 pub(crate) mod volume;
 pub(crate) mod workload;
 

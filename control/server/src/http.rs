@@ -4,6 +4,7 @@ mod accept;
 pub(crate) mod answer;
 pub(crate) mod backup;
 mod collection;
+mod computed;
 pub(crate) mod connect;
 mod dialect;
 pub(crate) mod discovery;
@@ -180,7 +181,13 @@ impl Api {
             },
         )?;
         let api = self.clone();
+        if route.subresource.is_none() && !route.served.verbs.contains(&verb) {
+            return Err(Status::method_not_allowed());
+        }
         let _place = if lasts { None } else { Some(api.place()?) };
+        if route.served.is_computed() {
+            return computed::serve(&self, &call, &route).await;
+        }
         if route.subresource.is_some() {
             return subresource::serve(self, call, route).await;
         }

@@ -1,9 +1,11 @@
 //! The nodes' sessions over the link: who joins, who is connected, and the ways to and from each.
 
 mod allowance;
+mod ask;
 mod report;
 mod request;
 mod silence;
+mod usage;
 mod views;
 
 use std::collections::HashMap;
@@ -55,6 +57,7 @@ struct Connected {
     id: u64,
     opener: Opener,
     link: Link,
+    usage: Arc<usage::Kept>,
 }
 
 /// Why there is no stream to a node. The text goes to the user.
@@ -233,7 +236,8 @@ impl Nodes {
 
     fn connect(&self, session: &ServerSession) -> u64 {
         let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let connected = Connected { id, opener: session.opener.clone(), link: session.link.clone() };
+        let (opener, link) = (session.opener.clone(), session.link.clone());
+        let connected = Connected { id, opener, link, usage: Arc::default() };
         if let Some(old) = self.lock().insert(session.node.clone(), connected) {
             old.link.close("the node has begun another session");
         }

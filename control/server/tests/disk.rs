@@ -78,6 +78,12 @@ async fn a_full_disk_refuses_writes_reddens_readyz_and_is_over_when_there_is_roo
     assert_eq!(said, format!("{lines}{warning}readyz check passed\n"));
     assert_eq!(health(&mut admin, "/livez").await, (200, "ok".to_owned()));
     assert_eq!(health(&mut admin, "/livez/moon").await.0, 404);
+    let (_, component) = admin.get("/api/v1/componentstatuses/etcd-0").await;
+    let condition = &component["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("Healthy"), &json!("False")));
+    assert!(condition["error"].as_str().unwrap().contains("No space left"), "{component}");
+    let (_, component) = admin.get("/api/v1/componentstatuses/scheduler").await;
+    assert_eq!(component["conditions"][0]["status"], "True");
 
     // What is there is read: as it is, as it was, and as it changed.
     let (code, list) = admin.get(&format!("{MAPS}?limit=500")).await;

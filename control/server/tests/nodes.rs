@@ -1,6 +1,8 @@
 //! A node's whole life with a real server, the agent's end played by `weft-link`'s own client: join, register, state,
 //! reports, tokens, logs, exec and the agent's own API.
 
+#[path = "support/node.rs"]
+mod node;
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "support/server.rs"]
 mod server;
@@ -15,6 +17,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use node::{connect, join, ready, report};
 use serde_json::{Value, json};
 use server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,41 +26,11 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use weft_link::Encoded;
 use weft_link::join::Token;
 use weft_link::message::closed_frame::Frame;
-use weft_link::message::{
-    Heartbeat, Hello, PodStatus, StatusFrame, TokenRequest, request, resource, status_frame,
-};
-use weft_link::session::{self, AgentSession, NodeIdentity, OpenAcceptor, key_and_csr};
+use weft_link::message::{Hello, PodStatus, TokenRequest, request, resource, status_frame};
+use weft_link::session::{self, AgentSession, OpenAcceptor, key_and_csr};
 
 fn token(server: &Server, ttl: &str) -> Token {
     server.token(ttl).parse().unwrap()
-}
-
-async fn join(server: &Server, node: &str) -> NodeIdentity {
-    let key = key_and_csr(node).unwrap();
-    let answer = session::join(server.link, &token(server, "1h"), node, &key.csr_pem).await.unwrap();
-    NodeIdentity::from_pem(&answer.certificate_pem, &key.key_pem, &answer.ca_pem).unwrap()
-}
-
-async fn connect(server: &Server, identity: &NodeIdentity, node: &str) -> AgentSession {
-    let node_json = json!({ "metadata": { "labels": { "a": "b" } }, "status": {
-        "capacity": { "cpu": "4", "memory": "8Gi", "pods": "110" },
-        "allocatable": { "cpu": "4", "memory": "8Gi", "pods": "110" },
-        "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } });
-    let hello = Hello { node: node.into(), node_json: node_json.to_string().into(), ..Hello::default() };
-    session::connect(server.link, identity, hello).await.unwrap()
-}
-
-async fn report(session: &mut AgentSession, frame: status_frame::Frame) {
-    session.status.send(&StatusFrame { frame: Some(frame) }).await.unwrap();
-}
-
-async fn ready(session: &mut AgentSession) {
-    let status = json!({ "capacity": { "cpu": "4", "memory": "8Gi", "pods": "110" },
-        "allocatable": { "cpu": "4", "memory": "8Gi", "pods": "110" },
-        "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
-        "conditions": [{ "type": "Ready", "status": "True", "reason": "AgentReady" }] });
-    report(session, status_frame::Frame::Node(status.to_string().into())).await;
-    report(session, status_frame::Frame::Heartbeat(Heartbeat {})).await;
 }
 
 /// Reads state until a committed view satisfies `holds`; answers the view.

@@ -26,6 +26,7 @@ pub(super) const NAMESPACE: Kind = Kind {
     singular: "namespace",
     short_names: &["ns"],
     namespaced: false,
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
     subresources: &[Status, Finalize],
     selectable_fields: &["status.phase"],
     schema: "io.k8s.api.core.v1.Namespace",
@@ -240,5 +241,17 @@ pub(super) const REPLICATION_CONTROLLER: Kind = Kind {
     default: default::workload::replication_controller,
     rules: &validate::workload::REPLICATION_CONTROLLER,
     printer: &table::workload::REPLICATION_CONTROLLER,
+    ..BASE
+};
+/// `ComponentStatus`.
+pub(super) const COMPONENT_STATUS: Kind = Kind {
+    kind: "ComponentStatus",
+    plural: "componentstatuses",
+    singular: "componentstatus",
+    short_names: &["cs"],
+    namespaced: false,
+    verbs: &["get", "list"],
+    schema: "io.k8s.api.core.v1.ComponentStatus",
+    printer: &table::cluster::COMPONENT_STATUS,
     ..BASE
 };

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::shape::reference;
-use crate::discovery::{subresource, verbs};
+use crate::discovery::subresource;
 use crate::kind::{Kind, Subresource};
 use crate::review::Review;
 use crate::schema;
@@ -26,6 +26,8 @@ struct Named {
     group: &'static str,
     version: &'static str,
     namespaced: bool,
+    /// Whether a list of it can be a watch.
+    watched: bool,
     /// What it is called: `DeploymentScale`.
     noun: String,
     /// Group, version and kind of what it takes and gives.
@@ -36,9 +38,10 @@ struct Named {
 
 impl From<&Kind> for Named {
     fn from(kind: &Kind) -> Self {
-        let &Kind { group, version, kind, namespaced, schema, .. } = kind;
+        let &Kind { group, version, kind, namespaced, schema, verbs, .. } = kind;
         let speaks = (group.to_owned(), version.to_owned(), kind.to_owned());
-        Self { group, version, namespaced, noun: kind.to_owned(), speaks, schema: Some(schema) }
+        let watched = verbs.contains(&"watch");
+        Self { group, version, namespaced, watched, noun: kind.to_owned(), speaks, schema: Some(schema) }
     }
 }
 
@@ -46,7 +49,15 @@ impl From<&Review> for Named {
     fn from(review: &Review) -> Self {
         let &Review { group, version, kind, namespaced, schema, .. } = review;
         let speaks = (group.to_owned(), version.to_owned(), kind.to_owned());
-        Self { group, version, namespaced, noun: kind.to_owned(), speaks, schema: Some(schema) }
+        Self {
+            group,
+            version,
+            namespaced,
+            watched: false,
+            noun: kind.to_owned(),
+            speaks,
+            schema: Some(schema),
+        }
     }
 }
 
@@ -87,15 +98,19 @@ pub(super) fn of_kind(kind: &Kind, paths: &mut Map<String, Value>) {
     }
     let mut collection = json!({"parameters": parameters});
     collection["get"] = operation(&named, "list", "");
-    collection["post"] = operation(&named, "post", "");
-    if verbs(kind).contains(&"deletecollection") {
-        collection["delete"] = operation(&named, "deletecollection", "");
+    for (method, action, verb) in
+        [("post", "post", "create"), ("delete", "deletecollection", "deletecollection")]
+    {
+        if kind.verbs.contains(&verb) {
+            collection[method] = operation(&named, action, "");
+        }
     }
     paths.insert(format!("{within}/{}", kind.plural), collection);
     parameters.push(path_parameter("name", "The object's name."));
     let mut item = json!({"parameters": parameters});
-    for verb in ["get", "put", "patch", "delete"] {
-        item[verb] = operation(&named, verb, "");
+    for (method, _) in METHODS.iter().filter(|(method, verb)| *method != "post" && kind.verbs.contains(verb))
+    {
+        item[*method] = operation(&named, method, "");
     }
     let path = format!("{within}/{}/{{name}}", kind.plural);
     for part in kind.subresources {
@@ -233,7 +248,7 @@ fn operation(named: &Named, action: &str, suffix: &str) -> Value {
         _ => reference(own),
     };
     let mut out = bare(named, &id, action);
-    out["parameters"] = parameters(action).into();
+    out["parameters"] = parameters(action, named.watched).into();
     out["responses"]["200"]["content"] = media(answer.clone());
     match action {
         "post" | "put" => {
@@ -259,7 +274,7 @@ fn operation(named: &Named, action: &str, suffix: &str) -> Value {
     out
 }
 
-fn parameters(action: &str) -> Vec<Value> {
+fn parameters(action: &str, watched: bool) -> Vec<Value> {
     let mut out = Vec::new();
     if matches!(action, "post" | "put" | "patch" | "delete" | "deletecollection") {
         out.push(query_parameter("dryRun", "string", "With 'All', nothing is stored."));
@@ -285,7 +300,7 @@ fn parameters(action: &str) -> Vec<Value> {
         }
         _ => {}
     }
-    if action == "list" {
+    if action == "list" && watched {
         out.push(query_parameter("watch", "boolean", "Changes instead of a list."));
         out.push(query_parameter("allowWatchBookmarks", "boolean", "Whether a watch tells how far it is."));
         out.push(query_parameter(

@@ -58,7 +58,7 @@ fn operation(mut operation: Value) -> Value {
     if produces.iter().any(|type_| type_ == "application/json") {
         produces.push(proto::MEDIA_TYPE.to_owned());
     }
-    if action == "list" {
+    if parameters.iter().any(|parameter| parameter["name"] == "watch") {
         produces.extend(WATCHED.map(ToOwned::to_owned));
     }
     out.insert("produces".into(), produces.into());

@@ -1,4 +1,5 @@
-//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events, Leases and CertificateSigningRequests.
+//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events, Leases, CertificateSigningRequests and
+//! ComponentStatuses.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -191,4 +192,25 @@ fn event(event: &Value, now: Timestamp) -> Vec<Value> {
         times.into(),
         name(event),
     ]
+}
+
+pub(crate) static COMPONENT_STATUS: Printer = printer(
+    &[
+        NAME,
+        text("Status", "Whether the component is healthy."),
+        text("Message", "What it says of itself."),
+        text("Error", "What is wrong with it."),
+    ],
+    component_status,
+);
+
+fn component_status(component: &Value, _: Timestamp) -> Vec<Value> {
+    let healthy = list(component, "/conditions").iter().find(|c| at(c, "/type") == "Healthy");
+    let status = match healthy.map(|c| at(c, "/status")) {
+        Some("True") => "Healthy",
+        Some(_) => "Unhealthy",
+        None => "Unknown",
+    };
+    let said = |pointer| healthy.map_or("", |c| at(c, pointer)).into();
+    vec![name(component), status.into(), said("/message"), said("/error")]
 }

@@ -9,7 +9,7 @@ mod storage;
 use serde_json::json;
 
 use super::*;
-use crate::kind::{self, KINDS};
+use crate::kind;
 
 mod policy;
 mod workloads;
@@ -160,8 +160,30 @@ fn events() {
 }
 
 #[test]
+fn usage_is_that_of_all_containers() {
+    let used = |cpu: &str, memory: &str| json!({"usage": {"cpu": cpu, "memory": memory}});
+    let pod = json!({"metadata": {"name": "p"}, "window": "10.5s",
+        "containers": [used("1500n", "512Ki"), used("999998500n", "512Ki")]});
+    assert_eq!(cells(&kind::POD_METRICS, pod)[1..], ["1", "1Mi", "10.5s"]);
+    let mut node = used("12m", "3Gi");
+    node["window"] = "10s".into();
+    assert_eq!(cells(&kind::NODE_METRICS, node)[1..], ["12m", "3Gi", "10s"]);
+}
+
+#[test]
+fn component_statuses() {
+    let told = |status: &str| {
+        json!({"metadata": {"name": "etcd-0"}, "conditions": [
+        {"type": "Healthy", "status": status, "message": "m", "error": "e"}]})
+    };
+    assert_eq!(cells(&kind::COMPONENT_STATUS, told("True"))[1..], ["Healthy", "m", "e"]);
+    assert_eq!(cells(&kind::COMPONENT_STATUS, told("False"))[1], "Unhealthy");
+    assert_eq!(cells(&kind::COMPONENT_STATUS, json!({}))[1], "Unknown");
+}
+
+#[test]
 fn every_kind_has_as_many_cells_as_columns() {
-    for kind in KINDS {
+    for kind in kind::served() {
         let columns = columns(kind);
         assert_eq!(columns.as_array().unwrap().len(), cells(kind, json!({})).len(), "{kind}");
     }

@@ -16,7 +16,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
+pub(super) enum Check {
     /// The server answers.
     Ping,
     /// The store takes writes.
@@ -38,7 +38,7 @@ impl Check {
     }
 
     /// Why it does not pass.
-    async fn trouble(self, api: &Api) -> Option<String> {
+    pub(super) async fn trouble(self, api: &Api) -> Option<String> {
         match self {
             Self::Ping => None,
             Self::Store => api.objects.store.trouble().map(|why| why.to_string()),

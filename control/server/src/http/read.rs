@@ -88,7 +88,10 @@ pub(crate) fn object(
         (Form::Metadata, encoding) => Ok(answer::value(code, &table::metadata_of(cached)?, encoding)),
         (Form::Table, _) => {
             let rows = std::slice::from_ref(&cached.object);
-            let meta = json!({ "resourceVersion": cached.object.meta.resource_version });
+            let mut meta = json!({ "resourceVersion": cached.object.meta.resource_version });
+            if cached.object.meta.resource_version.is_empty() {
+                meta = json!({});
+            }
             Ok(answer::json(code, &table::of(served, rows, meta, true, &call.query)))
         }
     }

@@ -10,11 +10,6 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::HOST;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -194,17 +189,10 @@ impl Nodes {
     }
 
     async fn hears(&self, witness: &str, address: Ipv4Addr) -> Option<bool> {
-        let stream = self.agent(witness).await.ok()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.ok()?;
-        let connection = tokio::spawn(connection);
-        let request = Request::get(format!("/agent/v1/neighbours/{address}")).header(HOST, "agent");
-        let response = sender.send_request(request.body(Empty::new()).ok()?).await.ok()?;
-        let ok = response.status() == StatusCode::OK;
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.ok()?.to_bytes();
-        connection.abort();
+        let path = format!("/agent/v1/neighbours/{address}");
+        let body = self.ask_agent(witness, &path, ANSWER_BYTES_MAX).await.ok()?;
         let said: Value = serde_json::from_slice(&body).ok()?;
-        said["answers"].as_bool().filter(|_| ok)
+        said["answers"].as_bool()
     }
 
     /// Writes that a node is dead; false when it could not be written.
