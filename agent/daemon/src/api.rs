@@ -52,6 +52,7 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
         ["agent", "v1", "status"] if get => node::status(agent).await,
         ["agent", "v1", "services"] if get => tables::services(agent, &query).await,
         ["agent", "v1", "pods"] if get => node::pods(agent).await,
+        ["agent", "v1", "usage"] if get => answer::json(&agent.runtime.usage()),
         ["agent", "v1", "images"] if get => answer::json(&images::list(&agent.runtime)),
         ["agent", "v1", "images"] if post => images::load(&agent.runtime, request.into_body()).await,
         ["agent", "v1", "neighbours", address] if get => node::neighbour(agent, address).await,

@@ -1,6 +1,8 @@
 //! Cgroups of Pods, on v1, hybrid and v2 hosts: a directory per Pod in every hierarchy, its shim and loggers in the leaf
 //! `shim`, each container in a leaf of its own. It sets no limits; the OCI runtime does.
 
+mod counters;
+
 use std::fs;
 use std::io;
 use std::io::Write;
@@ -23,6 +25,13 @@ struct Root {
     path: PathBuf,
     options: String,
     v2: bool,
+}
+
+impl Root {
+    /// Whether it is the version 1 hierarchy of that controller.
+    fn has(&self, controller: &str) -> bool {
+        !self.v2 && self.options.split(',').any(|option| option == controller)
+    }
 }
 
 /// Moves the calling process into `parent/leaf` in every hierarchy, so that `parent` itself stays free of processes, as
@@ -99,7 +108,7 @@ impl Hierarchies {
     pub(crate) fn make(&self, group: &Path) -> io::Result<Vec<PathBuf>> {
         let mut files = Vec::with_capacity(self.roots.len());
         for root in &self.roots {
-            let cpuset = root.options.split(',').any(|o| o == "cpuset");
+            let cpuset = root.has("cpuset");
             let mut at = root.path.clone();
             for part in names(group) {
                 let above = at.clone();

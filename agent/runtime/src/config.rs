@@ -35,6 +35,8 @@ pub struct Config {
     pub image_bytes_max: u64,
     /// When images go that nobody uses.
     pub image_collection: ImageCollection,
+    /// How often it is measured what containers and the node use, milliseconds.
+    pub usage_every_ms: u32,
 }
 
 /// When images are removed to free disk space; the defaults are the kubelet's.
@@ -85,6 +87,7 @@ impl Config {
             pulls_max: 4,
             image_bytes_max: 32 << 30,
             image_collection: ImageCollection::default(),
+            usage_every_ms: 10_000,
         }
     }
 }

@@ -27,6 +27,7 @@ mod session;
 mod shim;
 mod spec;
 mod tls;
+mod usage;
 mod volume;
 mod worker;
 

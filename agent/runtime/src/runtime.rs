@@ -1,6 +1,7 @@
 //! The runtime's front: what the daemon calls.
 
 mod collect;
+mod measure;
 mod sessions;
 mod settings;
 
@@ -22,6 +23,7 @@ use crate::report::{EventType, PodUpdate, Reports};
 use crate::shim::start::ShimSettings;
 use crate::shim::task::OciRuntime;
 use crate::spec::limits::Limits;
+use crate::usage::Meter;
 use crate::worker::{self, Handle, Wanted};
 use crate::{Config, Inputs, Network};
 
@@ -105,6 +107,7 @@ struct Inner {
     pods: Mutex<HashMap<String, Handle>>,
     /// Directories of Pods whose record cannot be read; they go once the wanted set is complete.
     unknown: Mutex<Vec<String>>,
+    usage: Mutex<Meter>,
 }
 
 impl Inner {
@@ -203,10 +206,12 @@ impl Runtime {
                 node: Arc::new(node),
                 pods: Mutex::default(),
                 unknown: Mutex::default(),
+                usage: Mutex::default(),
             }),
         };
         runtime.find_pods();
         tokio::spawn(collect::run(Arc::downgrade(&runtime.inner)));
+        tokio::spawn(measure::run(Arc::downgrade(&runtime.inner)));
         Ok(runtime)
     }
 
