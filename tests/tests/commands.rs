@@ -57,7 +57,7 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "port-forward-svc",
         ],
     ),
-    ("somebody who measures nodes and Pods", &["top-node", "top-pod"]),
+    ("nodes that measure what runs on them: tests/top.rs", &["top-node", "top-pod"]),
 ];
 
 /// One kubectl and its server.
