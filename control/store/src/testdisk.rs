@@ -1,7 +1,7 @@
 //! A disk for tests that loses power: what was not synced is gone, the last write is torn. It lives in memory.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::Disk;
 
@@ -85,6 +85,7 @@ struct State {
     seen: Vec<u8>,
     unsynced: Vec<Change>,
     operations: u64,
+    syncs: u64,
     syncs_to_fail: u32,
     syncs_are_refused: bool,
     reads_to_fail: u32,
@@ -96,6 +97,8 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct TestDisk {
     state: Arc<Mutex<State>>,
+    /// Whether syncs wait.
+    held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl TestDisk {
@@ -113,13 +116,14 @@ impl TestDisk {
             seen,
             unsynced: Vec::new(),
             operations: 0,
+            syncs: 0,
             syncs_to_fail: 0,
             syncs_are_refused: false,
             reads_to_fail: 0,
             writes_to_fail: 0,
             dead: false,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), held: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,6 +134,18 @@ impl TestDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// How many syncs there were.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// Has syncs wait, or go on.
+    pub fn hold_syncs(&self, hold: bool) {
+        *self.held.0.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.held.1.notify_all();
     }
 
     /// Whether power has gone.
@@ -312,7 +328,10 @@ impl Disk for TestDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.held.1.wait_while(held, |held| *held));
         let mut state = self.state();
+        state.syncs += 1;
         if !state.count()? {
             state.lose_power();
             return Err(power_is_gone());

@@ -64,6 +64,36 @@ async fn a_restart_keeps_everything_and_its_identity() {
     }
 }
 
+/// Group commit: what waits for the disk together is synced together.
+#[tokio::test]
+async fn many_commits_at_once_share_their_syncs() {
+    // As many as are handed over in one turn.
+    const COMMITS: usize = 100;
+    let disk = TestDisk::new(Plan::steady());
+    let store = on(&disk);
+    let before = disk.syncs();
+    store.commit(put("alone", vec![0])).await.unwrap();
+    let of_one = disk.syncs() - before;
+    assert!(of_one > 0);
+
+    let before = disk.syncs();
+    disk.hold_syncs(true);
+    let keys: Vec<String> = (0..COMMITS).map(|n| format!("k{n}")).collect();
+    let commits = keys.iter().map(|key| store.commit(put(key, vec![1])));
+    let mut all = Box::pin(futures_util::future::join_all(commits));
+    // Each of them is handed over when it is first asked for its answer, and none is answered before its sync.
+    assert!(futures_util::poll!(&mut all).is_pending());
+    disk.hold_syncs(false);
+    let revisions = all.await;
+    let mut revisions: Vec<u64> = revisions.into_iter().map(|revision| revision.unwrap().0).collect();
+    revisions.sort_unstable();
+    revisions.dedup();
+    assert_eq!(revisions.len(), COMMITS, "each is a revision of its own");
+    // Those that came before the first was held up, and all others.
+    let syncs = disk.syncs() - before;
+    assert!(syncs <= 2 * of_one, "{syncs} syncs for {COMMITS} commits, {of_one} for one");
+}
+
 #[tokio::test]
 async fn closing_ends_the_watches() {
     let store = on(&TestDisk::new(Plan::steady()));
