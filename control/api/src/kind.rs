@@ -391,6 +391,71 @@ pub fn by_api_version(api_version: &str, kind: &str) -> Option<&'static Kind> {
 mod tests {
     use super::*;
 
+    /// What <https://kubernetes.io/docs/concepts/overview/working-with-objects/field-selectors/> lists, a Service's fields and
+    /// the other words of `events.k8s.io` beside it, which stand in `AddFieldLabelConversionFunc` of each group's types.
+    #[test]
+    fn the_fields_of_selectors_are_those_that_kubernetes_documents() {
+        let documented: &[(&Kind, &[&str])] = &[
+            (
+                &POD,
+                &[
+                    "spec.nodeName",
+                    "spec.restartPolicy",
+                    "spec.schedulerName",
+                    "spec.serviceAccountName",
+                    "spec.hostNetwork",
+                    "status.phase",
+                    "status.podIP",
+                    "status.podIPs",
+                    "status.nominatedNodeName",
+                ],
+            ),
+            (
+                &EVENT,
+                &[
+                    "involvedObject.kind",
+                    "involvedObject.namespace",
+                    "involvedObject.name",
+                    "involvedObject.uid",
+                    "involvedObject.apiVersion",
+                    "involvedObject.resourceVersion",
+                    "involvedObject.fieldPath",
+                    "reason",
+                    "reportingComponent",
+                    "source",
+                    "type",
+                ],
+            ),
+            (
+                &EVENTS_EVENT,
+                &[
+                    "regarding.kind",
+                    "regarding.namespace",
+                    "regarding.name",
+                    "regarding.uid",
+                    "regarding.apiVersion",
+                    "regarding.resourceVersion",
+                    "regarding.fieldPath",
+                    "reason",
+                    "reportingController",
+                    "type",
+                ],
+            ),
+            (&SECRET, &["type"]),
+            (&SERVICE, &["spec.clusterIP", "spec.type"]),
+            (&NAMESPACE, &["status.phase"]),
+            (&NODE, &["spec.unschedulable"]),
+            (&REPLICA_SET, &["status.replicas"]),
+            (&REPLICATION_CONTROLLER, &["status.replicas"]),
+            (&JOB, &["status.successful"]),
+            (&CERTIFICATE_SIGNING_REQUEST, &["spec.signerName"]),
+        ];
+        for kind in served() {
+            let fields = documented.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, fields)| fields);
+            assert_eq!(kind.selectable_fields, fields, "{kind}");
+        }
+    }
+
     #[test]
     fn every_kind_is_found_by_each_of_its_names_and_stands_at_its_place() {
         for (place, kind) in KINDS.iter().enumerate() {

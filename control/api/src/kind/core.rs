@@ -63,6 +63,7 @@ pub(super) const POD: Kind = Kind {
         "spec.hostNetwork",
         "status.phase",
         "status.podIP",
+        "status.podIPs",
         "status.nominatedNodeName",
     ],
     schema: "io.k8s.api.core.v1.Pod",

@@ -88,6 +88,16 @@ fn patch_directives() {
     );
     assert_eq!(out["spec"]["nodeSelector"], json!({"z": "1"}));
     assert!(out["spec"].get("securityContext").is_none());
+    // What is merged anyway may be said to be: of an object, and of an item of a list.
+    let merged = json!({"spec": {"$patch": "merge", "nodeSelector": {"$patch": "merge", "z": "1"},
+        "containers": [{"name": "b", "tty": true, "$patch": "merge"}]}});
+    let out = strategic(&pod, &merged);
+    assert_eq!(out["spec"]["nodeSelector"], json!({"x": "y", "z": "1"}));
+    assert_eq!(out["spec"]["securityContext"], json!({"runAsUser": 1}));
+    assert_eq!(
+        out["spec"]["containers"],
+        json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2", "tty": true}])
+    );
     let refused =
         patched(PatchType::Strategic, &kind::POD, &pod, &json!({"spec": {"$patch": "explode"}})).unwrap_err();
     assert_eq!((refused.code, refused.message.as_str()), (400, "invalid $patch directive"));

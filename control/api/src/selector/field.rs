@@ -112,6 +112,8 @@ pub fn field_text(object: &Value, path: &str) -> String {
             "status.replicas" | "status.successful" => "0".to_owned(),
             _ => String::new(),
         },
+        // As in Kubernetes a list may be named (`status.podIPs`), and is compared as nothing.
+        Value::Array(_) | Value::Object(_) => String::new(),
         other => other.to_string(),
     }
 }
