@@ -17,6 +17,8 @@ pub struct Status {
     pub message: String,
     /// What the refusal is about.
     pub details: Option<Box<Details>>,
+    /// The token by which a list goes on although its state is gone.
+    pub continues: Option<Box<str>>,
 }
 
 /// What a refusal is about.
@@ -55,7 +57,7 @@ impl fmt::Display for Status {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continues: None }
     }
 
     fn about(self, kind: &Kind, name: &str) -> Self {
@@ -272,6 +274,9 @@ impl Status {
         let mut body = envelope("Failure");
         body.insert("message".into(), self.message.clone().into());
         body.insert("reason".into(), self.reason.into());
+        if let Some(token) = &self.continues {
+            body.insert("metadata".into(), json!({ "continue": token }));
+        }
         if let Some(details) = &self.details {
             body.insert("details".into(), details.to_json());
         }

@@ -39,8 +39,6 @@ use crate::{clock, nodes, pki};
 pub(crate) const STORE: &str = "store.redb";
 /// Namespaces that are always there.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
-/// History that watches and later pages of lists may reach back to.
-const HISTORY: Duration = Duration::from_secs(300);
 
 /// Runs the server until it is told to stop.
 ///
@@ -69,6 +67,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let cache =
         Cache::fill(store.clone(), config.watch_events_max).await.context("the store cannot be read")?;
     let (stop, stopping) = watch::channel(false);
+    let (leave, leaving) = watch::channel(false);
     let mut follow = tokio::spawn({
         let cache = cache.clone();
         async move { cache.follow().await }
@@ -104,6 +103,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         places: Semaphore::new(config.requests_max),
         switched: Places::default(),
         stopping: stopping.clone(),
+        leaving,
     });
     let connections = Connections::new(config.connections_max);
     let mut serving = Vec::new();
@@ -121,12 +121,18 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     pki.write_kubeconfig(&kubeconfig, &url)?;
     let showing = Showing { api: shown, link: link.certificate(), kubeconfig: (kubeconfig, url) };
     let mut upkeep = JoinSet::new();
-    upkeep.spawn(compact(store));
+    upkeep.spawn(compact(store, config.history));
     upkeep.spawn(renew::keep(pki, showing));
     tracing::info!(link = %link.address, data = %config.data_dir.display(), "weft-control is ready");
 
     let result = tokio::select! {
-        signal = terminated() => signal,
+        signal = async {
+            let signal = terminated().await;
+            // Who sends requests here learns by /readyz that others should have them.
+            leave.send_replace(true);
+            tokio::time::sleep(config.shutdown_delay).await;
+            signal
+        } => signal,
         ended = &mut follow => match ended {
             Ok(Err(error)) => Err(anyhow::Error::new(error).context("the store failed")),
             _ => Err(anyhow::anyhow!("the watch cache ended")),
@@ -287,11 +293,11 @@ fn reachable(bound: SocketAddr, advertise: &[IpAddr]) -> SocketAddr {
     SocketAddr::new(advertise.first().copied().unwrap_or(loopback), bound.port())
 }
 
-/// Forgets history older than [`HISTORY`].
-async fn compact(store: Arc<dyn Store>) {
+/// Forgets what is older than `history`, which nobody reaches back to.
+async fn compact(store: Arc<dyn Store>, history: Duration) {
     let mut before = store.revisions().into_inner().1;
     loop {
-        tokio::time::sleep(HISTORY).await;
+        tokio::time::sleep(history).await;
         if before > Revision(0)
             && let Err(error) = store.compact(before).await
         {

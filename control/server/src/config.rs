@@ -106,6 +106,12 @@ pub(crate) struct RawConfig {
     /// Events kept per kind for watches that begin in the past [default: 4096]
     #[arg(long, env = "WEFT_WATCH_EVENTS_MAX")]
     pub(crate) watch_events_max: Option<usize>,
+    /// How long the past is kept for watches and later pages of lists, at least; twice as long at most [default: 5m]
+    #[arg(long, env = "WEFT_HISTORY")]
+    pub(crate) history: Option<String>,
+    /// How long the server serves on when it is told to stop, while /readyz says so already [default: 0s]
+    #[arg(long, env = "WEFT_SHUTDOWN_DELAY")]
+    pub(crate) shutdown_delay: Option<String>,
     /// Log lines as `text` or `json` [default: text]
     #[arg(long, env = "WEFT_LOG_FORMAT")]
     pub(crate) log_format: Option<String>,
@@ -137,6 +143,8 @@ pub(crate) struct Config {
     pub(crate) connections_max: usize,
     pub(crate) requests_max: usize,
     pub(crate) watch_events_max: usize,
+    pub(crate) history: Duration,
+    pub(crate) shutdown_delay: Duration,
     pub(crate) log_json: bool,
 }
 
@@ -197,6 +205,8 @@ impl RawConfig {
             connections_max: self.connections_max.or(file.connections_max),
             requests_max: self.requests_max.or(file.requests_max),
             watch_events_max: self.watch_events_max.or(file.watch_events_max),
+            history: self.history.or(file.history),
+            shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             log_format: self.log_format.or(file.log_format),
         })
     }
@@ -284,6 +294,13 @@ impl RawConfig {
             connections_max: at_least_one("connections-max", raw.connections_max.unwrap_or(4096))?,
             requests_max: at_least_one("requests-max", raw.requests_max.unwrap_or(512))?,
             watch_events_max: at_least_one("watch-events-max", raw.watch_events_max.unwrap_or(4096))?,
+            history: time_within("history", raw.history.as_deref().unwrap_or("5m"), 1, 86_400)?,
+            shutdown_delay: time_within(
+                "shutdown-delay",
+                raw.shutdown_delay.as_deref().unwrap_or("0s"),
+                0,
+                3_600,
+            )?,
             log_json,
         })
     }
@@ -440,11 +457,14 @@ fn pool(texts: &[String], cluster: &[IpNet]) -> Result<Vec<AddressRange>, Config
 }
 
 fn certificate_life(text: &str) -> Result<Duration, ConfigError> {
-    const LIFE_MIN: Duration = Duration::from_secs(5);
-    const LIFE_MAX: Duration = Duration::from_secs(3_650 * 86_400);
-    duration(text)
-        .filter(|life| (LIFE_MIN..=LIFE_MAX).contains(life))
-        .ok_or_else(|| bad("certificate-life", text, "is not a time like 24h or 365d between 5s and 3650d"))
+    time_within("certificate-life", text, 5, 3_650 * 86_400)
+}
+
+/// A time of so many seconds at least and at most.
+fn time_within(flag: &'static str, text: &str, least: u64, most: u64) -> Result<Duration, ConfigError> {
+    duration(text).filter(|time| (least..=most).contains(&time.as_secs())).ok_or_else(|| {
+        bad(flag, text, format!("is not a time like 90s, 24h or 365d between {least}s and {most}s"))
+    })
 }
 
 fn at_least_one(flag: &'static str, n: usize) -> Result<usize, ConfigError> {
@@ -505,6 +525,8 @@ mod tests {
         assert_eq!(flag_of(small), "node-cidr-mask-v6");
         assert_eq!(flag_of(RawConfig { domain: Some("a b".into()), ..raw() }), "domain");
         assert_eq!(flag_of(RawConfig { certificate_life: Some("1s".into()), ..raw() }), "certificate-life");
+        assert_eq!(flag_of(RawConfig { history: Some("0s".into()), ..raw() }), "history");
+        assert_eq!(flag_of(RawConfig { shutdown_delay: Some("2h".into()), ..raw() }), "shutdown-delay");
         assert_eq!(flag_of(RawConfig { log_format: Some("xml".into()), ..raw() }), "log-format");
     }
 

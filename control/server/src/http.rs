@@ -63,6 +63,8 @@ pub(crate) struct Api {
     pub(crate) switched: upgrade::Places,
     /// Turns to `true` when the server is to stop.
     pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+    /// The same as soon as that is known, when it still serves for a while.
+    pub(crate) leaving: tokio::sync::watch::Receiver<bool>,
 }
 
 /// What a request turns out to ask for.

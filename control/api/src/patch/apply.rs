@@ -98,6 +98,41 @@ pub fn apply(
     Ok(object)
 }
 
+/// Applies to an object how many replicas it is to have, which `manager` says by its subresource `scale`, or says nothing
+/// of any more.
+///
+/// As in Kubernetes nothing is made of what nobody says any more: then there are to be none.
+///
+/// # Errors
+/// As [`apply`].
+pub fn scale(
+    kind: &Kind,
+    current: &Value,
+    replicas: Option<i64>,
+    manager: Manager<'_>,
+    force: bool,
+) -> Result<Value, Status> {
+    let definition = schema::definition(kind.schema);
+    let field = FieldSet::read(&json!({"f:spec": {"f:replicas": {}}})).unwrap_or_default();
+    let mut live = current.clone();
+    let mut owners = owners::read(kind, current, definition);
+    if !owners.iter().any(|owner| !owner.fields.intersection(&field).is_empty()) {
+        let before = Manager { name: BEFORE_FIRST_APPLY, ..manager };
+        owners.push(Owner::new(kind, before, "Update", field));
+        owners::write(&mut live, owners);
+    }
+    let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
+        "metadata": {"name": current["metadata"]["name"]}});
+    if let Some(replicas) = replicas {
+        config["spec"] = json!({"replicas": replicas});
+    }
+    let mut applied = apply(kind, Some(&live), &config, manager, force)?;
+    if applied["spec"]["replicas"].is_null() {
+        applied["spec"]["replicas"] = 0.into();
+    }
+    Ok(applied)
+}
+
 /// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object.
 ///
 /// The `managedFields` that `new` comes with count if they are valid: so kubectl and helm hand over what they owned by
@@ -186,6 +221,7 @@ fn is_about(kind: &Kind, manager: Manager<'_>, field: &str) -> bool {
         "status" | "approval" => field == "status",
         // A binding says in the status that it was made.
         "binding" => true,
+        "scale" => field == "spec",
         _ => field != "status" || !kind.serves(Subresource::Status),
     }
 }

@@ -1,4 +1,4 @@
-//! ServiceAccount tokens: JWTs (RFC 7519, ES256) bound to a ServiceAccount and, where there is one, to a Pod.
+//! ServiceAccount tokens: JWTs (RFC 7519, ES256) bound to a ServiceAccount and, where it is wanted, to a Pod, Secret or node.
 //!
 //! A token is good while its signature and times are, and while what it is bound to is still the same object.
 
@@ -31,11 +31,31 @@ pub(crate) struct Accounts {
     pub(crate) issuer: String,
 }
 
-/// What a token is bound to.
+/// An object as a token names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Reference {
+pub(crate) struct Reference {
     name: String,
+    /// Empty of a node in tokens of before it was said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     uid: String,
+}
+
+impl Reference {
+    pub(crate) fn new(name: &str, uid: &str) -> Self {
+        Self { name: name.to_owned(), uid: uid.to_owned() }
+    }
+}
+
+/// What a token is bound to, beside its account: it ends with it.
+#[derive(Clone, Debug)]
+pub(crate) enum Bound {
+    /// And where that runs, which is told.
+    Pod {
+        pod: Reference,
+        node: Option<Reference>,
+    },
+    Secret(Reference),
+    Node(Reference),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +65,9 @@ struct Binding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pod: Option<Reference>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<NodeReference>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct NodeReference {
-    name: String,
+    secret: Option<Reference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Reference>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,12 +89,10 @@ pub(crate) struct Wanted {
     pub(crate) namespace: String,
     pub(crate) account: String,
     pub(crate) account_uid: String,
-    /// Name and UID of the Pod it is bound to.
-    pub(crate) pod: Option<(String, String)>,
-    pub(crate) node: Option<String>,
     /// Empty: the API server.
     pub(crate) audiences: Vec<String>,
     pub(crate) life_seconds: u64,
+    pub(crate) bound: Option<Bound>,
 }
 
 /// A token and its end.
@@ -109,6 +124,12 @@ impl Accounts {
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         let life = wanted.life_seconds.clamp(LIFE_SECONDS_MIN, LIFE_SECONDS_MAX);
         let audiences = wanted.audiences.iter().filter(|a| !a.is_empty()).cloned().collect::<Vec<_>>();
+        let (pod, secret, node) = match wanted.bound.clone() {
+            None => (None, None, None),
+            Some(Bound::Pod { pod, node }) => (Some(pod), None, node),
+            Some(Bound::Secret(secret)) => (None, Some(secret), None),
+            Some(Bound::Node(node)) => (None, None, Some(node)),
+        };
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: if audiences.is_empty() { vec![self.issuer.clone()] } else { audiences },
@@ -120,8 +141,9 @@ impl Accounts {
             binding: Binding {
                 namespace: wanted.namespace.clone(),
                 serviceaccount: Reference { name: wanted.account.clone(), uid: wanted.account_uid.clone() },
-                pod: wanted.pod.clone().map(|(name, uid)| Reference { name, uid }),
-                node: wanted.node.clone().map(|name| NodeReference { name }),
+                pod,
+                secret,
+                node,
             },
         };
         let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
@@ -168,8 +190,22 @@ impl Accounts {
             extra.push(("authentication.kubernetes.io/pod-name".into(), pod.name.clone()));
             extra.push(("authentication.kubernetes.io/pod-uid".into(), pod.uid.clone()));
         }
+        if let Some(secret) = &binding.secret {
+            let found = cache.get(&kind::SECRET, &ObjectKey::namespaced(&binding.namespace, &secret.name))?;
+            if found.object.meta.uid != secret.uid {
+                return None;
+            }
+        }
         if let Some(node) = &binding.node {
+            // Of a Pod's token it is only said.
+            let found = cache.get(&kind::NODE, &ObjectKey::cluster(&node.name));
+            if binding.pod.is_none() && found.is_none_or(|found| found.object.meta.uid != node.uid) {
+                return None;
+            }
             extra.push(("authentication.kubernetes.io/node-name".into(), node.name.clone()));
+            if !node.uid.is_empty() {
+                extra.push(("authentication.kubernetes.io/node-uid".into(), node.uid.clone()));
+            }
         }
         let user = User {
             name: claims.sub,

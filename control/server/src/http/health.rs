@@ -10,6 +10,7 @@ use weft_api::status::Status;
 
 use super::answer::{self, Body};
 use super::{Api, Call};
+use crate::objects::Objects;
 
 /// How far the watch cache may be behind the store, in time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -38,16 +39,16 @@ impl Check {
     }
 
     /// Why it does not pass.
-    pub(super) async fn trouble(self, api: &Api) -> Option<String> {
+    pub(super) async fn trouble(self, objects: &Objects, leaving: bool) -> Option<String> {
         match self {
             Self::Ping => None,
-            Self::Store => api.objects.store.trouble().map(|why| why.to_string()),
+            Self::Store => objects.store.trouble().map(|why| why.to_string()),
             Self::WatchCache => {
-                let newest = api.objects.store.revisions().into_inner().1;
-                let there = api.objects.cache.wait_for(newest.0, CATCH_UP_MAX).await;
-                (!there).then(|| format!("it is at revision {} of {newest}", api.objects.cache.revision()))
+                let newest = objects.store.revisions().into_inner().1;
+                let there = objects.cache.wait_for(newest.0, CATCH_UP_MAX).await;
+                (!there).then(|| format!("it is at revision {} of {newest}", objects.cache.revision()))
             }
-            Self::Shutdown => api.stopping.borrow().then(|| "the server is stopping".to_owned()),
+            Self::Shutdown => leaving.then(|| "the server is stopping".to_owned()),
         }
     }
 }
@@ -81,7 +82,8 @@ pub(super) fn is_at(path: &str) -> bool {
 /// # Errors
 /// 404 for a check that there is none of.
 pub(super) async fn serve(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
-    let query = &call.query;
+    let (query, objects) = (&call.query, &api.objects);
+    let leaving = *api.leaving.borrow();
     let (name, checks, one) = checks(call.request.uri().path()).ok_or_else(Status::path_not_found)?;
     // Whoever is not known is told what fails, and not what the disk says.
     let told = |why: String| {
@@ -90,7 +92,7 @@ pub(super) async fn serve(api: &Api, call: &Call) -> Result<Response<Body>, Stat
     };
     if let Some(one) = one {
         let check = checks.iter().find(|check| check.name() == one).ok_or_else(Status::path_not_found)?;
-        return Ok(match check.trouble(api).await {
+        return Ok(match check.trouble(objects, leaving).await {
             None => text(StatusCode::OK, "ok".to_owned()),
             Some(why) => {
                 text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {}\n", told(why)))
@@ -103,7 +105,7 @@ pub(super) async fn serve(api: &Api, call: &Call) -> Result<Response<Body>, Stat
         let name = check.name();
         let _ = if excluded.contains(&name) {
             writeln!(lines, "[+]{name} excluded: ok")
-        } else if let Some(why) = check.trouble(api).await {
+        } else if let Some(why) = check.trouble(objects, leaving).await {
             passed = false;
             writeln!(lines, "[-]{name} failed: {}", told(why))
         } else {
@@ -128,7 +130,32 @@ fn text(code: StatusCode, text: String) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use weft_controllers::settings::Settings;
+    use weft_store::Embedded;
+    use weft_store::store::{Store as _, Transaction, Write};
+
     use super::*;
+    use crate::cache::Cache;
+
+    /// The words of a real server's checks are looked at over HTTP; a cache that stands still no server has.
+    #[tokio::test]
+    async fn a_cache_that_is_behind_its_store_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(dir.path().join("store")).unwrap());
+        let cache = Cache::fill(store.clone(), 16).await.unwrap();
+        let objects = Objects::new(store.clone(), cache.clone(), Arc::new(Settings::default()));
+        assert_eq!(Check::WatchCache.trouble(&objects, false).await, None);
+        let writes = vec![Write::Put("k".into(), "v".into())];
+        store.commit(Transaction { checks: Vec::new(), writes }).await.unwrap();
+        let told = Check::WatchCache.trouble(&objects, false).await;
+        assert_eq!(told.as_deref(), Some("it is at revision 0 of 1"));
+        let follows = tokio::spawn(async move { cache.follow().await });
+        objects.cache.wait_for(1, Duration::from_secs(60)).await;
+        assert_eq!(Check::WatchCache.trouble(&objects, false).await, None);
+        follows.abort();
+    }
 
     #[test]
     fn paths_of_health() {

@@ -28,16 +28,24 @@ const FUTURE_WAIT: Duration = Duration::from_secs(3);
 /// Entries read from the store at once for a later page.
 const STORE_PAGE_ENTRIES_MAX: usize = 1_000;
 
+/// In place of a revision: what is there now, though the pages before were of another state.
+const NEWEST: i64 = -1;
+
 /// Where the next page begins, and which state it is a page of.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Continue {
-    /// Revision of the list.
-    rv: u64,
+    /// Revision of the list, or [`NEWEST`].
+    rv: i64,
     /// Key of the last entry of the page before.
     after: String,
 }
 
 impl Continue {
+    fn new(revision: u64, after: &[u8]) -> Self {
+        let rv = i64::try_from(revision).unwrap_or(i64::MAX);
+        Self { rv, after: String::from_utf8_lossy(after).into_owned() }
+    }
+
     fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
@@ -126,13 +134,22 @@ async fn listed(
     match options::list(query)? {
         ListState::Next(token) => {
             let token = Continue::decode(token)?;
+            let revision = match u64::try_from(token.rv) {
+                Ok(revision) => revision,
+                Err(_) if token.rv == NEWEST => api.objects.cache.revision(),
+                Err(_) => return Err(Status::bad_request("continue key is not valid")),
+            };
             let after = Bytes::from(token.after);
-            return page_at(api, route, selection, token.rv, after, limit).await;
+            if !after.starts_with(&layout::kind_prefix(route.kind, namespace_of(route))) {
+                return Err(Status::bad_request("continue key is not valid"));
+            }
+            let page = page_at(api, route, selection, revision, after.clone(), limit).await;
+            return page.map_err(|error| page_status(error, &after));
         }
         ListState::Exact(revision) => {
             wait_for(api, revision).await?;
             let first = layout::kind_prefix(route.kind, namespace_of(route));
-            return page_at(api, route, selection, revision, first, limit).await;
+            return page_at(api, route, selection, revision, first, limit).await.map_err(read_status);
         }
         ListState::NotOlderThan(revision) => wait_for(api, revision).await?,
     }
@@ -156,23 +173,19 @@ async fn page_at(
     revision: u64,
     mut after: Bytes,
     limit: Option<usize>,
-) -> Result<Listed, Status> {
+) -> Result<Listed, ReadError> {
     let prefix = layout::kind_prefix(route.kind, namespace_of(route));
-    if !after.starts_with(&prefix) {
-        return Err(Status::bad_request("continue key is not valid"));
-    }
     let limit = limit.unwrap_or(usize::MAX);
     let mut objects = Vec::new();
     loop {
         let wanted = (limit - objects.len()).min(STORE_PAGE_ENTRIES_MAX);
-        let (page, left) =
-            api.objects.cache.list_at(prefix.clone(), after, wanted, revision).await.map_err(read_status)?;
+        let (page, left) = api.objects.cache.list_at(prefix.clone(), after, wanted, revision).await?;
         let last = page.last().map(|c| layout::object_key(route.kind, &c.object.key()));
         objects.extend(page.into_iter().filter(|c| selection.matches(c)));
         match last {
             Some(last) if left > 0 && objects.len() < limit => after = last,
             Some(last) if left > 0 => {
-                let token = Continue { rv: revision, after: String::from_utf8_lossy(&last).into_owned() };
+                let token = Continue::new(revision, &last);
                 let is_counted = selection.is_everything() && left < REMAINING_MAX;
                 let remaining = is_counted.then_some(left);
                 return Ok(Listed { objects, revision, next: Some(token.encode()), remaining });
@@ -185,7 +198,7 @@ async fn page_at(
 fn next_token(revision: u64, objects: &[Arc<Cached>]) -> Option<String> {
     let last = objects.last()?;
     let key = layout::object_key(last.object.kind, &last.object.key());
-    Some(Continue { rv: revision, after: String::from_utf8_lossy(&key).into_owned() }.encode())
+    Some(Continue::new(revision, &key).encode())
 }
 
 /// The namespace a collection is limited to.
@@ -202,12 +215,27 @@ pub(super) async fn wait_for(api: &Api, revision: u64) -> Result<(), Status> {
     Err(Status::timeout(format!("Too large resource version: {revision}, current: {now}"), 1))
 }
 
+/// Why a later page is not shown; of a state that is gone, with a token for the rest of what is there by now.
+fn page_status(error: ReadError, after: &[u8]) -> Status {
+    if !matches!(error, ReadError::Compacted { .. }) {
+        return read_status(error);
+    }
+    let mut status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    let token = Continue { rv: NEWEST, after: String::from_utf8_lossy(after).into_owned() };
+    status.continues = Some(token.encode().into());
+    status
+}
+
 fn read_status(error: ReadError) -> Status {
     match error {
-        ReadError::Compacted { .. } => Status::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-             without the continue parameter.",
-        ),
+        ReadError::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
         ReadError::Future { asked, newest } => {
             Status::timeout(format!("Too large resource version: {asked}, current: {newest}"), 1)
         }
@@ -224,7 +252,7 @@ mod tests {
 
     #[test]
     fn tokens_come_back_and_others_are_refused() {
-        let token = Continue { rv: 7, after: "o/core/pods/d/a".into() };
+        let token = Continue::new(7, b"o/core/pods/d/a");
         assert_eq!(Continue::decode(&token.encode()).unwrap(), token);
         assert_eq!(Continue::decode("bm9uc2Vuc2U").unwrap_err().code, 400);
     }

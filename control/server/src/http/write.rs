@@ -264,7 +264,7 @@ async fn server_side_apply(
     let mut config = decode::yaml(bytes)?;
     let kind = route.kind;
     let warnings = decode::configuration(route.served.schema, &mut config, validation)?;
-    identify(route, &mut config)?;
+    identify(route, (&route.served.api_version(), route.served.kind), &mut config)?;
     // Owners are noted by what is stored.
     let config = Value::Object(dialect::stored(route.served, into_map(config)?));
     options.writer = Writer::Applier;
@@ -300,14 +300,15 @@ async fn server_side_apply(
     Err(Status::conflict(kind, &route.key.name))
 }
 
-/// An apply configuration must be of the kind and object that its URL names; a name it leaves out is filled in.
+/// What is applied, or put to a subresource of another type, must be of that type and of the object that its URL names;
+/// a name it leaves out is filled in.
 ///
 /// # Errors
 /// 400 in Kubernetes' words.
-fn identify(route: &ResourceRoute, config: &mut Value) -> Result<(), Status> {
+pub(super) fn identify(route: &ResourceRoute, type_: (&str, &str), config: &mut Value) -> Result<(), Status> {
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let (version, kind) = (text(&config["apiVersion"]), text(&config["kind"]));
-    if version != route.served.api_version() || kind != route.served.kind {
+    if (version.as_str(), kind.as_str()) != type_ {
         let slash = if version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
     }

@@ -6,7 +6,7 @@ use weft_api::view::Pod;
 use weft_link::message::{JoinRequest, JoinResponse, Request, Response, TokenRequest, request};
 
 use super::Nodes;
-use crate::authn::account::Wanted;
+use crate::authn::account::{Bound, Reference, Wanted};
 use crate::authn::bootstrap;
 use crate::clock;
 
@@ -75,8 +75,12 @@ impl Nodes {
             namespace: asked.namespace.clone(),
             account,
             account_uid: found.object.meta.uid.clone(),
-            pod: Some((asked.pod.clone(), asked.pod_uid.clone())),
-            node: Some(node.to_owned()),
+            bound: Some(Bound::Pod {
+                pod: Reference::new(&asked.pod, &asked.pod_uid),
+                node: cache
+                    .get(&kind::NODE, &ObjectKey::cluster(node))
+                    .map(|found| Reference::new(node, &found.object.meta.uid)),
+            }),
             audiences: vec![asked.audience.clone()],
             life_seconds: if asked.lifetime_seconds == 0 {
                 TOKEN_LIFE_SECONDS

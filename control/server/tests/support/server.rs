@@ -96,9 +96,24 @@ impl Server {
 
     /// Asks the server to stop; tells how it ended.
     pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.ask_to_stop();
+        self.child.wait().expect("an end")
+    }
+
+    /// Asks the server to stop, and leaves it to it.
+    pub fn ask_to_stop(&self) {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
-        self.child.wait().expect("an end")
+    }
+
+    /// How the server ended, once it has.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 
     /// A join token.
@@ -112,12 +127,17 @@ impl Server {
 
     /// A client with the admin's certificate.
     pub async fn admin(&self) -> Client {
+        self.client(Some(self.admins()), None).await
+    }
+
+    /// The admin's certificate and key.
+    pub fn admins(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let text = std::fs::read_to_string(self.dir.join("admin.kubeconfig")).expect("a kubeconfig");
         let pem =
             |name| base64::engine::general_purpose::STANDARD.decode(field(&text, name)).expect("base64");
         let certificate = CertificateDer::from_pem_slice(&pem("client-certificate-data")).expect("PEM");
         let key = PrivateKeyDer::from_pem_slice(&pem("client-key-data")).expect("PEM");
-        self.client(Some((certificate, key)), None).await
+        (certificate, key)
     }
 
     /// A client with that certificate or bearer token, or none.
@@ -126,6 +146,19 @@ impl Server {
         identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
         token: Option<String>,
     ) -> Client {
+        let stream = self.connection(identity, &[]).await;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        tokio::spawn(connection.with_upgrades());
+        Client { sender, token }
+    }
+
+    /// A connection of TLS that offers these protocols.
+    pub async fn connection(
+        &self,
+        identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+        protocols: &[&str],
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let ca = std::fs::read(self.dir.join("pki/ca.crt")).expect("the CA");
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&ca).expect("PEM")).expect("a root");
@@ -134,20 +167,16 @@ impl Server {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots);
-        let config = match identity {
+        let mut config = match identity {
             Some((certificate, key)) => {
                 config.with_client_auth_cert(vec![certificate], key).expect("an identity")
             }
             None => config.with_no_client_auth(),
         };
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stream = tokio::net::TcpStream::connect(self.api).await.expect("the API listens");
         let name = ServerName::try_from("127.0.0.1").expect("a name");
-        let stream =
-            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-        tokio::spawn(connection.with_upgrades());
-        Client { sender, token }
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS")
     }
 }
 

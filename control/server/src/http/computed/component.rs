@@ -33,7 +33,8 @@ pub(super) async fn one(api: &Api, key: &ObjectKey) -> Result<Value, Status> {
 }
 
 async fn status(api: &Api, name: &str, check: Check) -> Value {
-    let condition = match check.trouble(api).await {
+    let leaving = *api.leaving.borrow();
+    let condition = match check.trouble(&api.objects, leaving).await {
         None => json!({ "type": "Healthy", "status": "True", "message": "ok" }),
         Some(why) => json!({ "type": "Healthy", "status": "False", "error": why }),
     };
