@@ -66,6 +66,9 @@ pub struct Kind {
     pub has_generation: bool,
     /// Whether a PUT makes an object that is not there.
     pub create_on_update: bool,
+    /// What of labels, annotations, finalizers and owners a write to the status leaves as it is, as Kubernetes' strategy for
+    /// the kind's status has it; the others it takes along.
+    pub status_keeps: &'static [&'static str],
     /// What is wrong with a name, in words.
     pub(crate) name_rules: fn(&str) -> Vec<String>,
     /// Fills in what an object means where its author said nothing.
@@ -233,6 +236,9 @@ subresources! {
 const ALL_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// Nothing but the status: Kubernetes' `ResetObjectMetaForStatus`.
+pub(crate) const STATUS_ALONE: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+
 const BASE: Kind = Kind {
     index: 0,
     group: "",
@@ -249,6 +255,7 @@ const BASE: Kind = Kind {
     schema: "",
     has_generation: false,
     create_on_update: false,
+    status_keeps: &[],
     name_rules: name::dns_subdomain,
     default: |_| {},
     prepare: |_, _| {},

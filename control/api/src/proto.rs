@@ -11,7 +11,7 @@ use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 pub use several::{event, item, list_head};
-pub use write::encode;
+pub use write::{body, encode, encode_message};
 pub(crate) use write::{write_bytes, write_key, write_varint};
 
 use crate::schema::{self, Definition, Field, NUMBERS_MAX, Other, Type};

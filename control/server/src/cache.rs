@@ -4,6 +4,8 @@
 //! from. Readers share the bytes. A watcher has no queue of its own: it reads the kind's ring at its own pace and is
 //! told to list anew when the ring has moved past it.
 
+mod encoded;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,8 @@ use weft_store::store::{Batch, Entry, Event, ListRequest, ReadError, Revision, S
 
 use crate::objects::encoding;
 use crate::objects::layout;
+
+pub(crate) use encoded::Slot;
 
 /// Objects read from the store at once when the cache is filled.
 const PAGE_ENTRIES_MAX: usize = 1_000;
@@ -41,6 +45,8 @@ pub(crate) struct Cached {
     pub(crate) revision: u64,
     /// The values of the kind's selectable fields, in the order of the table; unset: not there.
     pub(crate) fields: Box<[Option<Box<str>>]>,
+    /// Its message in protobuf, once somebody has asked for it.
+    pub(crate) message: Slot,
 }
 
 impl Cached {

@@ -160,6 +160,29 @@ async fn send(
 }
 
 #[tokio::test]
+async fn managers_that_a_new_object_names_keep_what_it_has_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let entry = |manager: &str, fields: Value| {
+        json!({ "manager": manager, "operation": "Apply", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": { "f:data": fields } })
+    };
+    let made = |name: &str, manager: &str| {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "data": { "a": "1" }, "metadata": { "name": name,
+            "managedFields": [entry(manager, json!({ "f:a": {}, "f:b": {} }))] } })
+    };
+    let path = "/api/v1/namespaces/default/configmaps";
+    let (code, map) = admin.post(&format!("{path}?fieldManager=maker"), made("m", "other")).await;
+    assert_eq!(code, 201, "{map}");
+    assert_eq!(map["metadata"]["managedFields"][0], entry("other", json!({ "f:b": {} })));
+    let own = &map["metadata"]["managedFields"][1];
+    assert_eq!((&own["manager"], &own["fieldsV1"]["f:data"]["f:a"]), (&json!("maker"), &json!({})), "{map}");
+    let (code, refused) = admin.post(path, made("n", "a\u{1}b")).await;
+    assert_eq!((code, &refused["reason"]), (422, &json!("Invalid")), "{refused}");
+}
+
+#[tokio::test]
 async fn a_client_is_never_the_server_itself() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

@@ -113,6 +113,79 @@ async fn what_is_deleted_is_what_was_meant() {
     assert_eq!(admin.get(&format!("{MAPS}/z")).await.0, 200, "what is not selected stays");
 }
 
+/// As Kubernetes' single worker does by default (`--delete-collection-workers`).
+#[tokio::test]
+async fn a_collection_is_deleted_in_order_until_one_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let selected = format!("{MAPS}?labelSelector=v%3Dgone");
+    let (_, first) = admin.post(MAPS, map("a", "gone")).await;
+    for name in ["d", "c", "b"] {
+        admin.post(MAPS, map(name, "gone")).await;
+    }
+    let exact = json!({ "apiVersion": "v1", "kind": "DeleteOptions",
+        "preconditions": { "uid": first["metadata"]["uid"] } });
+    let (code, refused) = admin.call(Method::DELETE, &selected, Some(exact)).await;
+    assert_eq!((code, &refused["details"]["name"]), (409, &json!("b")), "{refused}");
+    let names = |list: &Value| {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&admin.get(&selected).await.1), ["b", "c", "d"]);
+    // A page of it, as a list has pages.
+    let (code, page) = admin.call(Method::DELETE, &format!("{selected}&limit=2"), None).await;
+    assert_eq!((code, names(&page)), (200, vec!["b".to_owned(), "c".to_owned()]), "{page}");
+    assert!(page["metadata"]["continue"].is_string(), "{page}");
+    assert_eq!(names(&admin.get(&selected).await.1), ["d"]);
+}
+
+/// Labels and annotations come with a status where Kubernetes' own strategy of the kind takes them.
+#[tokio::test]
+async fn a_status_brings_of_metadata_what_its_kind_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let cidr = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "more" },
+        "spec": { "cidrs": ["10.9.0.0/24"] } });
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
+        "spec": { "containers": [{ "name": "c", "image": "i:1" }] } });
+    for (path, made, takes) in [
+        ("/api/v1/nodes", node, true),
+        ("/api/v1/namespaces/default/pods", pod, true),
+        ("/apis/networking.k8s.io/v1/servicecidrs", cidr, false),
+    ] {
+        let name = made["metadata"]["name"].as_str().unwrap().to_owned();
+        let (code, made) = admin.post(path, made).await;
+        assert_eq!(code, 201, "{made}");
+        let one = format!("{path}/{name}/status?fieldManager=teller");
+        let label = json!({ "metadata": { "labels": { "told": "x" }, "annotations": { "told": "y" } },
+            "spec": { "unschedulable": true, "nodeName": "elsewhere", "cidrs": null },
+            "status": { "conditions": [{ "type": "Told", "status": "True", "reason": "R", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z" }] } });
+        let (code, told) = admin.call(Method::PATCH, &one, Some(label)).await;
+        assert_eq!(code, 200, "{told}");
+        assert_eq!(told["metadata"]["labels"]["told"] == "x", takes, "{told}");
+        assert_eq!(told["metadata"]["annotations"]["told"] == "y", takes, "{told}");
+        let spec = &told["spec"];
+        assert!(spec["unschedulable"].is_null() && spec["nodeName"] != "elsewhere", "{told}");
+        assert_eq!(spec["cidrs"], made["spec"]["cidrs"], "{told}");
+        assert!(
+            told["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Told"),
+            "{told}"
+        );
+        let entries = told["metadata"]["managedFields"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["manager"] == "teller").expect("a manager");
+        assert_eq!(
+            (&entry["subresource"], entry["fieldsV1"]["f:metadata"].is_object()),
+            (&json!("status"), takes)
+        );
+    }
+    let bad = json!({ "metadata": { "labels": { "not a label": "x" } } });
+    assert_eq!(admin.call(Method::PATCH, "/api/v1/nodes/n/status", Some(bad)).await.0, 422);
+}
+
 #[tokio::test]
 async fn scale_and_finalize_take_what_is_theirs_alone() {
     let dir = tempfile::tempdir().unwrap();

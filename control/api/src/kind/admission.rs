@@ -1,6 +1,6 @@
 //! Kinds of `admissionregistration.k8s.io`.
 
-use super::{BASE as CORE, Kind, Subresource::*};
+use super::{BASE as CORE, Kind, STATUS_ALONE, Subresource::*};
 use crate::{default, table, validate};
 
 const BASE: Kind = Kind {
@@ -39,6 +39,7 @@ pub(super) const VALIDATING_ADMISSION_POLICY: Kind = Kind {
     plural: "validatingadmissionpolicies",
     singular: "validatingadmissionpolicy",
     subresources: &[Status],
+    status_keeps: STATUS_ALONE,
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     default: default::admission::policy,
     rules: &validate::policy::POLICY,

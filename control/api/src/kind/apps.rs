@@ -14,6 +14,7 @@ pub(super) const DEPLOYMENT: Kind = Kind {
     short_names: &["deploy"],
     categories: &["all"],
     subresources: &[Status, Scale],
+    status_keeps: &["labels"],
     schema: "io.k8s.api.apps.v1.Deployment",
     has_generation: true,
     default: default::workload::deployment,

@@ -66,6 +66,8 @@ pub(super) const POD: Kind = Kind {
         "status.podIPs",
         "status.nominatedNodeName",
     ],
+    // Old kubelets break them.
+    status_keeps: &["ownerReferences"],
     schema: "io.k8s.api.core.v1.Pod",
     has_generation: true,
     default: default::pod::pod,

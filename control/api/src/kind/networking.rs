@@ -1,6 +1,6 @@
 //! Kinds of `networking.k8s.io`.
 
-use super::{BASE as CORE, Kind, Subresource::*};
+use super::{BASE as CORE, Kind, STATUS_ALONE, Subresource::*};
 use crate::validate::address;
 use crate::{default, table, validate};
 
@@ -66,6 +66,7 @@ pub(super) const SERVICE_CIDR: Kind = Kind {
     singular: "servicecidr",
     namespaced: false,
     subresources: &[Status],
+    status_keeps: STATUS_ALONE,
     schema: "io.k8s.api.networking.v1.ServiceCIDR",
     rules: &validate::networking::SERVICE_CIDR,
     printer: &table::networking::SERVICE_CIDR,

@@ -1,6 +1,6 @@
 //! Kinds of `storage.k8s.io`.
 
-use super::{BASE as CORE, Kind, Subresource::*};
+use super::{BASE as CORE, Kind, STATUS_ALONE, Subresource::*};
 use crate::{default, table, validate};
 
 const BASE: Kind = Kind { group: "storage.k8s.io", namespaced: false, ..CORE };
@@ -23,6 +23,7 @@ pub(super) const VOLUME_ATTACHMENT: Kind = Kind {
     plural: "volumeattachments",
     singular: "volumeattachment",
     subresources: &[Status],
+    status_keeps: STATUS_ALONE,
     schema: "io.k8s.api.storage.v1.VolumeAttachment",
     default: default::storage::attachment,
     rules: &validate::storage::ATTACHMENT,

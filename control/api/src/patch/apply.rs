@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::fields::{FieldSet, changed, check_items, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
 use super::writer;
-use crate::kind::{Kind, Subresource};
+use crate::kind::{Kind, STATUS_ALONE, Subresource};
 use crate::schema::{self, Definition};
 use crate::status::{Cause, Details, FieldError, Status};
 
@@ -135,11 +135,12 @@ pub fn scale(
 
 /// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object.
 ///
-/// The `managedFields` that `new` comes with count if they are valid: so kubectl and helm hand over what they owned by
+/// The `managedFields` that `new` comes with count if they are valid, of a new object too, where they keep what the object
+/// has not: what it has is its creator's. So kubectl and helm hand over what they owned by
 /// updates to the manager they apply as. One empty entry makes the object nobody's, and it stays so until an apply.
 ///
 /// # Errors
-/// 422 for managers in `managedFields` whose names cannot be.
+/// 422 for managers in `managedFields` that come to stand there and whose names cannot be.
 pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) -> Result<(), Status> {
     let definition = schema::definition(kind.schema);
     let nothing = json!({});
@@ -147,10 +148,7 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
     let (before, after) = (part(old.unwrap_or(&nothing)), part(new));
     let changing = changed(&before, &after, definition);
     let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
-    let mut owners = match old {
-        Some(old) => owners::stated(kind, old, new, manager, definition)?,
-        None => Vec::new(),
-    };
+    let mut owners = owners::stated(kind, old.unwrap_or(&nothing), new, manager, definition);
     if old.is_some() && owners.is_empty() {
         // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
         owners::write(new, owners);
@@ -170,7 +168,7 @@ pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager
         owners.push(Owner::new(kind, manager, "Update", fields));
     }
     owners::write(new, owners);
-    Ok(())
+    owners::judge(kind, new)
 }
 
 /// Whether a write made nothing of an object that is worth writing: times of managers alone are not, so that who applies
@@ -215,10 +213,12 @@ fn unowned() -> FieldSet {
 }
 
 /// Whether a write is about a field of the object itself, as Kubernetes' reset fields have it: one to the status about
-/// the status alone, any other not about the status of a kind that has it apart.
+/// the status and, of most kinds, metadata, any other not about the status of a kind that has it apart.
 fn is_about(kind: &Kind, manager: Manager<'_>, field: &str) -> bool {
     match manager.subresource {
-        "status" | "approval" => field == "status",
+        "status" | "approval" => {
+            field == "status" || field == "metadata" && kept(kind, manager) != STATUS_ALONE
+        }
         // A binding says in the status that it was made.
         "binding" => true,
         "scale" => field == "spec",
@@ -226,9 +226,17 @@ fn is_about(kind: &Kind, manager: Manager<'_>, field: &str) -> bool {
     }
 }
 
+/// What of the metadata a write is not about.
+fn kept(kind: &Kind, manager: Manager<'_>) -> &'static [&'static str] {
+    if matches!(manager.subresource, "status" | "approval") { kind.status_keeps } else { &[] }
+}
+
 /// The object without what a write is not about, but with all that says which object it is.
 fn written_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
     let mut part = object.clone();
+    if let Some(metadata) = part.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, _| !kept(kind, manager).contains(&name.as_str()));
+    }
     for (name, value) in object.as_object().into_iter().flatten() {
         if matches!(name.as_str(), "apiVersion" | "kind") || is_about(kind, manager, name) {
             continue;
@@ -253,7 +261,8 @@ fn owned_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
             !matches!(name.as_str(), "apiVersion" | "kind") && is_about(kind, manager, name)
         });
         if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            meta.retain(|name, _| !UNOWNED.contains(&name.as_str()));
+            let kept = kept(kind, manager);
+            meta.retain(|name, _| !UNOWNED.contains(&name.as_str()) && !kept.contains(&name.as_str()));
             if meta.is_empty() {
                 object.remove("metadata");
             }

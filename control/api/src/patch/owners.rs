@@ -133,30 +133,35 @@ fn read_all(kind: &Kind, entries: &[Value], definition: Option<&Definition>) -> 
 /// The owners that a write to the stored object `old` starts from: those the client states in `new`, if they are
 /// valid. One empty entry takes all ownership away; no entry at all is of a client that does not know the field.
 /// Through a subresource ownership cannot be stated.
-///
-/// # Errors
-/// 422 for names that no manager and no subresource can have, in entries that are else valid.
 pub(super) fn stated(
     kind: &Kind,
     old: &Value,
     new: &Value,
     manager: Manager<'_>,
     definition: Option<&Definition>,
-) -> Result<Vec<Owner>, Status> {
+) -> Vec<Owner> {
     let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
-        return Ok(read(kind, old, definition));
+        return read(kind, old, definition);
     };
     if let [one] = entries.as_slice()
         && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
     {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let Some(owners) = read_all(kind, entries, definition) else { return Ok(read(kind, old, definition)) };
+    read_all(kind, entries, definition).unwrap_or_else(|| read(kind, old, definition))
+}
+
+/// Whether an object's owners may stand there.
+///
+/// # Errors
+/// 422 for names that no manager and no subresource can have.
+pub(super) fn judge(kind: &Kind, object: &Value) -> Result<(), Status> {
+    let entries = entries(object).map_or(&[][..], Vec::as_slice);
     let errors: Vec<FieldError> = entries.iter().enumerate().filter_map(check).take(ERRORS_MAX).collect();
     if errors.is_empty() {
-        return Ok(owners);
+        return Ok(());
     }
-    let name = old["metadata"]["name"].as_str().unwrap_or("");
+    let name = object["metadata"]["name"].as_str().unwrap_or("");
     Err(Status::invalid(kind, name, &errors))
 }
 

@@ -4,17 +4,13 @@ use serde_json::Value;
 
 use super::write::{names, write_bytes, write_message, write_varint};
 use super::{MAGIC, ProtoError};
-use crate::schema::{self, Definition};
+use crate::schema;
 
-/// What stands in a list for an object of it.
-///
-/// # Errors
-/// A value has not the type its field says.
-pub fn item(object: &Value, definition: &Definition) -> Result<Vec<u8>, ProtoError> {
-    let (mut message, mut out) = (Vec::new(), Vec::new());
-    write_message(&mut message, object, definition)?;
-    write_bytes(&mut out, 2, &message);
-    Ok(out)
+/// What stands in a list for an object of it, of its message.
+pub fn item(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 11);
+    write_bytes(&mut out, 2, message);
+    out
 }
 
 /// A list's body up to its first item: the items that follow have `items_bytes` together.
@@ -60,13 +56,13 @@ mod tests {
 
     use super::*;
     use crate::kind;
-    use crate::proto::{decode, encode, type_meta};
+    use crate::proto::{decode, encode, encode_message, type_meta};
 
     #[test]
     fn a_list_is_its_head_and_its_items() {
         let definition = schema::definition(kind::CONFIG_MAP.schema).unwrap();
-        let items: Vec<Vec<u8>> =
-            ["a", "b"].map(|name| item(&json!({"metadata": {"name": name}}), definition).unwrap()).into();
+        let of = |name| encode_message(&json!({"metadata": {"name": name}}), definition).unwrap();
+        let items: Vec<Vec<u8>> = ["a", "b"].map(|name| item(&of(name))).into();
         let whole = items.iter().map(Vec::len).sum();
         let meta = json!({"resourceVersion": "7", "remainingItemCount": 3});
         let mut body = list_head(("v1", "ConfigMapList"), &meta, whole).unwrap();

@@ -15,12 +15,28 @@ use crate::time::parse_go_duration;
 /// A value has not the type its field says.
 pub fn encode(object: &Value, definition: &Definition) -> Result<Vec<u8>, ProtoError> {
     let name = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or("");
-    let mut raw = Vec::new();
-    write_message(&mut raw, object, definition)?;
-    let mut out = MAGIC.to_vec();
-    write_bytes(&mut out, 1, &names(name("apiVersion"), name("kind")));
-    write_bytes(&mut out, 2, &raw);
-    Ok(out)
+    Ok(body(name("apiVersion"), name("kind"), &encode_message(object, definition)?))
+}
+
+/// The message alone that an object is, for [`body`] and [`item`](super::item).
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_message(object: &Value, definition: &Definition) -> Result<Vec<u8>, ProtoError> {
+    let mut message = Vec::new();
+    write_message(&mut message, object, definition)?;
+    Ok(message)
+}
+
+/// A whole body with the magic, of an object's message.
+pub fn body(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let names = names(api_version, kind);
+    // Beside them there are two keys and two lengths.
+    let mut out = Vec::with_capacity(MAGIC.len() + names.len() + message.len() + 22);
+    out.extend_from_slice(MAGIC);
+    write_bytes(&mut out, 1, &names);
+    write_bytes(&mut out, 2, message);
+    out
 }
 
 /// What stands around an object: its type.

@@ -77,11 +77,11 @@ fn protobuf_item(served: &'static Kind, cached: &Cached, form: Form) -> Result<B
     if form == Form::Metadata {
         let definition = schema::by_api_version(METADATA.0, METADATA.1);
         let definition = definition.ok_or_else(|| Status::internal("metadata has no type"))?;
-        return proto::item(&table::metadata_of(cached)?, definition)
-            .map(Bytes::from)
-            .map_err(Status::internal);
+        let message =
+            proto::encode_message(&table::metadata_of(cached)?, definition).map_err(Status::internal)?;
+        return Ok(proto::item(&message).into());
     }
-    dialect::protobuf(served, cached, proto::item).map(Bytes::from)
+    dialect::protobuf_item(served, cached).map(Bytes::from)
 }
 
 /// A list's body in protobuf. How long it is stands at its head, so every item is written before the first is sent; of a

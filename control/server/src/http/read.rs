@@ -8,9 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_api::kind::Kind;
-use weft_api::proto;
 use weft_api::status::Status;
 use weft_store::store::{REMAINING_MAX, ReadError};
 
@@ -59,11 +58,25 @@ impl Continue {
 }
 
 /// One page.
-struct Listed {
-    objects: Vec<Arc<Cached>>,
+pub(super) struct Listed {
+    pub(super) objects: Vec<Arc<Cached>>,
     revision: u64,
     next: Option<String>,
     remaining: Option<u64>,
+}
+
+impl Listed {
+    /// The metadata of a list of these.
+    pub(super) fn meta(&self) -> Value {
+        let mut meta = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(next) = &self.next {
+            meta["continue"] = next.clone().into();
+            if let Some(remaining) = self.remaining {
+                meta["remainingItemCount"] = remaining.into();
+            }
+        }
+        meta
+    }
 }
 
 /// GET of one object, no older than the revision that is named.
@@ -90,9 +103,7 @@ pub(crate) fn object(
 ) -> Result<Response<Body>, Status> {
     match (wanted.form, wanted.encoding) {
         (Form::Objects, Encoding::Json) => Ok(answer::raw_json(code, dialect::bytes(served, cached))),
-        (Form::Objects, Encoding::Protobuf) => {
-            Ok(answer::protobuf(code, dialect::protobuf(served, cached, proto::encode)?))
-        }
+        (Form::Objects, Encoding::Protobuf) => Ok(answer::protobuf(code, dialect::protobuf(served, cached)?)),
         (Form::Metadata, encoding) => Ok(answer::value(code, &table::metadata_of(cached)?, encoding)),
         (Form::Table, _) => {
             let rows = std::slice::from_ref(&cached.object);
@@ -113,17 +124,15 @@ pub(crate) async fn list(api: &Api, call: &Call, route: &ResourceRoute) -> Resul
     let wanted = Wanted::of(call)?;
     let selection = Selection::of(route.served, &call.query)?;
     let listed = listed(api, call, route, &selection).await?;
-    let mut meta = json!({ "resourceVersion": listed.revision.to_string() });
-    if let Some(next) = &listed.next {
-        meta["continue"] = next.clone().into();
-        if let Some(remaining) = listed.remaining {
-            meta["remainingItemCount"] = remaining.into();
-        }
-    }
+    let meta = listed.meta();
     collection::of(route.served, listed.objects, meta, wanted, &call.query).await
 }
 
-async fn listed(
+/// What a request is about, of the state and in the page that it wants.
+///
+/// # Errors
+/// As [`list`].
+pub(super) async fn listed(
     api: &Api,
     call: &Call,
     route: &ResourceRoute,

@@ -5,7 +5,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::{Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use weft_api::decode::{self, FieldValidation};
 use weft_api::key::ObjectKey;
 use weft_api::patch::apply::Manager;
@@ -15,7 +15,6 @@ use weft_api::{kind, schema};
 
 use super::accept::Wanted;
 use super::answer::{self, Body};
-use super::read::namespace_of;
 use super::route::ResourceRoute;
 use super::select::Selection;
 use super::{Api, Call, collection, dialect, read, requester};
@@ -445,7 +444,8 @@ pub(crate) async fn delete(
     }
 }
 
-/// DELETE of a collection: each object by itself, in key order.
+/// DELETE of a collection, or of the page of it that `limit` and `continue` say: each object by itself, in key order. As in
+/// Kubernetes with its default of one worker it ends at the first that fails.
 pub(crate) async fn delete_collection(
     api: &Api,
     mut call: Call,
@@ -454,9 +454,9 @@ pub(crate) async fn delete_collection(
     let wanted = Wanted::of(&call)?;
     let options = delete_options(&mut call).await?;
     let selection = Selection::of(route.served, &call.query)?;
-    let (objects, revision) = api.objects.cache.list(route.kind, namespace_of(route));
+    let listed = read::listed(api, &call, route, &selection).await?;
     let mut deleted = Vec::new();
-    for cached in objects.iter().filter(|c| selection.matches(c)) {
+    for cached in &listed.objects {
         let key: ObjectKey = cached.object.key();
         match api.objects.delete(route.kind, &key, &options).await {
             Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => deleted.push(cached),
@@ -464,8 +464,7 @@ pub(crate) async fn delete_collection(
             Err(status) => return Err(status),
         }
     }
-    let meta = json!({ "resourceVersion": revision.to_string() });
-    collection::of(route.served, deleted, meta, wanted, &call.query).await
+    collection::of(route.served, deleted, listed.meta(), wanted, &call.query).await
 }
 
 #[cfg(test)]

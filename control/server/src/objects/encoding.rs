@@ -9,7 +9,7 @@ use weft_api::kind::Kind;
 use weft_api::object::{Object, ReadError};
 use weft_api::selector::field_text;
 
-use crate::cache::Cached;
+use crate::cache::{Cached, Slot};
 
 /// Serializes an object for the store: `apiVersion`, `kind` and `metadata` first, no `resourceVersion`.
 pub(crate) fn stored(object: &Map<String, Value>) -> Result<Bytes, serde_json::Error> {
@@ -68,7 +68,7 @@ pub(crate) fn as_of(before: &Cached, revision: u64) -> Result<Cached, ReadError>
         },
     );
     let object = Object::read(before.object.kind, json)?;
-    Ok(Cached { object, revision, fields: before.fields.clone() })
+    Ok(Cached { object, revision, fields: before.fields.clone(), message: Slot::default() })
 }
 
 /// The offset behind the brace that opens the top-level `metadata`.
@@ -108,7 +108,7 @@ pub(crate) fn read(kind: &'static Kind, stored: &[u8], revision: u64) -> Result<
         let texts = kind.selectable_fields.iter().map(|path| field_text(&value, path));
         texts.map(|text| (!text.is_empty()).then(|| text.into_boxed_str())).collect()
     };
-    Ok(Cached { object, revision, fields })
+    Ok(Cached { object, revision, fields, message: Slot::default() })
 }
 
 #[cfg(test)]

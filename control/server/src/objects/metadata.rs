@@ -14,6 +14,9 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Longest base of a generated name, bytes.
 const BASE_BYTES_MAX: usize = 58;
 
+/// What of its metadata a write to an object's status may change.
+const BESIDE_STATUS: [&str; 4] = ["labels", "annotations", "finalizers", "ownerReferences"];
+
 /// The metadata of an object, made if it is missing.
 ///
 /// # Errors
@@ -162,6 +165,14 @@ fn keep_the_rest(
                 Some(status) => kept.insert("status".into(), status.clone()),
                 None => kept.remove("status"),
             };
+            let told = asked.get("metadata").unwrap_or(&Value::Null);
+            let metadata = metadata_mut(kept)?;
+            for field in BESIDE_STATUS.iter().filter(|field| !kind.status_keeps.contains(field)) {
+                match told.get(*field).filter(|value| !value.is_null()) {
+                    Some(value) => metadata.insert((*field).into(), value.clone()),
+                    None => metadata.remove(*field),
+                };
+            }
             Ok(())
         })?,
         Some(Subresource::EphemeralContainers) => only(current, new, |kept, asked| {
@@ -283,14 +294,30 @@ mod tests {
     }
 
     #[test]
-    fn a_status_write_changes_status_only() {
-        let current = map(json!({"metadata": {"name": "d", "uid": "u"}, "spec": {"replicas": 1}}));
-        let mut new = map(json!({"metadata": {"name": "d", "labels": {"a": "b"}}, "spec": {"replicas": 9},
-            "status": {"replicas": 1}}));
-        prepare_update(&kind::DEPLOYMENT, Some(Subresource::Status), &current, &mut new).unwrap();
-        assert_eq!(new["spec"]["replicas"], 1);
-        assert_eq!(new["status"]["replicas"], 1);
-        assert!(new["metadata"].get("labels").is_none());
+    fn a_status_write_changes_no_spec_and_what_its_kind_has_of_metadata() {
+        let current = map(json!({"metadata": {"name": "d", "uid": "u", "labels": {"old": "x"},
+            "annotations": {"old": "x"}, "finalizers": ["example.com/old"], "ownerReferences": [{"uid": "o"}]},
+            "spec": {"replicas": 1}}));
+        let asked = map(json!({"metadata": {"name": "d", "labels": {"a": "b"}, "annotations": {"c": "d"},
+            "ownerReferences": [{"uid": "p"}], "generation": 9}, "spec": {"replicas": 9}, "status": {"x": 1}}));
+        for (kind, taken) in [
+            (&kind::NODE, &["labels", "annotations", "finalizers", "ownerReferences"][..]),
+            (&kind::CUSTOM_RESOURCE_DEFINITION, &["labels", "annotations", "finalizers", "ownerReferences"]),
+            (&kind::POD, &["labels", "annotations", "finalizers"]),
+            (&kind::DEPLOYMENT, &["annotations", "finalizers", "ownerReferences"]),
+            (&kind::SERVICE_CIDR, &[]),
+            (&kind::VOLUME_ATTACHMENT, &[]),
+            (&kind::VALIDATING_ADMISSION_POLICY, &[]),
+        ] {
+            let mut new = asked.clone();
+            prepare_update(kind, Some(Subresource::Status), &current, &mut new).unwrap();
+            assert_eq!((&new["spec"]["replicas"], &new["status"]["x"]), (&json!(1), &json!(1)));
+            assert!(new["metadata"].get("generation").is_none());
+            for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                let from = if taken.contains(&field) { &asked } else { &current };
+                assert_eq!(new["metadata"].get(field), from["metadata"].get(field), "{kind}: {field}");
+            }
+        }
     }
 
     #[test]

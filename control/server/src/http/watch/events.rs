@@ -157,7 +157,7 @@ impl Events {
     fn emit(&mut self, type_: &str, cached: &Cached) {
         let object = match (self.wanted.form, self.wanted.encoding) {
             (Form::Objects, Encoding::Json) => return self.add(type_, &dialect::bytes(self.served, cached)),
-            (Form::Objects, Encoding::Protobuf) => dialect::protobuf(self.served, cached, proto::encode),
+            (Form::Objects, Encoding::Protobuf) => dialect::protobuf(self.served, cached),
             (Form::Metadata, _) => table::metadata_of(cached).and_then(|value| self.encoded(&value)),
             (Form::Table, _) => {
                 let rows = std::slice::from_ref(&cached.object);

@@ -161,3 +161,31 @@ fn conflicts_are_told_in_bounds() {
     assert!(refused.to_json().to_string().len() < 256 << 10, "{}", refused.to_json().to_string().len());
     assert_eq!(refused.details.unwrap().causes.len(), 100);
 }
+
+/// As Kubernetes' field manager compares a new object with nothing: all that it has is its creator's.
+#[test]
+fn what_a_new_object_brings_along_is_owned_where_it_has_it_not() {
+    let made = |managed: Value| {
+        let mut new = deployment(&json!({"replicas": 1}));
+        new["metadata"]["managedFields"] = managed;
+        track(&kind::DEPLOYMENT, None, &mut new, manager("maker")).map(|()| new)
+    };
+    let creator = json!({"f:spec": {"f:replicas": {}}});
+    let both = json!({"f:spec": {"f:replicas": {}, "f:paused": {}}});
+    let new = made(json!([entry("other", "Apply", &both), entry("maker", "Update", &both)])).unwrap();
+    assert_eq!(*owned_by(&new, "other"), json!({"f:spec": {"f:paused": {}}}));
+    assert_eq!(*owned_by(&new, "maker"), both, "who makes it keeps its own");
+    // What is lost as a whole is no entry any more, and its name is nobody's concern.
+    let new = made(json!([entry("a\u{1}b", "Apply", &creator)])).unwrap();
+    assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+    let refused = made(json!([entry("a\u{1}b", "Apply", &both)])).unwrap_err();
+    assert_eq!((refused.code, refused.reason), (422, "Invalid"), "{}", refused.message);
+    // What is not valid, or takes all away, leaves the creator.
+    let mut untyped = entry("other", "Apply", &both);
+    untyped["fieldsType"] = "FieldsV2".into();
+    for managed in [json!([untyped]), json!([{}]), json!([])] {
+        let new = made(managed.clone()).unwrap();
+        assert_eq!(*owned_by(&new, "maker"), creator, "{managed}");
+        assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 1, "{managed}");
+    }
+}

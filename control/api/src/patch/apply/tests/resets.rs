@@ -105,3 +105,43 @@ fn an_object_that_is_gone_is_not_made_anew() {
     config["metadata"]["uid"] = "".into();
     assert!(apply(&kind::DEPLOYMENT, None, &config, manager("m"), false).is_ok());
 }
+
+#[test]
+fn a_write_to_the_status_owns_what_its_kind_lets_it_change_of_metadata() {
+    let object = |kind: &Kind, label: &str| {
+        json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "n",
+            "labels": {"a": label}, "annotations": {"b": label}}, "status": {"x": label}})
+    };
+    let status = json!({"f:x": {}});
+    for (kind, owned) in [
+        (&kind::NODE, json!({"f:annotations": {"f:b": {}}, "f:labels": {"f:a": {}}})),
+        (&kind::DEPLOYMENT, json!({"f:annotations": {"f:b": {}}})),
+        (&kind::SERVICE_CIDR, Value::Null),
+    ] {
+        let live = object(kind, "1");
+        let mut expected = json!({"f:metadata": owned, "f:status": status});
+        if owned.is_null() {
+            expected.as_object_mut().unwrap().remove("f:metadata");
+        }
+        let config = object(kind, "2");
+        let applied = apply(kind, Some(&live), &config, status_manager("m"), true).unwrap();
+        assert_eq!(*owned_by(&applied, "m"), expected, "{kind}");
+        for (field, name) in [("labels", "a"), ("annotations", "b")] {
+            let taken = owned[format!("f:{field}")].is_object();
+            let now = &applied["metadata"][field][name];
+            assert_eq!(*now == json!("2"), taken, "{kind}: {field} {now}");
+        }
+        // As an update notes it: only of what it was let change.
+        let mut old = live.clone();
+        track(kind, None, &mut old, manager("maker")).unwrap();
+        let mut new = old.clone();
+        for (field, name) in [("labels", "a"), ("annotations", "b")] {
+            if owned[format!("f:{field}")].is_object() {
+                new["metadata"][field][name] = "2".into();
+            }
+        }
+        new["status"]["x"] = "2".into();
+        track(kind, Some(&old), &mut new, status_manager("m")).unwrap();
+        assert_eq!(*owned_by(&new, "m"), expected, "{kind}");
+    }
+}
