@@ -6,6 +6,7 @@ mod rules;
 use anyhow::{Context, Result, bail};
 
 use crate::command::run as run_command;
+use crate::schema;
 use crate::workspace::{Workspace, metadata};
 
 /// Settings of `lint`.
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let packages = imports::packages(&workspace, &metadata(&workspace.root)?)?;
     let mut wrong = imports::check(&packages);
     wrong.extend(rules::check(&workspace.root, &packages)?);
+    wrong.extend(schema::check_table(&workspace.root).err().map(|error| format!("{error:#}")));
     for line in &wrong {
         println!("lint: {line}");
     }

@@ -7,12 +7,13 @@
 
 mod go;
 mod rows;
+mod sums;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use self::go::GoTypes;
@@ -99,13 +100,23 @@ pub(crate) struct Args {
     /// The version, as the table's head names it
     #[arg(long, default_value = "1.37")]
     version: String,
+    /// Write nothing, and fail if the table that is there is not the one that would be written
+    #[arg(long)]
+    check: bool,
 }
 
 /// Writes the table into the API crate; which definitions are wanted is read from its kinds table.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let api = Workspace::find()?.root.join("control/api");
+    let further = api.join("schema/further.json");
     let mut definitions = definitions(&args.definitions)?;
-    definitions.extend(self::definitions(&api.join("schema/further.json"))?);
+    definitions.extend(self::definitions(&further)?);
+    let mut sources = Vec::new();
+    for file in [&args.definitions, &further].into_iter().chain(&args.clients) {
+        let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        sources.push((name, sums::of(&bytes)));
+    }
     let mut types = GoTypes::new();
     for client in &args.clients {
         let program = fs::read(client).with_context(|| format!("reading {}", client.display()))?;
@@ -114,14 +125,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         types = found;
     }
     let wanted = reachable(&definitions, roots(&api.join("src/kind"))?)?;
-    let mut table = head(&args.version);
+    let mut rows = String::new();
     for name in &wanted {
-        rows::write(&mut table, name, &definitions[name], &types)?;
+        rows::write(&mut rows, name, &definitions[name], &types)?;
     }
+    let table = format!("{}{}{rows}", head(&args.version), sums::lines(&sources, &rows));
     let out = api.join("schema/kubernetes.tsv");
+    if args.check {
+        let there = fs::read_to_string(&out).with_context(|| format!("reading {}", out.display()))?;
+        let at = there.lines().zip(table.lines()).position(|(there, wanted)| there != wanted);
+        ensure!(
+            there == table,
+            "{} is not what would be written, from line {}",
+            out.display(),
+            at.unwrap_or(0) + 1
+        );
+        println!("{}: {} definitions, as they would be written", out.display(), wanted.len());
+        return Ok(());
+    }
     fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
     println!("{}: {} definitions, {} bytes", out.display(), wanted.len(), table.len());
     Ok(())
+}
+
+/// Whether the table that is checked in is what its head says: `--check` without the sources.
+///
+/// # Errors
+/// It was edited, or what it was written from was.
+pub(crate) fn check_table(root: &Path) -> Result<()> {
+    let schema = root.join("control/api/schema");
+    let read = |name: &str| fs::read(schema.join(name)).with_context(|| format!("reading {name}"));
+    let table = String::from_utf8(read("kubernetes.tsv")?).context("the table is no text")?;
+    sums::check(&table, &read("further.json")?)
 }
 
 fn head(version: &str) -> String {
@@ -153,6 +188,10 @@ fn roots(kinds: &Path) -> Result<Vec<String>> {
     let files = fs::read_dir(kinds).with_context(|| format!("reading {}", kinds.display()))?;
     for file in files {
         let path = file?.path();
+        // What has a folder of its own beside it has its rows in the file.
+        if path.is_dir() {
+            continue;
+        }
         let source = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         for line in source.lines() {
             let name = line.trim().strip_prefix("schema: \"").and_then(|l| l.strip_suffix("\","));
