@@ -148,7 +148,8 @@ async fn a_status_brings_of_metadata_what_its_kind_takes() {
     let mut admin = server.admin().await;
     let cidr = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "more" },
         "spec": { "cidrs": ["10.9.0.0/24"] } });
-    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } });
+    let node =
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n", "labels": { "own": "x" } } });
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" },
         "spec": { "containers": [{ "name": "c", "image": "i:1" }] } });
     for (path, made, takes) in [
@@ -203,6 +204,8 @@ async fn scale_and_finalize_take_what_is_theirs_alone() {
         (422, &json!("spec.replicas")),
         "{refused}"
     );
+    let told = refused["message"].as_str().unwrap();
+    assert!(told.starts_with("Scale.autoscaling \"web\" is invalid"), "by the Scale, not its object: {told}");
     for method in [Method::POST, Method::DELETE] {
         let (code, refused) = admin.call(method, &scale, None).await;
         assert_eq!((code, &refused["reason"]), (405, &json!("MethodNotAllowed")), "{refused}");
