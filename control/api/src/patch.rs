@@ -10,6 +10,7 @@ mod order;
 mod owners;
 mod places;
 mod strategic;
+mod versions;
 pub mod writer;
 
 use serde_json::Value;

@@ -56,6 +56,8 @@ pub(crate) struct WriteOptions {
     /// Everything but the commit.
     pub(crate) dry_run: bool,
     pub(crate) writer: Writer,
+    /// The dialect that a client wrote by, for field ownership; unset: the kind itself.
+    pub(crate) served: Option<&'static Kind>,
 }
 
 /// Who writes, for field ownership.

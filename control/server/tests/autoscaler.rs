@@ -128,3 +128,71 @@ async fn one_autoscaler_is_listed_watched_and_found_in_both_versions() {
     assert_eq!(admin.call(Method::DELETE, &format!("{V1}/h"), None).await.0, 200);
     assert_eq!(admin.get(&format!("{V2}/h")).await.0, 404);
 }
+
+/// Who owns a field is noted in the words that it was written in, and is heard of in the others too.
+#[tokio::test]
+async fn owners_are_noted_in_the_words_they_wrote_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    async fn apply(admin: &mut Client, path: &str, by: &str, config: &Value) -> (u16, Value) {
+        let type_ = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}/h?fieldManager={by}");
+        let answer = admin.open(Method::PATCH, &path, &type_, config.to_string().into_bytes()).await;
+        let code = answer.status().as_u16();
+        (code, serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap())
+    }
+    let noted = |object: &Value, by: &str| {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["manager"] == by);
+        entry.map(|entry| (entry["apiVersion"].clone(), entry["fieldsV1"]["f:spec"].clone()))
+    };
+    let (code, made) = apply(&mut admin, V1, "old", &first("h")).await;
+    assert_eq!(code, 201, "{made}");
+    let (version, fields) = noted(&made, "old").unwrap();
+    assert_eq!(version, "autoscaling/v1");
+    assert_eq!(fields["f:targetCPUUtilizationPercentage"], json!({}), "{made}");
+    assert!(fields.get("f:metrics").is_none(), "{made}");
+    // The same again is no change, in the other words it is told as it was noted.
+    let (_, again) = apply(&mut admin, V1, "old", &first("h")).await;
+    assert_eq!(again["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"], "{again}");
+    let (_, stored) = admin.get(&format!("{V2}/h")).await;
+    assert_eq!(stored["metadata"]["managedFields"], made["metadata"]["managedFields"]);
+
+    let second = |share: i64| {
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+            "spec": {"metrics": cpu(share)}})
+    };
+    let (code, refused) = apply(&mut admin, V2, "new", &second(70)).await;
+    assert_eq!(
+        (code, &refused["details"]["causes"][0]["field"]),
+        (409, &json!(".spec.targetCPUUtilizationPercentage")),
+        "{refused}"
+    );
+    let (code, shared) = apply(&mut admin, V2, "new", &second(60)).await;
+    assert_eq!((code, noted(&shared, "new").unwrap().0), (200, json!("autoscaling/v2")), "{shared}");
+    assert_eq!(noted(&shared, "old"), Some((version, fields.clone())), "who says the same shares it");
+    // What one owner states no more stays while it is the other's, whatever that calls it.
+    let mut fewer = first("h");
+    fewer["spec"].as_object_mut().unwrap().remove("targetCPUUtilizationPercentage");
+    let (code, left) = apply(&mut admin, V1, "old", &fewer).await;
+    assert_eq!((code, &left["spec"]["targetCPUUtilizationPercentage"]), (200, &json!(60)), "{left}");
+    assert!(noted(&left, "old").unwrap().1.get("f:targetCPUUtilizationPercentage").is_none(), "{left}");
+
+    // An update takes it from both, each by its own name for it.
+    assert_eq!(apply(&mut admin, V1, "old", &first("h")).await.0, 200);
+    let path = format!("{V1}/h?fieldManager=hand");
+    let patch = json!({"spec": {"targetCPUUtilizationPercentage": 75}});
+    let (code, changed) = admin.call(Method::PATCH, &path, Some(patch)).await;
+    assert_eq!(code, 200, "{changed}");
+    assert_eq!(
+        noted(&changed, "hand"),
+        Some((json!("autoscaling/v1"), json!({"f:targetCPUUtilizationPercentage": {}}))),
+        "{changed}"
+    );
+    assert!(noted(&changed, "old").unwrap().1.get("f:targetCPUUtilizationPercentage").is_none(), "{changed}");
+    let still = noted(&changed, "new").map(|(_, fields)| fields.to_string()).unwrap_or_default();
+    assert!(!still.contains("f:averageUtilization"), "{changed}");
+    let (_, stored) = admin.get(&format!("{V2}/h")).await;
+    assert_eq!(stored["spec"]["metrics"], cpu(75));
+}

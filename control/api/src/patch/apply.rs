@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{FieldSet, changed, check_items, fields_of, merge, prune};
 use super::owners::{self, Owner, UNOWNED};
-use super::writer;
+use super::{versions, writer};
 use crate::kind::{Kind, STATUS_ALONE, Subresource};
-use crate::schema::{self, Definition};
+use crate::schema;
 use crate::status::{Cause, Details, FieldError, Status};
 
 /// The owner of all fields of an object from before its first apply.
@@ -30,7 +30,8 @@ pub struct Manager<'a> {
     pub time: Timestamp,
 }
 
-/// Applies a manager's configuration to an object, or makes the object if there is none.
+/// Applies a manager's configuration to an object, or makes the object if there is none. The object is one that is stored,
+/// the configuration and what is noted of its manager are in the words of `kind`, which may be a dialect of the stored.
 ///
 /// The result is unchecked: validation and defaults come after.
 ///
@@ -39,7 +40,7 @@ pub struct Manager<'a> {
 /// an object that is gone; 422 for a manager without a name, or
 /// with one that cannot be; 400 for a configuration that carries `managedFields`, or has an item of a keyed list twice.
 pub fn apply(
-    kind: &Kind,
+    kind: &'static Kind,
     current: Option<&Value>,
     config: &Value,
     manager: Manager<'_>,
@@ -58,18 +59,30 @@ pub fn apply(
     }
     let nothing = json!({});
     let live = current.unwrap_or(&nothing);
+    let seen = versions::seen(kind, live);
     let part = |object: &Value| owned_part(kind, manager, object);
     let config_part = part(config);
     let wanted = fields_of(&config_part, definition);
-    let mut owners = owners_of(kind, live, definition, manager);
-    let changing = changed(&part(live), &config_part, definition);
-    let mine = owners.iter().position(|o| o.is(manager, "Apply"));
-    let before = mine.map(|at| owners.remove(at)).map(|o| o.fields).unwrap_or_default();
+    let mut owners = owners_of(kind, live, manager);
+    let changing = changed(&part(&seen), &config_part, definition);
+    let mine = owners.iter().position(|o| o.is(manager, "Apply")).map(|at| owners.remove(at));
+    // What was stated in other words stays when it is not stated in these.
+    let before = mine.filter(|mine| mine.kind == kind).map(|o| o.fields).unwrap_or_default();
     let before = before.only(|field| is_about(kind, manager, field));
+    let mut merged = seen;
+    match current {
+        Some(_) => merge(&mut merged, &written_part(kind, manager, config), definition),
+        // What a new object may bring is judged by who makes it.
+        None => merge(&mut merged, config, definition),
+    }
+    let whole = versions::stored(kind, merged.clone());
     let taken: Vec<(usize, FieldSet)> = owners
         .iter()
         .enumerate()
-        .map(|(at, owner)| (at, owner.fields.intersection(&changing)))
+        .map(|(at, owner)| match owner.kind == kind {
+            true => (at, owner.fields.intersection(&changing)),
+            false => (at, owner.fields.intersection(&words(owner.kind, manager, live, &whole).0)),
+        })
         .filter(|(_, taken)| !taken.is_empty())
         .collect();
     if !taken.is_empty() && !force {
@@ -78,20 +91,22 @@ pub fn apply(
     for (at, taken) in taken {
         owners[at].fields = owners[at].fields.minus(&taken);
     }
-    let mut object = live.clone();
-    match current {
-        Some(_) => merge(&mut object, &written_part(kind, manager, config), definition),
-        // What a new object may bring is judged by who makes it.
-        None => merge(&mut object, config, definition),
-    }
     let mut managed = wanted.clone();
-    for other in &owners {
+    for other in owners.iter().filter(|other| other.kind == kind) {
         managed.union(&other.fields);
     }
-    prune(&mut object, &before.minus(&unowned()), &managed, definition);
-    let gone = fields_of(&part(live), definition).minus(&fields_of(&part(&object), definition));
+    prune(&mut merged, &before.minus(&unowned()), &managed, definition);
+    let mut object = versions::stored(kind, merged);
+    // Who owns the same in other words keeps it, and all with it.
+    let loses = |other: &Owner| {
+        let gone = words(other.kind, manager, &whole, &object).1;
+        other.kind != kind && !other.fields.intersection(&gone).is_empty()
+    };
+    if owners.iter().any(loses) {
+        object = whole;
+    }
     for other in &mut owners {
-        other.fields = other.fields.minus(&gone);
+        other.fields = other.fields.minus(&words(other.kind, manager, live, &object).1);
     }
     owners.push(Owner::new(kind, manager, "Apply", wanted));
     owners::write(&mut object, owners);
@@ -106,16 +121,15 @@ pub fn apply(
 /// # Errors
 /// As [`apply`].
 pub fn scale(
-    kind: &Kind,
+    kind: &'static Kind,
     current: &Value,
     replicas: Option<i64>,
     manager: Manager<'_>,
     force: bool,
 ) -> Result<Value, Status> {
-    let definition = schema::definition(kind.schema);
     let field = FieldSet::read(&json!({"f:spec": {"f:replicas": {}}})).unwrap_or_default();
     let mut live = current.clone();
-    let mut owners = owners::read(kind, current, definition);
+    let mut owners = owners::read(kind, current);
     if !owners.iter().any(|owner| !owner.fields.intersection(&field).is_empty()) {
         let before = Manager { name: BEFORE_FIRST_APPLY, ..manager };
         owners.push(Owner::new(kind, before, "Update", field));
@@ -133,7 +147,8 @@ pub fn scale(
     Ok(applied)
 }
 
-/// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object.
+/// Notes in `new` who owns what after a create, an update or a patch by `manager`; `old` is the stored object. Both are in the
+/// words that are stored; what is noted of the manager is in those of `kind`, which it wrote by.
 ///
 /// The `managedFields` that `new` comes with count if they are valid, of a new object too, where they keep what the object
 /// has not: what it has is its creator's. So kubectl and helm hand over what they owned by
@@ -141,28 +156,36 @@ pub fn scale(
 ///
 /// # Errors
 /// 422 for managers in `managedFields` that come to stand there and whose names cannot be.
-pub fn track(kind: &Kind, old: Option<&Value>, new: &mut Value, manager: Manager<'_>) -> Result<(), Status> {
-    let definition = schema::definition(kind.schema);
+pub fn track(
+    kind: &'static Kind,
+    old: Option<&Value>,
+    new: &mut Value,
+    manager: Manager<'_>,
+) -> Result<(), Status> {
     let nothing = json!({});
-    let part = |object: &Value| owned_part(kind, manager, object);
-    let (before, after) = (part(old.unwrap_or(&nothing)), part(new));
-    let changing = changed(&before, &after, definition);
-    let gone = fields_of(&before, definition).minus(&fields_of(&after, definition));
-    let mut owners = owners::stated(kind, old.unwrap_or(&nothing), new, manager, definition);
+    let before = old.unwrap_or(&nothing);
+    let (changing, gone) = words(kind, manager, before, new);
+    let mut owners = owners::stated(kind, before, new, manager);
     if old.is_some() && owners.is_empty() {
         // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
         owners::write(new, owners);
         return Ok(());
     }
+    let is_own = |owner: &Owner| owner.kind == kind && owner.is(manager, "Update");
     for owner in &mut owners {
+        if owner.kind != kind {
+            let (changing, gone) = words(owner.kind, manager, before, new);
+            owner.fields = owner.fields.minus(&gone).minus(&changing);
+            continue;
+        }
         owner.fields = owner.fields.minus(&gone);
-        if !owner.is(manager, "Update") {
+        if !is_own(owner) {
             owner.fields = owner.fields.minus(&changing);
         }
     }
     if !changing.is_empty() {
         let mut fields = changing;
-        if let Some(at) = owners.iter().position(|o| o.is(manager, "Update")) {
+        if let Some(at) = owners.iter().position(is_own) {
             fields.union(&owners.remove(at).fields);
         }
         owners.push(Owner::new(kind, manager, "Update", fields));
@@ -271,13 +294,22 @@ fn owned_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
     part
 }
 
+/// What a change of a stored object sets otherwise and what it takes away, in the words of a kind.
+fn words(kind: &Kind, manager: Manager<'_>, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
+    let definition = schema::definition(kind.schema);
+    let part = |object: &Value| owned_part(kind, manager, &versions::seen(kind, object));
+    let (old, new) = (part(old), part(new));
+    let gone = fields_of(&old, definition).minus(&fields_of(&new, definition));
+    (changed(&old, &new, definition), gone)
+}
+
 /// The owners of an object; one that was never tracked belongs to the time before its first apply.
-fn owners_of(kind: &Kind, live: &Value, definition: Option<&Definition>, manager: Manager<'_>) -> Vec<Owner> {
-    let owners = owners::read(kind, live, definition);
+fn owners_of(kind: &'static Kind, live: &Value, manager: Manager<'_>) -> Vec<Owner> {
+    let owners = owners::read(kind, live);
     if !owners.is_empty() {
         return owners;
     }
-    let fields = fields_of(&owned_part(kind, manager, live), definition);
+    let fields = words(kind, manager, &Value::Null, live).0;
     if fields.is_empty() {
         return owners;
     }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::apply::Manager;
 use super::fields::FieldSet;
-use super::writer;
+use super::{versions, writer};
 use crate::kind::Kind;
-use crate::schema::Definition;
+use crate::schema;
 use crate::status::{FieldError, Status};
 use crate::time::rfc3339;
 
@@ -39,11 +39,13 @@ pub(super) const UNOWNED: &[&str] = &[
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
     entry: Map<String, Value>,
+    /// In whose words the fields are.
+    pub(super) kind: &'static Kind,
     pub(super) fields: FieldSet,
 }
 
 impl Owner {
-    pub(super) fn new(kind: &Kind, manager: Manager<'_>, operation: &str, fields: FieldSet) -> Self {
+    pub(super) fn new(kind: &'static Kind, manager: Manager<'_>, operation: &str, fields: FieldSet) -> Self {
         let mut entry = Map::new();
         entry.insert("manager".into(), manager.name.into());
         entry.insert("operation".into(), operation.into());
@@ -53,11 +55,11 @@ impl Owner {
         if !manager.subresource.is_empty() {
             entry.insert("subresource".into(), manager.subresource.into());
         }
-        Self { entry, fields }
+        Self { entry, kind, fields }
     }
 
     /// An entry that the server or a client wrote, in its one spelling; nothing if it says something that no entry can.
-    fn read(entry: &Value) -> Option<Self> {
+    fn read(entry: &Value, kind: &'static Kind) -> Option<Self> {
         let text = |key: &str| entry[key].as_str().unwrap_or("");
         if !matches!(text("operation"), "Apply" | "Update")
             || text("apiVersion").is_empty()
@@ -78,7 +80,7 @@ impl Owner {
             Value::Null => FieldSet::default(),
             fields => FieldSet::read(fields)?,
         };
-        Some(Self { entry: known, fields })
+        Some(Self { entry: known, kind, fields })
     }
 
     pub(super) fn text(&self, key: &str) -> &str {
@@ -99,25 +101,23 @@ impl Owner {
 }
 
 /// The owners that an object's `managedFields` tell; none if any entry is not valid.
-pub(super) fn read(kind: &Kind, object: &Value, definition: Option<&Definition>) -> Vec<Owner> {
-    entries(object).and_then(|entries| read_all(kind, entries, definition)).unwrap_or_default()
+pub(super) fn read(kind: &'static Kind, object: &Value) -> Vec<Owner> {
+    entries(object).and_then(|entries| read_all(kind, entries)).unwrap_or_default()
 }
 
 fn entries(object: &Value) -> Option<&Vec<Value>> {
     object.pointer("/metadata/managedFields").and_then(Value::as_array)
 }
 
-fn read_all(kind: &Kind, entries: &[Value], definition: Option<&Definition>) -> Option<Vec<Owner>> {
+fn read_all(kind: &'static Kind, entries: &[Value]) -> Option<Vec<Owner>> {
     let mut owners: Vec<Owner> = Vec::new();
     let mut places = HashMap::new();
-    let served = kind.api_version();
     for entry in entries {
-        let mut owner = Owner::read(entry)?;
-        if owner.text("apiVersion") != served {
-            // As in Kubernetes: the object cannot be shown in that version, so nothing is known of the fields.
-            continue;
-        }
-        owner.fields = owner.fields.fitted(definition);
+        let mut owner = Owner::read(entry, kind)?;
+        // As in Kubernetes: where the object cannot be shown in that version, nothing is known of the fields.
+        let Some(served) = versions::named(kind, owner.text("apiVersion")) else { continue };
+        owner.kind = served;
+        owner.fields = owner.fields.fitted(schema::definition(served.schema));
         // Of two that are the same, the later one counts.
         match places.entry(owner.identity().map(ToOwned::to_owned)) {
             Entry::Occupied(place) => owners[*place.get()] = owner,
@@ -133,22 +133,16 @@ fn read_all(kind: &Kind, entries: &[Value], definition: Option<&Definition>) -> 
 /// The owners that a write to the stored object `old` starts from: those the client states in `new`, if they are
 /// valid. One empty entry takes all ownership away; no entry at all is of a client that does not know the field.
 /// Through a subresource ownership cannot be stated.
-pub(super) fn stated(
-    kind: &Kind,
-    old: &Value,
-    new: &Value,
-    manager: Manager<'_>,
-    definition: Option<&Definition>,
-) -> Vec<Owner> {
+pub(super) fn stated(kind: &'static Kind, old: &Value, new: &Value, manager: Manager<'_>) -> Vec<Owner> {
     let Some(entries) = entries(new).filter(|e| !e.is_empty() && manager.subresource.is_empty()) else {
-        return read(kind, old, definition);
+        return read(kind, old);
     };
     if let [one] = entries.as_slice()
         && one.as_object().is_some_and(|e| e.values().all(|v| v.is_null() || v.as_str() == Some("")))
     {
         return Vec::new();
     }
-    read_all(kind, entries, definition).unwrap_or_else(|| read(kind, old, definition))
+    read_all(kind, entries).unwrap_or_else(|| read(kind, old))
 }
 
 /// Whether an object's owners may stand there.
@@ -209,17 +203,17 @@ fn sort(owners: &mut [Owner]) {
 }
 
 /// `Update` entries, the oldest first, of which so many of the oldest are one that few enough are left: one for each
-/// subresource, for what was written to one is not said to have been written to another.
+/// subresource and version, for what was written to one, or in its words, is not said to have been in another.
 fn joined(updates: Vec<Owner>) -> Vec<Owner> {
     let mut over = updates.len().saturating_sub(UPDATES_MAX);
     let mut kept: Vec<Owner> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<[String; 2], usize> = HashMap::new();
     // What was joined before takes up more, wherever it stands.
     let (before, others): (Vec<_>, Vec<_>) = updates.into_iter().partition(|o| o.text("manager") == JOINED);
     for owner in before.into_iter().chain(others) {
-        let subresource = owner.text("subresource").to_owned();
-        let Some(place) = places.get(&subresource).copied().filter(|_| over > 0) else {
-            places.entry(subresource).or_insert(kept.len());
+        let group = ["subresource", "apiVersion"].map(|key| owner.text(key).to_owned());
+        let Some(place) = places.get(&group).copied().filter(|_| over > 0) else {
+            places.entry(group).or_insert(kept.len());
             kept.push(owner);
             continue;
         };

@@ -90,7 +90,7 @@ pub(crate) fn options(call: &Call) -> Result<(WriteOptions, FieldValidation), St
         return Err(Status::invalid_type("meta.k8s.io", options, "", &[error]));
     }
     let writer = Writer::Client(writer::of_client(named, call.header(USER_AGENT)));
-    Ok((WriteOptions { dry_run: call.query.dry_run()?, writer }, validation))
+    Ok((WriteOptions { dry_run: call.query.dry_run()?, writer, served: None }, validation))
 }
 
 /// A whole object as a client sends it, and how it wants it written and shown.
@@ -104,7 +104,8 @@ struct Sent {
 impl Sent {
     async fn read(call: &mut Call, route: &ResourceRoute) -> Result<Self, Status> {
         let wanted = Wanted::of(call)?;
-        let (options, validation) = options(call)?;
+        let (mut options, validation) = options(call)?;
+        options.served = Some(route.served);
         let bytes = body(call).await?;
         let decoded = decode::body(route.served, &bytes, call.header(CONTENT_TYPE), validation)?;
         Ok(Self { object: into_map(decoded.value)?, options, wanted, warnings: decoded.warnings })
@@ -230,7 +231,8 @@ pub(crate) async fn patch(
     route: &ResourceRoute,
 ) -> Result<Response<Body>, Status> {
     let wanted = Wanted::of(&call)?;
-    let (options, validation) = options(&call)?;
+    let (mut options, validation) = options(&call)?;
+    options.served = Some(route.served);
     let bytes = body(&mut call).await?;
     if PatchType::from_content_type(call.header(CONTENT_TYPE).unwrap_or("")) == Some(PatchType::Apply) {
         return server_side_apply(api, &call, route, &bytes, options, validation).await;
@@ -264,8 +266,6 @@ async fn server_side_apply(
     let kind = route.kind;
     let warnings = decode::configuration(route.served.schema, &mut config, validation)?;
     identify(route, (&route.served.api_version(), route.served.kind), &mut config)?;
-    // Owners are noted by what is stored.
-    let config = Value::Object(dialect::stored(route.served, into_map(config)?));
     options.writer = Writer::Applier;
     // Without a name of its own an applier is refused.
     let name = call.query.get("fieldManager").unwrap_or("");
@@ -273,7 +273,7 @@ async fn server_side_apply(
     let apply = |current: Option<&Value>| {
         let subresource = route.subresource.map_or("", kind::Subresource::as_str);
         let manager = Manager { name, subresource, time: clock::now() };
-        let mut applied = patch::apply::apply(kind, current, &config, manager, force)?;
+        let mut applied = patch::apply::apply(route.served, current, &config, manager, force)?;
         decode::check(kind.schema, &mut applied, FieldValidation::Ignore)?;
         into_map(applied)
     };

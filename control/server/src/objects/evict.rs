@@ -9,7 +9,7 @@ use weft_api::view::LabelSelector;
 
 use super::delete::DeleteOptions;
 use super::update::Target;
-use super::{Objects, Preconditions, TRIES_MAX, WriteOptions, Writer, into_map};
+use super::{Objects, Preconditions, TRIES_MAX, WriteOptions, into_map};
 use crate::cache::Cached;
 use crate::clock;
 
@@ -79,7 +79,7 @@ impl Objects {
             subresource: Some(Subresource::Status),
             preconditions: Preconditions::default(),
         };
-        let options = WriteOptions { dry_run, writer: Writer::Server };
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
         let now = clock::seconds(clock::now());
         let spent = self.update(&target, &options, |current| spent(current, pod, &now)).await;
         spent.map(drop)

@@ -50,7 +50,7 @@ pub(crate) fn generate_name(base: &str, random: &[u8; 16]) -> String {
 /// # Errors
 /// 422 for managers in `managedFields` whose names cannot be.
 pub(crate) fn track(
-    kind: &Kind,
+    kind: &'static Kind,
     subresource: Option<Subresource>,
     old: Option<&Map<String, Value>>,
     new: &mut Map<String, Value>,
@@ -61,7 +61,7 @@ pub(crate) fn track(
     let manager = Manager { name, subresource: subresource.map_or("", Subresource::as_str), time: now };
     let old = old.map(|o| Value::Object(o.clone()));
     let mut value = Value::Object(std::mem::take(new));
-    apply::track(kind, old.as_ref(), &mut value, manager)?;
+    apply::track(options.served.unwrap_or(kind), old.as_ref(), &mut value, manager)?;
     if let Value::Object(map) = value {
         *new = map;
     }
