@@ -456,6 +456,15 @@ impl FieldError {
         Self::new(path, FieldReason::NotFound, format!("Not found: {}", shown(&value.into())))
     }
 
+    /// As [`FieldError::not_found`], with what there is.
+    pub fn not_found_because(
+        path: impl Into<String>,
+        value: impl Into<Value>,
+        detail: impl fmt::Display,
+    ) -> Self {
+        Self::new(path, FieldReason::NotFound, format!("Not found: {}: {detail}", shown(&value.into())))
+    }
+
     fn cause(&self) -> Cause {
         Cause { reason: self.reason.as_str(), message: self.message.clone(), field: self.path.clone() }
     }

@@ -19,6 +19,46 @@ pub(crate) fn pod(pod: &mut Map<String, Value>) {
     }
 }
 
+/// Makes selectors of the keys whose values a new Pod's own labels have.
+pub(crate) fn select_by_own_labels(pod: &mut Map<String, Value>, old: Option<&Value>) {
+    if old.is_some() {
+        return;
+    }
+    let labels = pod.get("metadata").and_then(|meta| meta.get("labels")).cloned().unwrap_or_default();
+    let Some(spec) = object(pod, "spec") else { return };
+    for constraint in objects(spec, "topologySpreadConstraints") {
+        own_labels(constraint, &labels);
+    }
+    let Some(affinity) = object(spec, "affinity") else { return };
+    for key in ["podAffinity", "podAntiAffinity"] {
+        let Some(pods) = object(affinity, key) else { continue };
+        for term in objects(pods, "requiredDuringSchedulingIgnoredDuringExecution") {
+            own_labels(term, &labels);
+        }
+        for preferred in objects(pods, "preferredDuringSchedulingIgnoredDuringExecution") {
+            if let Some(term) = object(preferred, "podAffinityTerm") {
+                own_labels(term, &labels);
+            }
+        }
+    }
+}
+
+fn own_labels(term: &mut Map<String, Value>, labels: &Value) {
+    let mut expressions = Vec::new();
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        let keys = term.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        for (key, value) in keys.filter_map(|key| Some((key, labels.get(key)?))) {
+            expressions.push(json!({ "key": key, "operator": operator, "values": [value] }));
+        }
+    }
+    let Some(selector) = object(term, "labelSelector").filter(|_| !expressions.is_empty()) else { return };
+    let all = selector.entry("matchExpressions").or_insert(Value::Null);
+    match all.as_array_mut() {
+        Some(all) => all.append(&mut expressions),
+        None => *all = expressions.into(),
+    }
+}
+
 pub(super) fn spec(spec: &mut Map<String, Value>) {
     set(spec, "restartPolicy", "Always");
     set(spec, "dnsPolicy", "ClusterFirst");

@@ -71,6 +71,7 @@ pub(super) const POD: Kind = Kind {
     schema: "io.k8s.api.core.v1.Pod",
     has_generation: true,
     default: default::pod::pod,
+    prepare: default::pod::select_by_own_labels,
     rules: &validate::pod::RULES,
     printer: &table::pod::PRINTER,
     ..BASE

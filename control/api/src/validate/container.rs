@@ -1,18 +1,22 @@
-//! Validation of containers: ports, environment, resources, mounts, probes, hooks.
+//! Validation of containers: ports, resources, when they are started anew, hooks.
+
+mod environment;
+mod mount;
+mod probe;
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{entries, flag, items, name, not_negative, one_of, pod, port_or_name, rules, text};
-use crate::quantity::Quantity;
+use super::{flag, items, name, one_of, pod, rules, text};
 use crate::status::FieldError;
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
-const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
+const RULES_MAX: usize = 20;
+const EXIT_CODES_MAX: usize = 255;
 
 /// All containers of a Pod's spec at `path`.
-pub(super) fn containers(spec: &Value, path: &str, volumes: &HashSet<String>, errors: &mut Vec<FieldError>) {
+pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     if items(spec, "containers").is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
@@ -34,71 +38,163 @@ pub(super) fn containers(spec: &Value, path: &str, volumes: &HashSet<String>, er
             let mut host_ports_of_init = HashSet::new();
             let host_ports = if list == "containers" { &mut host_ports } else { &mut host_ports_of_init };
             ports(container, &path, flag(spec, "hostNetwork"), host_ports, errors);
-            self::container(container, &path, volumes, errors);
+            self::container(container, &path, spec, errors);
             if list == "initContainers" {
-                init(container, &path, errors);
+                init(container, &path, spec, errors);
             } else {
-                probe(container, &path, "livenessProbe", true, errors);
-                probe(container, &path, "startupProbe", true, errors);
-                probe(container, &path, "readinessProbe", false, errors);
+                probe::probes(container, &path, spec, errors);
+                lifecycle(container, &path, spec, errors);
+                restarts(container, &path, errors);
             }
         }
     }
 }
 
-/// The image of a container.
-pub(super) fn image(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let image = text(container, "image");
-    let path = format!("{path}.image");
-    if image.is_empty() {
-        errors.push(FieldError::required(path, ""));
-    } else if image.trim() != image {
-        errors.push(FieldError::invalid(path, image, "must not have leading or trailing whitespace"));
+/// A container of any kind, its name, ports and probes aside, in a Pod with this spec.
+pub(super) fn container(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+    if text(container, "image").is_empty() {
+        errors.push(FieldError::required(format!("{path}.image"), ""));
     }
-}
-
-/// A container of any kind, its name, ports and probes aside.
-pub(super) fn container(
-    container: &Value,
-    path: &str,
-    volumes: &HashSet<String>,
-    errors: &mut Vec<FieldError>,
-) {
-    image(container, path, errors);
-    one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], true, errors);
     one_of(container, path, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], true, errors);
-    environment(container, path, errors);
-    resources(container.get("resources").unwrap_or(&Value::Null), &format!("{path}.resources"), errors);
-    mounts(container, path, volumes, errors);
-    let context = container.get("securityContext").unwrap_or(&Value::Null);
-    let context_path = format!("{path}.securityContext");
-    pod::security(context, &context_path, errors);
-    if flag(context, "privileged") && context.get("allowPrivilegeEscalation") == Some(&Value::Bool(false)) {
-        let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.push(FieldError::invalid(context_path, context.clone(), why));
-    }
-    for hook in ["postStart", "preStop"] {
-        if let Some(handler) = container.get("lifecycle").and_then(|l| l.get(hook)) {
-            self::handler(handler, &format!("{path}.lifecycle.{hook}"), errors);
-        }
+    environment::environment(container, path, spec, errors);
+    mount::mounts(container, path, spec, errors);
+    mount::devices(container, path, spec, errors);
+    one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], true, errors);
+    pod::resource::of_container(container, spec, &format!("{path}.resources"), errors);
+    resize_policies(container, path, spec, errors);
+    pod::security::of_container(container, spec, path, errors);
+}
+
+/// What is asked of a Pod's images and not of a template's.
+pub(super) fn image_of_pod(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let image = text(container, "image");
+    if image.trim() != image {
+        let why = "must not have leading or trailing whitespace";
+        errors.push(FieldError::invalid(format!("{path}.image"), image, why));
     }
 }
 
-/// What only init containers may not have.
-fn init(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    one_of(container, path, "restartPolicy", &["Always", "Never", "OnFailure"], false, errors);
-    let sidecar = text(container, "restartPolicy") == "Always";
-    for key in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-        if container.get(key).is_none() {
-            continue;
-        }
-        if !sidecar {
+/// What only init containers may not have, unless they stay.
+fn init(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+    let restarts_for_ever = text(container, "restartPolicy") == "Always";
+    if restarts_for_ever && !items(container, "restartPolicyRules").is_empty() {
+        let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
+        errors.push(FieldError::forbidden(format!("{path}.restartPolicyRules"), why));
+    } else if container.get("restartPolicy").is_some() {
+        restarts(container, path, errors);
+    }
+    if restarts_for_ever {
+        lifecycle(container, path, spec, errors);
+        probe::probes(container, path, spec, errors);
+        return;
+    }
+    for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+        if container.get(key).is_some_and(|value| !value.is_null()) {
             let why = "may not be set for init containers without restartPolicy=Always";
             errors.push(FieldError::forbidden(format!("{path}.{key}"), why));
-        } else if key != "lifecycle" {
-            probe(container, path, key, key != "readinessProbe", errors);
         }
     }
+}
+
+/// When a container is started anew, where that is not what its Pod says.
+fn restarts(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let all = items(container, "restartPolicyRules");
+    one_of(container, path, "restartPolicy", &["Always", "Never", "OnFailure"], false, errors);
+    if text(container, "restartPolicy").is_empty() && !all.is_empty() {
+        let why = "must specify restartPolicy when restart rules are used";
+        errors.push(FieldError::required(format!("{path}.restartPolicy"), why));
+    }
+    let path = format!("{path}.restartPolicyRules");
+    if all.len() > RULES_MAX {
+        errors.push(FieldError::too_long(&path, RULES_MAX));
+    }
+    for (at, rule) in all.iter().enumerate() {
+        let path = format!("{path}[{at}]");
+        let action = text(rule, "action");
+        if action != "Restart" {
+            errors.push(FieldError::not_supported(format!("{path}.action"), action, &["Restart"]));
+        }
+        let path = format!("{path}.exitCodes");
+        let Some(codes) = rule.get("exitCodes").filter(|codes| !codes.is_null()) else {
+            errors.push(FieldError::required(path, "must be specified"));
+            continue;
+        };
+        let operator = text(codes, "operator");
+        if !matches!(operator, "In" | "NotIn") {
+            errors.push(FieldError::not_supported(format!("{path}.operator"), operator, &["In", "NotIn"]));
+        }
+        if items(codes, "values").len() > EXIT_CODES_MAX {
+            errors.push(FieldError::too_long(format!("{path}.values"), EXIT_CODES_MAX));
+        }
+    }
+}
+
+/// What becomes of a container whose resources change.
+fn resize_policies(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+    let path = format!("{path}.resizePolicy");
+    let mut seen = HashSet::new();
+    for (at, policy) in items(container, "resizePolicy").iter().enumerate() {
+        let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if !seen.insert(resource) {
+            errors.push(FieldError::duplicate(format!("{path}[{at}]"), resource));
+        }
+        for (value, valid) in [(resource, ["cpu", "memory"]), (restart, ["NotRequired", "RestartContainer"])]
+        {
+            if value.is_empty() {
+                errors.push(FieldError::required(&path, ""));
+            } else if !valid.contains(&value) {
+                errors.push(FieldError::not_supported(&path, value, &valid));
+            }
+        }
+        if text(spec, "restartPolicy") == "Never" && restart != "NotRequired" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(&path, restart, why));
+        }
+    }
+}
+
+/// What is done when a container starts and before it is stopped.
+fn lifecycle(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+    let Some(lifecycle) = container.get("lifecycle") else { return };
+    let path = format!("{path}.lifecycle");
+    for hook in ["postStart", "preStop"] {
+        if let Some(handler) = lifecycle.get(hook).filter(|handler| !handler.is_null()) {
+            probe::handler(handler, &format!("{path}.{hook}"), spec, errors);
+        }
+    }
+    let signal = text(lifecycle, "stopSignal");
+    if signal.is_empty() {
+        return;
+    }
+    let path = format!("{path}.stopSignal");
+    match spec.get("os").map_or("", |os| text(os, "name")) {
+        "" => {
+            let why = "may not be set for containers with empty `spec.os.name`";
+            errors.push(FieldError::forbidden(path, why));
+        }
+        "linux" if !is_signal(signal) => {
+            errors.push(FieldError::invalid(path, signal, "must be a signal of Linux, such as SIGTERM"));
+        }
+        "windows" if !matches!(signal, "SIGKILL" | "SIGTERM") => {
+            errors.push(FieldError::not_supported(path, signal, &["SIGKILL", "SIGTERM"]));
+        }
+        _ => {}
+    }
+}
+
+fn is_signal(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+        "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+        "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+    ];
+    let within = |prefix: &str, max: u8| {
+        let number = name.strip_prefix(prefix).and_then(|number| number.parse::<u8>().ok());
+        number.is_some_and(|number| (1..=max).contains(&number))
+    };
+    name.strip_prefix("SIG").is_some_and(|name| NAMES.contains(&name))
+        || within("SIGRTMIN+", 15)
+        || within("SIGRTMAX-", 14)
 }
 
 fn ports(
@@ -142,210 +238,5 @@ fn ports(
                 errors.push(FieldError::duplicate(host_path, host));
             }
         }
-    }
-}
-
-fn environment(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for (at, variable) in items(container, "env").iter().enumerate() {
-        let path = format!("{path}.env[{at}]");
-        let given = text(variable, "name");
-        if given.is_empty() {
-            errors.push(FieldError::required(format!("{path}.name"), ""));
-        } else {
-            rules(name::env_name(given), &format!("{path}.name"), given, errors);
-        }
-        if let Some(source) = variable.get("valueFrom") {
-            value_from(variable, source, &path, errors);
-        }
-    }
-    for (at, source) in items(container, "envFrom").iter().enumerate() {
-        let path = format!("{path}.envFrom[{at}]");
-        let named = ["configMapRef", "secretRef"].map(|key| source.get(key).map(|r| (key, r)));
-        match named {
-            [None, None] => {
-                let why = "must specify one of: `configMapRef` or `secretRef`";
-                errors.push(FieldError::invalid(path, "", why));
-            }
-            [Some(_), Some(_)] => {
-                errors.push(FieldError::invalid(
-                    path,
-                    "",
-                    "may not have more than one field specified at a time",
-                ));
-            }
-            [Some((key, reference)), None] | [None, Some((key, reference))] => {
-                if text(reference, "name").is_empty() {
-                    errors.push(FieldError::required(format!("{path}.{key}.name"), ""));
-                }
-            }
-        }
-    }
-}
-
-fn value_from(variable: &Value, source: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    const FIELDS: &[&str] = &[
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
-    const SOURCES: &[&str] =
-        &["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
-    let path = format!("{path}.valueFrom");
-    if !text(variable, "value").is_empty() {
-        errors.push(FieldError::invalid(&path, "", "may not be specified when `value` is not empty"));
-    }
-    match SOURCES.iter().filter(|key| source.get(**key).is_some()).count() {
-        0 => {
-            let why =
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
-            errors.push(FieldError::invalid(&path, "", why));
-        }
-        1 => {}
-        _ => errors.push(FieldError::invalid(
-            &path,
-            "",
-            "may not have more than one field specified at a time",
-        )),
-    }
-    if let Some(field) = source.get("fieldRef") {
-        let field_path = text(field, "fieldPath");
-        let at = format!("{path}.fieldRef.fieldPath");
-        let subscripted =
-            field_path.starts_with("metadata.labels['") || field_path.starts_with("metadata.annotations['");
-        if field_path.is_empty() {
-            errors.push(FieldError::required(at, ""));
-        } else if !FIELDS.contains(&field_path) && !subscripted {
-            errors.push(FieldError::not_supported(at, field_path, FIELDS));
-        }
-    }
-    for key in ["configMapKeyRef", "secretKeyRef"] {
-        if let Some(reference) = source.get(key) {
-            for part in ["name", "key"] {
-                if text(reference, part).is_empty() {
-                    errors.push(FieldError::required(format!("{path}.{key}.{part}"), ""));
-                }
-            }
-        }
-    }
-    if let Some(reference) = source.get("resourceFieldRef")
-        && text(reference, "resource").is_empty()
-    {
-        errors.push(FieldError::required(format!("{path}.resourceFieldRef.resource"), ""));
-    }
-}
-
-/// The resources of a container.
-pub(super) fn resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for list in ["limits", "requests"] {
-        for (resource, amount) in entries(resources, list) {
-            let at = format!("{path}.{list}[{resource}]");
-            rules(name::qualified(resource), &format!("{path}.{list}"), resource, errors);
-            let standard = matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage" | "storage")
-                || resource.starts_with("hugepages-");
-            if !standard && !resource.contains('/') {
-                for rule in [
-                    "must be a standard resource type or fully qualified",
-                    "must be a standard resource for containers",
-                ] {
-                    errors.push(FieldError::invalid(&at, resource.as_str(), rule));
-                }
-            }
-            match Quantity::from_value(amount) {
-                Ok(quantity) if quantity.is_negative() => {
-                    errors.push(FieldError::invalid(
-                        at,
-                        amount.clone(),
-                        "must be greater than or equal to 0",
-                    ));
-                }
-                Ok(_) => {}
-                Err(error) => errors.push(FieldError::invalid(at, amount.clone(), error)),
-            }
-        }
-    }
-    for (resource, amount) in entries(resources, "requests") {
-        let limit = resources.get("limits").and_then(|l| l.get(resource));
-        let Some(limit) = limit.and_then(|l| Quantity::from_value(l).ok()) else { continue };
-        if Quantity::from_value(amount).is_ok_and(|request| request > limit) {
-            let why = format!("must be less than or equal to {resource} limit of {limit}");
-            errors.push(FieldError::invalid(format!("{path}.requests"), amount.clone(), why));
-        }
-    }
-}
-
-fn mounts(container: &Value, path: &str, volumes: &HashSet<String>, errors: &mut Vec<FieldError>) {
-    let mut paths = HashSet::new();
-    for (at, mount) in items(container, "volumeMounts").iter().enumerate() {
-        let path = format!("{path}.volumeMounts[{at}]");
-        let volume = text(mount, "name");
-        if volume.is_empty() {
-            errors.push(FieldError::required(format!("{path}.name"), ""));
-        } else if !volumes.contains(volume) {
-            errors.push(FieldError::not_found(format!("{path}.name"), volume));
-        }
-        let target = text(mount, "mountPath");
-        if target.is_empty() {
-            errors.push(FieldError::required(format!("{path}.mountPath"), ""));
-        } else if !paths.insert(target) {
-            errors.push(FieldError::invalid(format!("{path}.mountPath"), target, "must be unique"));
-        }
-        let sub = text(mount, "subPath");
-        super::volume::relative_path(sub, &format!("{path}.subPath"), errors);
-    }
-}
-
-fn probe(container: &Value, path: &str, key: &str, once: bool, errors: &mut Vec<FieldError>) {
-    let Some(probe) = container.get(key) else { return };
-    let path = format!("{path}.{key}");
-    handler(probe, &path, errors);
-    for number in
-        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
-    {
-        not_negative(probe, &path, number, errors);
-    }
-    let successes = probe.get("successThreshold").and_then(Value::as_i64).unwrap_or(1);
-    if once && successes != 1 {
-        errors.push(FieldError::invalid(format!("{path}.successThreshold"), successes, "must be 1"));
-    }
-    if let Some(grace) =
-        probe.get("terminationGracePeriodSeconds").and_then(Value::as_i64).filter(|g| *g <= 0)
-    {
-        let path = format!("{path}.terminationGracePeriodSeconds");
-        errors.push(FieldError::invalid(path, grace, "must be greater than 0"));
-    }
-}
-
-fn handler(handler: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let given: Vec<&str> = HANDLERS.iter().copied().filter(|key| handler.get(*key).is_some()).collect();
-    if given.is_empty() {
-        errors.push(FieldError::required(path, "must specify a handler type"));
-    }
-    for second in given.iter().skip(1) {
-        let why = "may not specify more than 1 handler type";
-        errors.push(FieldError::forbidden(format!("{path}.{second}"), why));
-    }
-    let Some((first, action)) = given.first().and_then(|key| Some((*key, handler.get(*key)?))) else {
-        return;
-    };
-    let path = format!("{path}.{first}");
-    match first {
-        "exec" if items(action, "command").is_empty() => {
-            errors.push(FieldError::required(format!("{path}.command"), ""));
-        }
-        "httpGet" => {
-            if text(action, "path").is_empty() {
-                errors.push(FieldError::required(format!("{path}.path"), ""));
-            }
-            port_or_name(&action["port"], &format!("{path}.port"), errors);
-            one_of(action, &path, "scheme", &["HTTP", "HTTPS"], false, errors);
-        }
-        "tcpSocket" | "grpc" => port_or_name(&action["port"], &format!("{path}.port"), errors),
-        _ => {}
     }
 }

@@ -1,12 +1,19 @@
 //! Validation of Pods and Pod templates.
 
+mod affinity;
+pub(super) mod claim;
 pub(super) mod ephemeral;
 pub(super) mod resize;
+pub(super) mod resource;
+pub(super) mod security;
+mod update;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
+
+pub(super) use self::affinity::node_selector;
 
 use super::{
     Rules, conditions, container, flag, items, meta, name, not_negative, one_of, rules, text, volume,
@@ -16,34 +23,72 @@ use crate::status::FieldError;
 const SECONDS_MAX: i64 = i32::MAX as i64;
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
+/// Longest name that a Pod's host may have, bytes: what Linux takes.
+const HOST_NAME_BYTES_MAX: usize = 64;
 
 /// A Pod.
 pub(crate) static RULES: Rules = Rules {
     create: |object, _, errors| create(object, errors),
-    update: |new, old, _, errors| update(new, old, errors),
+    update: |new, old, _, errors| update::update(new, old, errors),
     status,
 };
 
-pub(super) fn create(pod: &Value, errors: &mut Vec<FieldError>) {
+fn create(pod: &Value, errors: &mut Vec<FieldError>) {
+    self::pod(pod, errors);
     let empty = Value::Null;
     let spec = pod.get("spec").unwrap_or(&empty);
-    self::spec(spec, "spec", errors);
     if !items(spec, "ephemeralContainers").is_empty() {
         errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
     }
-    let host_network = flag(spec, "hostNetwork");
-    if host_network && flag(spec, "hostPID") && flag(spec, "shareProcessNamespace") {
-        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(FieldError::invalid("spec.shareProcessNamespace", true, why));
+    if !text(spec, "nodeName").is_empty() && !items(spec, "schedulingGates").is_empty() {
+        let why = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden("spec.nodeName", why));
+    }
+}
+
+/// What is asked of Pods, new or changed, and not of templates beside that.
+fn pod(pod: &Value, errors: &mut Vec<FieldError>) {
+    let empty = Value::Null;
+    let spec = pod.get("spec").unwrap_or(&empty);
+    let annotations = pod.pointer("/metadata/annotations").unwrap_or(&empty);
+    let (mirror, cost) = ("kubernetes.io/config.mirror", "controller.kubernetes.io/pod-deletion-cost");
+    if let Some(hash) = annotations.get(mirror).filter(|_| text(spec, "nodeName").is_empty()) {
+        let why = "must set spec.nodeName if mirror pod annotation is set";
+        errors.push(FieldError::invalid(format!("metadata.annotations[{mirror}]"), hash.clone(), why));
+    }
+    // A number without leading zeros or a plus.
+    let is_number = |text: &str| text.parse::<i32>().is_ok_and(|number| number.to_string() == text);
+    if let Some(given) = annotations.get(cost).filter(|given| !given.as_str().is_some_and(is_number)) {
+        let path = format!("metadata.annotations[{cost}]");
+        errors.push(FieldError::invalid(path, given.clone(), "must be a 32bit integer"));
+    }
+    self::spec(spec, "spec", errors);
+    for list in ["containers", "initContainers"] {
+        for (at, container) in items(spec, list).iter().enumerate() {
+            container::image_of_pod(container, &format!("spec.{list}[{at}]"), errors);
+        }
     }
 }
 
 /// A Pod's spec at `path`.
 pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let volumes = volume::volumes(spec, path, errors);
-    container::containers(spec, path, &volumes, errors);
+    volume::volumes(spec, path, errors);
+    claim::claims(spec, path, errors);
+    container::containers(spec, path, errors);
+    resource::of_pod(spec, path, errors);
     one_of(spec, path, "restartPolicy", &["Always", "OnFailure", "Never"], true, errors);
     dns(spec, path, errors);
+    meta::labels(spec, &format!("{path}.nodeSelector"), "nodeSelector", errors);
+    security::of_pod(spec, path, errors);
+    for (at, secret) in items(spec, "imagePullSecrets").iter().enumerate() {
+        if text(secret, "name").is_empty() {
+            errors.push(FieldError::required(format!("{path}.imagePullSecrets[{at}].name"), ""));
+        }
+    }
+    affinity::affinity(spec, path, errors);
+    gates(spec, path, errors);
+    affinity::spread(spec, path, errors);
+    host(spec, path, errors);
     not_negative(spec, path, "terminationGracePeriodSeconds", errors);
     if let Some(seconds) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
         && !(1..=SECONDS_MAX).contains(&seconds)
@@ -63,22 +108,81 @@ pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             rules(rule(value), &format!("{path}.{key}"), value, errors);
         }
     }
-    meta::labels(spec, &format!("{path}.nodeSelector"), "nodeSelector", errors);
-    node_affinity(spec, path, errors);
     tolerations(spec, path, errors);
-    spread(spec, path, errors);
     for (at, alias) in items(spec, "hostAliases").iter().enumerate() {
-        ip(text(alias, "ip"), &format!("{path}.hostAliases[{at}].ip"), errors);
-        for host in items(alias, "hostnames").iter().filter_map(Value::as_str) {
-            rules(name::dns_subdomain(host), &format!("{path}.hostAliases[{at}].hostnames"), host, errors);
+        let path = format!("{path}.hostAliases[{at}]");
+        ip(text(alias, "ip"), &format!("{path}.ip"), errors);
+        for (at, host) in items(alias, "hostnames").iter().enumerate() {
+            let host = host.as_str().unwrap_or("");
+            rules(name::dns_subdomain(host), &format!("{path}.hostnames[{at}]"), host, errors);
         }
     }
-    for (at, secret) in items(spec, "imagePullSecrets").iter().enumerate() {
-        if text(secret, "name").is_empty() {
-            errors.push(FieldError::required(format!("{path}.imagePullSecrets[{at}].name"), ""));
+    if let Some(class) = spec.get("runtimeClassName").and_then(Value::as_str) {
+        rules(name::dns_subdomain(class), &format!("{path}.runtimeClassName"), class, errors);
+    }
+    one_of(spec, path, "preemptionPolicy", &["Never", "PreemptLowerPriority"], false, errors);
+    if let Some(overhead) = spec.get("overhead").filter(|overhead| !overhead.is_null()) {
+        let limits = serde_json::json!({ "limits": overhead });
+        let named = super::resource::of_container;
+        resource::requirements(&limits, &format!("{path}.overhead"), named, errors);
+    }
+    if let Some(os) = spec.get("os").filter(|os| !os.is_null()) {
+        match text(os, "name") {
+            "" => errors.push(FieldError::required(format!("{path}.os.name"), "")),
+            "linux" | "windows" => {}
+            other => {
+                let valid = ["linux", "windows"];
+                errors.push(FieldError::not_supported(format!("{path}.os"), other, &valid));
+            }
         }
     }
-    security(spec.get("securityContext").unwrap_or(&Value::Null), &format!("{path}.securityContext"), errors);
+}
+
+/// What a Pod waits for: conditions that others set on it, and gates that others open.
+fn gates(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for (at, gate) in items(spec, "readinessGates").iter().enumerate() {
+        let condition = text(gate, "conditionType");
+        let path = format!("{path}.readinessGates[{at}].conditionType");
+        rules(name::qualified(condition), &path, condition, errors);
+    }
+    let mut seen = HashSet::new();
+    for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
+        let (gate, path) = (text(gate, "name"), format!("{path}.schedulingGates[{at}]"));
+        rules(name::qualified(gate), &path, gate, errors);
+        if !seen.insert(gate) {
+            errors.push(FieldError::duplicate(path, gate));
+        }
+    }
+}
+
+/// What a Pod has of its host: user numbers, and a name of its own.
+fn host(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if spec.get("hostUsers") == Some(&Value::Bool(false)) {
+        for (key, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+            if flag(spec, key) {
+                errors.push(FieldError::forbidden(format!("{path}.{shown}"), "when `hostUsers` is false"));
+            }
+        }
+        for list in ["initContainers", "containers"] {
+            for (at, container) in items(spec, list).iter().enumerate() {
+                if !items(container, "volumeDevices").is_empty() {
+                    let path = format!("{path}.{list}[{at}].volumeDevices");
+                    errors.push(FieldError::forbidden(path, "when `hostUsers` is false"));
+                }
+            }
+        }
+    }
+    let Some(given) = spec.get("hostnameOverride").and_then(Value::as_str) else { return };
+    let path = format!("{path}.hostnameOverride");
+    for key in ["setHostnameAsFQDN", "hostNetwork"] {
+        if flag(spec, key) {
+            errors.push(FieldError::forbidden(&path, format!("may not be specified when {key} is true")));
+        }
+    }
+    if given.len() > HOST_NAME_BYTES_MAX {
+        errors.push(FieldError::too_long(&path, HOST_NAME_BYTES_MAX));
+    }
+    rules(name::dns_subdomain(given), &path, given, errors);
 }
 
 /// An address that must be an IP address.
@@ -125,48 +229,6 @@ fn dns(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn node_affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let pointer = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    if let Some(required) = spec.pointer(pointer) {
-        node_selector(required, &format!("{path}{}", pointer.replace('/', ".")), errors);
-    }
-}
-
-/// What a node must be, at `path`.
-pub(super) fn node_selector(required: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let terms = items(required, "nodeSelectorTerms");
-    if terms.is_empty() {
-        let why = "must have at least one node selector term";
-        errors.push(FieldError::required(format!("{path}.nodeSelectorTerms"), why));
-    }
-    for (t, term) in terms.iter().enumerate() {
-        for (e, expression) in items(term, "matchExpressions").iter().enumerate() {
-            let path = format!("{path}.nodeSelectorTerms[{t}].matchExpressions[{e}]");
-            let count = items(expression, "values").len();
-            let fits = match text(expression, "operator") {
-                "In" | "NotIn" if count == 0 => Some("must be specified when `operator` is 'In' or 'NotIn'"),
-                "Exists" | "DoesNotExist" if count > 0 => {
-                    Some("may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
-                }
-                "Gt" | "Lt" if count != 1 => {
-                    Some("must be specified single value when `operator` is 'Lt' or 'Gt'")
-                }
-                "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => None,
-                other => {
-                    let why = "not a valid selector operator";
-                    errors.push(FieldError::invalid(format!("{path}.operator"), other, why));
-                    None
-                }
-            };
-            if let Some(why) = fits {
-                errors.push(FieldError::required(format!("{path}.values"), why));
-            }
-            let key = text(expression, "key");
-            rules(name::qualified(key), &format!("{path}.key"), key, errors);
-        }
-    }
-}
-
 pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for (at, toleration) in items(spec, "tolerations").iter().enumerate() {
         let path = format!("{path}.tolerations[{at}]");
@@ -181,7 +243,12 @@ pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>
         }
         let value = text(toleration, "value");
         match operator {
-            "" | "Equal" => rules(name::label_value(value), &format!("{path}.value"), value, errors),
+            "" | "Equal" => {
+                let broken = name::label_value(value);
+                if !broken.is_empty() {
+                    errors.push(FieldError::invalid(format!("{path}.operator"), value, broken.join(";")));
+                }
+            }
             "Exists" if !value.is_empty() => {
                 let why = "value must be empty when `operator` is 'Exists'";
                 errors.push(FieldError::invalid(format!("{path}.operator"), value, why));
@@ -201,113 +268,6 @@ pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>
         }
         one_of(toleration, &path, "effect", &["NoSchedule", "PreferNoSchedule", "NoExecute"], false, errors);
     }
-}
-
-fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for (at, constraint) in items(spec, "topologySpreadConstraints").iter().enumerate() {
-        let path = format!("{path}.topologySpreadConstraints[{at}]");
-        let skew = constraint.get("maxSkew").and_then(Value::as_i64).unwrap_or(0);
-        if skew <= 0 {
-            errors.push(FieldError::invalid(format!("{path}.maxSkew"), skew, "must be greater than zero"));
-        }
-        let key = text(constraint, "topologyKey");
-        if key.is_empty() {
-            errors.push(FieldError::required(format!("{path}.topologyKey"), "can not be empty"));
-        } else {
-            rules(name::qualified(key), &format!("{path}.topologyKey"), key, errors);
-        }
-        one_of(constraint, &path, "whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], true, errors);
-    }
-}
-
-/// User and group numbers of a security context.
-pub(super) fn security(context: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(id) =
-            context.get(key).and_then(Value::as_i64).filter(|id| !(0..=SECONDS_MAX).contains(id))
-        {
-            let rule = "must be between 0 and 2147483647, inclusive";
-            errors.push(FieldError::invalid(format!("{path}.{key}"), id, rule));
-        }
-    }
-    for (at, group) in items(context, "supplementalGroups").iter().enumerate() {
-        if !group.as_i64().is_some_and(|id| (0..=SECONDS_MAX).contains(&id)) {
-            let rule = "must be between 0 and 2147483647, inclusive";
-            errors.push(FieldError::invalid(format!("{path}.supplementalGroups[{at}]"), group.clone(), rule));
-        }
-    }
-    let mut seen = HashSet::new();
-    for (at, sysctl) in items(context, "sysctls").iter().enumerate() {
-        let path = format!("{path}.sysctls[{at}].name");
-        let given = text(sysctl, "name");
-        if given.is_empty() {
-            errors.push(FieldError::required(path, ""));
-        } else if !seen.insert(given) {
-            errors.push(FieldError::duplicate(path, given));
-        }
-    }
-}
-
-/// Changes that a stored Pod allows.
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let empty = Value::Null;
-    let (spec, before) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
-    let (was, is) = (before.get("activeDeadlineSeconds"), spec.get("activeDeadlineSeconds"));
-    match (was.and_then(Value::as_i64), is.and_then(Value::as_i64)) {
-        (Some(was), Some(is)) if is > was => {
-            let why = format!("must be less than or equal to previous value {was}");
-            errors.push(FieldError::invalid("spec.activeDeadlineSeconds", is, why));
-        }
-        (Some(was), None) => {
-            let why = "must not update from a positive integer to nil value";
-            errors.push(FieldError::invalid("spec.activeDeadlineSeconds", was, why));
-        }
-        _ => {}
-    }
-    let tolerations = items(spec, "tolerations");
-    if items(before, "tolerations").iter().any(|kept| !tolerations.contains(kept)) {
-        let why = "existing toleration can not be modified except its tolerationSeconds";
-        errors.push(FieldError::forbidden("spec.tolerations", why));
-    }
-    for list in ["containers", "initContainers"] {
-        for (at, container) in items(spec, list).iter().enumerate() {
-            container::image(container, &format!("spec.{list}[{at}]"), errors);
-        }
-    }
-    if fixed(spec, before) != fixed(before, before) {
-        errors.push(FieldError::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
-    }
-}
-
-/// The part of a spec that never changes: a copy without what may.
-fn fixed(spec: &Value, before: &Value) -> Value {
-    let mut spec = spec.clone();
-    for list in ["containers", "initContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(container) = container.as_object_mut() {
-                container.remove("image");
-            }
-        }
-    }
-    if let Some(object) = spec.as_object_mut() {
-        object.remove("activeDeadlineSeconds");
-        object.remove("tolerations");
-        object.remove("schedulingGates");
-        let grace = |v: &Value| v.get("terminationGracePeriodSeconds").and_then(Value::as_i64);
-        if grace(before).is_some_and(|g| g < 0) {
-            object.remove("terminationGracePeriodSeconds");
-        }
-        object.retain(|_, value| {
-            !value.as_array().is_some_and(Vec::is_empty)
-                && !value.as_object().is_some_and(serde_json::Map::is_empty)
-        });
-    }
-    spec
 }
 
 /// A Pod's status as its agent writes it.

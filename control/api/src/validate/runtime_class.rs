@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{IMMUTABLE, Rules, container, items, meta, name, pod, rules, text};
+use super::{IMMUTABLE, Rules, items, meta, name, pod, resource, rules, text};
 use crate::status::FieldError;
 
 /// A RuntimeClass.
@@ -22,7 +22,7 @@ fn class(class: &Value, errors: &mut Vec<FieldError>) {
     let handler = text(class, "handler");
     rules(name::dns_label(handler), "handler", handler, errors);
     if let Some(fixed) = class.pointer("/overhead/podFixed") {
-        container::resources(&json!({ "limits": fixed }), "overhead", errors);
+        pod::resource::requirements(&json!({ "limits": fixed }), "overhead", resource::of_container, errors);
     }
     let Some(scheduling) = class.get("scheduling").filter(|s| !s.is_null()) else { return };
     meta::labels(scheduling, "scheduling.nodeSelector", "nodeSelector", errors);

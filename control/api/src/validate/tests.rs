@@ -5,6 +5,7 @@ mod certificates;
 mod events;
 mod extensions;
 mod networking;
+mod pod;
 mod rbac;
 mod storage;
 

@@ -8,8 +8,8 @@ use super::{items, name, one_of, rules, text};
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
-/// The volumes of a Pod's spec at `path`; their names.
-pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) -> HashSet<String> {
+/// The volumes of a Pod's spec at `path`.
+pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let mut names = HashSet::new();
     for (at, volume) in items(spec, "volumes").iter().enumerate() {
         let path = format!("{path}.volumes[{at}]");
@@ -24,7 +24,6 @@ pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) ->
         }
         source(volume, &path, errors);
     }
-    names
 }
 
 fn source(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {

@@ -50,6 +50,9 @@ fn bound(
     if current.get("metadata").is_some_and(|m| m["deletionTimestamp"].is_string()) {
         return refuse(format!("pod {} is being deleted, cannot be assigned to a host", key.name));
     }
+    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+        return refuse(format!("pod {} has non-empty .spec.schedulingGates", key.name));
+    }
     pod["spec"]["nodeName"] = binding.node.as_str().into();
     for (name, told) in [("labels", &binding.labels), ("annotations", &binding.annotations)] {
         for (key, value) in told.as_object().into_iter().flatten() {
@@ -93,6 +96,9 @@ mod tests {
         let conditions = bound["status"]["conditions"].as_array().unwrap();
         assert_eq!((conditions.len(), &conditions[1]["status"]), (2, &json!("True")));
         assert_eq!(bind(&bound), Err(409));
+        let mut gated = pod.clone();
+        gated["spec"]["schedulingGates"] = json!([{ "name": "example.com/gate" }]);
+        assert_eq!(bind(&gated), Err(409));
         let mut going = pod;
         going["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");
         assert_eq!(bind(&going), Err(409));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{container, items, name, rules, text, volume};
+use super::super::{container, items, name, rules, text};
 use crate::status::FieldError;
 
 /// What only containers with a life of their own may have.
@@ -22,8 +22,6 @@ const LIST: &str = "spec.ephemeralContainers";
 /// What is wrong with a Pod's ephemeral containers, as a change of `old`: each stays as it is, and others may come.
 pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let (spec, before) = (&new["spec"], &old["spec"]);
-    // What the volumes are, not what is wrong with them: that was judged when the Pod came.
-    let volumes = volume::volumes(spec, "spec", &mut Vec::new());
     let mut names: Vec<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| items(spec, list))
@@ -42,7 +40,8 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldE
             }
             names.push(given);
         }
-        container::container(added, &path, &volumes, errors);
+        container::container(added, &path, spec, errors);
+        container::image_of_pod(added, &path, errors);
         let target = text(added, "targetContainerName");
         if !target.is_empty() && !targets.contains(&target) {
             errors.push(FieldError::not_found(format!("{path}.targetContainerName"), target));

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::{container, items, text};
+use super::super::{items, text};
+use super::resource;
 use crate::quantity::Quantity;
 use crate::status::FieldError;
 
@@ -16,8 +17,7 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldE
         let pairs = items(&new["spec"], list).iter().zip(items(&old["spec"], list));
         for (at, (now, was)) in pairs.enumerate() {
             let path = format!("spec.{list}[{at}].resources");
-            let empty = Value::Null;
-            container::resources(now.get("resources").unwrap_or(&empty), &path, errors);
+            resource::of_container(now, &new["spec"], &path, errors);
             if now.get("resources") == was.get("resources") {
                 continue;
             }

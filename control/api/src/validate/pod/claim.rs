@@ -1,0 +1,91 @@
+//! Devices that a Pod claims: `spec.resourceClaims`, and which of them a container has.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::super::{items, name, rules, text};
+use crate::status::FieldError;
+
+/// The claims of a Pod's spec at `path`.
+pub(super) fn claims(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let mut names = BTreeSet::new();
+    for (at, claim) in items(spec, "resourceClaims").iter().enumerate() {
+        let path = format!("{path}.resourceClaims[{at}]");
+        let given = text(claim, "name");
+        let name_path = format!("{path}.name");
+        if given.is_empty() {
+            errors.push(FieldError::required(name_path, ""));
+        } else if names.insert(given) {
+            rules(name::dns_label(given), &name_path, given, errors);
+        } else {
+            errors.push(FieldError::duplicate(name_path, given));
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        let [of_claim, of_template] = sources.map(|key| claim.get(key).and_then(Value::as_str));
+        let why = match (of_claim, of_template) {
+            (Some(_), Some(_)) => {
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            }
+            (None, None) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            _ => "",
+        };
+        if !why.is_empty() {
+            errors.push(FieldError::invalid(&path, claim.clone(), why));
+        }
+        for (key, source) in sources.iter().zip([of_claim, of_template]) {
+            if let Some(source) = source {
+                rules(name::dns_subdomain(source), &format!("{path}.{key}"), source, errors);
+            }
+        }
+    }
+}
+
+/// The claims of a container's resources at `path`; each must be one of the Pod's.
+pub(in super::super) fn of_container(
+    claims: &[Value],
+    spec: &Value,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let known: BTreeSet<&str> = items(spec, "resourceClaims")
+        .iter()
+        .map(|claim| text(claim, "name"))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    for (at, claim) in claims.iter().enumerate() {
+        let path = format!("{path}.claims[{at}]");
+        let (given, request) = (text(claim, "name"), text(claim, "request"));
+        if given.is_empty() {
+            errors.push(FieldError::required(path, ""));
+            continue;
+        }
+        if seen.contains(given) {
+            // All requests of that claim are there already.
+            errors.push(FieldError::duplicate(&path, given));
+        } else {
+            let mut key = given.to_owned();
+            if !request.is_empty() {
+                rules(name::dns_label(request), &format!("{path}.request"), request, errors);
+                key = format!("{given}/{request}");
+            }
+            let within = format!("{given}/");
+            let overlaps = request.is_empty() && seen.iter().any(|other| other.starts_with(&within));
+            if seen.contains(&key) || overlaps {
+                errors.push(FieldError::duplicate(&path, key.as_str()));
+            }
+            seen.insert(key);
+        }
+        if !known.contains(given) {
+            let mut why = "must be one of the names in pod.spec.resourceClaims".to_owned();
+            if known.is_empty() {
+                why += " which is empty";
+            } else {
+                let names: Vec<&str> = known.iter().copied().collect();
+                why = format!("{why}: {}", names.join(", "));
+            }
+            errors.push(FieldError::not_found_because(path, given, why));
+        }
+    }
+}
