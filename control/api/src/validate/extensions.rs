@@ -1,5 +1,6 @@
-//! Validation of CustomResourceDefinitions: names, versions and that they have schemas; what a schema says is judged
-//! where custom resources are served.
+//! Validation of CustomResourceDefinitions: names, versions, columns, conversion; the schemas have files of their own.
+
+mod schema;
 
 use std::collections::HashSet;
 
@@ -67,12 +68,13 @@ fn versions(versions: &[Value], errors: &mut Vec<FieldError>) {
         if !broken.is_empty() {
             errors.push(FieldError::invalid(format!("{path}.name"), given, broken.join(",")));
         }
-        schema(version, &path, errors);
         deprecation(version, &path, errors);
+        judge_schema(version, &path, errors);
         scale(version, &path, errors);
         for (at, column) in items(version, "additionalPrinterColumns").iter().enumerate() {
             self::column(column, &format!("{path}.additionalPrinterColumns[{at}]"), errors);
         }
+        schema::selectable(version, &path, errors);
     }
     let mut wrong = |why: &str| errors.push(FieldError::invalid("spec.versions", versions.to_vec(), why));
     if seen.len() < versions.len() {
@@ -83,24 +85,15 @@ fn versions(versions: &[Value], errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A version has a schema, of an object.
-fn schema(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+/// A version has a schema.
+fn judge_schema(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let path = format!("{path}.schema.openAPIV3Schema");
     let Some(schema) = version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) else {
-        errors.push(FieldError::required(path, "schemas are required"));
+        errors.push(FieldError::required(path, ""));
         return;
     };
-    if flag(schema, "nullable") {
-        let why = "nullable cannot be true at the root";
-        errors.push(FieldError::forbidden(format!("{path}.nullable"), why));
-    }
-    match text(schema, "type") {
-        "object" => {}
-        "" => errors.push(FieldError::required(format!("{path}.type"), "must not be empty at the root")),
-        other => {
-            errors.push(FieldError::invalid(format!("{path}.type"), other, "must be object at the root"));
-        }
-    }
+    let with_status = version.pointer("/subresources/status").is_some_and(|status| !status.is_null());
+    schema::schema(schema, &path, with_status, errors);
 }
 
 fn deprecation(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
@@ -143,6 +136,9 @@ fn scale(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
             if required {
                 errors.push(FieldError::required(format!("{path}.{key}"), ""));
             }
+        } else if !given.starts_with('.') {
+            let why = "must be a simple json path starting with .";
+            errors.push(FieldError::invalid(format!("{path}.{key}"), given, why));
         } else if !roots.iter().any(|root| given.starts_with(root)) {
             errors.push(FieldError::invalid(format!("{path}.{key}"), given, why));
         }
