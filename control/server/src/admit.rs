@@ -1,6 +1,7 @@
 //! Admission: what the cluster adds to an object or refuses of it, beyond what its kind says by itself.
 
 mod account;
+mod bundles;
 mod certificates;
 
 use std::time::Duration;
@@ -75,13 +76,24 @@ pub(crate) fn on_update(
 
 /// What is wrong with a new object that its own rules do not see.
 pub(crate) fn judge_new(kind: &Kind, object: &Value) -> Vec<FieldError> {
-    if *kind == kind::CERTIFICATE_SIGNING_REQUEST { certificates::judge(object) } else { Vec::new() }
+    match kind {
+        kind if *kind == kind::CERTIFICATE_SIGNING_REQUEST => certificates::judge(object),
+        kind if *kind == kind::CLUSTER_TRUST_BUNDLE => bundles::judge(object),
+        kind if *kind == kind::POD_CERTIFICATE_REQUEST => bundles::judge_request(object),
+        _ => Vec::new(),
+    }
 }
 
 /// As [`judge_new`], of a change.
 pub(crate) fn judge_change(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
-    if *kind != kind::CERTIFICATE_SIGNING_REQUEST {
-        return Vec::new();
+    match kind {
+        kind if *kind == kind::CERTIFICATE_SIGNING_REQUEST => certificates::judge_certificate(new, old),
+        kind if *kind == kind::CLUSTER_TRUST_BUNDLE
+            && new["spec"]["trustBundle"] != old["spec"]["trustBundle"] =>
+        {
+            bundles::judge(new)
+        }
+        kind if *kind == kind::POD_CERTIFICATE_REQUEST => bundles::judge_chain(new, old, clock::now()),
+        _ => Vec::new(),
     }
-    certificates::judge_certificate(new, old)
 }

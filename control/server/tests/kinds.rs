@@ -36,6 +36,23 @@ fn request() -> Value {
     json!({ "request": base64(request), "signerName": CLIENT_SIGNER, "usages": ["client auth"], "username": "other" })
 }
 
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.self_signed(&key).unwrap().pem()
+}
+
+fn trust_bundle() -> Value {
+    json!({ "spec": { "signerName": "example.com/ca", "trustBundle": authority() } })
+}
+
+fn pod_request(key: &rcgen::KeyPair) -> Value {
+    let request = rcgen::CertificateParams::default().serialize_request(key).unwrap();
+    json!({ "spec": { "signerName": "example.com/ca", "podName": "p", "podUID": "1", "serviceAccountName": "default",
+        "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": base64(request.der()) } })
+}
+
 /// An object of each kind, and its name.
 fn samples() -> Vec<(&'static str, &'static str, Value)> {
     let path = json!({ "path": "/", "pathType": "Prefix", "backend": { "service": { "name": "web", "port": { "number": 80 } } } });
@@ -89,6 +106,8 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("RuntimeClass", "runc", json!({ "handler": "runc" })),
         ("CertificateSigningRequest", "mine", json!({ "spec": request() })),
+        ("ClusterTrustBundle", "example.com:ca:one", trust_bundle()),
+        ("PodCertificateRequest", "mine", pod_request(&rcgen::KeyPair::generate().unwrap())),
         ("MutatingWebhookConfiguration", "hooks", json!({ "webhooks": [webhook] })),
         ("ValidatingWebhookConfiguration", "hooks", json!({ "webhooks": [webhook] })),
         (
@@ -101,6 +120,13 @@ fn samples() -> Vec<(&'static str, &'static str, Value)> {
             "policy",
             json!({ "spec": { "policyName": "policy", "validationActions": ["Deny"] } }),
         ),
+        (
+            "MutatingAdmissionPolicy",
+            "policy",
+            json!({ "spec": { "matchConstraints": { "resourceRules": [matched] }, "reinvocationPolicy": "Never",
+                "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": "[]" } }] } }),
+        ),
+        ("MutatingAdmissionPolicyBinding", "policy", json!({ "spec": { "policyName": "policy" } })),
         (
             "CustomResourceDefinition",
             "crontabs.stable.example.com",
@@ -327,4 +353,96 @@ async fn events_are_changed_and_watched_in_either_group() {
     let notes: Vec<&str> = events.iter().filter_map(|e| e["object"]["note"].as_str()).collect();
     assert_eq!(notes, ["again", "and again", "and again", "applied"]);
     assert!(events.iter().all(|event| event["object"]["apiVersion"] == "events.k8s.io/v1"));
+}
+
+#[tokio::test]
+async fn who_is_trusted_is_told_by_certificates_of_authorities() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = "/apis/certificates.k8s.io/v1/clustertrustbundles";
+    let bundle = |name: &str, spec: Value| json!({ "apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle", "metadata": { "name": name }, "spec": spec });
+    let (one, leaf) = (authority(), {
+        let key = rcgen::KeyPair::generate().unwrap();
+        rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()
+    });
+    for (pem, why) in [
+        (String::new(), "at least one trust anchor must be provided"),
+        (leaf, "entry 0 does not have the CA bit set"),
+        (one.replace("CERTIFICATE", "KEY"), "entry 0 has bad block type: KEY"),
+        (format!("{one}{one}"), "duplicate trust anchor (indices [0 1])"),
+    ] {
+        let (code, refused) = admin.post(path, bundle("a", json!({ "trustBundle": pem }))).await;
+        assert_eq!(code, 422, "{refused}");
+        let cause = &refused["details"]["causes"][0];
+        assert_eq!(cause["field"], "spec.trustBundle");
+        assert!(cause["message"].as_str().unwrap().ends_with(why), "{refused}");
+    }
+    let (code, made) = admin.post(path, bundle("a", json!({ "trustBundle": one }))).await;
+    assert_eq!(code, 201, "{made}");
+    let (_, made) = admin
+        .post(path, bundle("example.com:ca:b", json!({ "signerName": "example.com/ca", "trustBundle": one })))
+        .await;
+    let (_, found) = admin.get(&format!("{path}?fieldSelector=spec.signerName=example.com/ca")).await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+    assert_eq!(found["items"][0]["metadata"]["uid"], made["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a_pods_certificate_is_issued_once_and_to_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests";
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut asked = pod_request(&key);
+    asked["apiVersion"] = "certificates.k8s.io/v1".into();
+    asked["kind"] = "PodCertificateRequest".into();
+    asked["metadata"] = json!({ "name": "mine" });
+    let mut wrong = asked.clone();
+    wrong["spec"]["stubPKCS10Request"] = base64("x").into();
+    let (code, refused) = admin.post(path, wrong).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.stubPKCS10Request")));
+    let (code, made) = admin.post(path, asked).await;
+    assert_eq!((code, &made["spec"]["maxExpirationSeconds"]), (201, &json!(86_400)), "{made}");
+    let begin = jiff::Timestamp::now();
+    let minutes = |count: i64| begin + jiff::SignedDuration::from_mins(count);
+    let seconds = |time: jiff::Timestamp| jiff::Timestamp::from_second(time.as_second()).unwrap();
+    let issue = |key: &rcgen::KeyPair, end: i64| {
+        let mut certificate = rcgen::CertificateParams::default();
+        let time = |at: jiff::Timestamp| {
+            let since = std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap());
+            rcgen::date_time_ymd(1970, 1, 1) + since
+        };
+        (certificate.not_before, certificate.not_after) = (time(begin), time(minutes(end)));
+        let mut object = made.clone();
+        object["status"] = json!({ "certificateChain": certificate.self_signed(key).unwrap().pem(),
+            "notBefore": seconds(begin).to_string(), "notAfter": seconds(minutes(end)).to_string(),
+            "beginRefreshAt": seconds(minutes(30)).to_string(),
+            "conditions": [{ "type": "Issued", "status": "True", "reason": "Issued", "message": "", "lastTransitionTime": "2027-01-15T08:00:00Z" }] });
+        object
+    };
+    let at = format!("{path}/mine/status");
+    for (object, why) in [
+        (
+            issue(&rcgen::KeyPair::generate().unwrap(), 120),
+            "leaf certificate was not issued to the requested public key",
+        ),
+        (issue(&key, 50), "leaf certificate lifetime must be >= 1 hour"),
+        (issue(&key, 1500), "leaf certificate lifetime must be <= spec.maxExpirationSeconds (86400)"),
+    ] {
+        let (code, refused) = admin.call(Method::PUT, &at, Some(object)).await;
+        assert_eq!(code, 422, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(why), "{refused}");
+    }
+    let mut early = issue(&key, 120);
+    early["status"]["beginRefreshAt"] = seconds(minutes(5)).to_string().into();
+    let (code, refused) = admin.call(Method::PUT, &at, Some(early)).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.beginRefreshAt")));
+    let (code, issued) = admin.call(Method::PUT, &at, Some(issue(&key, 120))).await;
+    assert_eq!(code, 200, "{issued}");
+    let mut taken_back = issued.clone();
+    taken_back["status"] = json!({});
+    let (code, refused) = admin.call(Method::PUT, &at, Some(taken_back)).await;
+    assert_eq!(code, 422, "{refused}");
 }

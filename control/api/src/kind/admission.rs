@@ -57,3 +57,25 @@ pub(super) const VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
     printer: &table::admission::BINDING,
     ..BASE
 };
+/// `MutatingAdmissionPolicy`.
+pub(super) const MUTATING_ADMISSION_POLICY: Kind = Kind {
+    kind: "MutatingAdmissionPolicy",
+    plural: "mutatingadmissionpolicies",
+    singular: "mutatingadmissionpolicy",
+    schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
+    default: default::admission::policy,
+    rules: &validate::policy::MUTATING,
+    printer: &table::admission::MUTATING_POLICY,
+    ..BASE
+};
+/// `MutatingAdmissionPolicyBinding`.
+pub(super) const MUTATING_ADMISSION_POLICY_BINDING: Kind = Kind {
+    kind: "MutatingAdmissionPolicyBinding",
+    plural: "mutatingadmissionpolicybindings",
+    singular: "mutatingadmissionpolicybinding",
+    schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
+    default: default::admission::policy_binding,
+    rules: &validate::policy::MUTATING_BINDING,
+    printer: &table::admission::BINDING,
+    ..BASE
+};

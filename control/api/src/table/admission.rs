@@ -20,16 +20,28 @@ pub(crate) static POLICY: Printer = printer(
         AGE,
     ],
     |policy, now| {
-        let kind = policy.pointer("/spec/paramKind").filter(|k| !k.is_null());
-        let kind = kind.map(|k| format!("{}/{}", at(k, "/apiVersion"), at(k, "/kind")));
-        vec![
-            name(policy),
-            list(policy, "/spec/validations").len().into(),
-            kind.unwrap_or_else(|| UNSET.to_owned()).into(),
-            age_of(policy, now),
-        ]
+        let count = list(policy, "/spec/validations").len();
+        vec![name(policy), count.into(), parameter_kind(policy).into(), age_of(policy, now)]
     },
 );
+
+pub(crate) static MUTATING_POLICY: Printer = printer(
+    &[
+        NAME,
+        number("Mutations", "Number of mutations."),
+        text("ParamKind", "The kind of the objects with its parameters."),
+        AGE,
+    ],
+    |policy, now| {
+        let count = list(policy, "/spec/mutations").len();
+        vec![name(policy), count.into(), parameter_kind(policy).into(), age_of(policy, now)]
+    },
+);
+
+fn parameter_kind(policy: &Value) -> String {
+    let kind = policy.pointer("/spec/paramKind").filter(|k| !k.is_null());
+    kind.map_or_else(|| UNSET.to_owned(), |k| format!("{}/{}", at(k, "/apiVersion"), at(k, "/kind")))
+}
 
 pub(crate) static BINDING: Printer = printer(
     &[

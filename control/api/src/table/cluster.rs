@@ -1,4 +1,4 @@
-//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events, Leases, CertificateSigningRequests and
+//! Columns of Nodes, Namespaces, ConfigMaps, Secrets, ServiceAccounts, Events, Leases, requests for certificates and
 //! ComponentStatuses.
 
 use jiff::Timestamp;
@@ -143,6 +143,34 @@ fn request(request: &Value, now: Timestamp) -> Vec<Value> {
         state.into(),
     ]
 }
+
+pub(crate) static CLUSTER_TRUST_BUNDLE: Printer =
+    printer(&[NAME, text("SignerName", "Whose certificates it is about.")], |bundle, _| {
+        vec![name(bundle), or(at(bundle, "/spec/signerName"), NONE)]
+    });
+
+pub(crate) static POD_CERTIFICATE_REQUEST: Printer = printer(
+    &[
+        NAME,
+        text("PodName", "The Pod that the certificate is for."),
+        text("ServiceAccountName", "Who the Pod is."),
+        text("NodeName", "The node that the Pod runs on."),
+        text("SignerName", "Who is asked to sign."),
+        text("State", "What has become of it."),
+    ],
+    |request, _| {
+        let decided = |c: &&Value| matches!(at(c, "/type"), "Issued" | "Denied" | "Failed");
+        let state = list(request, "/status/conditions").iter().find(decided).map_or("", |c| at(c, "/type"));
+        vec![
+            name(request),
+            at(request, "/spec/podName").into(),
+            at(request, "/spec/serviceAccountName").into(),
+            at(request, "/spec/nodeName").into(),
+            at(request, "/spec/signerName").into(),
+            or(state, "Pending"),
+        ]
+    },
+);
 
 pub(crate) static EVENT: Printer = printer(
     &[

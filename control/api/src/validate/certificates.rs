@@ -69,7 +69,12 @@ fn request(request: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::duplicate(path, usage));
         }
     }
-    signer(text(spec, "signerName"), errors);
+    if text(spec, "signerName") == LEGACY_SIGNER {
+        let why = "the legacy signerName is not allowed via this API version";
+        errors.push(FieldError::invalid("spec.signerName", LEGACY_SIGNER, why));
+    } else {
+        signer(text(spec, "signerName"), errors);
+    }
     let life = spec.get("expirationSeconds").and_then(Value::as_i64);
     if let Some(seconds) = life.filter(|seconds| *seconds < LIFE_SECONDS_MIN) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
@@ -77,13 +82,9 @@ fn request(request: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn signer(signer: &str, errors: &mut Vec<FieldError>) {
+/// The name of who signs.
+pub(super) fn signer(signer: &str, errors: &mut Vec<FieldError>) {
     let path = "spec.signerName";
-    if signer == LEGACY_SIGNER {
-        let why = "the legacy signerName is not allowed via this API version";
-        errors.push(FieldError::invalid(path, signer, why));
-        return;
-    }
     if signer.is_empty() {
         errors.push(FieldError::required(path, ""));
         return;

@@ -1,4 +1,8 @@
-//! Validation of ValidatingAdmissionPolicies and their bindings; of expressions, that they are there.
+//! Validation of admission policies and their bindings; of expressions, that they are there.
+
+mod mutating;
+
+pub(crate) use self::mutating::{MUTATING, MUTATING_BINDING};
 
 use std::collections::HashSet;
 
@@ -57,8 +61,8 @@ pub(crate) static BINDING: Rules = Rules {
     status: |_, _| {},
 };
 
-fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
-    let spec = policy.get("spec").unwrap_or(&Value::Null);
+/// What both kinds of policies have: which requests they are about, and names for expressions.
+fn common(spec: &Value, errors: &mut Vec<FieldError>) {
     not_empty(spec, "spec", "failurePolicy", errors);
     admission::policies(spec, "spec", errors);
     if let Some(kind) = spec.get("paramKind").filter(|k| !k.is_null()) {
@@ -77,6 +81,11 @@ fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
     for (at, variable) in items(spec, "variables").iter().enumerate() {
         self::variable(variable, &format!("spec.variables[{at}]"), errors);
     }
+}
+
+fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
+    let spec = policy.get("spec").unwrap_or(&Value::Null);
+    common(spec, errors);
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -209,6 +218,12 @@ fn annotation(annotation: &Value, policy: &str, path: &str, errors: &mut Vec<Fie
 
 fn binding(binding: &Value, errors: &mut Vec<FieldError>) {
     let spec = binding.get("spec").unwrap_or(&Value::Null);
+    bound(spec, errors);
+    actions(items(spec, "validationActions"), errors);
+}
+
+/// What the bindings of both kinds of policies have.
+fn bound(spec: &Value, errors: &mut Vec<FieldError>) {
     let policy = text(spec, "policyName");
     not_empty(spec, "spec", "policyName", errors);
     if !policy.is_empty() {
@@ -220,7 +235,6 @@ fn binding(binding: &Value, errors: &mut Vec<FieldError>) {
     if let Some(matched) = spec.get("matchResources").filter(|m| !m.is_null()) {
         resources(matched, "spec.matchResources", errors);
     }
-    actions(items(spec, "validationActions"), errors);
 }
 
 fn parameter(reference: &Value, errors: &mut Vec<FieldError>) {

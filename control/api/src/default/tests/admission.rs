@@ -19,6 +19,13 @@ fn policies() {
     let spec = json!({"matchConstraints": resources, "matchResources": resources});
     let full = json!({"resourceRules": [{"scope": "*"}], "excludeResourceRules": [{"scope": "Cluster"}],
         "matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}});
+    let mutating = defaulted(&kind::MUTATING_ADMISSION_POLICY, json!({"spec": spec}));
+    assert_eq!(
+        (&mutating["spec"]["failurePolicy"], &mutating["spec"]["matchConstraints"]),
+        (&json!("Fail"), &full)
+    );
+    let bound = defaulted(&kind::MUTATING_ADMISSION_POLICY_BINDING, json!({"spec": spec}));
+    assert_eq!(bound["spec"]["matchResources"], full);
     let policy = defaulted(&kind::VALIDATING_ADMISSION_POLICY, json!({"spec": spec}));
     assert_eq!(
         (&policy["spec"]["failurePolicy"], &policy["spec"]["matchConstraints"]),

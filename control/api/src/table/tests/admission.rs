@@ -20,3 +20,12 @@ fn admission() {
     assert_eq!(binding(Value::Null)[2], "<unset>");
     assert_eq!(cells(&kind::CUSTOM_RESOURCE_DEFINITION, json!({})), ["x", "2024-01-01T00:00:00Z"]);
 }
+
+#[test]
+fn mutating_policies() {
+    let spec = json!({"mutations": [{}, {}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}, "policyName": "p"});
+    let policy = cells(&kind::MUTATING_ADMISSION_POLICY, json!({"spec": spec}));
+    assert_eq!(policy, [json!("x"), json!(2), json!("v1/ConfigMap"), json!("5m")]);
+    let binding = cells(&kind::MUTATING_ADMISSION_POLICY_BINDING, json!({"spec": spec}));
+    assert_eq!(binding, ["x", "p", "<unset>", "5m"]);
+}

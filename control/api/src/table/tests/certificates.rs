@@ -12,3 +12,14 @@ fn requests() {
     assert_eq!(cells(kind, json!({}))[2..], ["<none>", "", "<none>", "Pending"]);
     assert_eq!(cells(kind, json!({"status": {"conditions": [{"type": "Denied"}]}}))[5], "Denied");
 }
+
+#[test]
+fn bundles_and_requests_of_pods() {
+    let kind = &kind::CLUSTER_TRUST_BUNDLE;
+    assert_eq!(cells(kind, json!({"spec": {"signerName": "a.b/c"}})), ["x", "a.b/c"]);
+    assert_eq!(cells(kind, json!({})), ["x", "<none>"]);
+    let kind = &kind::POD_CERTIFICATE_REQUEST;
+    let spec = json!({"signerName": "a.b/c", "podName": "p", "serviceAccountName": "s", "nodeName": "n"});
+    assert_eq!(cells(kind, json!({"spec": spec})), ["x", "p", "s", "n", "a.b/c", "Pending"]);
+    assert_eq!(cells(kind, json!({"status": {"conditions": [{"type": "Denied"}]}}))[5], "Denied");
+}

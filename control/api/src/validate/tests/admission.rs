@@ -287,3 +287,55 @@ fn bindings_of_policies() {
         ]
     );
 }
+
+#[test]
+fn mutating_policies() {
+    let rule = |operation: &str| json!({"operations": [operation], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
+    let policy = |key: &str, value: Value| {
+        let mut spec = json!({"matchConstraints": {"resourceRules": [rule("CREATE")]}, "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]});
+        spec[key] = value;
+        created(&kind::MUTATING_ADMISSION_POLICY, json!({"spec": spec}))
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(policy("reinvocationPolicy", json!("IfNeeded")), none);
+    for (key, value, messages) in [
+        (
+            "mutations",
+            json!([]),
+            vec!["spec.mutations: Required value: mutations must contain at least one item"],
+        ),
+        ("reinvocationPolicy", json!(""), vec!["spec.reinvocationPolicy: Required value"]),
+        ("mutations", json!([{}]), vec!["spec.mutations[0].patchType: Required value"]),
+        (
+            "mutations",
+            json!([{"patchType": "JSONPatch", "applyConfiguration": {"expression": "Object{}"}}]),
+            vec![
+                "spec.mutations[0].applyConfiguration: Invalid value: \"{applyConfiguration}\": must not be specified when patchType is JSONPatch",
+                "spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch",
+            ],
+        ),
+        (
+            "mutations",
+            json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": " "}}]),
+            vec!["spec.mutations[0].jsonPatch.expression: Required value"],
+        ),
+        (
+            "matchConstraints",
+            json!({"resourceRules": [rule("DELETE")]}),
+            vec![
+                "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
+            ],
+        ),
+        ("paramKind", json!({"apiVersion": "v1"}), vec!["spec.paramKind.kind: Required value"]),
+    ] {
+        assert_eq!(policy(key, value), messages);
+    }
+    let binding = |spec: Value| created(&kind::MUTATING_ADMISSION_POLICY_BINDING, json!({"spec": spec}));
+    assert_eq!(binding(json!({"policyName": "p"})), none);
+    assert_eq!(binding(json!({})), ["spec.policyName: Required value"]);
+    let deletes = binding(json!({"policyName": "p", "matchResources": {"resourceRules": [rule("DELETE")]}}));
+    assert!(
+        deletes[0].starts_with("spec.matchResources.resourceRules.operations: Unsupported value: \"DELETE\"")
+    );
+}

@@ -1,4 +1,4 @@
-//! CertificateSigningRequests.
+//! Requests for certificates, and bundles of those that are trusted.
 
 use super::*;
 
@@ -117,6 +117,131 @@ fn conditions_of_requests() {
         [
             "status.conditions[0].type: Required value",
             "status.conditions[2].type: Duplicate value: \"Other\""
+        ]
+    );
+}
+
+#[test]
+fn bundles_are_named_for_their_signer() {
+    let with = |name: &str, signer: &str| {
+        let mut spec = json!({"trustBundle": "x"});
+        if !signer.is_empty() {
+            spec["signerName"] = signer.into();
+        }
+        created(&kind::CLUSTER_TRUST_BUNDLE, json!({"metadata": {"name": name}, "spec": spec}))
+    };
+    assert!(with("a.b", "").is_empty() && with("a.b:c:one", "a.b/c").is_empty());
+    for (name, signer, message) in [
+        (
+            "a:b",
+            "",
+            "metadata.name: Invalid value: \"a:b\": ClusterTrustBundle without signer name must not have \":\" in its name",
+        ),
+        (
+            "one",
+            "a.b/c",
+            "metadata.name: Invalid value: \"one\": ClusterTrustBundle for signerName a.b/c must be named with prefix a.b:c:",
+        ),
+        (
+            "a:one",
+            "a",
+            "spec.signerName: Invalid value: \"a\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ),
+    ] {
+        assert_eq!(with(name, signer), [message]);
+    }
+    let bundle = |signer: &str| json!({"metadata": {"name": "a.b:c:one"}, "spec": {"signerName": signer, "trustBundle": "x"}});
+    let changed = update(&kind::CLUSTER_TRUST_BUNDLE, &bundle("a.b/d"), &bundle("a.b/c"), &Limits::default());
+    assert_eq!(
+        told(&changed).last().unwrap(),
+        "spec.signerName: Invalid value: \"a.b/d\": field is immutable"
+    );
+}
+
+fn pod_request(key: &str, value: Value) -> Value {
+    let mut spec = json!({"signerName": "a.b/c", "podName": "p", "podUID": "1", "serviceAccountName": "s",
+        "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": "YQ=="});
+    spec[key] = value;
+    json!({"spec": spec})
+}
+
+#[test]
+fn requests_of_pods() {
+    let kind = &kind::POD_CERTIFICATE_REQUEST;
+    assert!(created(kind, pod_request("maxExpirationSeconds", json!(7_862_400))).is_empty());
+    for (key, value, message) in [
+        ("podUID", json!(""), "spec.podUID: Invalid value: \"\": must not be empty"),
+        ("nodeUID", json!("x".repeat(129)), "spec.nodeUID: Too long: may not be more than 128 bytes"),
+        (
+            "maxExpirationSeconds",
+            json!(3599),
+            "spec.maxExpirationSeconds: Invalid value: 3599: must be in the range [3600, 7862400]",
+        ),
+        (
+            "unverifiedUserAnnotations",
+            json!({"a": "b"}),
+            "spec.unverifiedUserAnnotations: Invalid value: \"a\": must be a domain-prefixed key (such as example.com/foo)",
+        ),
+    ] {
+        assert_eq!(created(kind, pod_request(key, value)), [message]);
+    }
+    let mut own = pod_request("maxExpirationSeconds", json!(86_401));
+    own["spec"]["signerName"] = "kubernetes.io/kube-apiserver-client-pod".into();
+    assert_eq!(
+        created(kind, own),
+        ["spec.maxExpirationSeconds: Invalid value: 86401: must be in the range [3600, 86400]"]
+    );
+    let changed = updated(kind, &pod_request("podName", json!("q")), &pod_request("podName", json!("p")));
+    assert!(changed.len() == 1 && changed[0].ends_with("field is immutable"), "{changed:?}");
+}
+
+#[test]
+fn requests_of_pods_end_once() {
+    let end = |type_: &str, more: Value| {
+        let mut status = json!({"conditions": [{"type": type_, "status": "True"}]});
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"status": status})
+    };
+    let told = |new: &Value, old: &Value| told(&update_status(&kind::POD_CERTIFICATE_REQUEST, new, old));
+    let fresh = json!({"status": {}});
+    let times = json!({"certificateChain": "x", "notBefore": "t", "notAfter": "t", "beginRefreshAt": "t"});
+    assert!(told(&end("Denied", json!({})), &fresh).is_empty());
+    assert!(told(&end("Issued", times.clone()), &fresh).is_empty());
+    for (new, old, message) in [
+        (
+            end("Denied", json!({"certificateChain": "x"})),
+            fresh.clone(),
+            "status: Invalid value: non-condition status fields must be empty when denying or failing the PodCertificateRequest",
+        ),
+        (
+            end("Failed", json!({})),
+            end("Denied", json!({})),
+            "status: Invalid value: immutable after PodCertificateRequest is issued, denied, or failed",
+        ),
+        (
+            json!({"status": {"certificateChain": "x"}}),
+            fresh.clone(),
+            "status: Invalid value: status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"",
+        ),
+        (
+            end("Approved", json!({})),
+            fresh.clone(),
+            "status.conditions.[0].type: Unsupported value: \"Approved\": supported values: \"Denied\", \"Failed\", \"Issued\"",
+        ),
+        (
+            json!({"status": {"conditions": [{"type": "Denied", "status": "True"}, {"type": "Failed", "status": "True"}]}}),
+            fresh.clone(),
+            "status.conditions.[1].type: Invalid value: \"Failed\": There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"",
+        ),
+    ] {
+        assert_eq!(told(&new, &old), [message]);
+    }
+    let bare =
+        told(&end("Issued", json!({"certificateChain": "x", "notBefore": "t", "notAfter": "t"})), &fresh);
+    assert_eq!(
+        bare,
+        [
+            "status.beginRefreshAt: Required value: must be present and in the range [notbefore+10min, notafter-10min]"
         ]
     );
 }
