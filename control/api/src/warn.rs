@@ -1,74 +1,200 @@
-//! What a user should know of an object that is taken as it is: warnings for the answer to a write. Pure.
+//! What a user should know of an object that is taken as it is: warnings for the answer to a write, in Kubernetes' words.
+//! Pure.
+
+mod pod;
+mod service;
 
 use serde_json::Value;
 
-use crate::kind;
+use crate::kind::{self, Kind};
 use crate::object::Object;
+use crate::quantity::Quantity;
+use crate::validate::name;
 
-/// The warnings about an object as it was stored.
+/// Where the kinds that make Pods have their template, as a pointer and as messages name it.
+const TEMPLATES: &[(&Kind, &str, &str)] = &[
+    (&kind::DEPLOYMENT, "/spec/template", "spec.template."),
+    (&kind::REPLICA_SET, "/spec/template", "spec.template."),
+    (&kind::STATEFUL_SET, "/spec/template", "spec.template."),
+    (&kind::DAEMON_SET, "/spec/template", "spec.template."),
+    (&kind::REPLICATION_CONTROLLER, "/spec/template", "spec.template."),
+    (&kind::JOB, "/spec/template", "spec.template."),
+    (&kind::CRON_JOB, "/spec/jobTemplate/spec/template", "spec.jobTemplate.spec.template."),
+    (&kind::POD_TEMPLATE, "/template", "template."),
+];
+/// Kinds whose names become those of Pods.
+const NAMING: &[&Kind] = &[&kind::DEPLOYMENT, &kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER, &kind::JOB];
+/// Labels of nodes that have other names by now.
+const OLD_LABELS: &[(&str, &str)] = &[
+    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+    ),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
+    ),
+    ("node-role.kubernetes.io/master", "use \"node-role.kubernetes.io/control-plane\" instead"),
+];
+/// How many things of one place are compared with each other.
+const COMPARED_MAX: usize = 128;
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// The warnings about an object as it was stored; `is_new` if it was made, and not changed.
 #[must_use]
-pub fn of(object: &Object) -> Vec<String> {
-    if object.kind == &kind::SERVICE { service(&object.view().unwrap_or_default()) } else { Vec::new() }
+pub fn of(object: &Object, is_new: bool) -> Vec<String> {
+    if !is_warned_of(object.kind, is_new) {
+        return Vec::new();
+    }
+    bounded(of_value(object.kind, &object.view().unwrap_or_default(), is_new))
 }
 
-/// An SCTP port keeps its number on the way: the checksum of SCTP (RFC 9260, section 6.8) cannot be changed by a difference, so
-/// ports are not rewritten. A number that has to change leads nowhere.
-fn service(service: &Value) -> Vec<String> {
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array);
+/// As much as an answer's head bears: where it is too much, each is cut, and the last are left out.
+fn bounded(mut warnings: Vec<String>) -> Vec<String> {
+    const ALL_BYTES_MAX: usize = 4096;
+    const ONE_CHARS_MAX: usize = 256;
+    if warnings.iter().map(String::len).sum::<usize>() <= ALL_BYTES_MAX {
+        return warnings;
+    }
+    let mut bytes = 0;
+    warnings.retain_mut(|warning| {
+        *warning = warning.chars().take(ONE_CHARS_MAX).collect();
+        bytes += warning.len();
+        bytes <= ALL_BYTES_MAX
+    });
+    warnings
+}
+
+/// Whether there is anything to look for. Pods are changed by programs, who read no warnings.
+fn is_warned_of(kind: &'static Kind, is_new: bool) -> bool {
+    let kinds = [
+        &kind::SERVICE,
+        &kind::ENDPOINTS,
+        &kind::SERVICE_ACCOUNT,
+        &kind::INGRESS,
+        &kind::RUNTIME_CLASS,
+        &kind::PERSISTENT_VOLUME,
+        &kind::PERSISTENT_VOLUME_CLAIM,
+    ];
+    *kind == kind::POD && is_new
+        || kinds.contains(&kind)
+        || TEMPLATES.iter().any(|(other, ..)| *other == kind)
+}
+
+fn of_value(kind: &'static Kind, object: &Value, is_new: bool) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (at, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| port["protocol"] == "SCTP") {
-        let number = port["port"].as_u64().unwrap_or(0);
-        let target = match &port["targetPort"] {
-            Value::Number(target) => target.as_u64().filter(|target| *target != 0).unwrap_or(number),
-            Value::String(name) => {
+    if let Some((_, pointer, path)) = TEMPLATES.iter().find(|(other, ..)| *other == kind) {
+        named(kind, object, is_new, &mut warnings);
+        pod::pod(object.pointer(pointer).unwrap_or(&Value::Null), path, &mut warnings);
+        return warnings;
+    }
+    let annotation = |key: &str| object["metadata"]["annotations"].get(key).is_some();
+    match kind {
+        kind if *kind == kind::POD => {
+            named(kind, object, is_new, &mut warnings);
+            pod::pod(object, "", &mut warnings);
+        }
+        kind if *kind == kind::SERVICE => service::service(object, &mut warnings),
+        kind if *kind == kind::ENDPOINTS => {
+            let why = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+            warnings.push(why.to_owned());
+        }
+        kind if *kind == kind::SERVICE_ACCOUNT => {
+            let key = "kubernetes.io/enforce-mountable-secrets";
+            if annotation(key) {
                 warnings.push(format!(
-                    "spec.ports[{at}].targetPort: SCTP ports are not rewritten: {name:?} must be port {number} in every Pod"
+                    "metadata.annotations[{key}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
                 ));
-                continue;
             }
-            _ => number,
-        };
-        if target != number {
-            warnings.push(format!(
-                "spec.ports[{at}].targetPort: SCTP ports are not rewritten: {target} is not reached by port {number}"
-            ));
         }
-        let node_port = port["nodePort"].as_u64().unwrap_or(0);
-        if node_port != 0 && node_port != target {
-            warnings.push(format!(
-                "spec.ports[{at}].nodePort: SCTP ports are not rewritten: {target} is not reached by node port {node_port}"
-            ));
+        kind if *kind == kind::INGRESS => {
+            if is_new && annotation("kubernetes.io/ingress.class") {
+                let why = "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
+                warnings.push(why.to_owned());
+            }
         }
+        kind if *kind == kind::RUNTIME_CLASS => {
+            let selector = object.pointer("/scheduling/nodeSelector").and_then(Value::as_object);
+            for why in selector.into_iter().flatten().filter_map(|(key, _)| old_label(key)) {
+                warnings.push(format!("scheduling.nodeSelector: {why}"));
+            }
+        }
+        _ => volume(object, &mut warnings),
     }
     warnings
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
+/// A name that becomes that of Pods, and with that of hosts.
+fn named(kind: &Kind, object: &Value, is_new: bool, warnings: &mut Vec<String>) {
+    let broken = name::dns_label(at(object, "/metadata/name"));
+    if !is_new || broken.is_empty() {
+        return;
+    }
+    let used = match kind {
+        kind if *kind == kind::POD => "the Pod's hostname",
+        kind if NAMING.contains(&kind) => "Pod names and hostnames",
+        _ => return,
+    };
+    warnings.push(format!(
+        "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+        broken.join(" ")
+    ));
+}
 
-    #[test]
-    fn sctp_ports_that_would_have_to_change_are_warned_of() {
-        let warned =
-            |port: Value| service(&json!({ "spec": { "ports": [{ "port": 80, "protocol": "TCP" }, port] } }));
-        let none: [String; 0] = [];
-        assert_eq!(
-            warned(json!({ "port": 80, "targetPort": 81, "nodePort": 30_000, "protocol": "UDP" })),
-            none
-        );
-        assert_eq!(warned(json!({ "port": 38_412, "protocol": "SCTP" })), none);
-        assert_eq!(warned(json!({ "port": 38_412, "targetPort": 38_412, "protocol": "SCTP" })), none);
-        assert_eq!(
-            warned(json!({ "port": 38_412, "targetPort": 9, "nodePort": 30_001, "protocol": "SCTP" })),
-            [
-                "spec.ports[1].targetPort: SCTP ports are not rewritten: 9 is not reached by port 38412",
-                "spec.ports[1].nodePort: SCTP ports are not rewritten: 9 is not reached by node port 30001",
-            ]
-        );
-        let equal = json!({ "port": 30_001, "targetPort": 30_001, "nodePort": 30_001, "protocol": "SCTP" });
-        assert_eq!(warned(equal), none);
-        let named = warned(json!({ "port": 7, "targetPort": "amf", "protocol": "SCTP" }));
-        assert!(named[0].contains("\"amf\" must be port 7"), "{named:?}");
+/// Volumes and claims.
+fn volume(object: &Value, warnings: &mut Vec<String>) {
+    if object["metadata"]["annotations"].get(CLASS_ANNOTATION).is_some() {
+        warnings.push(format!(
+            "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ));
+    }
+    if at(object, "/spec/persistentVolumeReclaimPolicy") == "Recycle" {
+        let why = "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended \
+                   approach is to use dynamic provisioning.";
+        warnings.push(why.to_owned());
+    }
+    for (pointer, path) in [
+        ("/spec/capacity/storage", "spec.capacity[storage]"),
+        ("/spec/resources/requests/storage", "spec.resources.requests[storage]"),
+        ("/spec/resources/limits/storage", "spec.resources.limits[storage]"),
+    ] {
+        fraction(object.pointer(pointer), path, warnings);
     }
 }
+
+/// Bytes are whole.
+fn fraction(value: Option<&Value>, path: &str, warnings: &mut Vec<String>) {
+    let Some(quantity) = value.and_then(|value| Quantity::from_value(value).ok()) else { return };
+    if !quantity.is_whole() {
+        warnings.push(format!("{path}: fractional byte value \"{quantity}\" is invalid, must be an integer"));
+    }
+}
+
+/// What should stand for an old label of nodes.
+fn old_label(key: &str) -> Option<&'static str> {
+    OLD_LABELS.iter().find(|(label, _)| *label == key).map(|(_, why)| *why)
+}
+
+/// The text at a pointer, empty if there is none.
+fn at<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The items of a list at a pointer.
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ mod environment;
 mod mount;
 mod probe;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -15,8 +15,24 @@ const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const RULES_MAX: usize = 20;
 const EXIT_CODES_MAX: usize = 255;
 
+/// The Pod around a container: its spec, and what of it is looked up by name.
+pub(super) struct Around<'a> {
+    pub(super) spec: &'a Value,
+    pub(super) volumes: HashMap<&'a str, &'a Value>,
+    pub(super) claims: BTreeSet<&'a str>,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn new(spec: &'a Value) -> Self {
+        let volumes = items(spec, "volumes").iter().map(|volume| (text(volume, "name"), volume)).collect();
+        let claims = items(spec, "resourceClaims").iter().map(|claim| text(claim, "name"));
+        Self { spec, volumes, claims: claims.filter(|name| !name.is_empty()).collect() }
+    }
+}
+
 /// All containers of a Pod's spec at `path`.
 pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let around = Around::new(spec);
     if items(spec, "containers").is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
     }
@@ -38,7 +54,7 @@ pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>)
             let mut host_ports_of_init = HashSet::new();
             let host_ports = if list == "containers" { &mut host_ports } else { &mut host_ports_of_init };
             ports(container, &path, flag(spec, "hostNetwork"), host_ports, errors);
-            self::container(container, &path, spec, errors);
+            self::container(container, &path, &around, errors);
             if list == "initContainers" {
                 init(container, &path, spec, errors);
             } else {
@@ -51,18 +67,18 @@ pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>)
 }
 
 /// A container of any kind, its name, ports and probes aside, in a Pod with this spec.
-pub(super) fn container(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn container(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
     if text(container, "image").is_empty() {
         errors.push(FieldError::required(format!("{path}.image"), ""));
     }
     one_of(container, path, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], true, errors);
-    environment::environment(container, path, spec, errors);
-    mount::mounts(container, path, spec, errors);
-    mount::devices(container, path, spec, errors);
+    environment::environment(container, path, around, errors);
+    mount::mounts(container, path, around, errors);
+    mount::devices(container, path, around, errors);
     one_of(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], true, errors);
-    pod::resource::of_container(container, spec, &format!("{path}.resources"), errors);
-    resize_policies(container, path, spec, errors);
-    pod::security::of_container(container, spec, path, errors);
+    pod::resource::of_container(container, around, &format!("{path}.resources"), errors);
+    resize_policies(container, path, around.spec, errors);
+    pod::security::of_container(container, around.spec, path, errors);
 }
 
 /// What is asked of a Pod's images and not of a template's.

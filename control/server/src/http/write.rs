@@ -123,7 +123,7 @@ fn written(
 ) -> Result<Response<Body>, Status> {
     let mut response = read::object(code, route.served, cached, wanted, call)?;
     answer::warn(&mut response, warnings);
-    answer::warn(&mut response, &weft_api::warn::of(&cached.object));
+    answer::warn(&mut response, &weft_api::warn::of(&cached.object, code == StatusCode::CREATED));
     Ok(response)
 }
 

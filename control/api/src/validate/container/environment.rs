@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::super::{items, name, rules, text};
+use super::Around;
 use crate::status::FieldError;
 
-pub(super) fn environment(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn environment(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
     for (at, variable) in items(container, "env").iter().enumerate() {
         let path = format!("{path}.env[{at}]");
         let given = text(variable, "name");
@@ -15,7 +16,7 @@ pub(super) fn environment(container: &Value, path: &str, spec: &Value, errors: &
             rules(name::env_name(given), &format!("{path}.name"), given, errors);
         }
         if let Some(source) = variable.get("valueFrom") {
-            value_from(variable, source, &path, spec, errors);
+            value_from(variable, source, &path, around, errors);
         }
     }
     for (at, source) in items(container, "envFrom").iter().enumerate() {
@@ -42,7 +43,13 @@ pub(super) fn environment(container: &Value, path: &str, spec: &Value, errors: &
     }
 }
 
-fn value_from(variable: &Value, source: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn value_from(
+    variable: &Value,
+    source: &Value,
+    path: &str,
+    around: &Around<'_>,
+    errors: &mut Vec<FieldError>,
+) {
     const FIELDS: &[&str] = &[
         "metadata.name",
         "metadata.namespace",
@@ -98,12 +105,12 @@ fn value_from(variable: &Value, source: &Value, path: &str, spec: &Value, errors
         errors.push(FieldError::required(format!("{path}.resourceFieldRef.resource"), ""));
     }
     if let Some(file) = source.get("fileKeyRef") {
-        file_key(file, &format!("{path}.fileKeyRef"), spec, errors);
+        file_key(file, &format!("{path}.fileKeyRef"), around, errors);
     }
 }
 
 /// A key of a file that another container writes.
-fn file_key(file: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn file_key(file: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
     for (key, rule) in [("key", name::env_name as fn(&str) -> Vec<String>), ("volumeName", name::dns_label)] {
         let (given, path) = (text(file, key), format!("{path}.{key}"));
         if given.is_empty() {
@@ -119,7 +126,7 @@ fn file_key(file: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>
         errors.push(FieldError::invalid(within, text(file, "path"), "must not contain '..'"));
     }
     let (volume, path) = (text(file, "volumeName"), format!("{path}.volumeName"));
-    match items(spec, "volumes").iter().find(|other| text(other, "name") == volume) {
+    match around.volumes.get(volume) {
         None => errors.push(FieldError::not_found(path, volume)),
         Some(found) if found.get("emptyDir").is_none() => {
             let why = "referenced volume must be of type emptyDir";

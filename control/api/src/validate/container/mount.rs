@@ -5,23 +5,23 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::super::{flag, items, one_of, text, volume};
+use super::Around;
 use crate::status::FieldError;
 
-/// The volume of that name in a Pod's spec.
-fn volume_of<'a>(spec: &'a Value, name: &str) -> Option<&'a Value> {
-    items(spec, "volumes").iter().find(|volume| text(volume, "name") == name)
-}
-
 /// The mounts of a container at `path`. Where Kubernetes names the list and not the mount, so does this.
-pub(super) fn mounts(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn mounts(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
     let mut paths = HashSet::new();
     let all = format!("{path}.volumeMounts");
+    let devices = |key: &str| -> HashSet<&str> {
+        items(container, "volumeDevices").iter().map(|device| text(device, key)).collect()
+    };
+    let (device_names, device_paths) = (devices("name"), devices("devicePath"));
     for (at, mount) in items(container, "volumeMounts").iter().enumerate() {
         let path = format!("{all}[{at}]");
         let (name, target) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));
-        } else if volume_of(spec, name).is_none() {
+        } else if !around.volumes.contains_key(name) {
             errors.push(FieldError::not_found(format!("{path}.name"), name));
         }
         if target.is_empty() {
@@ -29,12 +29,11 @@ pub(super) fn mounts(container: &Value, path: &str, spec: &Value, errors: &mut V
         } else if !paths.insert(target) {
             errors.push(FieldError::invalid(format!("{path}.mountPath"), target, "must be unique"));
         }
-        let devices = items(container, "volumeDevices");
-        if devices.iter().any(|device| text(device, "name") == name) {
+        if device_names.contains(name) {
             let why = "must not already exist in volumeDevices";
             errors.push(FieldError::invalid(format!("{path}.name"), name, why));
         }
-        if devices.iter().any(|device| text(device, "devicePath") == target) {
+        if device_paths.contains(target) {
             let why = "must not already exist as a path in volumeDevices";
             errors.push(FieldError::invalid(format!("{path}.mountPath"), target, why));
         }
@@ -73,9 +72,12 @@ fn propagation(container: &Value, mount: &Value, path: &str, errors: &mut Vec<Fi
 }
 
 /// The block devices of a container at `path`.
-pub(super) fn devices(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn devices(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
     let (mut names, mut paths) = (HashSet::new(), HashSet::new());
-    let mounts = items(container, "volumeMounts");
+    let mounts = |key: &str| -> HashSet<&str> {
+        items(container, "volumeMounts").iter().map(|mount| text(mount, key)).collect()
+    };
+    let (mount_names, mount_paths) = (mounts("name"), mounts("mountPath"));
     for (at, device) in items(container, "volumeDevices").iter().enumerate() {
         let path = format!("{path}.volumeDevices[{at}]");
         let (name, target) = (text(device, "name"), text(device, "devicePath"));
@@ -85,7 +87,7 @@ pub(super) fn devices(container: &Value, path: &str, spec: &Value, errors: &mut 
         } else if !names.insert(name) {
             errors.push(FieldError::invalid(&name_path, name, "must be unique"));
         }
-        match volume_of(spec, name) {
+        match around.volumes.get(name) {
             None => errors.push(FieldError::not_found(&name_path, name)),
             Some(volume) => {
                 let fits = ["persistentVolumeClaim", "ephemeral"].iter().any(|s| volume.get(*s).is_some());
@@ -104,11 +106,11 @@ pub(super) fn devices(container: &Value, path: &str, spec: &Value, errors: &mut 
             let why = "can not contain backsteps ('..')";
             errors.push(FieldError::invalid(&target_path, target, why));
         }
-        if mounts.iter().any(|mount| text(mount, "name") == name) {
+        if mount_names.contains(name) {
             let why = "must not already exist in volumeMounts";
             errors.push(FieldError::invalid(name_path, name, why));
         }
-        if mounts.iter().any(|mount| text(mount, "mountPath") == target) {
+        if mount_paths.contains(target) {
             let why = "must not already exist as a path in volumeMounts";
             errors.push(FieldError::invalid(target_path, target, why));
         }

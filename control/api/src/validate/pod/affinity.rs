@@ -1,6 +1,6 @@
 //! Where a Pod wants to be: beside which nodes and Pods, and how it is spread.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -159,17 +159,19 @@ fn label_keys(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
         .into_iter()
         .flat_map(|labels| labels.keys().map(String::as_str))
         .collect();
+    let places: HashMap<&str, usize> =
+        keys("matchLabelKeys").enumerate().map(|(at, key)| (key, at)).collect();
     for expression in selector.map_or(&[][..], |selector| items(selector, "matchExpressions")) {
         let key = text(expression, "key");
-        let place = keys("matchLabelKeys").position(|listed| listed == key);
-        if let Some(at) = place.filter(|_| seen.contains(key)) {
+        if let Some(at) = places.get(key).filter(|_| seen.contains(key)) {
             let why = "exists in both matchLabelKeys and labelSelector";
             errors.push(FieldError::invalid(format!("{path}[{at}]"), key, why));
         }
         seen.insert(key);
     }
+    let others: HashSet<&str> = keys("mismatchLabelKeys").collect();
     for (at, key) in keys("matchLabelKeys").enumerate() {
-        if keys("mismatchLabelKeys").any(|other| other == key) {
+        if others.contains(key) {
             let why = "exists in both matchLabelKeys and mismatchLabelKeys";
             errors.push(FieldError::invalid(format!("{path}.matchLabelKeys[{at}]"), key, why));
         }
@@ -179,6 +181,9 @@ fn label_keys(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
 /// How evenly a Pod and its like are spread.
 pub(super) fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let constraints = items(spec, "topologySpreadConstraints");
+    let pair = |c: &Value| (text(c, "topologyKey").to_owned(), text(c, "whenUnsatisfiable").to_owned());
+    let last: HashMap<(String, String), usize> =
+        constraints.iter().enumerate().map(|(at, constraint)| (pair(constraint), at)).collect();
     for (at, constraint) in constraints.iter().enumerate() {
         let path = format!("{path}.topologySpreadConstraints[{at}]");
         let number = |key: &str| constraint.get(key).and_then(Value::as_i64);
@@ -187,7 +192,6 @@ pub(super) fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         if skew <= 0 {
             errors.push(FieldError::invalid(format!("{path}.maxSkew"), skew, not_positive));
         }
-        let pair = |c: &Value| (text(c, "topologyKey").to_owned(), text(c, "whenUnsatisfiable").to_owned());
         let (key, action) = pair(constraint);
         if key.is_empty() {
             errors.push(FieldError::required(format!("{path}.topologyKey"), "can not be empty"));
@@ -196,7 +200,7 @@ pub(super) fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             let valid = ["DoNotSchedule", "ScheduleAnyway"];
             errors.push(FieldError::not_supported(format!("{path}.whenUnsatisfiable"), &*action, &valid));
         }
-        if constraints[at + 1..].iter().any(|other| pair(other) == (key.clone(), action.clone())) {
+        if last.get(&pair(constraint)).is_some_and(|last| *last > at) {
             let path = format!("{path}.{{topologyKey, whenUnsatisfiable}}");
             errors.push(FieldError::duplicate(path, format!("{{{key}, {action}}}")));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::super::container::Around;
 use super::super::{items, name, rules, text};
 use crate::status::FieldError;
 
@@ -44,15 +45,11 @@ pub(super) fn claims(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 /// The claims of a container's resources at `path`; each must be one of the Pod's.
 pub(in super::super) fn of_container(
     claims: &[Value],
-    spec: &Value,
+    around: &Around<'_>,
     path: &str,
     errors: &mut Vec<FieldError>,
 ) {
-    let known: BTreeSet<&str> = items(spec, "resourceClaims")
-        .iter()
-        .map(|claim| text(claim, "name"))
-        .filter(|name| !name.is_empty())
-        .collect();
+    let known = &around.claims;
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in claims.iter().enumerate() {
         let path = format!("{path}.claims[{at}]");
@@ -71,7 +68,8 @@ pub(in super::super) fn of_container(
                 key = format!("{given}/{request}");
             }
             let within = format!("{given}/");
-            let overlaps = request.is_empty() && seen.iter().any(|other| other.starts_with(&within));
+            let next = seen.range(within.clone()..).next();
+            let overlaps = request.is_empty() && next.is_some_and(|other| other.starts_with(&within));
             if seen.contains(&key) || overlaps {
                 errors.push(FieldError::duplicate(&path, key.as_str()));
             }

@@ -22,6 +22,7 @@ const LIST: &str = "spec.ephemeralContainers";
 /// What is wrong with a Pod's ephemeral containers, as a change of `old`: each stays as it is, and others may come.
 pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let (spec, before) = (&new["spec"], &old["spec"]);
+    let around = container::Around::new(spec);
     let mut names: Vec<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| items(spec, list))
@@ -40,7 +41,7 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldE
             }
             names.push(given);
         }
-        container::container(added, &path, spec, errors);
+        container::container(added, &path, &around, errors);
         container::image_of_pod(added, &path, errors);
         let target = text(added, "targetContainerName");
         if !target.is_empty() && !targets.contains(&target) {

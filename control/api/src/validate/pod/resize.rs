@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::container::Around;
 use super::super::{items, text};
 use super::resource;
 use crate::quantity::Quantity;
@@ -13,11 +14,12 @@ const RESIZABLE: &[&str] = &["cpu", "memory"];
 /// What is wrong with a Pod's resources, as a change of `old` that has the same containers.
 pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let mut changed = false;
+    let around = Around::new(&new["spec"]);
     for list in ["containers", "initContainers"] {
         let pairs = items(&new["spec"], list).iter().zip(items(&old["spec"], list));
         for (at, (now, was)) in pairs.enumerate() {
             let path = format!("spec.{list}[{at}].resources");
-            resource::of_container(now, &new["spec"], &path, errors);
+            resource::of_container(now, &around, &path, errors);
             if now.get("resources") == was.get("resources") {
                 continue;
             }

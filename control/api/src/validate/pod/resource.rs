@@ -1,7 +1,10 @@
 //! What containers, and a Pod as a whole, may have of a node.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
+use super::super::container::Around;
 use super::super::{amount, entries, items, resource, text};
 use super::claim;
 use crate::quantity::Quantity;
@@ -12,13 +15,13 @@ const HUGE: &str = "hugepages-";
 /// The resources of a container at `path`, in a Pod with this spec.
 pub(in super::super) fn of_container(
     container: &Value,
-    spec: &Value,
+    around: &Around<'_>,
     path: &str,
     errors: &mut Vec<FieldError>,
 ) {
     let resources = container.get("resources").unwrap_or(&Value::Null);
     requirements(resources, path, resource::of_container, errors);
-    claim::of_container(items(resources, "claims"), spec, path, errors);
+    claim::of_container(items(resources, "claims"), around, path, errors);
 }
 
 /// Requests and limits at `path`, of resources whose names are judged by `named`.
@@ -87,15 +90,16 @@ pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
     requirements(resources, &path, named, errors);
     for part in ["requests", "limits"] {
+        let sums = sums(spec, part);
         for (name, value) in entries(resources, part) {
             // Of limits only those of huge pages add up: they are what is requested.
             if part == "limits" && !name.starts_with(HUGE) {
                 continue;
             }
-            let (Some(own), Some(sum)) = (amount::quantity(Some(value)), sum(spec, part, name)) else {
+            let (Some(own), Some(sum)) = (amount::quantity(Some(value)), sums.get(name.as_str())) else {
                 continue;
             };
-            if sum > own {
+            if *sum > own {
                 let why = format!("must be greater than or equal to aggregate container {part} of {sum}");
                 errors.push(FieldError::invalid(format!("{path}.{part}[{name}]"), value.clone(), why));
             }
@@ -123,27 +127,32 @@ fn named(name: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What all containers have of a resource: the containers together with those that start before them and stay, or
+/// What all containers have of each resource: the containers together with those that start before them and stay, or
 /// at one time before.
-fn sum(spec: &Value, part: &str, name: &str) -> Option<Quantity> {
-    let of = |container: &Value| {
-        amount::quantity(container.get("resources").and_then(|resources| resources.get(part)?.get(name)))
-    };
+fn sums<'a>(spec: &'a Value, part: &str) -> HashMap<&'a str, Quantity> {
     let zero = Quantity::zero();
-    let mut together = zero;
+    let mut all: HashMap<&str, [Quantity; 3]> = HashMap::new();
+    let of = |container: &'a Value| {
+        let amounts = container.get("resources").and_then(|resources| resources.get(part)?.as_object());
+        amounts.into_iter().flatten().filter_map(|(name, value)| Some((name, amount::quantity(Some(value))?)))
+    };
+    let add = |sum: &mut Quantity, own| *sum = sum.checked_add(own).unwrap_or(*sum);
     for container in items(spec, "containers") {
-        together = together.checked_add(of(container).unwrap_or(zero))?;
-    }
-    let (mut staying, mut most) = (zero, zero);
-    for container in items(spec, "initContainers") {
-        let own = of(container).unwrap_or(zero);
-        if text(container, "restartPolicy") == "Always" {
-            staying = staying.checked_add(own)?;
-            together = together.checked_add(own)?;
-            most = most.max(staying);
-        } else {
-            most = most.max(staying.checked_add(own)?);
+        for (name, own) in of(container) {
+            add(&mut all.entry(name).or_insert([zero; 3])[0], own);
         }
     }
-    Some(together.max(most))
+    for container in items(spec, "initContainers") {
+        for (name, own) in of(container) {
+            let [together, staying, most] = all.entry(name).or_insert([zero; 3]);
+            let mut at_once = *staying;
+            add(&mut at_once, own);
+            *most = (*most).max(at_once);
+            if text(container, "restartPolicy") == "Always" {
+                add(together, own);
+                *staying = at_once;
+            }
+        }
+    }
+    all.into_iter().map(|(name, [together, _, most])| (name, together.max(most))).collect()
 }

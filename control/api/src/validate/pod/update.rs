@@ -1,5 +1,7 @@
 //! Which changes a stored Pod allows.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::super::{entries, items, pod, same, text};
@@ -59,7 +61,7 @@ fn tolerations(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
         }
         toleration
     };
-    let now: Vec<Value> = items(spec, "tolerations").iter().map(lasting).collect();
+    let now: HashSet<Value> = items(spec, "tolerations").iter().map(lasting).collect();
     if items(before, "tolerations").iter().any(|kept| !now.contains(&lasting(kept))) {
         let why = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(FieldError::forbidden("spec.tolerations", why));
@@ -68,10 +70,11 @@ fn tolerations(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
 
 /// Gates are only opened.
 fn gates(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
-    let known: Vec<&str> = items(before, "schedulingGates").iter().map(|gate| text(gate, "name")).collect();
+    let known: HashSet<&str> =
+        items(before, "schedulingGates").iter().map(|gate| text(gate, "name")).collect();
     for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
         let gate = text(gate, "name");
-        if !known.contains(&gate) {
+        if !known.contains(gate) {
             let why = format!("only deletion is allowed, but found new scheduling gate '{gate}'");
             errors.push(FieldError::forbidden(format!("spec.schedulingGates[{at}].name"), why));
         }

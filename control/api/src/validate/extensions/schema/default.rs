@@ -6,6 +6,10 @@ use super::super::super::{entries, flag, items, text};
 use super::{EMBEDDED, INT_OR_STRING, META, PRESERVE, items_of, property, values_of};
 use crate::status::FieldError;
 
+/// How many values are looked through for each one, and how many errors are enough.
+const ENUM_MAX: usize = 1000;
+const ERRORS_MAX: usize = 100;
+
 /// The defaults of a schema and of what is below it. Within metadata the schema does not say all that there is.
 pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut Vec<FieldError>) {
     let in_meta = in_meta && !flag(schema, EMBEDDED);
@@ -47,6 +51,9 @@ fn is_known(value: &Value, schema: &Value, is_object: bool) -> bool {
 
 /// What is wrong with a value by its schema: its type, whether it is one of those that are allowed, and what it lacks.
 fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Vec<FieldError>) {
+    if errors.len() > ERRORS_MAX {
+        return;
+    }
     let type_ = text(schema, "type");
     let is = match value {
         Value::Null if flag(schema, "nullable") => return,
@@ -66,7 +73,7 @@ fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Vec<
         return;
     }
     let allowed = items(schema, "enum");
-    if !allowed.is_empty() && !allowed.contains(value) {
+    if (1..ENUM_MAX).contains(&allowed.len()) && !allowed.contains(value) {
         let valid: Vec<String> =
             allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned)).collect();
         let valid: Vec<&str> = valid.iter().map(String::as_str).collect();

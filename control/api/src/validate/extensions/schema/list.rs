@@ -50,8 +50,9 @@ pub(super) fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
             let why = format!("cannot be nullable when x-kubernetes-list-type is {list}");
             errors.push(FieldError::forbidden(format!("{path}.items.nullable"), why));
         }
+        let required: HashSet<&str> = items(item, "required").iter().filter_map(Value::as_str).collect();
         for key in keys.iter().filter_map(Value::as_str).filter(|_| list == "map") {
-            of_key(item, key, path, errors);
+            of_key(item, key, &required, path, errors);
         }
     }
 }
@@ -95,11 +96,16 @@ fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Vec<FieldError>)
         errors.push(FieldError::invalid(format!("{path}.items.type"), type_, why));
         return;
     }
-    let mut seen = HashSet::new();
+    let (mut seen, mut told) = (HashSet::new(), HashSet::new());
     for key in keys.iter().filter_map(Value::as_str) {
-        let mut wrong = |why: &str| errors.push(FieldError::invalid(&keys_path, keys.to_vec(), why));
+        // Each is about all keys: it is told once.
+        let mut wrong = |why: &'static str, errors: &mut Vec<FieldError>| {
+            if told.insert(why) {
+                errors.push(FieldError::invalid(&keys_path, keys.to_vec(), why));
+            }
+        };
         match property(item, key) {
-            None => wrong("entries must all be names of item properties"),
+            None => wrong("entries must all be names of item properties", errors),
             Some(field) if matches!(text(field, "type"), "array" | "object") => {
                 let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
                 let path = format!("{path}.items.properties[{key}].type");
@@ -108,18 +114,16 @@ fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Vec<FieldError>)
             Some(_) => {}
         }
         if !seen.insert(key) {
-            let why = "must not contain duplicate entries";
-            errors.push(FieldError::invalid(&keys_path, keys.to_vec(), why));
+            wrong("must not contain duplicate entries", errors);
         }
     }
 }
 
 /// Every item has its keys.
-fn of_key(item: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn of_key(item: &Value, key: &str, required: &HashSet<&str>, path: &str, errors: &mut Vec<FieldError>) {
     let Some(field) = property(item, key) else { return };
     let path = format!("{path}.items.properties[{key}]");
-    let is_required = items(item, "required").iter().any(|required| required == key);
-    if !is_required && field.get("default").is_none_or(Value::is_null) {
+    if !required.contains(key) && field.get("default").is_none_or(Value::is_null) {
         let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
         errors.push(FieldError::required(format!("{path}.default"), why));
     }
