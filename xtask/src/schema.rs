@@ -1,4 +1,5 @@
-//! `schema`: writes the table of Kubernetes' types that the API crate reads (`control/api/schema/kubernetes.tsv`).
+//! `schema`: writes the table of Kubernetes' types that the API crate reads (`control/api/schema/kubernetes.tsv`), and what
+//! is said of them (`words.zz` beside it, packed).
 //!
 //! Names, types, required fields, list and merge keys come from the published JSON schema definitions and, for the few
 //! types that these lack, from `control/api/schema/further.json`; protobuf numbers and which fields are pointers in Go
@@ -11,9 +12,13 @@ mod sums;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use serde_json::{Map, Value};
 
 use self::go::GoTypes;
@@ -107,7 +112,8 @@ pub(crate) struct Args {
 
 /// Writes the table into the API crate; which definitions are wanted is read from its kinds table.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let api = Workspace::find()?.root.join("control/api");
+    let root = Workspace::find()?.root;
+    let api = root.join("control/api");
     let further = api.join("schema/further.json");
     let mut definitions = definitions(&args.definitions)?;
     definitions.extend(self::definitions(&further)?);
@@ -125,11 +131,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         types = found;
     }
     let wanted = reachable(&definitions, roots(&api.join("src/kind"))?)?;
-    let mut rows = String::new();
+    let (mut rows, mut words) = (String::new(), head(&args.version));
     for name in &wanted {
-        rows::write(&mut rows, name, &definitions[name], &types)?;
+        rows::write(&mut rows, &mut words, name, &definitions[name], &types)?;
     }
-    let table = format!("{}{}{rows}", head(&args.version), sums::lines(&sources, &rows));
+    for (name, definition) in definitions.iter().filter(|(name, _)| rows::scalar_of(name).is_some()) {
+        rows::describe(&mut words, name, definition);
+    }
+    let table = format!("{}{}{rows}", head(&args.version), sums::lines(&sources, &rows, &words));
     let out = api.join("schema/kubernetes.tsv");
     if args.check {
         let there = fs::read_to_string(&out).with_context(|| format!("reading {}", out.display()))?;
@@ -140,9 +149,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             out.display(),
             at.unwrap_or(0) + 1
         );
+        check_table(&root)?;
         println!("{}: {} definitions, as they would be written", out.display(), wanted.len());
         return Ok(());
     }
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(words.as_bytes())?;
+    let (packed, words_out) = (packed.finish()?, api.join("schema/words.zz"));
+    fs::write(&words_out, &packed).with_context(|| format!("writing {}", words_out.display()))?;
+    println!("{}: {} bytes, {} packed", words_out.display(), words.len(), packed.len());
     fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
     println!("{}: {} definitions, {} bytes", out.display(), wanted.len(), table.len());
     Ok(())
@@ -156,7 +171,14 @@ pub(crate) fn check_table(root: &Path) -> Result<()> {
     let schema = root.join("control/api/schema");
     let read = |name: &str| fs::read(schema.join(name)).with_context(|| format!("reading {name}"));
     let table = String::from_utf8(read("kubernetes.tsv")?).context("the table is no text")?;
-    sums::check(&table, &read("further.json")?)
+    let words = unpacked(&read("words.zz")?).context("words.zz cannot be unpacked")?;
+    sums::check(&table, &words, &read("further.json")?)
+}
+
+fn unpacked(packed: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    ZlibDecoder::new(packed).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn head(version: &str) -> String {
@@ -165,8 +187,9 @@ fn head(version: &str) -> String {
          # Sources, both Apache-2.0, Copyright The Kubernetes Authors: the JSON schemas of Kubernetes {version} (PyPI package\n\
          # kubernetes-validate; further.json for what they lack) for names, types and keys; the Go types of Kubernetes {version}, as its\n\
          # published clients kubectl and helm carry them, for protobuf numbers and for which values are left out when they are zero.\n\
-         # D name group/version/kind flags description; F name numbers type flags list-type keys merge-key strategy description.\n\
-         # Flags: r required, a atomic, z zero is absent.\n"
+         # kubernetes.tsv: D name group/version/kind flags; F name numbers type flags list-type keys merge-key strategy.\n\
+         # Flags: r required, a atomic, z zero is absent, d zero is the default that is published.\n\
+         # words.zz, packed by zlib: D name description; F name description.\n"
     )
 }
 

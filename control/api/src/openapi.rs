@@ -9,9 +9,13 @@ mod second;
 mod shape;
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use serde_json::{Map, Value, json};
 
 use self::paths::root;
@@ -19,26 +23,35 @@ use self::shape::{leaf, list_schema, published};
 use crate::discovery::group_versions;
 use crate::kind::served;
 use crate::review::REVIEWS;
-use crate::schema;
+use crate::schema::{self, Words};
 
 /// One group and version.
 struct Document {
     group: &'static str,
     version: &'static str,
-    json: Bytes,
+    /// The document, packed by zlib: few clients ask for it, and it is long.
+    packed: Vec<u8>,
     hash: String,
 }
 
 static DOCUMENTS: LazyLock<Vec<Document>> = LazyLock::new(|| {
+    let words = Words::unpack();
     group_versions()
         .into_iter()
         .map(|(group, version)| {
-            let json = Bytes::from(make(group, version).to_string());
-            let hash = format!("{:016X}", fnv1a(&json));
-            Document { group, version, json, hash }
+            let json = make(group, version, &words).to_string();
+            let hash = format!("{:016X}", fnv1a(json.as_bytes()));
+            Document { group, version, packed: packed(json.as_bytes()), hash }
         })
         .collect()
 });
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
+    // Into memory: there is nothing that could fail.
+    let _ = packed.write_all(bytes);
+    packed.finish().unwrap_or_default()
+}
 
 /// FNV-1a, 64 bit: names a document's content, guards nothing.
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -62,7 +75,9 @@ pub fn index() -> Value {
 
 /// The document of a group and version as JSON bytes, if it is served.
 pub fn document(group: &str, version: &str) -> Option<Bytes> {
-    find(group, version).map(|d| d.json.clone())
+    let mut json = Vec::new();
+    ZlibDecoder::new(find(group, version)?.packed.as_slice()).read_to_end(&mut json).ok()?;
+    Some(json.into())
 }
 
 /// The hash of a document's content, as the index has it; an entity tag.
@@ -79,13 +94,13 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": "v1.37.0"})
 }
 
-fn make(group: &str, version: &str) -> Value {
-    let (paths, schemas) = parts(group, version);
+fn make(group: &str, version: &str, words: &Words) -> Value {
+    let (paths, schemas) = parts(group, version, words);
     json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas}})
 }
 
 /// Paths and types of a group and version.
-fn parts(group: &str, version: &str) -> (Map<String, Value>, Map<String, Value>) {
+fn parts(group: &str, version: &str, words: &Words) -> (Map<String, Value>, Map<String, Value>) {
     let mut paths = Map::new();
     let mut wanted = BTreeSet::from([schema::STATUS, schema::DELETE_OPTIONS, schema::LIST_META]);
     let mut schemas = Map::new();
@@ -113,8 +128,8 @@ fn parts(group: &str, version: &str) -> (Map<String, Value>, Map<String, Value>)
     }
     for name in wanted {
         let Some(definition) = schema::definition(name) else { continue };
-        schemas.insert(name.to_owned(), shape::definition(definition));
-        for (name, schema) in definition.fields.iter().filter_map(|f| published(leaf(&f.type_))) {
+        schemas.insert(name.to_owned(), shape::definition(definition, words));
+        for (name, schema) in definition.fields.iter().filter_map(|f| published(leaf(&f.type_), words)) {
             schemas.entry(name).or_insert(schema);
         }
     }
@@ -124,8 +139,9 @@ fn parts(group: &str, version: &str) -> (Map<String, Value>, Map<String, Value>)
 /// The document of `/openapi/v2`. It is made when it is asked for and not kept: few clients do, and it is long.
 pub fn second() -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
+    let words = Words::unpack();
     for (group, version) in group_versions() {
-        let (own_paths, own_schemas) = parts(group, version);
+        let (own_paths, own_schemas) = parts(group, version, &words);
         paths.extend(own_paths);
         schemas.extend(own_schemas);
     }

@@ -3,10 +3,14 @@
 //! Written by `cargo xtask schema` into `schema/kubernetes.tsv` and read once, on first use; names stay in the
 //! program's own pages, so the table costs a few hundred kilobytes. It knows shapes only, no rule about values.
 
+mod words;
+
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+
+pub use self::words::Words;
 
 /// The table's text.
 static TEXT: &str = include_str!("../schema/kubernetes.tsv");
@@ -41,8 +45,6 @@ pub struct Definition {
     pub group_version_kind: Option<(&'static str, &'static str, &'static str)>,
     /// Whether server-side apply takes the whole struct as one value.
     pub atomic: bool,
-    /// First sentence of the documentation.
-    pub description: &'static str,
     /// Fields, sorted by name.
     pub fields: Vec<Field>,
 }
@@ -61,6 +63,8 @@ pub struct Field {
     pub required: bool,
     /// Whether the zero value means that the field is absent; see [`Field::is_absent`].
     pub zero_is_absent: bool,
+    /// Whether the zero value is published as the field's default.
+    pub zero_is_default: bool,
     /// Whether server-side apply takes the whole map as one value, which its type does not say.
     pub atomic: bool,
     /// `atomic`, `set`, `map` or empty.
@@ -71,8 +75,6 @@ pub struct Field {
     pub merge_key: &'static str,
     /// What a strategic merge patch does: `merge`, `replace`, `retainKeys`, comma-separated.
     pub patch_strategy: &'static str,
-    /// First sentence of the documentation.
-    pub description: &'static str,
 }
 
 /// How many structs may stand in each other without a name in JSON.
@@ -250,12 +252,11 @@ fn read(text: &'static str) -> HashMap<&'static str, Definition> {
         match next() {
             "D" => {
                 keep(current.take());
-                let (name, gvk, flags, description) = (next(), next(), next(), next());
+                let (name, gvk, flags) = (next(), next(), next());
                 current = Some(Definition {
                     name,
                     group_version_kind: read_gvk(gvk),
                     atomic: flags.contains('a'),
-                    description,
                     fields: Vec::new(),
                 });
             }
@@ -271,12 +272,12 @@ fn read(text: &'static str) -> HashMap<&'static str, Definition> {
                     type_,
                     required: flags.contains('r'),
                     zero_is_absent: flags.contains('z'),
+                    zero_is_default: flags.contains('d'),
                     atomic: flags.contains('a'),
                     list_type: next(),
                     list_map_keys: next(),
                     merge_key: next(),
                     patch_strategy: next(),
-                    description: next(),
                 });
             }
             _ => {}

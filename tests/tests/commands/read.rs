@@ -93,8 +93,15 @@ pub(crate) const ROWS: &[Row] = &[
         "80/TCP",
         "Endpoints:",
     ]),
-    row("explain", "explain pod.spec.containers")
-        .says(&["KIND:", "Pod", "VERSION:", "v1", "image", "<string>"]),
+    row("explain", "explain pod.spec.containers").says(&[
+        "KIND:",
+        "Pod",
+        "VERSION:",
+        "v1",
+        "image",
+        "<string>",
+        "https://kubernetes.io/docs/concepts/containers/images",
+    ]),
     row("explain-v", "explain deploy --api-version=apps/v1 --output=plaintext-openapiv2").says(&[
         "KIND:",
         "Deployment",

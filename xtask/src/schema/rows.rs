@@ -7,8 +7,6 @@ use serde_json::Value;
 
 use super::go::{GoField, GoTypes, MAP, SLICE, STRUCT};
 
-/// Longest description kept, bytes: what `kubectl explain` shows of a field.
-const DESCRIPTION_BYTES_MAX: usize = 200;
 /// How many structs may stand in each other without a name in JSON: what the API crate's tables hold.
 const NUMBERS_MAX: usize = 3;
 
@@ -86,7 +84,13 @@ fn json_type(schema: &Value) -> &str {
 ///
 /// # Errors
 /// Go's types do not know it, or know it in a form that the table cannot say.
-pub(super) fn write(table: &mut String, name: &str, definition: &Value, types: &GoTypes) -> Result<()> {
+pub(super) fn write(
+    table: &mut String,
+    words: &mut String,
+    name: &str,
+    definition: &Value,
+    types: &GoTypes,
+) -> Result<()> {
     let gvk = definition.get("x-kubernetes-group-version-kind").and_then(Value::as_array);
     let gvk = match gvk.map(Vec::as_slice) {
         Some([one]) => {
@@ -96,7 +100,8 @@ pub(super) fn write(table: &mut String, name: &str, definition: &Value, types: &
         _ => String::new(),
     };
     let flags = if is_atomic(definition) { "a" } else { "" };
-    let _ = writeln!(table, "D\t{name}\t{gvk}\t{flags}\t{}", description(definition));
+    let _ = writeln!(table, "D\t{name}\t{gvk}\t{flags}");
+    describe(words, name, definition);
     let required: Vec<&str> = strings(definition, "required").collect();
     for (field, schema) in definition.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let place = || format!("{name}.{field}");
@@ -108,23 +113,26 @@ pub(super) fn write(table: &mut String, name: &str, definition: &Value, types: &
         check_type(&type_, known.field).with_context(place)?;
         let required = required.contains(&field.as_str());
         let mut flags = String::new();
-        for (flag, holds) in
-            [('r', required), ('a', is_atomic(schema)), ('z', zero_is_absent(&known, &type_, required))]
-        {
+        for (flag, holds) in [
+            ('r', required),
+            ('a', is_atomic(schema)),
+            ('z', zero_is_absent(&known, &type_, required)),
+            ('d', has_default(&known, &type_)),
+        ] {
             flags.extend(holds.then_some(flag));
         }
         let numbers: Vec<String> = known.numbers.iter().map(u32::to_string).collect();
         let keys: Vec<&str> = strings(schema, "x-kubernetes-list-map-keys").collect();
         let _ = writeln!(
             table,
-            "F\t{field}\t{}\t{type_}\t{flags}\t{}\t{}\t{}\t{}\t{}",
+            "F\t{field}\t{}\t{type_}\t{flags}\t{}\t{}\t{}\t{}",
             numbers.join("."),
             text(schema, "x-kubernetes-list-type"),
             keys.join(","),
             text(schema, "x-kubernetes-patch-merge-key"),
             text(schema, "x-kubernetes-patch-strategy"),
-            description(schema),
         );
+        let _ = writeln!(words, "F\t{field}\t{}", one_line(text(schema, "description")));
     }
     Ok(())
 }
@@ -137,6 +145,14 @@ fn zero_is_absent(known: &Known, type_: &str, required: bool) -> bool {
     let is_list = type_.starts_with(['[', '{']);
     let stays = known.field.pointer || is_list || known.field.kind == STRUCT && required;
     known.omits && !stays
+}
+
+/// Whether Kubernetes publishes the zero value as the field's default, as its generator of OpenAPI does it: of structs that
+/// are no pointers, and of texts, numbers and flags that are always in JSON.
+fn has_default(known: &Known, type_: &str) -> bool {
+    let field = known.field;
+    let is_zero = matches!(type_, "string" | "int32" | "int64" | "bool" | "double") && !known.omits;
+    !field.pointer && (is_zero || type_.starts_with('&') && field.kind == STRUCT)
 }
 
 /// Lists are slices and maps are maps. A slice with a name whose tag does not say that it is repeated is a message of
@@ -226,20 +242,14 @@ fn strings<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
     value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// The first sentence, on one line.
-fn description(schema: &Value) -> String {
-    let whole = text(schema, "description");
-    let paragraph = whole.split("\n\n").next().unwrap_or("");
-    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    let end = line
-        .match_indices(". ")
-        .map(|(at, _)| at + 1)
-        .find(|at| !line[..*at].ends_with("e.g.") && !line[..*at].ends_with("i.e."));
-    let mut end = end.unwrap_or(line.len()).min(DESCRIPTION_BYTES_MAX);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line[..end].to_owned()
+/// Writes what is said of a definition.
+pub(super) fn describe(words: &mut String, name: &str, definition: &Value) {
+    let _ = writeln!(words, "D\t{name}\t{}", one_line(text(definition, "description")));
+}
+
+/// A text whose lines end in a backslash and an `n`.
+fn one_line(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\t', " ").replace("\r\n", "\n").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -312,7 +322,7 @@ mod tests {
             "deep": {"type": "integer", "format": "int32"}, "kind": {"type": "string"}, "list": {"items": {"type": "string"}},
             "name": {"type": "string"}, "none": {"$ref": "#/$defs/io.k8s.api.x.v1.Inner"}, "set": {"$ref": "#/$defs/io.k8s.api.x.v1.Inner"}}});
         let mut table = String::new();
-        write(&mut table, "io.k8s.api.x.v1.Outer", &schema, &types()).unwrap();
+        write(&mut table, &mut String::new(), "io.k8s.api.x.v1.Outer", &schema, &types()).unwrap();
         let rows: Vec<&str> = table.lines().map(str::trim_end).collect();
         assert_eq!(
             rows,
@@ -330,7 +340,9 @@ mod tests {
 
     #[test]
     fn what_go_does_not_know_is_an_error() {
-        let write = |name: &str, schema: Value| write(&mut String::new(), name, &schema, &types());
+        let write = |name: &str, schema: Value| {
+            write(&mut String::new(), &mut String::new(), name, &schema, &types())
+        };
         let field = |name: &str| json!({"properties": {name: {"type": "string"}}});
         let refused = write("io.k8s.api.x.v1.Outer", field("other")).unwrap_err();
         assert_eq!(

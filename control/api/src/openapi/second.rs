@@ -103,6 +103,11 @@ fn schema(schema: Value) -> Value {
     if let Some(Value::String(place)) = schema.get_mut("$ref") {
         *place = place.replace(PLACES.0, PLACES.1);
     }
+    // Defaults that say nothing are of the third version.
+    let is_zero = |value: &Value| *value == json!({}) || *value == "" || *value == 0 || *value == false;
+    if schema.get("default").is_some_and(is_zero) {
+        schema.remove("default");
+    }
     // A number or a text: there is a format for it.
     if schema.remove("oneOf").is_some() {
         schema.insert("type".into(), "string".into());

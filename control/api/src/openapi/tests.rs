@@ -48,12 +48,13 @@ fn references<'a>(value: &'a Value, out: &mut Vec<&'a str>) {
 /// Of every type of the table, so also of those whose kinds have no row yet.
 #[test]
 fn every_type_can_be_published() {
+    let words = Words::unpack();
     for definition in schema::definitions() {
-        let schema = super::shape::definition(definition);
+        let schema = super::shape::definition(definition, &words);
         let published: Vec<&str> = definition
             .fields
             .iter()
-            .filter_map(|f| published(leaf(&f.type_)))
+            .filter_map(|f| published(leaf(&f.type_), &words))
             .map(|(name, _)| name)
             .collect();
         let mut found = Vec::new();
@@ -69,7 +70,7 @@ fn every_type_can_be_published() {
         }
     }
     let properties =
-        &super::shape::definition(schema::definition(schema::JSON_SCHEMA).unwrap())["properties"];
+        &super::shape::definition(schema::definition(schema::JSON_SCHEMA).unwrap(), &words)["properties"];
     let package = "#/components/schemas/io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
     for (field, name) in
         [("default", "JSON"), ("additionalProperties", "JSONSchemaPropsOrBool"), ("not", "JSONSchemaProps")]
@@ -210,6 +211,43 @@ fn defaults_are_those_that_the_server_puts_in() {
     let mut service = json!({"spec": {"ports": [{}]}});
     crate::default::apply(&crate::kind::SERVICE, &mut service);
     assert_eq!(service["spec"]["ports"][0]["protocol"], protocol("io.k8s.api.core.v1.ServicePort"));
+}
+
+#[test]
+fn zeros_are_published_where_kubernetes_has_them() {
+    let schemas = read("", "v1")["components"]["schemas"].clone();
+    let default = |type_: &str, field: &str| {
+        schemas[format!("io.k8s.api.core.v1.{type_}")]["properties"][field].clone()
+    };
+    assert_eq!(default("Pod", "metadata")["default"], json!({}));
+    assert_eq!(default("Pod", "spec")["default"], json!({}));
+    assert_eq!(default("Container", "name")["default"], "");
+    assert_eq!(default("ContainerPort", "containerPort")["default"], 0);
+    assert_eq!(default("PodSpec", "containers")["items"]["default"], json!({}));
+    assert_eq!(default("Container", "args")["items"]["default"], "");
+    assert_eq!(default("PodSpec", "nodeSelector")["additionalProperties"]["default"], "");
+    // A pointer, a text that may be left out, and lists have none.
+    for (type_, field) in [("PodSpec", "securityContext"), ("Container", "image"), ("PodSpec", "containers")]
+    {
+        assert!(default(type_, field).get("default").is_none(), "{type_}.{field}");
+    }
+    let second = second();
+    let pod = &second["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["metadata"];
+    assert!(pod.get("default").is_none(), "the second version has none of zeros");
+}
+
+#[test]
+fn descriptions_are_whole() {
+    let core = read("", "v1");
+    let said = &core["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["dnsPolicy"]["description"];
+    assert!(said.as_str().unwrap().ends_with("explicitly to 'ClusterFirstWithHostNet'."), "{said}");
+    for (name, said) in
+        [("api.resource.Quantity", "An amount such as"), ("apis.meta.v1.Time", "Time is a wrapper")]
+    {
+        let description =
+            &core["components"]["schemas"][format!("io.k8s.apimachinery.pkg.{name}")]["description"];
+        assert!(description.as_str().unwrap().starts_with(said), "{description}");
+    }
 }
 
 /// Every key of a document.

@@ -372,6 +372,16 @@ fn what_a_pod_and_its_containers_have() {
             "spec.resources.requests[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"memory\"".to_owned(),
         ),
     ];
+    // One that stays, and another beside it for a while.
+    let sidecars = json!({"resources": {"requests": {"cpu": "1"}}, "initContainers": [
+        {"name": "s", "image": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}},
+        {"name": "t", "image": "i", "resources": {"requests": {"cpu": "1"}}}]});
+    assert_eq!(
+        with_spec(&sidecars),
+        [
+            "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 2"
+        ]
+    );
     let one =
         |(spec, message): &(Value, String)| (!message.is_empty()).then(|| (spec.clone(), message.clone()));
     let cases: Vec<(Value, String)> = cases.iter().filter_map(one).collect();
