@@ -4,26 +4,26 @@ use serde_json::json;
 
 use super::*;
 
-fn made(kind: &'static Kind, object: Value) -> Vec<String> {
-    if is_warned_of(kind, true) { of_value(kind, &object, true) } else { Vec::new() }
+fn made(kind: &'static Kind, object: &Value) -> Vec<String> {
+    if is_warned_of(kind, true) { of_value(kind, object, true) } else { Vec::new() }
 }
 
-fn pod(spec: Value) -> Vec<String> {
-    made(&kind::POD, json!({ "metadata": { "name": "a" }, "spec": spec }))
+fn pod(spec: &Value) -> Vec<String> {
+    made(&kind::POD, &json!({ "metadata": { "name": "a" }, "spec": spec }))
 }
 
 #[test]
 fn old_names_are_told() {
     let arch = "deprecated since v1.14; use \"kubernetes.io/arch\" instead";
     assert_eq!(
-        pod(json!({ "nodeSelector": { "beta.kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux" } })),
+        pod(&json!({ "nodeSelector": { "beta.kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux" } })),
         [format!("spec.nodeSelector[beta.kubernetes.io/arch]: {arch}")]
     );
     let term = json!({ "matchExpressions": [{ "key": "beta.kubernetes.io/arch", "operator": "In", "values": ["a b"] }] });
     let nodes = json!({ "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] },
         "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1, "preference": term }] } });
-    let told = pod(json!({ "affinity": nodes }));
+    let told = pod(&json!({ "affinity": nodes }));
     let path = "spec.affinity.nodeAffinity";
     assert_eq!(
         told[..2],
@@ -41,7 +41,7 @@ fn old_names_are_told() {
         "{told:?}"
     );
     assert_eq!(
-        pod(json!({ "volumes": [{ "name": "v", "rbd": {} }, { "name": "w", "gitRepo": {} }] })),
+        pod(&json!({ "volumes": [{ "name": "v", "rbd": {} }, { "name": "w", "gitRepo": {} }] })),
         [
             "spec.volumes[0].rbd: deprecated in v1.28, non-functional in v1.31+",
             "spec.volumes[1].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
@@ -49,27 +49,27 @@ fn old_names_are_told() {
     );
     let annotated = json!({ "metadata": { "name": "a", "annotations": { "scheduler.alpha.kubernetes.io/critical-pod": "" } } });
     assert_eq!(
-        made(&kind::POD, annotated),
+        made(&kind::POD, &annotated),
         [
             "metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the \"priorityClassName\" field instead"
         ]
     );
     let class = json!({ "scheduling": { "nodeSelector": { "node-role.kubernetes.io/master": "" } } });
     assert_eq!(
-        made(&kind::RUNTIME_CLASS, class),
+        made(&kind::RUNTIME_CLASS, &class),
         ["scheduling.nodeSelector: use \"node-role.kubernetes.io/control-plane\" instead"]
     );
 }
 
 #[test]
 fn what_hides_or_overlaps_is_told() {
-    let env = |env: Value| pod(json!({ "containers": [{ "env": env }] }));
+    let env = |env: Value| pod(&json!({ "containers": [{ "env": env }] }));
     let hides = "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply";
     assert_eq!(env(json!([{ "name": "A", "value": "1" }, { "name": "A", "value": "2" }])), [hides]);
     assert_eq!(env(json!([{ "name": "A", "value": "1" }, { "name": "A", "value": "$(A)" }])), [hides]);
     assert!(env(json!([{ "name": "A", "value": "1" }, { "name": "A", "value": "$(A)2" }])).is_empty());
     let ports = |first: Value, second: Value| {
-        pod(json!({ "containers": [{ "ports": [first] }, { "ports": [second] }] }))
+        pod(&json!({ "containers": [{ "ports": [first] }, { "ports": [second] }] }))
     };
     let port = |more: Value| {
         let mut port = json!({ "containerPort": 80, "protocol": "TCP" });
@@ -93,7 +93,7 @@ fn what_hides_or_overlaps_is_told() {
         "{named:?}"
     );
     assert_eq!(
-        pod(json!({ "hostAliases": [{ "ip": "192.0.2.1" }, { "ip": "192.0.2.1" }] })),
+        pod(&json!({ "hostAliases": [{ "ip": "192.0.2.1" }, { "ip": "192.0.2.1" }] })),
         ["spec.hostAliases[1].ip: duplicate ip \"192.0.2.1\""]
     );
     let items = |paths: [&str; 2]| paths.map(|path| json!({ "key": "k", "path": path }));
@@ -105,7 +105,7 @@ fn what_hides_or_overlaps_is_told() {
     );
     let sources = json!([{ "secret": { "name": "s", "items": items(["a", "b"]) } }, { "serviceAccountToken": { "path": "b" } }]);
     assert_eq!(
-        pod(json!({ "volumes": [{ "name": "v", "projected": { "sources": sources } }] })),
+        pod(&json!({ "volumes": [{ "name": "v", "projected": { "sources": sources } }] })),
         [
             "volume \"v\" (Projected): overlapping paths: \"b\" (ServiceAccountToken) with \"b\" (Secret \"s\")"
         ]
@@ -116,24 +116,24 @@ fn what_hides_or_overlaps_is_told() {
 fn what_selects_nothing_and_fractions_are_told() {
     let term = json!({ "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "a" }] });
     assert_eq!(
-        pod(json!({ "affinity": { "podAntiAffinity": term } })),
+        pod(&json!({ "affinity": { "podAntiAffinity": term } })),
         [
             "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: a null labelSelector results in matching no pod"
         ]
     );
     assert_eq!(
-        pod(json!({ "topologySpreadConstraints": [{ "topologyKey": "a" }] })),
+        pod(&json!({ "topologySpreadConstraints": [{ "topologyKey": "a" }] })),
         ["spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod"]
     );
     assert_eq!(
-        pod(json!({ "containers": [{ "resources": { "limits": { "memory": "100m", "cpu": "100m" } } }] })),
+        pod(&json!({ "containers": [{ "resources": { "limits": { "memory": "100m", "cpu": "100m" } } }] })),
         [
             "spec.containers[0].resources.limits[memory]: fractional byte value \"100m\" is invalid, must be an integer"
         ]
     );
     let claim = json!({ "metadata": { "annotations": { CLASS_ANNOTATION: "a" } }, "spec": { "resources": { "requests": { "storage": "1500m" } } } });
     assert_eq!(
-        made(&kind::PERSISTENT_VOLUME_CLAIM, claim),
+        made(&kind::PERSISTENT_VOLUME_CLAIM, &claim),
         [
             "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead",
             "spec.resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer",
@@ -141,7 +141,7 @@ fn what_selects_nothing_and_fractions_are_told() {
     );
     let volume = json!({ "spec": { "persistentVolumeReclaimPolicy": "Recycle" } });
     assert!(
-        made(&kind::PERSISTENT_VOLUME, volume)[0]
+        made(&kind::PERSISTENT_VOLUME, &volume)[0]
             .starts_with("spec.persistentVolumeReclaimPolicy: The Recycle")
     );
 }
@@ -149,7 +149,7 @@ fn what_selects_nothing_and_fractions_are_told() {
 #[test]
 fn templates_names_and_other_kinds() {
     let spec = json!({ "hostAliases": [{ "ip": "a" }, { "ip": "a" }] });
-    let path = |kind: &'static Kind, object: Value| made(kind, object).pop().unwrap_or_default();
+    let path = |kind: &'static Kind, object: Value| made(kind, &object).pop().unwrap_or_default();
     let template = json!({ "spec": { "template": { "spec": spec } }, "metadata": { "name": "a" } });
     let alias = "spec.hostAliases[1].ip: duplicate ip \"a\"";
     for kind in [&kind::DEPLOYMENT, &kind::REPLICA_SET, &kind::STATEFUL_SET, &kind::DAEMON_SET, &kind::JOB] {
@@ -159,36 +159,36 @@ fn templates_names_and_other_kinds() {
     assert_eq!(path(&kind::CRON_JOB, cron), format!("spec.jobTemplate.spec.template.{alias}"));
     let dotted = json!({ "metadata": { "name": "a.b" } });
     assert!(
-        made(&kind::POD, dotted.clone())[0]
+        made(&kind::POD, &dotted)[0]
             .starts_with("metadata.name: this is used in the Pod's hostname, which can")
     );
     assert!(
-        made(&kind::DEPLOYMENT, dotted.clone())[0]
+        made(&kind::DEPLOYMENT, &dotted)[0]
             .starts_with("metadata.name: this is used in Pod names and hostnames")
     );
     assert!(of_value(&kind::DEPLOYMENT, &dotted, false).is_empty());
     assert!(!is_warned_of(&kind::POD, false) && !is_warned_of(&kind::CONFIG_MAP, true));
     assert_eq!(
-        made(&kind::ENDPOINTS, json!({})),
+        made(&kind::ENDPOINTS, &json!({})),
         ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
     );
     let annotated = |key: &str| json!({ "metadata": { "annotations": { key: "a" } } });
     let ingress = annotated("kubernetes.io/ingress.class");
-    assert_eq!(made(&kind::INGRESS, ingress.clone()).len(), 1);
+    assert_eq!(made(&kind::INGRESS, &ingress).len(), 1);
     assert!(of_value(&kind::INGRESS, &ingress, false).is_empty());
-    assert_eq!(made(&kind::SERVICE_ACCOUNT, annotated("kubernetes.io/enforce-mountable-secrets")).len(), 1);
+    assert_eq!(made(&kind::SERVICE_ACCOUNT, &annotated("kubernetes.io/enforce-mountable-secrets")).len(), 1);
     let sctp = json!({ "spec": { "ports": [{ "port": 80, "targetPort": 81, "protocol": "SCTP" }] } });
-    assert_eq!(made(&kind::SERVICE, sctp).len(), 1);
+    assert_eq!(made(&kind::SERVICE, &sctp).len(), 1);
 }
 
 #[test]
 fn an_answers_head_stays_small() {
     let aliases: Vec<Value> = (0..5000).map(|_| json!({ "ip": "x".repeat(300) })).collect();
-    let all = bounded(pod(json!({ "hostAliases": aliases })));
+    let all = bounded(pod(&json!({ "hostAliases": aliases })));
     assert!(all.len() > 9 && all.iter().map(String::len).sum::<usize>() <= 4096, "{}", all.len());
     assert!(all.iter().all(|warning| warning.chars().count() == 256));
     // Each is compared with so many, and not with all.
     let ports: Vec<Value> = (0..1000).map(|_| json!({ "containerPort": 1 })).collect();
-    let told = pod(json!({ "containers": [{ "ports": ports }] }));
+    let told = pod(&json!({ "containers": [{ "ports": ports }] }));
     assert!(told.len() < 1000 * COMPARED_MAX, "{}", told.len());
 }

@@ -5,7 +5,7 @@ use super::*;
 const SCHEMA: &str = "spec.versions[0].schema.openAPIV3Schema";
 
 /// What is wrong with a schema of an object with this below `spec`; paths begin behind it.
-fn of_spec(spec: Value) -> Vec<String> {
+fn of_spec(spec: &Value) -> Vec<String> {
     of_whole(json!({"type": "object", "properties": {"spec": spec}}))
         .into_iter()
         .map(|said| said.replace(&format!("{SCHEMA}.properties[spec]"), "spec"))
@@ -29,7 +29,7 @@ fn schemas_are_structural() {
         json!({"type": "object", "properties": {"a": {"type": "string"}}, "oneOf": [{"required": ["a"]}, {"properties": {"a": {"minLength": 1}}}]}),
         json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}),
     ] {
-        assert_eq!(of_spec(right.clone()), none, "{right}");
+        assert_eq!(of_spec(&right), none, "{right}");
     }
     for (spec, message) in [
         (json!({}), "spec.type: Required value: must not be empty for specified object fields"),
@@ -64,7 +64,7 @@ fn schemas_are_structural() {
             "spec.type: Invalid value: \"string\": must be object if x-kubernetes-embedded-resource is true",
         ),
     ] {
-        assert_eq!(of_spec(spec), [message]);
+        assert_eq!(of_spec(&spec), [message]);
     }
     for (schema, messages) in [
         (json!({}), vec![format!("{SCHEMA}.type: Required value: must not be empty at the root")]),
@@ -134,7 +134,7 @@ fn what_openapi_has_and_definitions_may_not() {
             "spec.x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined",
         ),
     ] {
-        assert_eq!(of_spec(spec), [message]);
+        assert_eq!(of_spec(&spec), [message]);
     }
     let in_kind = json!({"type": "object", "properties": {"kind": {"type": "string", "default": "A"}}});
     assert_eq!(
@@ -154,7 +154,7 @@ fn how_lists_are_merged() {
     let list = |more: Value| {
         let mut list = json!({"type": "array", "items": {"type": "object", "required": ["a"], "properties": {"a": {"type": "string"}, "b": {"type": "object"}, "c": {"type": "string"}}}});
         list.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        of_spec(list)
+        of_spec(&list)
     };
     let map =
         |keys: Value| list(json!({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys}));
@@ -189,11 +189,11 @@ fn how_lists_are_merged() {
             "spec.items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
         ),
         (
-            of_spec(json!({"type": "object", "x-kubernetes-list-type": "atomic"})),
+            of_spec(&json!({"type": "object", "x-kubernetes-list-type": "atomic"})),
             "spec.type: Invalid value: \"object\": must be array if x-kubernetes-list-type is specified",
         ),
         (
-            of_spec(json!({"type": "object", "x-kubernetes-map-type": "loose"})),
+            of_spec(&json!({"type": "object", "x-kubernetes-map-type": "loose"})),
             "spec.x-kubernetes-map-type: Unsupported value: \"loose\": supported values: \"atomic\", \"granular\"",
         ),
         (
@@ -211,7 +211,7 @@ fn defaults_are_values_of_their_schema() {
     let field = |type_: &str, more: Value| {
         let mut field = json!({"type": type_});
         field.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        of_spec(field)
+        of_spec(&field)
     };
     assert_eq!(field("number", json!({"default": 1})), none);
     let inner = json!({"a": {"type": "string"}});
