@@ -99,7 +99,7 @@ fn what_hides_or_overlaps_is_told() {
     let items = |paths: [&str; 2]| paths.map(|path| json!({ "key": "k", "path": path }));
     assert_eq!(
         pod(
-            json!({ "volumes": [{ "name": "v", "configMap": { "name": "m", "items": items(["a", "a/b"]) } }] })
+            &json!({ "volumes": [{ "name": "v", "configMap": { "name": "m", "items": items(["a", "a/b"]) } }] })
         ),
         ["volume \"v\" (ConfigMap \"m\"): overlapping paths: \"a/b\" with \"a\""]
     );

@@ -246,7 +246,7 @@ fn defaults_are_values_of_their_schema() {
 fn rules_in_cel_say_something() {
     let rule = |rule: Value| {
         of_spec(
-            json!({"type": "object", "properties": {"a": {"type": "string"}}, "x-kubernetes-validations": [rule]}),
+            &json!({"type": "object", "properties": {"a": {"type": "string"}}, "x-kubernetes-validations": [rule]}),
         )
     };
     assert!(
