@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 
 /// What all objects together keep, bytes.
-const ALL_BYTES_MAX: usize = 16 << 20;
+const ALL_BYTES_MAX: usize = 8 << 20;
 /// One that is longer is not kept, bytes: it would take the place of too many.
 const ONE_BYTES_MAX: usize = 1 << 20;
 /// What keeping one costs beside it, bytes.
