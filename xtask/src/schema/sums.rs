@@ -62,9 +62,8 @@ mod tests {
         let further = std::fs::read(schema.join("further.json")).unwrap();
         let words = super::super::unpacked(&std::fs::read(schema.join("words.zz")).unwrap()).unwrap();
         check(&table, &words, &further).unwrap();
-        let refusal = |table: &str, words: &[u8], further: &[u8]| {
-            check(table, words, further).unwrap_err().to_string()
-        };
+        let refusal =
+            |table: &str, words: &[u8], further: &[u8]| check(table, words, further).unwrap_err().to_string();
         let edited = table.replacen("\t1\tstring\t", "\t2\tstring\t", 1);
         assert!(edited != table && refusal(&edited, &words, &further).contains("the rows"));
         assert!(check(&format!("{table}F\tmore\t1\tstring\t\t\t\t\t\n"), &words, &further).is_err());

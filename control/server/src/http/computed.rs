@@ -17,7 +17,7 @@ use super::answer::{self, Body};
 use super::route::ResourceRoute;
 use super::select::Selection;
 use super::{Api, Call, collection, read};
-use crate::cache::Cached;
+use crate::cache::{Cached, Slot};
 
 /// GET of one of them, or of all.
 ///
@@ -56,7 +56,7 @@ pub(super) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
 fn cached(kind: &'static Kind, objects: Vec<Value>) -> Result<Vec<Arc<Cached>>, Status> {
     let read = |object: Value| {
         let object = Object::read(kind, Bytes::from(object.to_string())).map_err(Status::internal)?;
-        Ok(Arc::new(Cached { object, revision: 0, fields: Box::default() }))
+        Ok(Arc::new(Cached { object, revision: 0, fields: Box::default(), message: Slot::default() }))
     };
     objects.into_iter().map(read).collect()
 }
