@@ -460,6 +460,8 @@ mod tests {
             (&REPLICATION_CONTROLLER, &["status.replicas"]),
             (&JOB, &["status.successful"]),
             (&CERTIFICATE_SIGNING_REQUEST, &["spec.signerName"]),
+            (&CLUSTER_TRUST_BUNDLE, &["spec.signerName"]),
+            (&POD_CERTIFICATE_REQUEST, &["spec.signerName", "spec.podName", "spec.nodeName"]),
         ];
         for kind in served() {
             let fields = documented.iter().find(|(of, _)| *of == kind).map_or(&[][..], |(_, fields)| fields);
