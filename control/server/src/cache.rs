@@ -180,8 +180,8 @@ impl Cache {
             rings,
         });
         let (oldest, newest) = cache.store.revisions().into_inner();
-        let past = newest.0.saturating_sub(events_max as u64).max(oldest.0);
-        match cache.list_store(Revision(past)).await {
+        let past = cache.store.commits_before(newest, events_max as u64).max(oldest);
+        match cache.list_store(past).await {
             Ok(()) => {}
             // Compaction may have passed the oldest revision in between.
             Err(_) => cache.list_store(cache.store.revisions().into_inner().1).await?,

@@ -34,7 +34,7 @@ const PART_BYTES_MAX: u32 = 64 << 20;
 /// Commits that no store reaches within a millisecond.
 const REVISIONS_PER_MS: u64 = 1 << 10;
 /// How far a restored store's first revision is above the backup's where the clock is of no help.
-const AHEAD: u64 = 1 << 20;
+const AHEAD: u64 = 1 << 26;
 
 /// What a backup is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -128,7 +128,7 @@ impl Etcd {
         let known = link.known();
         let record = known.record;
         let etcd = link.etcd(&record, after)?;
-        if etcd < known.oldest {
+        if etcd < known.oldest || after <= known.untold {
             return Err(link.compacted(&record, after));
         }
         if after > known.newest {
@@ -165,6 +165,12 @@ impl Store for Etcd {
     fn revisions(&self) -> RangeInclusive<Revision> {
         let known = self.link.known();
         known.record.first(known.oldest)..=known.newest
+    }
+
+    fn commits_before(&self, newest: Revision, commits: u64) -> Revision {
+        let record = self.link.record();
+        let etcd = record.etcd(newest).unwrap_or(0).saturating_sub_unsigned(commits);
+        record.last(etcd.max(0))
     }
 
     fn trouble(&self) -> Option<Arc<str>> {

@@ -48,7 +48,7 @@ pub struct Entry {
     pub key: Bytes,
     /// Its value.
     pub value: Bytes,
-    /// The commit that made the key (after its last deletion).
+    /// The commit that made the key (after its last deletion), or one before it that made none.
     pub create_revision: Revision,
     /// The commit that last wrote it.
     pub mod_revision: Revision,
@@ -304,6 +304,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Oldest and newest revision that can be read.
     fn revisions(&self) -> RangeInclusive<Revision>;
+
+    /// A revision that is about that many commits before another, or less.
+    fn commits_before(&self, newest: Revision, commits: u64) -> Revision {
+        Revision(newest.0.saturating_sub(commits))
+    }
 
     /// Why it takes no writes now; none while it does. A store in trouble tries by itself whether it is over.
     fn trouble(&self) -> Option<Arc<str>>;

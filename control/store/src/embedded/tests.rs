@@ -82,7 +82,7 @@ async fn many_commits_at_once_share_their_syncs() {
     let commits = keys.iter().map(|key| store.commit(put(key, vec![1])));
     let mut all = Box::pin(futures_util::future::join_all(commits));
     // Each of them is handed over when it is first asked for its answer, and none is answered before its sync.
-    assert!(futures_util::poll!(&mut all).is_pending());
+    assert!(futures_util::future::poll_immediate(&mut all).await.is_none());
     disk.hold_syncs(false);
     let revisions = all.await;
     let mut revisions: Vec<u64> = revisions.into_iter().map(|revision| revision.unwrap().0).collect();

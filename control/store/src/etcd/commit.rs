@@ -58,13 +58,13 @@ impl Link {
         // The record stood as it was known when etcd took it: what the header says belongs to that history.
         let header =
             self.observe(&before, answer.header).map_err(|why| CommitError::Uncertain(why.into()))?;
-        let revision = before.record.first(header.revision);
         if changed {
+            let revision = before.record.first(header.revision);
             self.reached(&before.record, revision, self.sighting(&transaction, header.revision));
             return Ok(revision);
         }
-        // What was acknowledged before may lie further on in the same transaction of etcd.
-        self.seen_by_watches(&before, revision.max(self.known().newest)).await
+        // Behind all commits of the transaction of etcd that is the newest.
+        self.seen_by_watches(&before, before.record.last(header.revision)).await
     }
 
     /// Carries out several transactions as one of etcd, each a commit with a revision of its own; what became of each.

@@ -226,7 +226,9 @@ async fn follow(link: &Link, wait: &mut Duration) -> Broken {
             Ok(batches) => {
                 // Only now: one that ends as soon as it has begun must not be begun ten times a second.
                 *wait = AGAIN;
-                if let Some(last) = batches.last() {
+                // The last commit, if there is any: that the transaction is whole not everybody is told at once.
+                let commits = batches.iter().rev().find(|batch| !batch.events.is_empty());
+                if let Some(last) = commits.or(batches.last()) {
                     link.told(&record, last.revision, reader.told.last.take());
                     link.hub.publish(batches);
                 }
@@ -282,7 +284,10 @@ pub(super) async fn catch_up(link: Arc<Link>, record: Record, mut watcher: Watch
                 }
                 wait = AGAIN;
             }
-            Err(Broken::Compacted(_)) => break WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX },
+            Err(Broken::Compacted(_)) => {
+                link.cannot_tell(&record, watcher.reached());
+                break WatchEnd::TooSlow { queue_max: WATCH_QUEUE_MAX };
+            }
             Err(error) => {
                 tracing::debug!(%error, "a watcher's history is read again");
                 reader = None;

@@ -26,7 +26,7 @@ use crate::watch::Hub;
 pub(super) const LOOK_WAIT: Duration = Duration::from_secs(3);
 /// What an epoch's first revision is above everything seen before: more commits than there can be in the moment in which
 /// another control plane finds it out too.
-const EPOCH_REVISIONS: u64 = 1 << 20;
+const EPOCH_REVISIONS: u64 = 1 << 26;
 /// How often an answer may come too late to be acted on before it is given up for this time.
 const RAISE_TRIES: u32 = 8;
 
@@ -111,6 +111,8 @@ pub(super) struct Known {
     pub(super) oldest: i64,
     /// The newest commit that was acknowledged or seen.
     pub(super) newest: Revision,
+    /// What follows this could not be told: it is compacted within the transaction of etcd in which it lies.
+    pub(super) untold: Revision,
     pub(super) cluster_id: u64,
     /// etcd's newest revision in any answer that all members agreed on.
     pub(super) etcd_newest: i64,
@@ -170,6 +172,7 @@ impl Link {
             record_mod,
             oldest: 1,
             newest,
+            untold: Revision(0),
             cluster_id: at.cluster_id,
             etcd_newest: at.revision,
             told: seen.clone(),
@@ -260,6 +263,14 @@ impl Link {
         }
     }
 
+    /// Nobody can be told what follows a revision.
+    pub(super) fn cannot_tell(&self, record: &Record, after: Revision) {
+        let mut known = self.lock();
+        if known.record == *record {
+            known.untold = known.untold.max(after);
+        }
+    }
+
     pub(super) fn raise_oldest(&self, record: &Record, oldest: i64) {
         let mut known = self.lock();
         if known.record == *record {
@@ -311,7 +322,9 @@ impl Link {
             }
             self.remember(&before.record, why);
             let ours = before.record.identity.epoch;
-            if record.identity.epoch > ours && record.base >= before.newest.0 {
+            // What lists were told is etcd's newest, whoever wrote it.
+            let given = before.newest.max(before.record.last(before.etcd_newest));
+            if record.identity.epoch > ours && record.base >= given.0 {
                 // Somebody else found it out.
                 if let Some((at, seen)) =
                     begin_at(&self.wire, &self.layout, &record, record_mod, header).await?
@@ -320,13 +333,7 @@ impl Link {
                 }
                 continue;
             }
-            let given = [
-                before.newest,
-                // What lists were told is etcd's newest, whoever wrote it.
-                before.record.last(before.etcd_newest),
-                record.last(header.revision),
-            ];
-            let above = base_above(given);
+            let above = base_above([given, record.last(header.revision)]);
             let identity =
                 StoreIdentity { id: record.identity.id, epoch: record.identity.epoch.max(ours) + 1 };
             let next = Record { identity, base: above };
@@ -435,7 +442,7 @@ impl Link {
 }
 
 /// What the next epoch adds to etcd's revisions, by those that were given before.
-pub(super) fn base_above<const GIVEN: usize>(given: [Revision; GIVEN]) -> u64 {
+fn base_above(given: [Revision; 2]) -> u64 {
     given.map(|revision| revision.0).into_iter().fold(0, u64::max).saturating_add(EPOCH_REVISIONS)
 }
 
@@ -552,10 +559,10 @@ mod tests {
 
     #[test]
     fn an_epoch_begins_above_all_that_was_given() {
-        let above = |given: [u64; 3]| base_above(given.map(Revision));
-        for given in [[9, 1, 1], [1, 9, 1], [1, 1, 9]] {
+        let above = |given: [u64; 2]| base_above(given.map(Revision));
+        for given in [[9, 1], [1, 9]] {
             assert_eq!(above(given), 9 + EPOCH_REVISIONS);
         }
-        assert_eq!(above([u64::MAX, 1, 1]), u64::MAX, "a damaged record is no reason to go back");
+        assert_eq!(above([u64::MAX, 1]), u64::MAX, "a damaged record is no reason to go back");
     }
 }
