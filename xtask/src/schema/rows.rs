@@ -331,8 +331,8 @@ mod tests {
                 "F\tdeep\t2.7.9\tint32\tz",
                 "F\tkind\t\tstring\tz",
                 "F\tlist\t5\t[string",
-                "F\tname\t1\tstring\tr",
-                "F\tnone\t3\t&io.k8s.api.x.v1.Inner\tz",
+                "F\tname\t1\tstring\trd",
+                "F\tnone\t3\t&io.k8s.api.x.v1.Inner\tzd",
                 "F\tset\t4\t&io.k8s.api.x.v1.Inner",
             ]
         );
