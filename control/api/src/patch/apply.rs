@@ -76,12 +76,13 @@ pub fn apply(
         None => merge(&mut merged, config, definition),
     }
     let whole = versions::stored(kind, merged.clone());
+    let mut written = Changes::new(manager, live, &whole);
     let taken: Vec<(usize, FieldSet)> = owners
         .iter()
         .enumerate()
         .map(|(at, owner)| match owner.kind == kind {
             true => (at, owner.fields.intersection(&changing)),
-            false => (at, owner.fields.intersection(&words(owner.kind, manager, live, &whole).0)),
+            false => (at, owner.fields.intersection(&written.said_by(owner.kind).0)),
         })
         .filter(|(_, taken)| !taken.is_empty())
         .collect();
@@ -98,15 +99,16 @@ pub fn apply(
     prune(&mut merged, &before.minus(&unowned()), &managed, definition);
     let mut object = versions::stored(kind, merged);
     // Who owns the same in other words keeps it, and all with it.
-    let loses = |other: &Owner| {
-        let gone = words(other.kind, manager, &whole, &object).1;
-        other.kind != kind && !other.fields.intersection(&gone).is_empty()
+    let mut pruned = Changes::new(manager, &whole, &object);
+    let mut loses = |other: &Owner| {
+        other.kind != kind && !other.fields.intersection(&pruned.said_by(other.kind).1).is_empty()
     };
-    if owners.iter().any(loses) {
+    if owners.iter().any(&mut loses) {
         object = whole;
     }
+    let mut made = Changes::new(manager, live, &object);
     for other in &mut owners {
-        other.fields = other.fields.minus(&words(other.kind, manager, live, &object).1);
+        other.fields = other.fields.minus(&made.said_by(other.kind).1);
     }
     owners.push(Owner::new(kind, manager, "Apply", wanted));
     owners::write(&mut object, owners);
@@ -164,7 +166,6 @@ pub fn track(
 ) -> Result<(), Status> {
     let nothing = json!({});
     let before = old.unwrap_or(&nothing);
-    let (changing, gone) = words(kind, manager, before, new);
     let mut owners = owners::stated(kind, before, new, manager);
     if old.is_some() && owners.is_empty() {
         // Nobody's, or nobody's any more: that is the time before the first apply, and lasts until then.
@@ -172,19 +173,16 @@ pub fn track(
         return Ok(());
     }
     let is_own = |owner: &Owner| owner.kind == kind && owner.is(manager, "Update");
+    let mut written = Changes::new(manager, before, new);
     for owner in &mut owners {
-        if owner.kind != kind {
-            let (changing, gone) = words(owner.kind, manager, before, new);
-            owner.fields = owner.fields.minus(&gone).minus(&changing);
-            continue;
-        }
-        owner.fields = owner.fields.minus(&gone);
+        let (changing, gone) = written.said_by(owner.kind);
+        owner.fields = owner.fields.minus(gone);
         if !is_own(owner) {
-            owner.fields = owner.fields.minus(&changing);
+            owner.fields = owner.fields.minus(changing);
         }
     }
-    if !changing.is_empty() {
-        let mut fields = changing;
+    let mut fields = written.said_by(kind).0.clone();
+    if !fields.is_empty() {
         if let Some(at) = owners.iter().position(is_own) {
             fields.union(&owners.remove(at).fields);
         }
@@ -294,8 +292,34 @@ fn owned_part(kind: &Kind, manager: Manager<'_>, object: &Value) -> Value {
     part
 }
 
+/// A change of a stored object, in the words of each kind that is asked for: it is looked through once for each, however
+/// many own something in them.
+struct Changes<'a> {
+    manager: Manager<'a>,
+    old: &'a Value,
+    new: &'a Value,
+    said: Vec<(&'static Kind, (FieldSet, FieldSet))>,
+}
+
+impl<'a> Changes<'a> {
+    fn new(manager: Manager<'a>, old: &'a Value, new: &'a Value) -> Self {
+        Self { manager, old, new, said: Vec::new() }
+    }
+
+    /// What it sets otherwise and what it takes away.
+    fn said_by(&mut self, kind: &'static Kind) -> &(FieldSet, FieldSet) {
+        let at = self.said.iter().position(|(said, _)| *said == kind).unwrap_or_else(|| {
+            self.said.push((kind, words(kind, self.manager, self.old, self.new)));
+            self.said.len() - 1
+        });
+        &self.said[at].1
+    }
+}
+
 /// What a change of a stored object sets otherwise and what it takes away, in the words of a kind.
 fn words(kind: &Kind, manager: Manager<'_>, old: &Value, new: &Value) -> (FieldSet, FieldSet) {
+    #[cfg(test)]
+    tests::LOOKED_THROUGH.with(|count| count.set(count.get() + 1));
     let definition = schema::definition(kind.schema);
     let part = |object: &Value| owned_part(kind, manager, &versions::seen(kind, object));
     let (old, new) = (part(old), part(new));

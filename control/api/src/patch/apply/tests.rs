@@ -1,11 +1,18 @@
 //! Server-side apply by the documentation's rules.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::kind;
 
 mod lists;
 mod managers;
 mod resets;
+
+thread_local! {
+    /// How often a change was looked through.
+    pub(super) static LOOKED_THROUGH: Cell<usize> = const { Cell::new(0) };
+}
 
 fn manager(name: &str) -> Manager<'_> {
     Manager { name, subresource: "", time: Timestamp::UNIX_EPOCH }

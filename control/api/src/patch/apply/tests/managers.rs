@@ -189,3 +189,31 @@ fn what_a_new_object_brings_along_is_owned_where_it_has_it_not() {
         assert_eq!(new["metadata"]["managedFields"].as_array().unwrap().len(), 1, "{managed}");
     }
 }
+
+#[test]
+fn a_change_is_looked_through_once_for_each_kind_however_many_own_the_object() {
+    let fields = json!({"f:spec": {"f:minReplicas": {}}});
+    let entries: Vec<Value> = (0..1_000)
+        .map(|at| {
+            let mut entry = entry(&format!("m{at}"), "Apply", &fields);
+            entry["apiVersion"] = ["autoscaling/v1", "autoscaling/v2"][at % 2].into();
+            entry
+        })
+        .collect();
+    let live = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "h", "managedFields": entries}, "spec": {"minReplicas": 1, "maxReplicas": 3}});
+    let owners = |object: &Value| object["metadata"]["managedFields"].as_array().unwrap().len();
+    for kind in [&kind::HORIZONTAL_POD_AUTOSCALER, &kind::FIRST_HORIZONTAL_POD_AUTOSCALER] {
+        let config = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "h"},
+            "spec": {"maxReplicas": 4}});
+        LOOKED_THROUGH.set(0);
+        let applied = apply(kind, Some(&live), &config, manager("x"), false).unwrap();
+        assert_eq!((owners(&applied), &applied["spec"]["maxReplicas"]), (1_001, &json!(4)));
+        assert!(LOOKED_THROUGH.get() <= 4, "{} times", LOOKED_THROUGH.get());
+        let mut updated = live.clone();
+        updated["spec"]["maxReplicas"] = 5.into();
+        LOOKED_THROUGH.set(0);
+        track(kind, Some(&live), &mut updated, manager("x")).unwrap();
+        assert_eq!((owners(&updated), LOOKED_THROUGH.get()), (1_001, 2));
+    }
+}
