@@ -19,6 +19,7 @@ mod requester;
 pub(crate) mod review;
 pub(crate) mod route;
 pub(crate) mod select;
+mod signers;
 mod spdy;
 pub(crate) mod subresource;
 pub(crate) mod table;

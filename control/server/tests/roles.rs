@@ -6,6 +6,7 @@ mod server;
 
 use std::path::Path;
 
+use base64::Engine as _;
 use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -126,6 +127,88 @@ async fn who_may_change_an_object_makes_none_by_an_apply() {
     assert_eq!(apply(&mut robot).await, 403);
     assert_eq!(apply(&mut admin).await, 201);
     assert_eq!(apply(&mut robot).await, 200);
+}
+
+#[tokio::test]
+async fn who_may_write_what_is_a_signers_acts_for_no_signer_by_that() {
+    const GROUP: &str = "/apis/certificates.k8s.io/v1";
+    const ROLES: &str = "[{ subjects: [{ kind: ServiceAccount, namespace: default, name: robot }], rules: [
+        { apiGroups: [certificates.k8s.io], resources: [clustertrustbundles, certificatesigningrequests/approval,
+            certificatesigningrequests/status, podcertificaterequests/status], verbs: [create, update, patch] },
+        { apiGroups: [certificates.k8s.io], resources: [signers], resourceNames: [a.example/own],
+            verbs: [approve, attest] },
+        { apiGroups: [certificates.k8s.io], resources: [signers], resourceNames: [a.example/*], verbs: [sign] }] }]";
+    let dir = tempfile::tempdir().unwrap();
+    let roles = dir.path().join("roles.yaml");
+    std::fs::write(&roles, ROLES).unwrap();
+    let server = Server::start_with(dir.path(), &["--roles", roles.to_str().unwrap()]);
+    let mut admin = server.admin().await;
+    let (mut robot, _) = robot(&server, &mut admin).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let trusted = authority.self_signed(&key).unwrap().pem();
+    let of = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "certificates.k8s.io/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
+    let decided = |type_: &str| {
+        json!({ "status": { "conditions": [{ "type": type_, "status": "True", "reason": "Test",
+        "message": "m", "lastTransitionTime": "2027-01-15T08:00:00Z" }] } })
+    };
+    // What it may for each signer: approve and attest, sign.
+    for (at, (signer, own, signs)) in
+        [("a.example/own", true, true), ("a.example/other", false, true), ("b.example/own", false, false)]
+            .into_iter()
+            .enumerate()
+    {
+        let expected = |may: bool, good: u16| if may { good } else { 403 };
+        let spec = json!({ "signerName": signer, "usages": ["client auth"], "request": base64(request.pem().unwrap().as_bytes()) });
+        let csr = of("CertificateSigningRequest", &format!("r{at}"), spec);
+        let csrs = format!("{GROUP}/certificatesigningrequests");
+        assert_eq!(admin.post(&csrs, csr).await.0, 201);
+        let path = format!("{csrs}/r{at}");
+        let approval = Some(decided("Approved"));
+        let (code, told) = robot.call(Method::PATCH, &format!("{path}/approval"), approval).await;
+        assert_eq!(code, expected(own, 200), "{signer}: {told}");
+        let (code, told) =
+            robot.call(Method::PATCH, &format!("{path}/status"), Some(decided("Failed"))).await;
+        // An approval that is there is not taken away; nobody may, and who may sign is told so.
+        assert_eq!(code, if own { 422 } else { expected(signs, 200) }, "{signer}: {told}");
+        let unchanged = json!({ "metadata": { "labels": { "seen": "yes" } } });
+        assert_eq!(robot.call(Method::PATCH, &format!("{path}/status"), Some(unchanged)).await.0, 200);
+
+        let spec = json!({ "signerName": signer, "podName": "p", "podUID": "1", "serviceAccountName": "default",
+            "serviceAccountUID": "2", "nodeName": "n", "nodeUID": "3", "stubPKCS10Request": base64(request.der()) });
+        let requests = format!("{GROUP}/namespaces/default/podcertificaterequests");
+        let asked = of("PodCertificateRequest", &format!("r{at}"), spec);
+        assert_eq!(admin.post(&requests, asked.clone()).await.0, 201);
+        let (path, mut denied) = (format!("{requests}/r{at}/status"), asked);
+        denied["status"] = decided("Denied")["status"].clone();
+        // Whose it is said to be counts for nothing.
+        denied["spec"]["signerName"] = "a.example/own".into();
+        let (code, told) = robot.call(Method::PUT, &path, Some(denied)).await;
+        assert_eq!(code, expected(signs, 200), "{signer}: {told}");
+
+        let name = format!("{}:made", signer.replace('/', ":"));
+        let bundle = of("ClusterTrustBundle", &name, json!({ "signerName": signer, "trustBundle": trusted }));
+        let bundles = format!("{GROUP}/clustertrustbundles");
+        let (code, told) = robot.post(&bundles, bundle.clone()).await;
+        assert_eq!(code, expected(own, 201), "{signer}: {told}");
+        let path = format!("{bundles}/{}:applied?fieldManager=robot", signer.replace('/', ":"));
+        let mut applied = bundle.clone();
+        applied["metadata"]["name"] = Value::Null;
+        for good in [201, 200] {
+            let headers = [("content-type", "application/apply-patch+yaml")];
+            let body = applied.to_string().into_bytes();
+            let code = robot.open(Method::PATCH, &path, &headers, body).await.status().as_u16();
+            assert_eq!(code, expected(own, good), "{signer}");
+        }
+        if !own {
+            assert_eq!(admin.post(&bundles, bundle.clone()).await.0, 201);
+            let (code, told) = robot.call(Method::PUT, &format!("{bundles}/{name}"), Some(bundle)).await;
+            assert_eq!((code, told["reason"].as_str()), (403, Some("Forbidden")), "{told}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use super::accept::Wanted;
 use super::answer::{self, Body};
 use super::route::ResourceRoute;
 use super::select::Selection;
-use super::{Api, Call, collection, dialect, read, requester};
+use super::{Api, Call, collection, dialect, read, requester, signers};
 use crate::authz::Attributes;
 use crate::cache::Cached;
 use crate::clock;
@@ -136,6 +136,7 @@ pub(crate) async fn create(
     let Sent { mut object, options, wanted, warnings } = Sent::read(&mut call, route).await?;
     requester::write(route.kind, &call.user, &mut object);
     let object = as_made(route, object)?;
+    signers::check(api, &call, route, None, &object)?;
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
     written(StatusCode::CREATED, route, &cached, wanted, &call, &warnings)
 }
@@ -164,7 +165,11 @@ pub(crate) async fn update(
     let makes = route.kind.create_on_update && route.subresource.is_none();
     let new = dialect::stored(route.served, object.clone());
     for _ in 0..TRIES_MAX {
-        match api.objects.update(&target(route), &options, |_| Ok(new.clone())).await {
+        let change = |current: &Map<String, Value>| {
+            signers::check(api, &call, route, Some(current), &new)?;
+            Ok(new.clone())
+        };
+        match api.objects.update(&target(route), &options, change).await {
             Err(status) if makes && status.code == 404 => {}
             result => {
                 let cached = result?;
@@ -173,6 +178,7 @@ pub(crate) async fn update(
         }
         may_create(api, &call, route)?;
         let made = as_made(route, as_new(route, object.clone())?)?;
+        signers::check(api, &call, route, None, &made)?;
         match api.objects.create(route.kind, &route.key.namespace, made, &options).await {
             // Somebody else made it in the meantime.
             Err(status) if status.reason == "AlreadyExists" => {}
@@ -246,7 +252,9 @@ pub(crate) async fn patch(
             let seen = Value::Object(dialect::seen(served, current));
             let mut patched = patch::apply(type_, served, &seen, &bytes)?;
             warnings = decode::check(served.schema, &mut patched, validation)?;
-            Ok(dialect::stored(served, into_map(patched)?))
+            let new = dialect::stored(served, into_map(patched)?);
+            signers::check(api, &call, route, Some(current), &new)?;
+            Ok(new)
         })
         .await?;
     written(StatusCode::OK, route, &cached, wanted, &call, &warnings)
@@ -280,11 +288,16 @@ async fn server_side_apply(
     for _ in 0..TRIES_MAX {
         let exists = api.objects.cache.get(kind, &route.key).is_some();
         let (code, result) = if exists || route.subresource.is_some() {
-            let change = |current: &Map<String, Value>| apply(Some(&Value::Object(current.clone())));
+            let change = |current: &Map<String, Value>| {
+                let new = apply(Some(&Value::Object(current.clone())))?;
+                signers::check(api, call, route, Some(current), &new)?;
+                Ok(new)
+            };
             (StatusCode::OK, api.objects.update(&target(route), &options, change).await)
         } else {
             may_create(api, call, route)?;
             let mut object = apply(None)?;
+            signers::check(api, call, route, None, &object)?;
             requester::write(kind, &call.user, &mut object);
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
         };
