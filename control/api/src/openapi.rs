@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
@@ -73,11 +72,12 @@ pub fn index() -> Value {
     json!({"paths": paths})
 }
 
-/// The document of a group and version as JSON bytes, if it is served.
-pub fn document(group: &str, version: &str) -> Option<Bytes> {
+/// The document of a group and version as JSON bytes, if it is served: unpacked for each who asks.
+pub fn document(group: &str, version: &str) -> Option<Vec<u8>> {
     let mut json = Vec::new();
     ZlibDecoder::new(find(group, version)?.packed.as_slice()).read_to_end(&mut json).ok()?;
-    Some(json.into())
+    json.shrink_to_fit();
+    Some(json)
 }
 
 /// The hash of a document's content, as the index has it; an entity tag.

@@ -1,5 +1,6 @@
 //! Discovery, the OpenAPI documents and the version: paths and headers; the documents are `weft-api`'s.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -69,18 +70,17 @@ fn v2(call: &Call) -> Response<Body> {
     // Asked for with an `@`, which no media type may have; answered as Kubernetes does.
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     if call.header(ACCEPT).is_some_and(|a| a.contains("spec.v2@v1.0+protobuf")) {
-        static DOCUMENT: Shared = Shared::new(openapi::second_in_protobuf);
-        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(DOCUMENT.get()));
+        static DOCUMENT: Shared = Shared::new();
+        let document = DOCUMENT.get_or(openapi::second_in_protobuf);
+        return answer::with_type(StatusCode::OK, PROTOBUF, answer::full(document));
     }
-    static DOCUMENT: Shared = Shared::new(|| openapi::second().to_string().into());
-    answer::raw_json(StatusCode::OK, DOCUMENT.get())
+    static DOCUMENT: Shared = Shared::new();
+    answer::raw_json(StatusCode::OK, DOCUMENT.get_or(|| openapi::second().to_string().into()))
 }
 
 /// A long document, which is made when it is asked for, and is there once, for as long as somebody reads it.
-struct Shared {
-    make: fn() -> Vec<u8>,
-    read: Mutex<Weak<Document>>,
-}
+#[derive(Default)]
+struct Shared(Mutex<Weak<Document>>);
 
 struct Document(Vec<u8>);
 
@@ -94,15 +94,15 @@ impl AsRef<[u8]> for Reader {
 }
 
 impl Shared {
-    const fn new(make: fn() -> Vec<u8>) -> Self {
-        Self { make, read: Mutex::new(Weak::new()) }
+    const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
     }
 
-    fn get(&self) -> Bytes {
+    fn get_or(&self, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         // Whoever comes while it is made waits, and reads the same.
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let document = read.upgrade().unwrap_or_else(|| {
-            let made = Arc::new(Document((self.make)()));
+            let made = Arc::new(Document(make()));
             *read = Arc::downgrade(&made);
             made
         });
@@ -111,19 +111,28 @@ impl Shared {
 }
 
 fn document(call: &Call, group: &str, version: &str) -> Result<Response<Body>, Status> {
-    let (Some(bytes), Some(hash)) = (openapi::document(group, version), openapi::hash(group, version)) else {
-        return Err(Status::path_not_found());
-    };
+    let hash = openapi::hash(group, version).ok_or_else(Status::path_not_found)?;
+    let unpack = || openapi::document(group, version).unwrap_or_default();
+    Ok(third(hash, call.header(IF_NONE_MATCH), unpack))
+}
+
+/// The OpenAPI v3 document of that hash, unless it is `known`: then it is not unpacked at all.
+fn third(hash: &'static str, known: Option<&str>, unpack: impl FnOnce() -> Vec<u8>) -> Response<Body> {
+    /// By hash: as many as there are groups and versions.
+    static DOCUMENTS: Mutex<BTreeMap<&str, Arc<Shared>>> = Mutex::new(BTreeMap::new());
     let tag = format!("\"{hash}\"");
-    let mut response = if call.header(IF_NONE_MATCH).is_some_and(|t| t.contains(&tag)) {
+    let mut response = if known.is_some_and(|known| known.contains(&tag)) {
         answer::raw_json(StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
-        answer::raw_json(StatusCode::OK, bytes)
+        let mut documents = DOCUMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let document = documents.entry(hash).or_default().clone();
+        drop(documents);
+        answer::raw_json(StatusCode::OK, document.get_or(unpack))
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 /// The version clients compare themselves with: the Kubernetes API that is spoken, and the build that speaks it.
@@ -143,19 +152,44 @@ pub(crate) fn version() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::cell::Cell;
+
+    use http_body_util::BodyExt as _;
 
     use super::*;
 
     #[test]
     fn a_long_document_is_there_once_while_it_is_read_and_then_not_at_all() {
-        static MADE: AtomicUsize = AtomicUsize::new(0);
-        let shared = Shared::new(|| vec![7; 10 + MADE.fetch_add(1, Ordering::Relaxed)]);
-        let (one, two) = (shared.get(), shared.get());
+        let made = Cell::new(10);
+        let make = || vec![7; made.replace(made.get() + 1)];
+        let shared = Shared::new();
+        let (one, two) = (shared.get_or(make), shared.get_or(make));
         assert_eq!((one.as_ptr(), one.len()), (two.as_ptr(), 10));
         drop(one);
-        assert_eq!(shared.get().len(), 10);
+        assert_eq!(shared.get_or(make).len(), 10);
         drop(two);
-        assert_eq!(shared.get().len(), 11, "nothing was kept");
+        assert_eq!(shared.get_or(make).len(), 11, "nothing was kept");
+    }
+
+    #[tokio::test]
+    async fn who_has_a_document_has_it_not_unpacked_and_others_share_it() {
+        let unpacked = Cell::new(0);
+        let ask = async |known: Option<&str>| {
+            let unpack = || {
+                unpacked.set(unpacked.get() + 1);
+                vec![7; 1_000]
+            };
+            let answer = third("THIS", known, unpack);
+            assert_eq!(answer.headers()[ETAG], "\"THIS\"");
+            (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
+        };
+        assert_eq!(ask(Some("\"THIS\"")).await, (StatusCode::NOT_MODIFIED, Bytes::new()));
+        assert_eq!(unpacked.get(), 0);
+        let unread = [ask(None).await.1, ask(Some("\"OTHER\"")).await.1, ask(None).await.1];
+        assert!(unread.iter().all(|body| body.as_ptr() == unread[0].as_ptr() && body.len() == 1_000));
+        assert_eq!(unpacked.get(), 1);
+        drop(unread);
+        ask(None).await;
+        assert_eq!(unpacked.get(), 2, "nothing was kept");
     }
 }
