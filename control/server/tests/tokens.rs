@@ -124,9 +124,39 @@ async fn a_token_is_bound_to_nothing_that_is_not_the_accounts() {
         ),
         (json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "map" }), "Kind=ConfigMap"),
         (json!({ "apiVersion": "apps/v1", "kind": "Pod", "name": "other" }), "apps/v1, Kind=Pod"),
+        (json!({ "name": "other" }), "to type , Kind="),
+        (json!({ "uid": "1" }), "to type , Kind="),
+        (json!({}), "to type , Kind="),
     ] {
         let (code, refused) = ask(&mut admin, bound).await;
         assert_eq!((code, &refused["reason"]), (400, &json!("BadRequest")), "{refused}");
         assert!(refused["message"].as_str().unwrap().contains(told), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_lasts_as_long_as_one_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = format!("{OF}/serviceaccounts");
+    assert_eq!(admin.post(&path, object("ServiceAccount", "robot")).await.0, 201);
+    for (seconds, expected) in [
+        (Value::Null, 201),
+        (json!(600), 201),
+        (json!(1_u64 << 32), 201),
+        (json!(-1), 422),
+        (json!(i64::MIN), 422),
+        (json!(0), 422),
+        (json!(599), 422),
+        (json!((1_u64 << 32) + 1), 422),
+    ] {
+        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": { "expirationSeconds": seconds } });
+        let (code, told) = admin.post(&format!("{path}/robot/token"), request).await;
+        assert_eq!(code, expected, "{seconds}: {told}");
+        if code == 422 {
+            assert_eq!(told["details"]["causes"][0]["field"], "spec.expirationSeconds");
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::super::accept::Wanted;
 use super::super::answer::{self, Body};
 use super::super::route::ResourceRoute;
 use super::super::{Api, Call, write};
-use crate::authn::account::{self, Bound, LIFE_SECONDS_MIN};
+use crate::authn::account::{self, Bound, LIFE_SECONDS_MAX, LIFE_SECONDS_MIN};
 use crate::clock;
 
 /// Seconds a token lasts when nobody says.
@@ -35,15 +35,8 @@ pub(super) async fn serve(
         decode::any(schema::TOKEN_REQUEST, &bytes, call.header(CONTENT_TYPE), validation)?.value;
     let account = api.objects.get(route.kind, &route.key)?;
     let spec = &request["spec"];
-    let life_seconds = spec["expirationSeconds"].as_u64().unwrap_or(TOKEN_LIFE_SECONDS);
-    if life_seconds < LIFE_SECONDS_MIN {
-        let error = FieldError::invalid(
-            "spec.expirationSeconds",
-            life_seconds,
-            "may not specify a duration less than 10 minutes",
-        );
-        return Err(Status::invalid_type("authentication.k8s.io", "TokenRequest", "", &[error]));
-    }
+    let life_seconds = life(&spec["expirationSeconds"])
+        .map_err(|error| Status::invalid_type("authentication.k8s.io", "TokenRequest", "", &[error]))?;
     let audiences = spec["audiences"]
         .as_array()
         .map(|a| a.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect())
@@ -67,8 +60,22 @@ pub(super) async fn serve(
     Ok(answer::value(StatusCode::CREATED, &request, encoding))
 }
 
+/// How long the token is to last, seconds.
+fn life(asked: &Value) -> Result<u64, FieldError> {
+    let Some(seconds) = asked.as_i64() else { return Ok(TOKEN_LIFE_SECONDS) };
+    let why = match u64::try_from(seconds) {
+        Ok(LIFE_SECONDS_MIN..=LIFE_SECONDS_MAX) => return Ok(seconds.unsigned_abs()),
+        Ok(seconds) if seconds > LIFE_SECONDS_MAX => "may not specify a duration larger than 2^32 seconds",
+        _ => "may not specify a duration less than 10 minutes",
+    };
+    Err(FieldError::invalid("spec.expirationSeconds", seconds, why))
+}
+
 /// What the token ends with, beside its account.
 fn bound(api: &Api, route: &ResourceRoute, reference: &Value) -> Result<Option<Bound>, Status> {
+    if reference.is_null() {
+        return Ok(None);
+    }
     let text = |field: &str| reference[field].as_str().unwrap_or("");
     let (name, account) = (text("name"), &route.key.name);
     let found = |kind: &'static Kind, namespace: &str| {
@@ -86,7 +93,6 @@ fn bound(api: &Api, route: &ResourceRoute, reference: &Value) -> Result<Option<B
     };
     let namespace = route.key.namespace.as_str();
     match (text("apiVersion"), text("kind")) {
-        ("", "") => Ok(None),
         ("v1" | "", "Pod") => {
             let (pod, found) = found(&kind::POD, namespace)?;
             let spec = found.object.view::<Pod>().map_err(Status::internal)?.spec;
