@@ -27,12 +27,17 @@ pub(super) fn judge(bundle: &Value) -> Vec<FieldError> {
     let omitted = |why: String| FieldError::invalid(path, "<value omitted>", why);
     let (mut errors, mut seen) = (Vec::new(), HashMap::<Vec<u8>, Vec<usize>>::new());
     let blocks = Pem::iter_from_buffer(text(bundle, "/spec/trustBundle").as_bytes());
-    for (at, block) in blocks.map_while(Result::ok).enumerate() {
-        let why = match block.parse_x509() {
+    for (at, block) in blocks.enumerate() {
+        // Whoever reads the bundle may skip such a block, or end at it.
+        let Ok(block) = block else {
+            errors.push(omitted(format!("entry {at} is broken or has PEM block headers")));
+            continue;
+        };
+        let why = match certificate(&block) {
             _ if block.label != "CERTIFICATE" => format!("has bad block type: {}", block.label),
-            Err(_) => "does not parse as X.509".to_owned(),
-            Ok(certificate) if !certificate.is_ca() => "does not have the CA bit set".to_owned(),
-            Ok(_) => {
+            None => "does not parse as X.509".to_owned(),
+            Some(certificate) if !certificate.is_ca() => "does not have the CA bit set".to_owned(),
+            Some(_) => {
                 seen.entry(block.contents).or_default().push(at);
                 continue;
             }
@@ -50,6 +55,14 @@ pub(super) fn judge(bundle: &Value) -> Vec<FieldError> {
         errors.push(omitted(format!("duplicate trust anchor (indices [{}])", places.join(" "))));
     }
     errors
+}
+
+/// The certificate that a block is, with nothing behind it.
+fn certificate(block: &Pem) -> Option<X509Certificate<'_>> {
+    match X509Certificate::from_der(&block.contents) {
+        Ok(([], certificate)) => Some(certificate),
+        _ => None,
+    }
 }
 
 /// Reads the request within a Pod's request, and hands it on; why it is none otherwise.
@@ -78,17 +91,19 @@ pub(super) fn judge_chain(new: &Value, old: &Value, now: Timestamp) -> Vec<Field
         return Vec::new();
     }
     let refused = |why: &str| vec![FieldError::invalid(CHAIN, chain, why)];
-    let blocks: Vec<Pem> = Pem::iter_from_buffer(chain.as_bytes()).map_while(Result::ok).collect();
+    let Ok(blocks) = Pem::iter_from_buffer(chain.as_bytes()).collect::<Result<Vec<Pem>, _>>() else {
+        return refused("issued certificate chain has a block that is broken or has PEM block headers");
+    };
     let Some((leaf, rest)) = blocks.split_first() else {
         return refused("issued certificate chain must contain at least one certificate");
     };
     if blocks.iter().any(|block| block.label != "CERTIFICATE") {
         return refused("issued certificate chain must consist entirely of CERTIFICATE PEM blocks");
     }
-    let Ok(leaf) = leaf.parse_x509() else {
+    let Some(leaf) = certificate(leaf) else {
         return refused("leaf certificate does not parse as valid X.509");
     };
-    if rest.iter().any(|block| block.parse_x509().is_err()) {
+    if rest.iter().any(|block| certificate(block).is_none()) {
         return refused("intermediate certificate does not parse as valid X.509");
     }
     let own_key =
@@ -136,4 +151,62 @@ fn times(object: &Value, leaf: &X509Certificate<'_>, now: Timestamp) -> Option<F
         return wrong("beginRefreshAt", "must be at least 10 minutes before status.notAfter");
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn authority() -> Vec<u8> {
+        let mut authority = rcgen::CertificateParams::default();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn pem(headers: &str, text: &str) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{headers}{text}\n-----END CERTIFICATE-----\n")
+    }
+
+    /// Blocks that no certificate is, and why; and a good one.
+    fn bad() -> ([(String, &'static str); 4], String) {
+        let der = authority();
+        let base64 = |der: &[u8]| base64::engine::general_purpose::STANDARD.encode(der);
+        let (text, longer) = (base64(&der), base64(&[der.as_slice(), &[0]].concat()));
+        let broken = "broken or has PEM block headers";
+        let bad = [
+            (pem("", "*"), broken),
+            (pem("A: b\n\n", &text), broken),
+            (pem("", &text).replace("-----END CERTIFICATE-----\n", ""), broken),
+            (pem("", &longer), "not parse as"),
+        ];
+        (bad, pem("", &text))
+    }
+
+    #[test]
+    fn a_bundle_is_of_whole_certificates_alone() {
+        let (bad, good) = bad();
+        let told = |bundle: String| {
+            let errors = judge(&json!({ "spec": { "trustBundle": bundle } }));
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(told(format!("who\n{good}and more\n")), [""; 0], "what stands around them is nobody's");
+        for (bad, why) in bad {
+            let told = told(format!("{good}{bad}"));
+            assert!(told.len() == 1 && told[0].contains("entry 1") && told[0].contains(why), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_is_of_whole_certificates_alone() {
+        let (bad, good) = bad();
+        for (bad, why) in bad {
+            for chain in [format!("{good}{bad}"), bad] {
+                let new = json!({ "status": { "certificateChain": chain } });
+                let told = judge_chain(&new, &json!({}), Timestamp::UNIX_EPOCH);
+                let why = if why == "not parse as" { "does not parse as valid X.509" } else { why };
+                assert!(told.len() == 1 && told[0].to_string().ends_with(why), "{chain}: {told:?}");
+            }
+        }
+    }
 }

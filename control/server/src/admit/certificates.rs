@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use weft_api::kind::{CERTIFICATE_SIGNING_REQUEST, Subresource};
 use weft_api::status::{FieldError, Status};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
@@ -56,12 +57,17 @@ pub(super) fn judge_certificate(new: &Value, old: &Value) -> Vec<FieldError> {
 
 fn certificates(pem: &[u8]) -> Result<(), String> {
     let mut count = 0;
-    for block in Pem::iter_from_buffer(pem).map_while(Result::ok) {
+    for block in Pem::iter_from_buffer(pem) {
+        let block = block.map_err(|error| format!("a PEM block is broken or has headers: {error}"))?;
         if block.label != "CERTIFICATE" {
             return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
         }
-        block.parse_x509().map_err(|error| format!("x509: malformed certificate: {error}"))?;
-        count += 1;
+        let mut left = block.contents.as_slice();
+        while !left.is_empty() {
+            let (behind, _) = X509Certificate::from_der(left)
+                .map_err(|error| format!("x509: malformed certificate: {error}"))?;
+            (left, count) = (behind, count + 1);
+        }
     }
     if count == 0 { Err("must contain at least one CERTIFICATE PEM block".to_owned()) } else { Ok(()) }
 }
@@ -208,6 +214,13 @@ mod tests {
             Some(format!("{path}only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\""))
         );
         assert_eq!(judge_certificate(&status("x"), &status("x")), []);
+        let broken = "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n";
+        let refused = told(&format!("{good}{broken}")).unwrap();
+        assert!(refused.contains("a PEM block is broken or has headers"), "{refused}");
+        let der = Pem::iter_from_buffer(good.as_bytes()).next().unwrap().unwrap().contents;
+        let longer = base64::engine::general_purpose::STANDARD.encode([der.as_slice(), &[0]].concat());
+        let refused = told(&broken.replace('*', &longer)).unwrap();
+        assert!(refused.contains("x509: malformed certificate"), "{refused}");
     }
 
     #[test]
