@@ -439,8 +439,11 @@ async fn a_pods_certificate_is_issued_once_and_to_its_key() {
     early["status"]["beginRefreshAt"] = seconds(minutes(5)).to_string().into();
     let (code, refused) = admin.call(Method::PUT, &at, Some(early)).await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.beginRefreshAt")));
-    let (code, issued) = admin.call(Method::PUT, &at, Some(issue(&key, 120))).await;
+    let mut labelled = issue(&key, 120);
+    labelled["metadata"]["labels"] = json!({ "who": "signs" });
+    let (code, issued) = admin.call(Method::PUT, &at, Some(labelled)).await;
     assert_eq!(code, 200, "{issued}");
+    assert_eq!(issued["metadata"].get("labels"), None, "a write to the status is about nothing else");
     let mut taken_back = issued.clone();
     taken_back["status"] = json!({});
     let (code, refused) = admin.call(Method::PUT, &at, Some(taken_back)).await;

@@ -1,6 +1,6 @@
 //! Kinds of `certificates.k8s.io`.
 
-use super::{BASE as CORE, Kind, Subresource::*};
+use super::{BASE as CORE, Kind, STATUS_ALONE, Subresource::*};
 use crate::validate::name;
 use crate::{default, table, validate};
 
@@ -43,6 +43,7 @@ pub(super) const POD_CERTIFICATE_REQUEST: Kind = Kind {
     singular: "podcertificaterequest",
     subresources: &[Status],
     selectable_fields: &["spec.signerName", "spec.podName", "spec.nodeName"],
+    status_keeps: STATUS_ALONE,
     schema: "io.k8s.api.certificates.v1.PodCertificateRequest",
     default: default::config::pod_certificate_request,
     rules: &validate::pod_certificate::RULES,
