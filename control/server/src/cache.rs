@@ -424,8 +424,9 @@ impl Cache {
     ) -> Result<(Vec<Arc<Cached>>, u64), ReadError> {
         let request = ListRequest { prefix, after: Some(after), entries_max, at: Some(Revision(at)) };
         let page = self.store.list(request).await?;
+        let objects = page.entries.iter().filter_map(|e| self.read_entry(e));
         let objects =
-            page.entries.iter().filter_map(|e| self.read_entry(e)).map(|(_, c)| Arc::new(c)).collect();
+            objects.map(|(_, c)| Arc::new(Cached { message: Slot::of_one_answer(), ..c })).collect();
         Ok((objects, page.remaining))
     }
 }

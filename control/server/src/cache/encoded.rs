@@ -3,7 +3,7 @@
 //! It must not know which encoding it is, or of what.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -25,6 +25,9 @@ struct Kept {
     bytes: usize,
 }
 
+/// What the slot of an object refers to that nobody can ask for a second time.
+static NEVER: LazyLock<Arc<Bytes>> = LazyLock::new(Arc::default);
+
 static KEPT: Mutex<Kept> = Mutex::new(Kept { queue: VecDeque::new(), bytes: 0 });
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -32,6 +35,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Slot {
+    /// That of an object which is made for one answer: its encoding is not kept, and takes nobody's place.
+    pub(crate) fn of_one_answer() -> Self {
+        Self(Mutex::new(Arc::downgrade(&NEVER)))
+    }
+
     /// The encoding, made if it is not kept.
     ///
     /// # Errors
@@ -46,8 +54,11 @@ impl Slot {
         bytes_max: usize,
         make: impl FnOnce() -> Result<Vec<u8>, E>,
     ) -> Result<Bytes, E> {
-        if let Some(kept) = lock(&self.0).upgrade() {
-            return Ok(Bytes::clone(&kept));
+        let kept = lock(&self.0).upgrade();
+        match kept {
+            Some(kept) if Arc::ptr_eq(&kept, &NEVER) => return make().map(Bytes::from),
+            Some(kept) => return Ok(Bytes::clone(&kept)),
+            None => {}
         }
         // Of as long as it is: what it was made in may be longer.
         let made = Bytes::from(make()?.into_boxed_slice());
@@ -87,6 +98,15 @@ mod tests {
         let second = slot.get_or(|| Err("it is there")).unwrap();
         assert_eq!((second.as_ptr(), second.len()), (first.as_ptr(), 9));
         assert_eq!(Slot::default().get_or(|| Err("no object")), Err("no object"));
+    }
+
+    #[test]
+    fn what_is_made_for_one_answer_takes_nobodys_place() {
+        let (all, slot) = (Mutex::default(), Slot::of_one_answer());
+        for bytes in [9, 10] {
+            assert_eq!(slot.get_in(&all, 1_000, || made(bytes)).unwrap().len(), bytes);
+        }
+        assert!(lock(&all).queue.is_empty());
     }
 
     #[test]

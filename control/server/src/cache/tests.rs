@@ -177,6 +177,26 @@ async fn a_watch_that_ends_or_cannot_be_had_is_begun_again() {
 }
 
 #[tokio::test]
+async fn a_page_of_the_store_keeps_no_message_and_an_object_of_the_cache_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Odd::new(dir.path());
+    let at = Odd::put(&store.stores[0], "a").await;
+    let cache = Cache::fill(store.clone(), 64).await.unwrap();
+    tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.follow().await }
+    });
+    assert!(cache.wait_for(at.0, Duration::from_secs(10)).await);
+    let prefix = layout::kind_prefix(&kind::CONFIG_MAP, None);
+    let (page, _) = cache.list_at(prefix.clone(), prefix, 10, at.0).await.unwrap();
+    let (live, _) = cache.list(&kind::CONFIG_MAP, None);
+    let made = |object: &Cached| {
+        [1, 2].map(|bytes| object.message.get_or(|| Ok::<_, ()>(vec![7; bytes])).unwrap().len())
+    };
+    assert_eq!((made(&page[0]), made(&live[0])), ([1, 2], [1, 1]));
+}
+
+#[tokio::test]
 async fn a_store_with_another_history_is_read_anew() {
     let dir = tempfile::tempdir().unwrap();
     let store = Odd::new(dir.path());

@@ -56,7 +56,21 @@ pub(super) async fn serve(api: &Api, call: &Call, route: &ResourceRoute) -> Resu
 fn cached(kind: &'static Kind, objects: Vec<Value>) -> Result<Vec<Arc<Cached>>, Status> {
     let read = |object: Value| {
         let object = Object::read(kind, Bytes::from(object.to_string())).map_err(Status::internal)?;
-        Ok(Arc::new(Cached { object, revision: 0, fields: Box::default(), message: Slot::default() }))
+        Ok(Arc::new(Cached { object, revision: 0, fields: Box::default(), message: Slot::of_one_answer() }))
     };
     objects.into_iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_for_one_answer_keeps_no_message() {
+        let object = json!({ "metadata": { "name": "n" } });
+        let object = cached(&kind::NODE_METRICS, vec![object]).unwrap().remove(0);
+        for bytes in [1, 2] {
+            assert_eq!(object.message.get_or(|| Ok::<_, Status>(vec![7; bytes])).unwrap().len(), bytes);
+        }
+    }
 }
