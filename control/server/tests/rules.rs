@@ -74,6 +74,25 @@ async fn fields_that_nobody_knows_are_warned_of_refused_or_ignored() {
 }
 
 #[tokio::test]
+async fn who_writes_a_part_is_not_warned_of_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let (merge, labels) = ("application/merge-patch+json", json!({ "app": "a" }));
+    let template = json!({ "metadata": { "labels": labels }, "spec": { "containers": [{ "name": "c", "image": "i:1" }],
+        "nodeSelector": { "beta.kubernetes.io/arch": "amd64" } } });
+    let made = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" },
+        "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": template } });
+    let told = warned(&mut admin, Method::POST, DEPLOYMENTS, "application/json", &made.to_string()).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    let path = format!("{DEPLOYMENTS}/d");
+    assert_eq!(warned(&mut admin, Method::PATCH, &path, merge, r#"{"spec":{"paused":true}}"#).await, told);
+    let (status, body) = (format!("{path}/status"), r#"{"status":{"replicas":1},"nobody":1}"#);
+    let told = warned(&mut admin, Method::PATCH, &status, merge, body).await;
+    assert_eq!(told, [r#"299 - "unknown field \"nobody\"""#], "but of what was written");
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_what_was_meant() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

@@ -123,7 +123,10 @@ fn written(
 ) -> Result<Response<Body>, Status> {
     let mut response = read::object(code, route.served, cached, wanted, call)?;
     answer::warn(&mut response, warnings);
-    answer::warn(&mut response, &weft_api::warn::of(&cached.object, code == StatusCode::CREATED));
+    // As in Kubernetes: who writes a part has nothing to do with the rest.
+    if route.subresource.is_none() {
+        answer::warn(&mut response, &weft_api::warn::of(&cached.object, code == StatusCode::CREATED));
+    }
     Ok(response)
 }
 
