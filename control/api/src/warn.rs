@@ -57,23 +57,57 @@ pub fn of(object: &Object, is_new: bool) -> Vec<String> {
     if !is_warned_of(object.kind, is_new) {
         return Vec::new();
     }
-    bounded(of_value(object.kind, &object.view().unwrap_or_default(), is_new))
+    of_value(object.kind, &object.view().unwrap_or_default(), is_new).into_bounded()
 }
 
-/// As much as an answer's head bears: where it is too much, each is cut, and the last are left out.
-fn bounded(mut warnings: Vec<String>) -> Vec<String> {
-    const ALL_BYTES_MAX: usize = 4096;
-    const ONE_CHARS_MAX: usize = 256;
-    if warnings.iter().map(String::len).sum::<usize>() <= ALL_BYTES_MAX {
-        return warnings;
+/// Most warnings of an object, and bytes of all together: what an answer's head bears.
+const WARNINGS_MAX: usize = 64;
+const ALL_BYTES_MAX: usize = 4096;
+/// What is kept of each where all are too much, characters.
+const ONE_CHARS_MAX: usize = 256;
+
+/// Takes warnings as long as an answer's head bears them, however many a hostile object makes.
+#[derive(Default)]
+struct Warnings {
+    all: Vec<String>,
+    /// Of all, each cut.
+    cut_bytes: usize,
+}
+
+impl Warnings {
+    fn push(&mut self, mut warning: String) {
+        if self.is_full() {
+            return;
+        }
+        self.cut_bytes += cut(&warning).len();
+        // One more byte than may go out: so it is seen that this was too much.
+        warning.truncate(warning.floor_char_boundary(ALL_BYTES_MAX + 1 + char::MAX_LEN_UTF8));
+        self.all.push(warning);
     }
-    let mut bytes = 0;
-    warnings.retain_mut(|warning| {
-        *warning = warning.chars().take(ONE_CHARS_MAX).collect();
-        bytes += warning.len();
-        bytes <= ALL_BYTES_MAX
-    });
-    warnings
+
+    /// Whether nothing more is taken.
+    fn is_full(&self) -> bool {
+        self.all.len() >= WARNINGS_MAX || self.cut_bytes > ALL_BYTES_MAX
+    }
+
+    /// As much as an answer's head bears: where it is too much, each is cut, and the last are left out.
+    fn into_bounded(mut self) -> Vec<String> {
+        if self.all.iter().map(String::len).sum::<usize>() <= ALL_BYTES_MAX {
+            return self.all;
+        }
+        let mut bytes = 0;
+        self.all.retain_mut(|warning| {
+            warning.truncate(cut(warning).len());
+            bytes += warning.len();
+            bytes <= ALL_BYTES_MAX
+        });
+        self.all
+    }
+}
+
+/// The beginning of a text, as much of it as one warning shows.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(ONE_CHARS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Whether there is anything to look for. Pods are changed by programs, who read no warnings.
@@ -92,8 +126,8 @@ fn is_warned_of(kind: &'static Kind, is_new: bool) -> bool {
         || TEMPLATES.iter().any(|(other, ..)| *other == kind)
 }
 
-fn of_value(kind: &'static Kind, object: &Value, is_new: bool) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn of_value(kind: &'static Kind, object: &Value, is_new: bool) -> Warnings {
+    let mut warnings = Warnings::default();
     if let Some((_, pointer, path)) = TEMPLATES.iter().find(|(other, ..)| *other == kind) {
         named(kind, object, is_new, &mut warnings);
         pod::pod(object.pointer(pointer).unwrap_or(&Value::Null), path, &mut warnings);
@@ -136,7 +170,7 @@ fn of_value(kind: &'static Kind, object: &Value, is_new: bool) -> Vec<String> {
 }
 
 /// A name that becomes that of Pods, and with that of hosts.
-fn named(kind: &Kind, object: &Value, is_new: bool, warnings: &mut Vec<String>) {
+fn named(kind: &Kind, object: &Value, is_new: bool, warnings: &mut Warnings) {
     let broken = name::dns_label(at(object, "/metadata/name"));
     if !is_new || broken.is_empty() {
         return;
@@ -153,7 +187,7 @@ fn named(kind: &Kind, object: &Value, is_new: bool, warnings: &mut Vec<String>) 
 }
 
 /// Volumes and claims.
-fn volume(object: &Value, warnings: &mut Vec<String>) {
+fn volume(object: &Value, warnings: &mut Warnings) {
     if object["metadata"]["annotations"].get(CLASS_ANNOTATION).is_some() {
         warnings.push(format!(
             "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
@@ -174,7 +208,7 @@ fn volume(object: &Value, warnings: &mut Vec<String>) {
 }
 
 /// Bytes are whole.
-fn fraction(value: Option<&Value>, path: &str, warnings: &mut Vec<String>) {
+fn fraction(value: Option<&Value>, path: &str, warnings: &mut Warnings) {
     let Some(quantity) = value.and_then(|value| Quantity::from_value(value).ok()) else { return };
     if !quantity.is_whole() {
         warnings.push(format!("{path}: fractional byte value \"{quantity}\" is invalid, must be an integer"));

@@ -1,10 +1,11 @@
 //! What Pods and their templates should not say: old names, what hides or overlaps something else, what selects nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::{COMPARED_MAX, at, fraction, list, old_label};
+use super::{COMPARED_MAX, Warnings, at, cut, fraction, list, old_label};
 use crate::validate::name;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -34,7 +35,7 @@ const OLD_VOLUMES: &[(&str, &str)] = &[
 ];
 
 /// The warnings about a Pod or a template, which stands at `path`.
-pub(super) fn pod(pod: &Value, path: &str, warnings: &mut Vec<String>) {
+pub(super) fn pod(pod: &Value, path: &str, warnings: &mut Warnings) {
     nodes(pod, path, warnings);
     for (at, constraint) in list(pod, "/spec/topologySpreadConstraints").iter().enumerate() {
         let path = format!("{path}spec.topologySpreadConstraints[{at}]");
@@ -78,7 +79,7 @@ pub(super) fn pod(pod: &Value, path: &str, warnings: &mut Vec<String>) {
 }
 
 /// Old labels of the nodes that are wanted.
-fn nodes(pod: &Value, path: &str, warnings: &mut Vec<String>) {
+fn nodes(pod: &Value, path: &str, warnings: &mut Warnings) {
     for (key, _) in pod["spec"]["nodeSelector"].as_object().into_iter().flatten() {
         if let Some(why) = old_label(key) {
             warnings.push(format!("{path}spec.nodeSelector[{key}]: {why}"));
@@ -94,7 +95,7 @@ fn nodes(pod: &Value, path: &str, warnings: &mut Vec<String>) {
     }
 }
 
-fn node_term(term: &Value, with_values: bool, path: &str, warnings: &mut Vec<String>) {
+fn node_term(term: &Value, with_values: bool, path: &str, warnings: &mut Warnings) {
     for (at, expression) in list(term, "/matchExpressions").iter().enumerate() {
         let path = format!("{path}.matchExpressions[{at}]");
         let key = super::at(expression, "/key");
@@ -110,14 +111,14 @@ fn node_term(term: &Value, with_values: bool, path: &str, warnings: &mut Vec<Str
     }
 }
 
-fn selects_nothing(term: &Value, path: &str, warnings: &mut Vec<String>) {
+fn selects_nothing(term: &Value, path: &str, warnings: &mut Warnings) {
     if term.get("labelSelector").is_none_or(Value::is_null) {
         warnings.push(format!("{path}.labelSelector: a null labelSelector results in matching no pod"));
     }
 }
 
 /// What is in a list twice by `key`.
-fn twice(pod: &Value, key: &str, field: &str, path: &str, warnings: &mut Vec<String>) {
+fn twice(pod: &Value, key: &str, field: &str, path: &str, warnings: &mut Warnings) {
     let mut seen = HashSet::new();
     for (n, item) in list(pod, &format!("/spec/{key}")).iter().enumerate() {
         let value = at(item, &format!("/{field}"));
@@ -135,7 +136,7 @@ fn each<'a>(pod: &'a Value, path: &'a str) -> impl Iterator<Item = (String, &'a 
     })
 }
 
-fn containers(pod: &Value, path: &str, warnings: &mut Vec<String>) {
+fn containers(pod: &Value, path: &str, warnings: &mut Warnings) {
     for (path, container) in each(pod, path) {
         for resource in ["memory", "ephemeral-storage"] {
             for part in ["limits", "requests"] {
@@ -160,30 +161,32 @@ fn containers(pod: &Value, path: &str, warnings: &mut Vec<String>) {
 }
 
 /// Ports that are there twice, by number or by name.
-fn ports(pod: &Value, path: &str, warnings: &mut Vec<String>) {
-    let mut numbers: HashMap<(i64, &str), Vec<(String, &Value)>> = HashMap::new();
-    let host = |port: &Value| port["hostPort"].as_i64().unwrap_or(0);
-    let ip = |port: &Value| at(port, "/hostIP").to_owned();
+fn ports(pod: &Value, path: &str, warnings: &mut Warnings) {
+    let mut numbers: HashMap<(i64, &str), Vec<(String, i64, &str)>> = HashMap::new();
     for (path, container) in each(pod, path) {
         for (n, port) in list(container, "/ports").iter().enumerate() {
+            if warnings.is_full() {
+                return;
+            }
             let path = format!("{path}.ports[{n}]");
-            if !ip(port).is_empty() && host(port) == 0 {
+            let (host, ip) = (port["hostPort"].as_i64().unwrap_or(0), at(port, "/hostIP"));
+            if !ip.is_empty() && host == 0 {
                 warnings.push(format!("{path}: hostIP set without hostPort: {port}"));
             }
             let key = (port["containerPort"].as_i64().unwrap_or(0), at(port, "/protocol"));
             let others = numbers.entry(key).or_default();
-            for (other_path, other) in others.iter().take(COMPARED_MAX) {
-                let how = match (host(port), host(other)) {
-                    (a, b) if a == b && ip(port) == ip(other) => "duplicate",
+            for (other_path, other_host, other_ip) in others.iter() {
+                let how = match (host, *other_host) {
+                    (a, b) if a == b && ip == *other_ip => "duplicate",
                     (0, _) | (_, 0) => "overlapping",
-                    (a, b) if a == b && ip(port).is_empty() != ip(other).is_empty() => {
-                        "dangerously ambiguous"
-                    }
+                    (a, b) if a == b && ip.is_empty() != other_ip.is_empty() => "dangerously ambiguous",
                     _ => continue,
                 };
                 warnings.push(format!("{path}: {how} port definition with {other_path}"));
             }
-            others.push((path, port));
+            if others.len() < COMPARED_MAX {
+                others.push((path, host, ip));
+            }
         }
     }
     let mut names: HashMap<&str, String> = HashMap::new();
@@ -203,7 +206,7 @@ fn ports(pod: &Value, path: &str, warnings: &mut Vec<String>) {
 }
 
 /// Files of one volume that lie over each other.
-fn overlapping_paths(pod: &Value, warnings: &mut Vec<String>) {
+fn overlapping_paths(pod: &Value, warnings: &mut Warnings) {
     for volume in list(pod, "/spec/volumes") {
         for (key, noun, named) in [
             ("configMap", "ConfigMap", "/name"),
@@ -211,10 +214,12 @@ fn overlapping_paths(pod: &Value, warnings: &mut Vec<String>) {
             ("downwardAPI", "DownwardAPI", ""),
         ] {
             let source = &volume[key];
-            let what =
-                if named.is_empty() { noun.to_owned() } else { format!("{noun} {:?}", at(source, named)) };
-            let paths =
-                list(source, "/items").iter().map(|item| (at(item, "/path").to_owned(), String::new()));
+            let what = if named.is_empty() {
+                noun.to_owned()
+            } else {
+                format!("{noun} {:?}", cut(at(source, named)))
+            };
+            let paths = list(source, "/items").iter().map(|item| (at(item, "/path"), Rc::from("")));
             overlaps(at(volume, "/name"), &what, paths, warnings);
         }
         let sources = list(volume, "/projected/sources").iter().flat_map(projected);
@@ -223,13 +228,14 @@ fn overlapping_paths(pod: &Value, warnings: &mut Vec<String>) {
 }
 
 /// The paths of a part of a projected volume, each with whose it is.
-fn projected(source: &Value) -> Vec<(String, String)> {
+fn projected(source: &Value) -> Vec<(&str, Rc<str>)> {
     let mut paths = Vec::new();
     for (key, noun) in [("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", "DownwardAPI")] {
         let own = &source[key];
-        let whose =
-            if key == "downwardAPI" { noun.to_owned() } else { format!("{noun} {:?}", at(own, "/name")) };
-        paths.extend(list(own, "/items").iter().map(|item| (at(item, "/path").to_owned(), whose.clone())));
+        let name = cut(at(own, "/name"));
+        let whose: Rc<str> =
+            if key == "downwardAPI" { noun.into() } else { format!("{noun} {name:?}").into() };
+        paths.extend(list(own, "/items").iter().map(|item| (at(item, "/path"), Rc::clone(&whose))));
     }
     for (pointer, whose) in [
         ("/serviceAccountToken/path", "ServiceAccountToken"),
@@ -237,33 +243,43 @@ fn projected(source: &Value) -> Vec<(String, String)> {
         ("/podCertificate/keyPath", "PodCertificate key"),
         ("/podCertificate/credentialBundlePath", "PodCertificate credential bundle"),
     ] {
-        paths.push((at(source, pointer).to_owned(), whose.to_owned()));
+        paths.push((at(source, pointer), whose.into()));
     }
     let bundle = &source["clusterTrustBundle"];
     let name = [at(bundle, "/name"), at(bundle, "/signerName")].into_iter().find(|name| !name.is_empty());
-    paths.push((at(bundle, "/path").to_owned(), format!("ClusterTrustBundle {:?}", name.unwrap_or(""))));
+    let whose = format!("ClusterTrustBundle {:?}", cut(name.unwrap_or("")));
+    paths.push((at(bundle, "/path"), whose.into()));
     paths
 }
 
-fn overlaps(
+fn overlaps<'a>(
     volume: &str,
     what: &str,
-    paths: impl Iterator<Item = (String, String)>,
-    warnings: &mut Vec<String>,
+    paths: impl Iterator<Item = (&'a str, Rc<str>)>,
+    warnings: &mut Warnings,
 ) {
-    let mut before: Vec<(String, String)> = Vec::new();
-    let shown = |(path, whose): &(String, String)| {
+    let volume = cut(volume);
+    let mut before: Vec<(&str, Rc<str>)> = Vec::new();
+    let shown = |(path, whose): &(&str, Rc<str>)| {
+        let path = cut(path);
         if whose.is_empty() { format!("{path:?}") } else { format!("{path:?} ({whose})") }
     };
+    let is_below = |path: &str, other: &str| {
+        path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     for (path, whose) in paths.filter(|(path, _)| !path.is_empty()) {
-        let own = (path.trim_end_matches('/').to_owned(), whose);
-        for other in before.iter().take(COMPARED_MAX) {
-            let (a, b) = (format!("{}/", own.0), format!("{}/", other.0));
-            if a.starts_with(&b) || b.starts_with(&a) {
+        if warnings.is_full() {
+            return;
+        }
+        let own = (path.trim_end_matches('/'), whose);
+        for other in &before {
+            if is_below(own.0, other.0) || is_below(other.0, own.0) {
                 let body = format!("{} with {}", shown(&own), shown(other));
                 warnings.push(format!("volume {volume:?} ({what}): overlapping paths: {body}"));
             }
         }
-        before.push(own);
+        if before.len() < COMPARED_MAX {
+            before.push(own);
+        }
     }
 }

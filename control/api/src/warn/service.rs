@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::{at, list};
+use super::{Warnings, at, list};
 
-pub(super) fn service(service: &Value, warnings: &mut Vec<String>) {
+pub(super) fn service(service: &Value, warnings: &mut Warnings) {
     sctp(service, warnings);
     let hints = "service.kubernetes.io/topology-aware-hints";
     if service["metadata"]["annotations"].get(hints).is_some() {
@@ -36,7 +36,7 @@ pub(super) fn service(service: &Value, warnings: &mut Vec<String>) {
 
 /// An SCTP port keeps its number on the way: the checksum of SCTP (RFC 9260, section 6.8) cannot be changed by a difference, so
 /// ports are not rewritten. A number that has to change leads nowhere.
-fn sctp(service: &Value, warnings: &mut Vec<String>) {
+fn sctp(service: &Value, warnings: &mut Warnings) {
     let ports = service.pointer("/spec/ports").and_then(Value::as_array);
     for (at, port) in ports.into_iter().flatten().enumerate().filter(|(_, port)| port["protocol"] == "SCTP") {
         let number = port["port"].as_u64().unwrap_or(0);
@@ -70,9 +70,9 @@ mod tests {
     use serde_json::json;
 
     fn service(service: &Value) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = Warnings::default();
         super::service(service, &mut warnings);
-        warnings
+        warnings.all
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn made(kind: &'static Kind, object: &Value) -> Vec<String> {
-    if is_warned_of(kind, true) { of_value(kind, object, true) } else { Vec::new() }
+    if is_warned_of(kind, true) { of_value(kind, object, true).all } else { Vec::new() }
 }
 
 fn pod(spec: &Value) -> Vec<String> {
@@ -166,7 +166,7 @@ fn templates_names_and_other_kinds() {
         made(&kind::DEPLOYMENT, &dotted)[0]
             .starts_with("metadata.name: this is used in Pod names and hostnames")
     );
-    assert!(of_value(&kind::DEPLOYMENT, &dotted, false).is_empty());
+    assert!(of_value(&kind::DEPLOYMENT, &dotted, false).all.is_empty());
     assert!(!is_warned_of(&kind::POD, false) && !is_warned_of(&kind::CONFIG_MAP, true));
     assert_eq!(
         made(&kind::ENDPOINTS, &json!({})),
@@ -175,7 +175,7 @@ fn templates_names_and_other_kinds() {
     let annotated = |key: &str| json!({ "metadata": { "annotations": { key: "a" } } });
     let ingress = annotated("kubernetes.io/ingress.class");
     assert_eq!(made(&kind::INGRESS, &ingress).len(), 1);
-    assert!(of_value(&kind::INGRESS, &ingress, false).is_empty());
+    assert!(of_value(&kind::INGRESS, &ingress, false).all.is_empty());
     assert_eq!(made(&kind::SERVICE_ACCOUNT, &annotated("kubernetes.io/enforce-mountable-secrets")).len(), 1);
     let sctp = json!({ "spec": { "ports": [{ "port": 80, "targetPort": 81, "protocol": "SCTP" }] } });
     assert_eq!(made(&kind::SERVICE, &sctp).len(), 1);
@@ -184,11 +184,33 @@ fn templates_names_and_other_kinds() {
 #[test]
 fn an_answers_head_stays_small() {
     let aliases: Vec<Value> = (0..5000).map(|_| json!({ "ip": "x".repeat(300) })).collect();
-    let all = bounded(pod(&json!({ "hostAliases": aliases })));
+    let object = json!({ "spec": { "hostAliases": aliases } });
+    let all = of_value(&kind::POD, &object, true).into_bounded();
     assert!(all.len() > 9 && all.iter().map(String::len).sum::<usize>() <= 4096, "{}", all.len());
     assert!(all.iter().all(|warning| warning.chars().count() == 256));
-    // Each is compared with so many, and not with all.
-    let ports: Vec<Value> = (0..1000).map(|_| json!({ "containerPort": 1 })).collect();
-    let told = pod(&json!({ "containers": [{ "ports": ports }] }));
-    assert!(told.len() < 1000 * COMPARED_MAX, "{}", told.len());
+}
+
+#[test]
+fn hostile_objects_make_few_warnings() {
+    let held = |spec: &Value| {
+        let all = pod(spec);
+        (all.len(), all.iter().map(String::len).sum::<usize>())
+    };
+    let ports: Vec<Value> = (0..2000).map(|_| json!({ "containerPort": 1 })).collect();
+    let (count, bytes) = held(&json!({ "containers": [{ "ports": ports }] }));
+    assert!(count <= 64 && bytes < 16_384, "{count} warnings of {bytes} bytes");
+    let name = "x".repeat(100_000);
+    let paths: Vec<Value> = (0..2000).map(|_| json!({ "path": "a" })).collect();
+    for source in [
+        json!({ "name": name, "configMap": { "name": "a", "items": paths } }),
+        json!({ "name": "a", "configMap": { "name": name, "items": paths } }),
+        json!({ "name": "a", "projected": { "sources": [{ "configMap": { "name": name, "items": paths } }] } }),
+        json!({ "name": "a", "configMap": { "name": "a", "items": [{ "path": name }, { "path": name }] } }),
+    ] {
+        let (count, bytes) = held(&json!({ "volumes": [source] }));
+        assert!((1..=64).contains(&count) && bytes < 16_384, "{count} warnings of {bytes} bytes");
+    }
+    let claims: Vec<Value> = (0..9).map(|_| json!({ "name": name })).collect();
+    let (count, bytes) = held(&json!({ "imagePullSecrets": claims }));
+    assert!(count == 8 && bytes < 8 * 4200, "{count} warnings of {bytes} bytes");
 }
