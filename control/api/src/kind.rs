@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use crate::status::FieldError;
+use crate::status::Errors;
 use crate::table::{self, Printer};
 use crate::validate::{self, Rules, name};
 
@@ -78,7 +78,7 @@ pub struct Kind {
     /// Which objects may be stored, and which changes to them.
     pub(crate) rules: &'static Rules,
     /// What is asked of a change by a subresource, new and old object, beside the rules of `status`.
-    pub(crate) part_rules: fn(Subresource, &Value, &Value, &mut Vec<FieldError>),
+    pub(crate) part_rules: fn(Subresource, &Value, &Value, &mut Errors),
     /// What `kubectl get` shows.
     pub(crate) printer: &'static Printer,
     /// Of a kind whose objects are those of another one, in other words; such a kind stands in [`DIALECTS`].

@@ -1,6 +1,10 @@
 //! The one wire error: Kubernetes' `Status`, with the wording clients know. Also the errors of single fields.
 
-use std::fmt;
+mod errors;
+
+use std::{fmt, io};
+
+pub(crate) use self::errors::Errors;
 
 use serde_json::{Map, Value, json};
 
@@ -120,6 +124,8 @@ impl Status {
     #[must_use]
     pub fn invalid_type(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let what = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        // Those of rules are bounded by themselves.
+        let errors = &errors[..errors.len().min(errors::COUNT_MAX + 1)];
         let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let told = match told.as_slice() {
             [one] => one.clone(),
@@ -390,18 +396,70 @@ impl FieldReason {
 /// A value as messages show it: text quoted, the rest as JSON.
 fn shown(value: &Value) -> String {
     const SHOWN_CHARS_MAX: usize = 512;
-    let text = if value.is_null() { "null".to_owned() } else { value.to_string() };
-    if text.chars().count() <= SHOWN_CHARS_MAX {
-        return text;
+    let mut beginning =
+        Beginning { bytes: Vec::new(), bytes_max: (SHOWN_CHARS_MAX + 1) * char::MAX_LEN_UTF8 };
+    // Whoever has enough of it ends the writing.
+    let _ = serde_json::to_writer(&mut beginning, value);
+    let mut text = String::from_utf8_lossy(&beginning.bytes).into_owned();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
     }
-    let mut short: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    short.push('…');
-    short
+    text
+}
+
+/// Takes the beginning of what is written, and refuses the rest.
+struct Beginning {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(self.bytes_max - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A text no longer than `bytes_max`, its mark for what is left out aside.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 impl FieldError {
+    /// Longest path and longest message, bytes: names, and words about values, come out of what a client sent.
+    const PATH_BYTES_MAX: usize = 2048;
+    const MESSAGE_BYTES_MAX: usize = 4096;
+
     fn new(path: impl Into<String>, reason: FieldReason, message: String) -> Self {
-        Self { path: path.into(), reason, message }
+        Self {
+            path: cut(path.into(), Self::PATH_BYTES_MAX),
+            reason,
+            message: cut(message, Self::MESSAGE_BYTES_MAX),
+        }
+    }
+
+    /// That only so many errors are told, and that there are `more`.
+    fn more(told: usize, more: usize) -> Self {
+        let mut message = format!("Too many: only the first {told} errors are shown");
+        if more > 0 {
+            message = format!("{message}, and there are at least {more} more");
+        }
+        Self::new("", FieldReason::TooMany, message)
+    }
+
+    fn bytes(&self) -> usize {
+        self.path.len() + self.message.len()
     }
 
     /// A value that breaks a rule; `detail` is the rule.

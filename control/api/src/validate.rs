@@ -50,7 +50,7 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use crate::kind::{Kind, Subresource};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Words for a field that may not change.
 pub(crate) const IMMUTABLE: &str = "field is immutable";
@@ -72,11 +72,11 @@ impl Default for Limits {
 #[derive(Debug)]
 pub(crate) struct Rules {
     /// Of an object that is new.
-    pub(crate) create: fn(&Value, &Limits, &mut Vec<FieldError>),
+    pub(crate) create: fn(&Value, &Limits, &mut Errors),
     /// Of a change: new object, old one.
-    pub(crate) update: fn(&Value, &Value, &Limits, &mut Vec<FieldError>),
+    pub(crate) update: fn(&Value, &Value, &Limits, &mut Errors),
     /// Of a write to `status`.
-    pub(crate) status: fn(&Value, &mut Vec<FieldError>),
+    pub(crate) status: fn(&Value, &mut Errors),
 }
 
 /// For kinds of which nothing is asked.
@@ -85,79 +85,79 @@ pub(crate) static NONE: Rules = Rules { create: |_, _, _| {}, update: |_, _, _, 
 /// What is wrong with a new object; nothing if it may be stored.
 #[must_use]
 pub fn create(kind: &Kind, object: &Value, limits: &Limits) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::create(kind, object, &mut errors);
     (kind.rules.create)(object, limits, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is asked of a new object by the dialect that it is written in, beside what is asked of it as it is stored.
 #[must_use]
 pub fn create_dialect(kind: &Kind, object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     if kind.dialect.is_some() {
         (kind.rules.create)(object, &Limits::default(), &mut errors);
     }
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a change from `old` to `new`; nothing if it may be stored.
 #[must_use]
 pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
     (kind.rules.update)(new, old, limits, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a write to `status`; `new` has the old spec and metadata.
 #[must_use]
 pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
     (kind.rules.status)(new, &mut errors);
     (kind.part_rules)(Subresource::Status, new, old, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a write to `approval`; `new` has the old spec and metadata.
 #[must_use]
 pub fn update_approval(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
     (kind.part_rules)(Subresource::Approval, new, old, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a Pod's ephemeral containers, as a change of those in `old`.
 #[must_use]
 pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
     pod::ephemeral::update(new, old, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a Pod's resources, as a change of those in `old`.
 #[must_use]
 pub fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
     pod::resize::update(new, old, &mut errors);
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with the addresses and families that a Service asks for, also as a change of `old`: for whoever allocates, who
 /// has nothing to give to one that contradicts itself.
 #[must_use]
 pub fn service_families(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     let spec = |service: &Value| service.get("spec").cloned().unwrap_or_default();
     families::service(&spec(new), &mut errors);
     if let Some(old) = old.filter(|_| errors.is_empty()) {
         families::update(&spec(new), &spec(old), &mut errors);
     }
-    errors
+    errors.into_vec()
 }
 
 /// What is wrong with a name for an object of `kind`; rules in words, none if it is fine.
@@ -193,14 +193,7 @@ fn entries<'a>(object: &'a Value, key: &str) -> impl Iterator<Item = (&'a String
 }
 
 /// A text that must be one of `valid`; missing is an error too when `required`.
-fn one_of(
-    object: &Value,
-    path: &str,
-    key: &str,
-    valid: &[&str],
-    required: bool,
-    errors: &mut Vec<FieldError>,
-) {
+fn one_of(object: &Value, path: &str, key: &str, valid: &[&str], required: bool, errors: &mut Errors) {
     let value = text(object, key);
     let path = format!("{path}.{key}");
     if value.is_empty() {
@@ -213,7 +206,7 @@ fn one_of(
 }
 
 /// As [`one_of`], of a field of the object itself that must be there.
-fn one_of_root(object: &Value, key: &str, valid: &[&str], errors: &mut Vec<FieldError>) {
+fn one_of_root(object: &Value, key: &str, valid: &[&str], errors: &mut Errors) {
     let value = text(object, key);
     if value.is_empty() {
         errors.push(FieldError::required(key, ""));
@@ -223,14 +216,14 @@ fn one_of_root(object: &Value, key: &str, valid: &[&str], errors: &mut Vec<Field
 }
 
 /// A text that must be there.
-fn not_empty(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+fn not_empty(object: &Value, path: &str, key: &str, errors: &mut Errors) {
     if text(object, key).is_empty() {
         errors.push(FieldError::required(format!("{path}.{key}"), ""));
     }
 }
 
 /// The conditions of a status.
-fn conditions(status: &Value, errors: &mut Vec<FieldError>) {
+fn conditions(status: &Value, errors: &mut Errors) {
     for (at, condition) in items(status, "conditions").iter().enumerate() {
         let path = format!("status.conditions[{at}]");
         one_of(condition, &path, "status", &["True", "False", "Unknown"], true, errors);
@@ -238,7 +231,7 @@ fn conditions(status: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A number that may not be negative.
-fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Errors) {
     if let Some(number) = object.get(key).and_then(Value::as_i64).filter(|n| *n < 0) {
         errors.push(FieldError::invalid(
             format!("{path}.{key}"),
@@ -249,7 +242,7 @@ fn not_negative(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldErr
 }
 
 /// A field that an update may not change; an empty path is the object itself.
-fn fixed(new: &Value, old: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+fn fixed(new: &Value, old: &Value, path: &str, key: &str, errors: &mut Errors) {
     let (now, was) = (&new[key], &old[key]);
     if !same(now, was) {
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
@@ -277,7 +270,7 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// A port, by number or by the name of a container's port.
-fn port_or_name(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn port_or_name(value: &Value, path: &str, errors: &mut Errors) {
     match value {
         Value::Number(number) => {
             if let Some(rule) = name::port(number.as_i64().unwrap_or(0)) {
@@ -294,7 +287,7 @@ fn port_or_name(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Pushes one error per broken rule.
-fn rules(broken: Vec<String>, path: &str, value: &str, errors: &mut Vec<FieldError>) {
+fn rules(broken: Vec<String>, path: &str, value: &str, errors: &mut Errors) {
     errors.extend(broken.into_iter().map(|rule| FieldError::invalid(path, value, rule)));
 }
 

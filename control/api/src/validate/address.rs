@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What is wrong with an address; one way to write it is right, so that it can be a name.
 pub fn ip(text: &str) -> Vec<String> {
@@ -16,7 +16,7 @@ pub fn ip(text: &str) -> Vec<String> {
 }
 
 /// A range of addresses, also with bits beyond its length.
-pub(super) fn cidr(text: &str, path: &str, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+pub(super) fn cidr(text: &str, path: &str, errors: &mut Errors) -> Option<IpNet> {
     let range = text.parse().ok();
     if range.is_none() {
         let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
@@ -26,7 +26,7 @@ pub(super) fn cidr(text: &str, path: &str, errors: &mut Vec<FieldError>) -> Opti
 }
 
 /// A range of addresses in the one way to write it.
-pub(super) fn canonical_cidr(text: &str, path: &str, errors: &mut Vec<FieldError>) -> Option<IpNet> {
+pub(super) fn canonical_cidr(text: &str, path: &str, errors: &mut Errors) -> Option<IpNet> {
     let range = cidr(text, path, errors)?;
     if range.trunc() != range {
         let why = "must not have bits set beyond the prefix length";

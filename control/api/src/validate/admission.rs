@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{Rules, items, name, one_of, selector, text, webhook};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];
 const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
@@ -23,7 +23,7 @@ pub(crate) static VALIDATING: Rules = Rules {
     status: |_, _| {},
 };
 
-fn webhooks(configuration: &Value, errors: &mut Vec<FieldError>) {
+fn webhooks(configuration: &Value, errors: &mut Errors) {
     let mut names = HashSet::new();
     for (at, hook) in items(configuration, "webhooks").iter().enumerate() {
         let path = format!("webhooks[{at}]");
@@ -35,7 +35,7 @@ fn webhooks(configuration: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn webhook(hook: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn webhook(hook: &Value, path: &str, errors: &mut Errors) {
     fully_qualified(text(hook, "name"), &format!("{path}.name"), errors);
     for (at, rule) in items(hook, "rules").iter().enumerate() {
         webhook::rule(rule, &format!("{path}.rules[{at}]"), errors);
@@ -65,13 +65,13 @@ fn webhook(hook: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What becomes of a request that cannot be judged, and which are meant.
-pub(super) fn policies(within: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn policies(within: &Value, path: &str, errors: &mut Errors) {
     one_of(within, path, "failurePolicy", FAILURE_POLICIES, false, errors);
     one_of(within, path, "matchPolicy", MATCH_POLICIES, false, errors);
 }
 
 /// A name with a domain of two segments behind it.
-fn fully_qualified(given: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn fully_qualified(given: &str, path: &str, errors: &mut Errors) {
     let broken = name::dns_subdomain(given);
     if given.is_empty() {
         errors.push(FieldError::required(path, ""));

@@ -4,19 +4,14 @@ use serde_json::Value;
 
 use super::resource;
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Words for a quantity that is too small.
 const NOT_POSITIVE: &str = "must be greater than zero";
 const NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// A number or a percentage below `key`, neither negative: its number.
-pub(super) fn number_or_percent(
-    object: &Value,
-    path: &str,
-    key: &str,
-    errors: &mut Vec<FieldError>,
-) -> Option<i64> {
+pub(super) fn number_or_percent(object: &Value, path: &str, key: &str, errors: &mut Errors) -> Option<i64> {
     let path = format!("{path}.{key}");
     match object.get(key)? {
         Value::Number(number) => {
@@ -41,7 +36,7 @@ pub(super) fn number_or_percent(
 }
 
 /// As [`number_or_percent`], of which no percentage may be above a hundred.
-pub(super) fn share(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) -> Option<i64> {
+pub(super) fn share(object: &Value, path: &str, key: &str, errors: &mut Errors) -> Option<i64> {
     let found = number_or_percent(object, path, key, errors);
     let value = &object[key];
     if value.is_string() && found.is_some_and(|share| share > 100) {
@@ -60,14 +55,14 @@ pub(super) fn quantity(value: Option<&Value>) -> Option<Quantity> {
 }
 
 /// A quantity that must be above zero.
-pub(super) fn positive(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn positive(value: &Value, path: &str, errors: &mut Errors) {
     if quantity(Some(value)).is_some_and(|quantity| quantity.is_negative() || quantity.is_zero()) {
         errors.push(FieldError::invalid(path, value.clone(), NOT_POSITIVE));
     }
 }
 
 /// The quantity of a resource: not negative, and whole where the resource is counted in pieces.
-pub(super) fn of_resource(name: &str, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn of_resource(name: &str, value: &Value, path: &str, errors: &mut Errors) {
     let Some(quantity) = quantity(Some(value)) else { return };
     if quantity.is_negative() {
         errors.push(FieldError::invalid(path, value.clone(), NEGATIVE));

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Rules, amount, items, name, not_negative, one_of, resource, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const WINDOW_SECONDS_MAX: i64 = 3_600;
 const PERIOD_SECONDS_MAX: i64 = 1_800;
@@ -32,7 +32,7 @@ pub(crate) static RULES: Rules = Rules {
     },
 };
 
-fn autoscaler(autoscaler: &Value, least: i64, errors: &mut Vec<FieldError>) {
+fn autoscaler(autoscaler: &Value, least: i64, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = autoscaler.get("spec").unwrap_or(&empty);
     let min = spec.get("minReplicas").and_then(Value::as_i64);
@@ -65,7 +65,7 @@ fn autoscaler(autoscaler: &Value, least: i64, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn reference(reference: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn reference(reference: &Value, path: &str, errors: &mut Errors) {
     for key in ["kind", "name"] {
         let (path, value) = (format!("{path}.{key}"), text(reference, key));
         if value.is_empty() {
@@ -76,7 +76,7 @@ fn reference(reference: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn metric(metric: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn metric(metric: &Value, path: &str, errors: &mut Errors) {
     let types: Vec<&str> = SOURCES.iter().map(|(type_, _)| *type_).collect();
     let type_ = text(metric, "type");
     let wanted = SOURCES.iter().find(|(known, _)| *known == type_).map(|(_, field)| *field);
@@ -103,7 +103,7 @@ fn metric(metric: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn source(source: &Value, field: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn source(source: &Value, field: &str, path: &str, errors: &mut Errors) {
     let empty = Value::Null;
     match field {
         "resource" | "containerResource" => {
@@ -137,7 +137,7 @@ fn source(source: &Value, field: &str, path: &str, errors: &mut Vec<FieldError>)
     goal(target, field, &format!("{path}.target"), errors);
 }
 
-fn container(name: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn container(name: &str, path: &str, errors: &mut Errors) {
     if name.is_empty() {
         errors.push(FieldError::required(path, "must specify a container"));
     } else {
@@ -146,7 +146,7 @@ fn container(name: &str, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The numbers of a target.
-fn target(target: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn target(target: &Value, path: &str, errors: &mut Errors) {
     let type_ = text(target, "type");
     if type_.is_empty() {
         errors.push(FieldError::required(format!("{path}.type"), "must specify a metric target type"));
@@ -169,7 +169,7 @@ fn target(target: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Each source has one of the numbers that mean something for it.
-fn goal(target: &Value, field: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn goal(target: &Value, field: &str, path: &str, errors: &mut Errors) {
     let is_set = |key: &str| target.get(key).is_some_and(|value| !value.is_null());
     let (one, other, missing, both) = match field {
         "object" => ("averageValue", "value", "must set either a target value or averageValue", None),
@@ -195,7 +195,7 @@ fn goal(target: &Value, field: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn scaling(scaling: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn scaling(scaling: &Value, path: &str, errors: &mut Errors) {
     let window = scaling.get("stabilizationWindowSeconds").and_then(Value::as_i64);
     let window_path = format!("{path}.stabilizationWindowSeconds");
     match window {

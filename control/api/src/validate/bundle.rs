@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, certificates, name, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Most that a bundle may hold, bytes.
 const BUNDLE_BYTES_MAX: usize = 1024 * 1024;
@@ -21,7 +21,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn bundle(bundle: &Value, errors: &mut Vec<FieldError>) {
+fn bundle(bundle: &Value, errors: &mut Errors) {
     let spec = bundle.get("spec").unwrap_or(&Value::Null);
     let own = bundle.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("");
     let signer = text(spec, "signerName");

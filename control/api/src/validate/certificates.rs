@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Rules, items, name, one_of, rules, text};
 use crate::kind::Subresource;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Shortest life that may be asked for, seconds.
 const LIFE_SECONDS_MIN: i64 = 600;
@@ -53,7 +53,7 @@ pub(crate) static REQUEST: Rules = Rules {
     status: conditions,
 };
 
-fn request(request: &Value, errors: &mut Vec<FieldError>) {
+fn request(request: &Value, errors: &mut Errors) {
     let spec = request.get("spec").unwrap_or(&Value::Null);
     let usages = items(spec, "usages");
     if usages.is_empty() {
@@ -83,7 +83,7 @@ fn request(request: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// The name of who signs.
-pub(super) fn signer(signer: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn signer(signer: &str, errors: &mut Errors) {
     let path = "spec.signerName";
     if signer.is_empty() {
         errors.push(FieldError::required(path, ""));
@@ -115,7 +115,7 @@ pub(super) fn signer(signer: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn conditions(request: &Value, errors: &mut Vec<FieldError>) {
+fn conditions(request: &Value, errors: &mut Errors) {
     let status = request.get("status").unwrap_or(&Value::Null);
     let (mut seen, mut decision) = (HashSet::new(), "");
     for (at, condition) in items(status, "conditions").iter().enumerate() {
@@ -142,7 +142,7 @@ fn conditions(request: &Value, errors: &mut Vec<FieldError>) {
 
 /// What is asked of a change of the status: `approval` decides, `status` brings the certificate, and neither takes
 /// back what is decided.
-pub(crate) fn part(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(crate) fn part(part: Subresource, new: &Value, old: &Value, errors: &mut Errors) {
     if part == Subresource::Approval {
         conditions(new, errors);
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::selector::label_selector;
 use super::{Rules, amount, items, name, one_of, rules, same, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// How a volume may be mounted.
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -21,12 +21,12 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn claim(claim: &Value, errors: &mut Vec<FieldError>) {
+fn claim(claim: &Value, errors: &mut Errors) {
     spec(claim.get("spec").unwrap_or(&Value::Null), "spec", errors);
 }
 
 /// A claim's spec at `path`.
-pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn spec(spec: &Value, path: &str, errors: &mut Errors) {
     if items(spec, "accessModes").is_empty() {
         let why = "at least 1 access mode is required";
         errors.push(FieldError::required(format!("{path}.accessModes"), why));
@@ -51,7 +51,7 @@ pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Ways to mount; the one that is for a single Pod goes with no other.
-pub(super) fn access_modes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn access_modes(spec: &Value, path: &str, errors: &mut Errors) {
     let path = format!("{path}.accessModes");
     let modes: Vec<&str> = items(spec, "accessModes").iter().filter_map(Value::as_str).collect();
     for mode in &modes {
@@ -66,7 +66,7 @@ pub(super) fn access_modes(spec: &Value, path: &str, errors: &mut Vec<FieldError
 }
 
 /// What the volume is filled from: two fields, the older of which has no namespace.
-fn sources(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn sources(spec: &Value, path: &str, errors: &mut Errors) {
     let of = |key: &str| spec.get(key).filter(|s| !s.is_null());
     for key in ["dataSource", "dataSourceRef"] {
         let Some(source) = of(key) else { continue };
@@ -102,7 +102,7 @@ fn sources(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// A claim stays what it is; a bound one may ask for more, and for other attributes.
-fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let size = |claim: &Value| amount::quantity(claim.pointer("/spec/resources/requests/storage"));
     let mut rest = new.get("spec").cloned().unwrap_or_default();
     let mut before = old.get("spec").cloned().unwrap_or_default();
@@ -143,7 +143,7 @@ fn may_get_class(new: &Value, old: &Value) -> bool {
 }
 
 /// A class of attributes may become another one, never none.
-pub(super) fn attributes_class(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn attributes_class(new: &Value, old: &Value, errors: &mut Errors) {
     let (now, was) = (&new["spec"]["volumeAttributesClassName"], &old["spec"]["volumeAttributesClassName"]);
     if was.is_null() || now == was {
         return;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, entries, flag, items, name, not_negative, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Bound on the data of a ConfigMap or Secret, bytes.
 const DATA_BYTES_MAX: usize = 1024 * 1024;
@@ -52,7 +52,7 @@ pub(crate) static EVENT: Rules = Rules {
     status: |_, _| {},
 };
 
-pub(super) fn config_map(map: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn config_map(map: &Value, errors: &mut Errors) {
     let mut bytes = 0;
     for list in ["data", "binaryData"] {
         for (key, value) in entries(map, list) {
@@ -76,7 +76,7 @@ fn decoded_bytes(value: &Value, base64: bool) -> usize {
     if base64 { length / 4 * 3 } else { length }
 }
 
-pub(super) fn secret(secret: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn secret(secret: &Value, errors: &mut Errors) {
     let mut bytes = 0;
     for (key, value) in entries(secret, "data") {
         rules(name::config_key(key), &format!("data[{key}]"), key, errors);
@@ -106,14 +106,14 @@ pub(super) fn secret(secret: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored ConfigMap or Secret allows.
-fn type_stays(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn type_stays(new: &Value, old: &Value, errors: &mut Errors) {
     if text(new, "type") != text(old, "type") {
         errors.push(FieldError::invalid("type", text(new, "type"), IMMUTABLE));
     }
 }
 
 /// What is said to be immutable is.
-fn immutable(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn immutable(new: &Value, old: &Value, errors: &mut Errors) {
     if !flag(old, "immutable") {
         return;
     }
@@ -128,7 +128,7 @@ fn immutable(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn service_account(account: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn service_account(account: &Value, errors: &mut Errors) {
     for (at, secret) in items(account, "imagePullSecrets").iter().enumerate() {
         if text(secret, "name").is_empty() {
             errors.push(FieldError::required(format!("imagePullSecrets[{at}].name"), ""));
@@ -136,7 +136,7 @@ pub(super) fn service_account(account: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn namespace(namespace: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn namespace(namespace: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = namespace.get("spec").unwrap_or(&empty);
     for (at, finalizer) in items(spec, "finalizers").iter().enumerate() {
@@ -153,7 +153,7 @@ pub(super) fn namespace(namespace: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn lease(lease: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn lease(lease: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = lease.get("spec").unwrap_or(&empty);
     if let Some(seconds) = spec.get("leaseDurationSeconds").and_then(Value::as_i64).filter(|s| *s <= 0) {
@@ -162,7 +162,7 @@ pub(super) fn lease(lease: &Value, errors: &mut Vec<FieldError>) {
     not_negative(spec, "spec", "leaseTransitions", errors);
 }
 
-pub(super) fn event(event: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn event(event: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let about = event.get("involvedObject").unwrap_or(&empty);
     let (namespace, own) =

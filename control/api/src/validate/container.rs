@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 use super::{flag, items, name, one_of, pod, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const RULES_MAX: usize = 20;
@@ -31,7 +31,7 @@ impl<'a> Around<'a> {
 }
 
 /// All containers of a Pod's spec at `path`.
-pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn containers(spec: &Value, path: &str, errors: &mut Errors) {
     let around = Around::new(spec);
     if items(spec, "containers").is_empty() {
         errors.push(FieldError::required(format!("{path}.containers"), ""));
@@ -67,7 +67,7 @@ pub(super) fn containers(spec: &Value, path: &str, errors: &mut Vec<FieldError>)
 }
 
 /// A container of any kind, its name, ports and probes aside, in a Pod with this spec.
-pub(super) fn container(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn container(container: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     if text(container, "image").is_empty() {
         errors.push(FieldError::required(format!("{path}.image"), ""));
     }
@@ -82,7 +82,7 @@ pub(super) fn container(container: &Value, path: &str, around: &Around<'_>, erro
 }
 
 /// What is asked of a Pod's images and not of a template's.
-pub(super) fn image_of_pod(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn image_of_pod(container: &Value, path: &str, errors: &mut Errors) {
     let image = text(container, "image");
     if image.trim() != image {
         let why = "must not have leading or trailing whitespace";
@@ -91,7 +91,7 @@ pub(super) fn image_of_pod(container: &Value, path: &str, errors: &mut Vec<Field
 }
 
 /// What only init containers may not have, unless they stay.
-fn init(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn init(container: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     let restarts_for_ever = text(container, "restartPolicy") == "Always";
     if restarts_for_ever && !items(container, "restartPolicyRules").is_empty() {
         let why = "restartPolicyRules are not allowed for init containers with restart policy Always";
@@ -113,7 +113,7 @@ fn init(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError
 }
 
 /// When a container is started anew, where that is not what its Pod says.
-fn restarts(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn restarts(container: &Value, path: &str, errors: &mut Errors) {
     let all = items(container, "restartPolicyRules");
     one_of(container, path, "restartPolicy", &["Always", "Never", "OnFailure"], false, errors);
     if text(container, "restartPolicy").is_empty() && !all.is_empty() {
@@ -146,7 +146,7 @@ fn restarts(container: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What becomes of a container whose resources change.
-fn resize_policies(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn resize_policies(container: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     let path = format!("{path}.resizePolicy");
     let mut seen = HashSet::new();
     for (at, policy) in items(container, "resizePolicy").iter().enumerate() {
@@ -170,7 +170,7 @@ fn resize_policies(container: &Value, path: &str, spec: &Value, errors: &mut Vec
 }
 
 /// What is done when a container starts and before it is stopped.
-fn lifecycle(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn lifecycle(container: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     let Some(lifecycle) = container.get("lifecycle") else { return };
     let path = format!("{path}.lifecycle");
     for hook in ["postStart", "preStop"] {
@@ -218,7 +218,7 @@ fn ports(
     path: &str,
     host_network: bool,
     host_ports: &mut HashSet<(i64, String)>,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
     let mut names = HashSet::new();
     for (at, port) in items(container, "ports").iter().enumerate() {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Rules, flag, job, not_negative, one_of, text};
 use crate::schedule::Schedule;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The Job's name has a time behind that of its CronJob.
 const NAME_CHARS_MAX: usize = 52;
@@ -24,7 +24,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn spec(cron_job: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+fn spec(cron_job: &Value, old: Option<&Value>, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = cron_job.get("spec").unwrap_or(&empty);
     schedule(spec, old.is_some_and(|old| text(old, "schedule").contains("TZ")), errors);
@@ -49,7 +49,7 @@ fn spec(cron_job: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
 }
 
 /// A schedule; one with a zone in it is of old, and stays.
-fn schedule(spec: &Value, had_zone: bool, errors: &mut Vec<FieldError>) {
+fn schedule(spec: &Value, had_zone: bool, errors: &mut Errors) {
     let path = "spec.schedule";
     let schedule = text(spec, "schedule");
     if schedule.is_empty() {
@@ -74,7 +74,7 @@ fn schedule(spec: &Value, had_zone: bool, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn time_zone(spec: &Value, errors: &mut Vec<FieldError>) {
+fn time_zone(spec: &Value, errors: &mut Errors) {
     const PART_CHARS_MAX: usize = 14;
     let path = "spec.timeZone";
     let Some(zone) = spec.get("timeZone").and_then(Value::as_str) else { return };

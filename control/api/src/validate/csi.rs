@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, items, name, not_negative, one_of, rules, selector, text};
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Longest name of a driver, bytes.
 const NAME_BYTES_MAX: usize = 63;
@@ -67,7 +67,7 @@ pub(crate) static CAPACITY: Rules = Rules {
 };
 
 /// The name of a driver where another object speaks of it.
-pub(super) fn driver_name(driver: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn driver_name(driver: &str, path: &str, errors: &mut Errors) {
     if driver.is_empty() {
         errors.push(FieldError::required(path, ""));
         return;
@@ -78,7 +78,7 @@ pub(super) fn driver_name(driver: &str, path: &str, errors: &mut Vec<FieldError>
     rules(name::dns_subdomain(&driver.to_lowercase()), path, driver, errors);
 }
 
-fn driver(driver: &Value, errors: &mut Vec<FieldError>) {
+fn driver(driver: &Value, errors: &mut Errors) {
     let spec = driver.get("spec").unwrap_or(&Value::Null);
     for (key, path) in [
         ("attachRequired", "spec.attachedRequired"),
@@ -105,7 +105,7 @@ fn driver(driver: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn tokens(spec: &Value, errors: &mut Vec<FieldError>) {
+fn tokens(spec: &Value, errors: &mut Errors) {
     let mut audiences = HashSet::new();
     for (at, token) in items(spec, "tokenRequests").iter().enumerate() {
         let path = format!("spec.tokenRequests[{at}]");
@@ -137,7 +137,7 @@ fn without_counts(driver: &Value) -> Value {
     driver
 }
 
-fn node(node: &Value, errors: &mut Vec<FieldError>) {
+fn node(node: &Value, errors: &mut Errors) {
     let mut names = HashSet::new();
     for (at, driver) in drivers(node).iter().enumerate() {
         let path = format!("spec.drivers[{at}]");
@@ -166,7 +166,7 @@ fn node(node: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn capacity(capacity: &Value, errors: &mut Vec<FieldError>) {
+fn capacity(capacity: &Value, errors: &mut Errors) {
     selector::labels(capacity.get("nodeTopology"), "nodeTopology", errors);
     let class = text(capacity, "storageClassName");
     rules(name::dns_subdomain(class), "storageClassName", class, errors);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Rules, amount, not_negative, text, workload};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A DaemonSet.
 pub(crate) static RULES: Rules = Rules {
@@ -15,7 +15,7 @@ pub(crate) static RULES: Rules = Rules {
     status,
 };
 
-fn daemon_set(set: &Value, errors: &mut Vec<FieldError>) {
+fn daemon_set(set: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = set.get("spec").unwrap_or(&empty);
     workload::workload(spec, "daemonset", "DaemonSet", errors);
@@ -24,7 +24,7 @@ fn daemon_set(set: &Value, errors: &mut Vec<FieldError>) {
     not_negative(spec, "spec", "revisionHistoryLimit", errors);
 }
 
-fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
+fn strategy(strategy: &Value, errors: &mut Errors) {
     let path = "spec.updateStrategy";
     match text(strategy, "type") {
         "OnDelete" => {}
@@ -39,7 +39,7 @@ fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Of the old Pod going first and the new one coming first, one is chosen.
-fn rolling(rolling: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn rolling(rolling: &Value, path: &str, errors: &mut Errors) {
     let unavailable = amount::share(rolling, path, "maxUnavailable", errors).unwrap_or(0);
     let surge = amount::share(rolling, path, "maxSurge", errors).unwrap_or(0);
     if unavailable != 0 && surge != 0 {
@@ -52,7 +52,7 @@ fn rolling(rolling: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn status(set: &Value, errors: &mut Vec<FieldError>) {
+fn status(set: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = set.get("status").unwrap_or(&empty);
     for key in [

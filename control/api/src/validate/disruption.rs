@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::selector::label_selector;
 use super::{Rules, amount, conditions, not_negative, one_of};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A PodDisruptionBudget.
 pub(crate) static RULES: Rules = Rules {
@@ -20,7 +20,7 @@ pub(crate) static RULES: Rules = Rules {
     },
 };
 
-fn budget(budget: &Value, errors: &mut Vec<FieldError>) {
+fn budget(budget: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = budget.get("spec").unwrap_or(&empty);
     let is_set = |key: &str| spec.get(key).is_some_and(|value| !value.is_null());

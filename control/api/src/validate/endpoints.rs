@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, items, name, one_of, one_of_root, pod, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const ENDPOINTS_MAX: usize = 1000;
@@ -28,7 +28,7 @@ pub(crate) static ENDPOINTS: Rules = Rules {
     status: |_, _| {},
 };
 
-pub(super) fn slice(slice: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn slice(slice: &Value, errors: &mut Errors) {
     let type_ = text(slice, "addressType");
     one_of_root(slice, "addressType", &["FQDN", "IPv4", "IPv6"], errors);
     let endpoints = items(slice, "endpoints");
@@ -58,7 +58,7 @@ pub(super) fn slice(slice: &Value, errors: &mut Vec<FieldError>) {
     self::ports(ports, "ports", false, errors);
 }
 
-fn address(address: &str, type_: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn address(address: &str, type_: &str, path: &str, errors: &mut Errors) {
     let fits = match type_ {
         "IPv4" => address.parse::<Ipv4Addr>().is_ok(),
         "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
@@ -75,7 +75,7 @@ fn address(address: &str, type_: &str, path: &str, errors: &mut Vec<FieldError>)
 }
 
 /// Addresses that would lead back into the node itself.
-fn reachable(address: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn reachable(address: &str, path: &str, errors: &mut Errors) {
     let Ok(ip) = address.parse::<IpAddr>() else { return };
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -91,7 +91,7 @@ fn reachable(address: &str, path: &str, errors: &mut Vec<FieldError>) {
     errors.push(FieldError::invalid(path, address, why));
 }
 
-fn ports(ports: &[Value], path: &str, required: bool, errors: &mut Vec<FieldError>) {
+fn ports(ports: &[Value], path: &str, required: bool, errors: &mut Errors) {
     let mut seen = std::collections::HashSet::new();
     for (at, port) in ports.iter().enumerate() {
         let path = format!("{path}[{at}]");
@@ -116,13 +116,13 @@ fn ports(ports: &[Value], path: &str, required: bool, errors: &mut Vec<FieldErro
 }
 
 /// Changes that a stored EndpointSlice allows.
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     if text(new, "addressType") != text(old, "addressType") {
         errors.push(FieldError::invalid("addressType", text(new, "addressType"), IMMUTABLE));
     }
 }
 
-pub(super) fn endpoints(endpoints: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn endpoints(endpoints: &Value, errors: &mut Errors) {
     for (at, subset) in items(endpoints, "subsets").iter().enumerate() {
         let path = format!("subsets[{at}]");
         if items(subset, "addresses").is_empty() && items(subset, "notReadyAddresses").is_empty() {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{Rules, name, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const TEXT_CHARS_MAX: usize = 128;
 const NOTE_CHARS_MAX: usize = 1024;
@@ -13,7 +13,7 @@ const NOTE_CHARS_MAX: usize = 1024;
 pub(crate) static EVENT: Rules =
     Rules { create: |object, _, errors| event(object, errors), update: |_, _, _, _| {}, status: |_, _| {} };
 
-fn event(event: &Value, errors: &mut Vec<FieldError>) {
+fn event(event: &Value, errors: &mut Errors) {
     let controller = text(event, "reportingController");
     if controller.is_empty() {
         errors.push(FieldError::required("reportingController", ""));
@@ -47,7 +47,7 @@ fn event(event: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn bounded(given: &str, path: &str, chars_max: usize, errors: &mut Vec<FieldError>) {
+fn bounded(given: &str, path: &str, chars_max: usize, errors: &mut Errors) {
     if given.chars().count() > chars_max {
         let why = format!("can have at most {chars_max} characters");
         errors.push(FieldError::invalid(path, "", why));

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, flag, items, name, not_empty, one_of, text, webhook};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Longest word of a version's end, bytes.
 const WARNING_BYTES_MAX: usize = 256;
@@ -27,7 +27,7 @@ pub(crate) static DEFINITION: Rules = Rules {
     },
 };
 
-fn definition(definition: &Value, errors: &mut Vec<FieldError>) {
+fn definition(definition: &Value, errors: &mut Errors) {
     let spec = definition.get("spec").unwrap_or(&Value::Null);
     let given = spec.get("names").unwrap_or(&Value::Null);
     let own = definition.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("");
@@ -59,7 +59,7 @@ fn definition(definition: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn versions(versions: &[Value], errors: &mut Vec<FieldError>) {
+fn versions(versions: &[Value], errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (at, version) in versions.iter().enumerate() {
         let (path, given) = (format!("spec.versions[{at}]"), text(version, "name"));
@@ -86,7 +86,7 @@ fn versions(versions: &[Value], errors: &mut Vec<FieldError>) {
 }
 
 /// A version has a schema.
-fn judge_schema(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn judge_schema(version: &Value, path: &str, errors: &mut Errors) {
     let path = format!("{path}.schema.openAPIV3Schema");
     let Some(schema) = version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required(path, ""));
@@ -96,7 +96,7 @@ fn judge_schema(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
     schema::schema(schema, &path, with_status, errors);
 }
 
-fn deprecation(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn deprecation(version: &Value, path: &str, errors: &mut Errors) {
     let Some(warning) = version.get("deprecationWarning").and_then(Value::as_str) else { return };
     let mut wrong =
         |why: &str| errors.push(FieldError::invalid(format!("{path}.deprecationWarning"), warning, why));
@@ -118,7 +118,7 @@ fn deprecation(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Where the replicas of a custom resource stand.
-fn scale(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn scale(version: &Value, path: &str, errors: &mut Errors) {
     let Some(scale) = version.pointer("/subresources/scale").filter(|s| !s.is_null()) else { return };
     let path = format!("{path}.subresources.scale");
     for (key, roots, required, why) in [
@@ -145,7 +145,7 @@ fn scale(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn column(column: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn column(column: &Value, path: &str, errors: &mut Errors) {
     const TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
     const FORMATS: &[&str] = &["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
     not_empty(column, path, "name", errors);
@@ -169,7 +169,7 @@ fn column(column: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn names(names: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn names(names: &Value, path: &str, errors: &mut Errors) {
     let mut judge = |key: String, given: &str, prefix: &str, broken: Vec<String>| {
         if !given.is_empty() && !broken.is_empty() {
             let why = format!("{prefix}{}", broken.join(","));
@@ -196,7 +196,7 @@ fn names(names: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn conversion(conversion: &Value, errors: &mut Vec<FieldError>) {
+fn conversion(conversion: &Value, errors: &mut Errors) {
     let path = "spec.conversion";
     one_of(conversion, path, "strategy", &["None", "Webhook"], true, errors);
     let hook = conversion.get("webhook").filter(|hook| !hook.is_null());
@@ -225,7 +225,7 @@ fn conversion(conversion: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Versions that objects may be stored in must stay.
-fn stored(definition: &Value, errors: &mut Vec<FieldError>) {
+fn stored(definition: &Value, errors: &mut Errors) {
     let path = "status.storedVersions";
     let spec = definition.get("spec").unwrap_or(&Value::Null);
     let stored = definition.get("status").map_or(&[][..], |status| items(status, "storedVersions"));
@@ -248,7 +248,7 @@ fn stored(definition: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Groups of Kubernetes' own are for definitions that its community has looked at, or that say they have not been.
-fn approval(definition: &Value, group: &str, errors: &mut Vec<FieldError>) {
+fn approval(definition: &Value, group: &str, errors: &mut Errors) {
     let own = ["k8s.io", "kubernetes.io"]
         .iter()
         .any(|domain| group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
@@ -274,7 +274,7 @@ fn approval(definition: &Value, group: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What custom resources are stored by cannot change, once they may be there.
-fn stays(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn stays(new: &Value, old: &Value, errors: &mut Errors) {
     let established = old.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|all| {
         all.iter().any(|c| text(c, "type") == "Established" && text(c, "status") == "True")
     });

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{items, one_of, pod, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 const POLICIES: &[&str] = &["SingleStack", "PreferDualStack", "RequireDualStack"];
 const FIXED: &str = "may not change once set";
 
-pub(super) fn service(spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn service(spec: &Value, errors: &mut Errors) {
     one_of(spec, "spec", "ipFamilyPolicy", POLICIES, false, errors);
     families(spec, errors);
     if text(spec, "type") == "ExternalName" {
@@ -44,6 +44,8 @@ pub(super) fn service(spec: &Value, errors: &mut Vec<FieldError>) {
             pod::ip(address, &format!("spec.clusterIPs[{at}]"), errors);
         } else if at > 0 || addresses.len() > 1 {
             errors.push(whole("'None' must be the first and only value"));
+            // Each would show the whole list again.
+            break;
         }
     }
     if addresses.len() > 2 {
@@ -65,7 +67,7 @@ pub(super) fn service(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn families(spec: &Value, errors: &mut Vec<FieldError>) {
+fn families(spec: &Value, errors: &mut Errors) {
     let all = items(spec, "ipFamilies");
     for (at, family) in all.iter().enumerate() {
         let path = format!("spec.ipFamilies[{at}]");
@@ -79,7 +81,7 @@ fn families(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored Service allows: the first address and family stay, the second ones come and go with the policy.
-pub(super) fn update(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(spec: &Value, before: &Value, errors: &mut Errors) {
     let external = |spec: &Value| text(spec, "type") == "ExternalName";
     let headless = |spec: &Value| addresses(spec).first() == Some(&"None");
     if external(spec) || external(before) || (headless(spec) && headless(before)) {

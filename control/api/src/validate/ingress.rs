@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, items, name, not_empty, pod, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Longest name of an IngressClass' controller, bytes.
 const CONTROLLER_BYTES_MAX: usize = 250;
@@ -35,7 +35,7 @@ pub(crate) static CLASS: Rules = Rules {
     status: |_, _| {},
 };
 
-fn ingress(ingress: &Value, errors: &mut Vec<FieldError>) {
+fn ingress(ingress: &Value, errors: &mut Errors) {
     let spec = ingress.get("spec").unwrap_or(&Value::Null);
     let ingress_rules = items(spec, "rules");
     let fallback = spec.get("defaultBackend").filter(|b| !b.is_null());
@@ -72,7 +72,7 @@ fn ingress(ingress: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// The annotation of old and the field may both name the class, the same one.
-fn one_class(ingress: &Value, errors: &mut Vec<FieldError>) {
+fn one_class(ingress: &Value, errors: &mut Errors) {
     let class = ingress.pointer("/spec/ingressClassName").filter(|c| !c.is_null());
     if let (Some(annotation), Some(class)) = (ingress.pointer(CLASS_ANNOTATION), class)
         && annotation != class
@@ -82,19 +82,19 @@ fn one_class(ingress: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn host(host: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn host(host: &str, path: &str, errors: &mut Errors) {
     if host.parse::<IpAddr>().is_ok() {
         errors.push(FieldError::invalid(path, host, "must be a DNS name, not an IP address"));
     }
     dns_or_wildcard(host, path, errors);
 }
 
-fn dns_or_wildcard(host: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn dns_or_wildcard(host: &str, path: &str, errors: &mut Errors) {
     let broken = if host.contains('*') { name::wildcard_subdomain(host) } else { name::dns_subdomain(host) };
     rules(broken, path, host, errors);
 }
 
-fn paths(http: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn paths(http: &Value, path: &str, errors: &mut Errors) {
     let paths = items(http, "paths");
     if paths.is_empty() {
         errors.push(FieldError::required(format!("{path}.paths"), ""));
@@ -131,7 +131,7 @@ fn paths(http: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn backend(backend: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn backend(backend: &Value, path: &str, errors: &mut Errors) {
     let given = |key: &str| backend.get(key).filter(|v| !v.is_null());
     match (given("resource"), given("service")) {
         (Some(_), Some(_)) => {
@@ -146,7 +146,7 @@ fn backend(backend: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn service(service: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn service(service: &Value, path: &str, errors: &mut Errors) {
     let (given, at) = (text(service, "name"), format!("{path}.service.name"));
     if given.is_empty() {
         errors.push(FieldError::required(at, ""));
@@ -170,7 +170,7 @@ fn service(service: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// A group, kind and name of some object.
-fn reference(reference: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn reference(reference: &Value, path: &str, errors: &mut Errors) {
     if let Some(group) = reference.get("apiGroup").and_then(Value::as_str) {
         rules(name::dns_subdomain(group), &format!("{path}.apiGroup"), group, errors);
     }
@@ -181,7 +181,7 @@ fn reference(reference: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn class(class: &Value, errors: &mut Vec<FieldError>) {
+fn class(class: &Value, errors: &mut Errors) {
     let spec = class.get("spec").unwrap_or(&Value::Null);
     let controller = text(spec, "controller");
     if controller.is_empty() {
@@ -214,7 +214,7 @@ fn class(class: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A path behind a domain, such as `acme.io/foo`.
-fn domain_path(given: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn domain_path(given: &str, path: &str, errors: &mut Errors) {
     match given.split_once('/') {
         Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
             rules(name::dns_subdomain(domain), path, domain, errors);
@@ -231,7 +231,7 @@ fn domain_path(given: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn status(ingress: &Value, errors: &mut Vec<FieldError>) {
+fn status(ingress: &Value, errors: &mut Errors) {
     let balancer = ingress.pointer("/status/loadBalancer").unwrap_or(&Value::Null);
     for (at, entry) in items(balancer, "ingress").iter().enumerate() {
         let path = format!("status.loadBalancer.ingress[{at}]");

@@ -11,7 +11,7 @@ use super::{IMMUTABLE, Rules, fixed, flag, name, not_negative, one_of, rules, sa
 use crate::default::job::{CONTROLLER_UID_LABELS, JOB_NAME_LABELS};
 use crate::kind::Subresource;
 use crate::selector::Selector;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 use crate::view::LabelSelector;
 
 /// Bounds of Jobs whose Pods are numbered.
@@ -31,13 +31,13 @@ pub(crate) static RULES: Rules = Rules {
 };
 
 /// What is asked of a change of its status.
-pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Errors) {
     if part == Subresource::Status {
         status::change(new, old, errors);
     }
 }
 
-fn create(job: &Value, errors: &mut Vec<FieldError>) {
+fn create(job: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = job.get("spec").unwrap_or(&empty);
     generated(job, errors);
@@ -59,7 +59,7 @@ fn is_indexed(spec: &Value) -> bool {
 }
 
 /// A selector that was not asked for by hand is the server's own, and the template has its labels.
-fn generated(job: &Value, errors: &mut Vec<FieldError>) {
+fn generated(job: &Value, errors: &mut Errors) {
     let spec = &job["spec"];
     if flag(spec, "manualSelector") || spec["selector"].is_null() {
         return;
@@ -92,7 +92,7 @@ fn generated(job: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn selector(spec: &Value, errors: &mut Vec<FieldError>) {
+fn selector(spec: &Value, errors: &mut Errors) {
     let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
         return;
@@ -103,7 +103,7 @@ fn selector(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A Job's spec at `path`, without its selector.
-pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn spec(spec: &Value, path: &str, errors: &mut Errors) {
     for key in [
         "parallelism",
         "completions",
@@ -150,7 +150,7 @@ pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Pods of a Job end, and stay ended where their failures are judged.
-fn restart_policy(template: &Value, path: &str, judged: bool, errors: &mut Vec<FieldError>) {
+fn restart_policy(template: &Value, path: &str, judged: bool, errors: &mut Errors) {
     let policy = template.pointer("/spec/restartPolicy").and_then(Value::as_str).unwrap_or("");
     let path = format!("{path}.template.spec.restartPolicy");
     match policy {
@@ -167,7 +167,7 @@ fn restart_policy(template: &Value, path: &str, judged: bool, errors: &mut Vec<F
 }
 
 /// The bounds of a Job whose Pods are numbered.
-fn indexed(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn indexed(spec: &Value, path: &str, errors: &mut Errors) {
     let number = |key: &str| spec.get(key).and_then(Value::as_i64);
     let completions = number("completions");
     if completions.is_none() {
@@ -206,7 +206,7 @@ fn indexed(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// `example.com/name`: who runs the Job in place of the server.
-fn managed_by(manager: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn managed_by(manager: &str, path: &str, errors: &mut Errors) {
     if manager.is_empty() {
         errors.push(FieldError::required(path, ""));
     } else if let Some((domain, name)) = manager.split_once('/').filter(|(_, name)| !name.is_empty()) {
@@ -224,7 +224,7 @@ fn managed_by(manager: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let (spec, was) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
     self::spec(spec, "spec", errors);

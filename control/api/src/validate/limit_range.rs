@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Rules, amount, entries, items, name, resource, rules, text};
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const TYPES: &[&str] = &["Container", "PersistentVolumeClaim", "Pod"];
 const BOUNDS: &[&str] = &["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
@@ -18,7 +18,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn limit_range(range: &Value, errors: &mut Vec<FieldError>) {
+fn limit_range(range: &Value, errors: &mut Errors) {
     let mut types = HashSet::new();
     let limits = range.get("spec").map_or(&[][..], |spec| items(spec, "limits"));
     for (at, limit) in limits.iter().enumerate() {
@@ -38,7 +38,7 @@ fn limit_range(range: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn limit(limit: &Value, type_: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn limit(limit: &Value, type_: &str, path: &str, errors: &mut Errors) {
     let mut names = BTreeSet::new();
     for bound in BOUNDS {
         if type_ == "Pod" && bound.starts_with("default") {
@@ -69,7 +69,7 @@ fn limit(limit: &Value, type_: &str, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The bounds of one resource fit each other: from the least to the most.
-fn bounds(limit: &Value, type_: &str, name: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn bounds(limit: &Value, type_: &str, name: &str, path: &str, errors: &mut Errors) {
     let of = |bound: &str| -> Option<Quantity> {
         let held = !(type_ == "Pod" && bound.starts_with("default"));
         amount::quantity(limit.get(bound).and_then(|b| b.get(name)).filter(|_| held))
@@ -113,7 +113,7 @@ fn ratio(
     min: Option<Quantity>,
     max: Option<Quantity>,
     path: &str,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
     let Some(ratio) = ratio else { return };
     if ratio < Quantity::from_units(1) {

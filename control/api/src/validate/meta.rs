@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::{IMMUTABLE, entries, flag, items, name, rules, text};
 use crate::kind::Kind;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Bound on all annotations of an object together, bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
-pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Errors) {
     let meta = &object["metadata"];
     let (given, prefix) = (text(meta, "name"), text(meta, "generateName"));
     if given.is_empty() && prefix.is_empty() {
@@ -36,7 +36,7 @@ pub(super) fn create(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) 
     contents(meta, errors);
 }
 
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (meta, old) = (&new["metadata"], &old["metadata"]);
     for key in
         ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
@@ -58,7 +58,7 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     contents(meta, errors);
 }
 
-fn contents(meta: &Value, errors: &mut Vec<FieldError>) {
+fn contents(meta: &Value, errors: &mut Errors) {
     labels(meta, "metadata.labels", "labels", errors);
     let mut bytes = 0;
     for (key, value) in entries(meta, "annotations") {
@@ -75,7 +75,7 @@ fn contents(meta: &Value, errors: &mut Vec<FieldError>) {
     owners(meta, errors);
 }
 
-fn owners(meta: &Value, errors: &mut Vec<FieldError>) {
+fn owners(meta: &Value, errors: &mut Errors) {
     let owners = items(meta, "ownerReferences");
     for (at, owner) in owners.iter().enumerate() {
         for key in ["apiVersion", "kind", "name", "uid"] {
@@ -96,7 +96,7 @@ fn owners(meta: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// The labels below `key`.
-pub(super) fn labels(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn labels(object: &Value, path: &str, key: &str, errors: &mut Errors) {
     for (key, value) in entries(object, key) {
         rules(name::qualified(key), path, key, errors);
         let value = value.as_str().unwrap_or("");

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     IMMUTABLE, Rules, address, conditions, items, name, one_of, port_or_name, rules, selector, text,
 };
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 const POLICY_TYPES: &[&str] = &["Ingress", "Egress"];
@@ -35,7 +35,7 @@ pub(crate) static SERVICE_CIDR: Rules = Rules {
     status: |object, errors| conditions(object.get("status").unwrap_or(&Value::Null), errors),
 };
 
-fn network_policy(policy: &Value, errors: &mut Vec<FieldError>) {
+fn network_policy(policy: &Value, errors: &mut Errors) {
     let spec = policy.get("spec").unwrap_or(&Value::Null);
     selector::labels(spec.get("podSelector"), "spec.podSelector", errors);
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
@@ -64,7 +64,7 @@ fn network_policy(policy: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy_port(port: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn policy_port(port: &Value, path: &str, errors: &mut Errors) {
     one_of(port, path, "protocol", PROTOCOLS, false, errors);
     let last = port.get("endPort").and_then(Value::as_i64);
     let (at, end_at) = (format!("{path}.port"), format!("{path}.endPort"));
@@ -93,7 +93,7 @@ fn policy_port(port: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy_peer(peer: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn policy_peer(peer: &Value, path: &str, errors: &mut Errors) {
     let given = |key: &str| peer.get(key).filter(|v| !v.is_null());
     for key in ["podSelector", "namespaceSelector"] {
         selector::labels(given(key), &format!("{path}.{key}"), errors);
@@ -112,7 +112,7 @@ fn policy_peer(peer: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn ip_block(block: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn ip_block(block: &Value, path: &str, errors: &mut Errors) {
     let range = text(block, "cidr");
     if range.is_empty() {
         errors.push(FieldError::required(format!("{path}.cidr"), ""));
@@ -128,7 +128,7 @@ fn ip_block(block: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn ip_address(object: &Value, errors: &mut Vec<FieldError>) {
+fn ip_address(object: &Value, errors: &mut Errors) {
     let Some(parent) = object.pointer("/spec/parentRef").filter(|p| !p.is_null()) else {
         errors.push(FieldError::required("spec.parentRef", ""));
         return;
@@ -151,7 +151,7 @@ fn ranges(object: &Value) -> &[Value] {
     object.get("spec").map_or(&[], |spec| items(spec, "cidrs"))
 }
 
-fn service_cidr(object: &Value, errors: &mut Vec<FieldError>) {
+fn service_cidr(object: &Value, errors: &mut Errors) {
     let given = ranges(object);
     if given.is_empty() {
         errors.push(FieldError::required("spec.cidrs", "at least one CIDR required"));
@@ -176,7 +176,7 @@ fn service_cidr(object: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A range stays; one of the other family may come to a single one.
-fn service_cidr_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn service_cidr_update(new: &Value, old: &Value, errors: &mut Errors) {
     let (now, before) = (ranges(new), ranges(old));
     let grows = before.len() == 1 && now.len() == 2;
     if !grows && now.len() != before.len() {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{Rules, conditions, items, name, one_of, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A Node.
 pub(crate) static RULES: Rules = Rules {
@@ -17,7 +17,7 @@ pub(crate) static RULES: Rules = Rules {
     status,
 };
 
-pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn node(node: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = node.get("spec").unwrap_or(&empty);
     let mut seen = HashSet::new();
@@ -52,7 +52,7 @@ pub(super) fn node(node: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored Node allows.
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let (spec, before) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
     for key in ["podCIDR", "providerID"] {
@@ -70,7 +70,7 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A Node's status as its agent writes it.
-pub(super) fn status(node: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn status(node: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = node.get("status").unwrap_or(&empty);
     let mut seen = HashSet::new();

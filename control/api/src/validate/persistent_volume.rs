@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::claim::{self, VOLUME_MODES};
 use super::{IMMUTABLE, Rules, amount, entries, items, name, one_of, pod, rules, same, text, volume};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What a volume may be made of, and the texts that each must have.
 const SOURCES: &[(&str, &[&str])] = &[
@@ -50,7 +50,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn volume(volume: &Value, errors: &mut Vec<FieldError>) {
+fn volume(volume: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = volume.get("spec").unwrap_or(&empty);
     if items(spec, "accessModes").is_empty() {
@@ -89,7 +89,7 @@ fn volume(volume: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A volume has room and nothing else.
-fn capacity(spec: &Value, errors: &mut Vec<FieldError>) {
+fn capacity(spec: &Value, errors: &mut Errors) {
     let given: Vec<_> = entries(spec, "capacity").collect();
     if given.is_empty() {
         errors.push(FieldError::required("spec.capacity", ""));
@@ -103,7 +103,7 @@ fn capacity(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn source(spec: &Value, bound_to_nodes: bool, errors: &mut Vec<FieldError>) {
+fn source(spec: &Value, bound_to_nodes: bool, errors: &mut Errors) {
     let given: Vec<_> =
         SOURCES.iter().filter(|(key, _)| spec.get(*key).is_some_and(|s| !s.is_null())).collect();
     for (second, _) in given.iter().skip(1) {
@@ -150,7 +150,7 @@ fn source(spec: &Value, bound_to_nodes: bool, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn csi(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn csi(source: &Value, path: &str, errors: &mut Errors) {
     const DRIVER_BYTES_MAX: usize = 63;
     let driver = text(source, "driver");
     if driver.len() > DRIVER_BYTES_MAX {
@@ -170,7 +170,7 @@ fn csi(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What a volume is made of stays; where it can be reached from is said once.
-fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let source = |volume: &Value| -> Value {
         let spec = &volume["spec"];
         let of = |key: &str| (key.to_owned(), spec.get(key).cloned().unwrap_or_default());

@@ -18,7 +18,7 @@ pub(super) use self::affinity::node_selector;
 use super::{
     Rules, conditions, container, flag, items, meta, name, not_negative, one_of, rules, text, volume,
 };
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const SECONDS_MAX: i64 = i32::MAX as i64;
 const NAMESERVERS_MAX: usize = 3;
@@ -33,7 +33,7 @@ pub(crate) static RULES: Rules = Rules {
     status,
 };
 
-fn create(pod: &Value, errors: &mut Vec<FieldError>) {
+fn create(pod: &Value, errors: &mut Errors) {
     self::pod(pod, errors);
     let empty = Value::Null;
     let spec = pod.get("spec").unwrap_or(&empty);
@@ -47,7 +47,7 @@ fn create(pod: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// What is asked of Pods, new or changed, and not of templates beside that.
-fn pod(pod: &Value, errors: &mut Vec<FieldError>) {
+fn pod(pod: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = pod.get("spec").unwrap_or(&empty);
     let annotations = pod.pointer("/metadata/annotations").unwrap_or(&empty);
@@ -71,7 +71,7 @@ fn pod(pod: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A Pod's spec at `path`.
-pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn spec(spec: &Value, path: &str, errors: &mut Errors) {
     volume::volumes(spec, path, errors);
     claim::claims(spec, path, errors);
     container::containers(spec, path, errors);
@@ -139,7 +139,7 @@ pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What a Pod waits for: conditions that others set on it, and gates that others open.
-fn gates(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn gates(spec: &Value, path: &str, errors: &mut Errors) {
     for (at, gate) in items(spec, "readinessGates").iter().enumerate() {
         let condition = text(gate, "conditionType");
         let path = format!("{path}.readinessGates[{at}].conditionType");
@@ -156,7 +156,7 @@ fn gates(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What a Pod has of its host: user numbers, and a name of its own.
-fn host(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn host(spec: &Value, path: &str, errors: &mut Errors) {
     if spec.get("hostUsers") == Some(&Value::Bool(false)) {
         for (key, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
             if flag(spec, key) {
@@ -186,7 +186,7 @@ fn host(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// An address that must be an IP address.
-pub(super) fn ip(text: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn ip(text: &str, path: &str, errors: &mut Errors) {
     if text.parse::<IpAddr>().is_err() {
         errors.push(FieldError::invalid(
             path,
@@ -196,7 +196,7 @@ pub(super) fn ip(text: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn dns(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn dns(spec: &Value, path: &str, errors: &mut Errors) {
     one_of(
         spec,
         path,
@@ -229,7 +229,7 @@ fn dns(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Errors) {
     for (at, toleration) in items(spec, "tolerations").iter().enumerate() {
         let path = format!("{path}.tolerations[{at}]");
         let (key, operator, effect) =
@@ -271,7 +271,7 @@ pub(super) fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>
 }
 
 /// A Pod's status as its agent writes it.
-pub(super) fn status(pod: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn status(pod: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = pod.get("status").unwrap_or(&empty);
     one_of(

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, certificates, conditions, entries, items, name, rules, same, text};
 use crate::kind::Subresource;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Lives that may be asked for, seconds: of any signer, and of Kubernetes' own.
 const LIFE_SECONDS_MIN: i64 = 3600;
@@ -27,7 +27,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn request(request: &Value, errors: &mut Vec<FieldError>) {
+fn request(request: &Value, errors: &mut Errors) {
     let spec = request.get("spec").unwrap_or(&Value::Null);
     let signer = text(spec, "signerName");
     certificates::signer(signer, errors);
@@ -74,7 +74,7 @@ fn request(request: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// What is asked of a change of the status: it ends the request, one way, and then stays.
-pub(crate) fn part(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(crate) fn part(part: Subresource, new: &Value, old: &Value, errors: &mut Errors) {
     if part != Subresource::Status {
         return;
     }
@@ -124,7 +124,7 @@ pub(crate) fn part(part: Subresource, new: &Value, old: &Value, errors: &mut Vec
 }
 
 /// A certificate comes with its times.
-fn issued(status: &Value, errors: &mut Vec<FieldError>) {
+fn issued(status: &Value, errors: &mut Errors) {
     let chain = text(status, "certificateChain");
     if chain.len() > CHAIN_BYTES_MAX {
         errors.push(FieldError::too_long("status.certificateChain", CHAIN_BYTES_MAX));

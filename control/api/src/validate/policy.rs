@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{Rules, admission, conditions, items, name, not_empty, one_of, rules, selector, text, webhook};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// How many annotations a policy may add, and how long the expression of one may be, bytes.
 const ANNOTATIONS_MAX: usize = 20;
@@ -62,7 +62,7 @@ pub(crate) static BINDING: Rules = Rules {
 };
 
 /// What both kinds of policies have: which requests they are about, and names for expressions.
-fn common(spec: &Value, errors: &mut Vec<FieldError>) {
+fn common(spec: &Value, errors: &mut Errors) {
     not_empty(spec, "spec", "failurePolicy", errors);
     admission::policies(spec, "spec", errors);
     if let Some(kind) = spec.get("paramKind").filter(|k| !k.is_null()) {
@@ -83,7 +83,7 @@ fn common(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
+fn policy(policy: &Value, errors: &mut Errors) {
     let spec = policy.get("spec").unwrap_or(&Value::Null);
     common(spec, errors);
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
@@ -110,7 +110,7 @@ fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn parameter_kind(parameter: &Value, errors: &mut Vec<FieldError>) {
+fn parameter_kind(parameter: &Value, errors: &mut Errors) {
     let (given, kind) = (text(parameter, "apiVersion"), text(parameter, "kind"));
     let path = "spec.paramKind.apiVersion";
     let (group, version) = given.split_once('/').unwrap_or(("", given));
@@ -142,7 +142,7 @@ fn parameter_kind(parameter: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn resources(matched: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn resources(matched: &Value, path: &str, errors: &mut Errors) {
     not_empty(matched, path, "matchPolicy", errors);
     admission::policies(matched, path, errors);
     for key in ["namespaceSelector", "objectSelector"] {
@@ -168,7 +168,7 @@ fn resources(matched: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn variable(variable: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn variable(variable: &Value, path: &str, errors: &mut Errors) {
     let given = text(variable, "name");
     let starts = given.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
     if given.trim().is_empty() {
@@ -183,7 +183,7 @@ fn variable(variable: &Value, path: &str, errors: &mut Vec<FieldError>) {
     webhook::expression(variable, path, "expression", "expression is not specified", errors);
 }
 
-fn validation(validation: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn validation(validation: &Value, path: &str, errors: &mut Errors) {
     webhook::expression(validation, path, "expression", "expression is not specified", errors);
     let blank = |key: &str| !text(validation, key).is_empty() && text(validation, key).trim().is_empty();
     let mut wrong = |key: &str, why: &str| {
@@ -200,7 +200,7 @@ fn validation(validation: &Value, path: &str, errors: &mut Vec<FieldError>) {
     one_of(validation, path, "reason", &["Forbidden", "Invalid", "RequestEntityTooLarge"], false, errors);
 }
 
-fn annotation(annotation: &Value, policy: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn annotation(annotation: &Value, policy: &str, path: &str, errors: &mut Errors) {
     let key = text(annotation, "key");
     if policy.is_empty() {
         let why = "requires metadata.name be non-empty";
@@ -216,14 +216,14 @@ fn annotation(annotation: &Value, policy: &str, path: &str, errors: &mut Vec<Fie
     }
 }
 
-fn binding(binding: &Value, errors: &mut Vec<FieldError>) {
+fn binding(binding: &Value, errors: &mut Errors) {
     let spec = binding.get("spec").unwrap_or(&Value::Null);
     bound(spec, errors);
     actions(items(spec, "validationActions"), errors);
 }
 
 /// What the bindings of both kinds of policies have.
-fn bound(spec: &Value, errors: &mut Vec<FieldError>) {
+fn bound(spec: &Value, errors: &mut Errors) {
     let policy = text(spec, "policyName");
     not_empty(spec, "spec", "policyName", errors);
     if !policy.is_empty() {
@@ -237,7 +237,7 @@ fn bound(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn parameter(reference: &Value, errors: &mut Vec<FieldError>) {
+fn parameter(reference: &Value, errors: &mut Errors) {
     let path = "spec.paramRef";
     let (given, selector) = (text(reference, "name"), reference.get("selector").filter(|s| !s.is_null()));
     rules(name::path_segment(given), &format!("{path}.name"), given, errors);
@@ -255,7 +255,7 @@ fn parameter(reference: &Value, errors: &mut Vec<FieldError>) {
     one_of(reference, path, "parameterNotFoundAction", &["Deny", "Allow"], true, errors);
 }
 
-fn actions(actions: &[Value], errors: &mut Vec<FieldError>) {
+fn actions(actions: &[Value], errors: &mut Errors) {
     let (valid, path) = (["Audit", "Deny", "Warn"], "spec.validationActions");
     let mut seen = HashSet::new();
     for (at, action) in actions.iter().enumerate() {

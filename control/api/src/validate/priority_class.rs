@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Rules, fixed, flag, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The highest priority that a user may give.
 const PRIORITY_MAX: i64 = 1_000_000_000;
@@ -30,7 +30,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn class(class: &Value, errors: &mut Vec<FieldError>) {
+fn class(class: &Value, errors: &mut Errors) {
     let name = class.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("");
     let value = class.get("value").and_then(Value::as_i64).unwrap_or(0);
     if name.starts_with(SYSTEM_PREFIX) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, amount, entries, items, resource, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Which Pods or claims a quota counts.
 const SCOPES: &[&str] = &[
@@ -43,7 +43,7 @@ pub(crate) static RULES: Rules = Rules {
     status,
 };
 
-fn spec(quota: &Value, errors: &mut Vec<FieldError>) {
+fn spec(quota: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = quota.get("spec").unwrap_or(&empty);
     amounts(spec, "spec", "hard", errors);
@@ -53,7 +53,7 @@ fn spec(quota: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn status(quota: &Value, errors: &mut Vec<FieldError>) {
+fn status(quota: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = quota.get("status").unwrap_or(&empty);
     for key in ["hard", "used"] {
@@ -61,7 +61,7 @@ fn status(quota: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn amounts(object: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+fn amounts(object: &Value, path: &str, key: &str, errors: &mut Errors) {
     for (name, amount) in entries(object, key) {
         let path = format!("{path}.{key}[{name}]");
         resource::of_quota(name, &path, errors);
@@ -79,7 +79,7 @@ fn applies(scope: &str, resource: &str) -> bool {
 }
 
 /// What is wrong with one scope in view of what the quota counts.
-fn scope(spec: &Value, scope: &str, path: &str, shown: &Value, errors: &mut Vec<FieldError>) {
+fn scope(spec: &Value, scope: &str, path: &str, shown: &Value, errors: &mut Errors) {
     for (name, _) in entries(spec, "hard") {
         if SCOPES.contains(&scope) && resource::is_of_quotas(name) && !applies(scope, name) {
             errors.push(FieldError::invalid(path, shown.clone(), "unsupported scope applied to resource"));
@@ -87,12 +87,7 @@ fn scope(spec: &Value, scope: &str, path: &str, shown: &Value, errors: &mut Vec<
     }
 }
 
-fn conflicts<'a>(
-    scopes: impl Iterator<Item = &'a str>,
-    path: &str,
-    shown: &Value,
-    errors: &mut Vec<FieldError>,
-) {
+fn conflicts<'a>(scopes: impl Iterator<Item = &'a str>, path: &str, shown: &Value, errors: &mut Errors) {
     let scopes: HashSet<&str> = scopes.collect();
     for pair in CONFLICTING {
         if pair.iter().all(|scope| scopes.contains(scope)) {
@@ -101,7 +96,7 @@ fn conflicts<'a>(
     }
 }
 
-fn scopes(spec: &Value, errors: &mut Vec<FieldError>) {
+fn scopes(spec: &Value, errors: &mut Errors) {
     let path = "spec.scopes";
     let scopes: Vec<&str> = items(spec, "scopes").iter().filter_map(Value::as_str).collect();
     let shown = spec.get("scopes").cloned().unwrap_or_default();
@@ -114,7 +109,7 @@ fn scopes(spec: &Value, errors: &mut Vec<FieldError>) {
     conflicts(scopes.into_iter(), path, &shown, errors);
 }
 
-fn scope_selector(spec: &Value, selector: &Value, errors: &mut Vec<FieldError>) {
+fn scope_selector(spec: &Value, selector: &Value, errors: &mut Errors) {
     let path = "spec.scopeSelector.matchExpressions";
     let expressions = items(selector, "matchExpressions");
     for expression in expressions {
@@ -129,7 +124,7 @@ fn scope_selector(spec: &Value, selector: &Value, errors: &mut Vec<FieldError>) 
     conflicts(scopes, path, &spec["scopes"], errors);
 }
 
-fn requirement(expression: &Value, scope: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn requirement(expression: &Value, scope: &str, path: &str, errors: &mut Errors) {
     let operator = text(expression, "operator");
     let has_values = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
     if SCOPES.contains(&scope) && !has_values && operator != "Exists" {

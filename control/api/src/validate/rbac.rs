@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Rules, items, name, not_empty, rules, selector, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -38,13 +38,13 @@ pub(crate) static CLUSTER_ROLE_BINDING: Rules = Rules {
     status: |_, _| {},
 };
 
-fn role(role: &Value, namespaced: bool, errors: &mut Vec<FieldError>) {
+fn role(role: &Value, namespaced: bool, errors: &mut Errors) {
     for (at, rule) in items(role, "rules").iter().enumerate() {
         policy_rule(rule, namespaced, &format!("rules[{at}]"), errors);
     }
 }
 
-fn cluster_role(object: &Value, errors: &mut Vec<FieldError>) {
+fn cluster_role(object: &Value, errors: &mut Errors) {
     role(object, false, errors);
     let Some(rule) = object.get("aggregationRule").filter(|r| !r.is_null()) else { return };
     let (selectors, path) = (items(rule, "clusterRoleSelectors"), "aggregationRule.clusterRoleSelectors");
@@ -57,7 +57,7 @@ fn cluster_role(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy_rule(rule: &Value, namespaced: bool, path: &str, errors: &mut Vec<FieldError>) {
+fn policy_rule(rule: &Value, namespaced: bool, path: &str, errors: &mut Errors) {
     let count = |key: &str| items(rule, key).len();
     if count("verbs") == 0 {
         errors.push(FieldError::required(format!("{path}.verbs"), "verbs must contain at least one value"));
@@ -84,7 +84,7 @@ fn policy_rule(rule: &Value, namespaced: bool, path: &str, errors: &mut Vec<Fiel
     }
 }
 
-fn binding(binding: &Value, namespaced: bool, errors: &mut Vec<FieldError>) {
+fn binding(binding: &Value, namespaced: bool, errors: &mut Errors) {
     let role = binding.get("roleRef").unwrap_or(&Value::Null);
     let group = text(role, "apiGroup");
     if group != GROUP {
@@ -102,10 +102,10 @@ fn binding(binding: &Value, namespaced: bool, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn subject(subject: &Value, namespaced: bool, path: &str, errors: &mut Vec<FieldError>) {
+fn subject(subject: &Value, namespaced: bool, path: &str, errors: &mut Errors) {
     let (given, group) = (text(subject, "name"), text(subject, "apiGroup"));
     not_empty(subject, path, "name", errors);
-    let group_must_be = |wanted: &str, errors: &mut Vec<FieldError>| {
+    let group_must_be = |wanted: &str, errors: &mut Errors| {
         if group != wanted {
             errors.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &[wanted]));
         }
@@ -135,7 +135,7 @@ fn subject(subject: &Value, namespaced: bool, path: &str, errors: &mut Vec<Field
 }
 
 /// Whom a binding is for may change, not what it gives.
-fn role_stays(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn role_stays(new: &Value, old: &Value, errors: &mut Errors) {
     let role = |binding: &Value| binding.get("roleRef").cloned().unwrap_or_default();
     if role(new) != role(old) {
         errors.push(FieldError::invalid("roleRef", role(new), "cannot change roleRef"));

@@ -1,7 +1,7 @@
 //! The names of resources: what containers, quotas and limits may count.
 
 use super::{name, rules};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What containers have, beside huge pages and what is named with a domain.
 const OF_CONTAINERS: &[&str] = &["cpu", "ephemeral-storage", "memory"];
@@ -63,7 +63,7 @@ pub(super) fn may_be_overcommitted(name: &str) -> bool {
 }
 
 /// The name of any resource.
-pub(super) fn any(name: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn any(name: &str, path: &str, errors: &mut Errors) {
     let broken = self::name::qualified(name);
     if broken.is_empty() && !name.contains('/') && name != "storage" && !is_of_quotas(name) {
         errors.push(FieldError::invalid(path, name, "must be a standard resource type or fully qualified"));
@@ -72,7 +72,7 @@ pub(super) fn any(name: &str, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The name of a container's resource.
-pub(super) fn of_container(name: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn of_container(name: &str, path: &str, errors: &mut Errors) {
     any(name, path, errors);
     if !name.contains('/') {
         if !OF_CONTAINERS.contains(&name) && !is_huge_page(name) {
@@ -84,7 +84,7 @@ pub(super) fn of_container(name: &str, path: &str, errors: &mut Vec<FieldError>)
 }
 
 /// The name of a resource in a quota.
-pub(super) fn of_quota(name: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn of_quota(name: &str, path: &str, errors: &mut Errors) {
     any(name, path, errors);
     if !name.contains('/') && !is_of_quotas(name) {
         errors.push(FieldError::invalid(path, name, "must be a standard resource for quota"));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::{IMMUTABLE, Rules, items, meta, name, pod, resource, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A RuntimeClass.
 pub(crate) static RULES: Rules = Rules {
@@ -18,7 +18,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-fn class(class: &Value, errors: &mut Vec<FieldError>) {
+fn class(class: &Value, errors: &mut Errors) {
     let handler = text(class, "handler");
     rules(name::dns_label(handler), "handler", handler, errors);
     if let Some(fixed) = class.pointer("/overhead/podFixed") {

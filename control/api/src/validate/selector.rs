@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{items, meta, name, rules, text};
 use crate::selector::Selector;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 use crate::view::LabelSelector;
 
 /// A label selector at `path`: what it selects, if nothing is wrong with it.
-pub(super) fn label_selector(selector: &Value, path: &str, errors: &mut Vec<FieldError>) -> Option<Selector> {
+pub(super) fn label_selector(selector: &Value, path: &str, errors: &mut Errors) -> Option<Selector> {
     let before = errors.len();
     meta::labels(selector, &format!("{path}.matchLabels"), "matchLabels", errors);
     for (at, expression) in items(selector, "matchExpressions").iter().enumerate() {
@@ -22,13 +22,13 @@ pub(super) fn label_selector(selector: &Value, path: &str, errors: &mut Vec<Fiel
 }
 
 /// The same; nothing is asked of one that is not there.
-pub(super) fn labels(selector: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn labels(selector: Option<&Value>, path: &str, errors: &mut Errors) {
     if let Some(selector) = selector {
         label_selector(selector, path, errors);
     }
 }
 
-fn requirement(expression: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn requirement(expression: &Value, path: &str, errors: &mut Errors) {
     let key = text(expression, "key");
     rules(name::qualified(key), &format!("{path}.key"), key, errors);
     let values = items(expression, "values");

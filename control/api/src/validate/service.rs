@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{Limits, Rules, families, flag, items, meta, name, one_of, pod, port_or_name, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const TYPES: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
@@ -22,7 +22,7 @@ pub(crate) static RULES: Rules = Rules {
     status: |_, _| {},
 };
 
-pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
+pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = service.get("spec").unwrap_or(&empty);
     let (type_, headless) = (text(spec, "type"), text(spec, "clusterIP") == "None");
@@ -70,7 +70,7 @@ pub(super) fn service(service: &Value, limits: &Limits, errors: &mut Vec<FieldEr
     }
 }
 
-fn load_balancer(spec: &Value, errors: &mut Vec<FieldError>) {
+fn load_balancer(spec: &Value, errors: &mut Errors) {
     let type_ = text(spec, "type");
     let class = text(spec, "loadBalancerClass");
     if spec.get("loadBalancerClass").is_some_and(Value::is_string) {
@@ -91,7 +91,7 @@ fn load_balancer(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn ports(spec: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
+fn ports(spec: &Value, limits: &Limits, errors: &mut Errors) {
     let type_ = text(spec, "type");
     let ports = items(spec, "ports");
     let (mut names, mut numbers, mut node_ports) = (HashSet::new(), HashSet::new(), HashSet::new());
@@ -143,7 +143,7 @@ fn ports(spec: &Value, limits: &Limits, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
+fn addresses(spec: &Value, errors: &mut Errors) {
     families::service(spec, errors);
     if text(spec, "type") == "ExternalName" {
         return;
@@ -175,7 +175,7 @@ fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn external_name(spec: &Value, errors: &mut Vec<FieldError>) {
+fn external_name(spec: &Value, errors: &mut Errors) {
     if text(spec, "type") != "ExternalName" {
         return;
     }
@@ -188,7 +188,7 @@ fn external_name(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored Service allows.
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let (spec, before) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
     if text(before, "type") == "LoadBalancer" && text(spec, "type") == "LoadBalancer" {

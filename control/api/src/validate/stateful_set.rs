@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Rules, amount, claim, items, name, not_negative, one_of, rules, same, text, workload};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What an update may change of the spec.
 const CHANGEABLE: &[&str] = &[
@@ -26,7 +26,7 @@ pub(crate) static RULES: Rules = Rules {
     status,
 };
 
-fn stateful_set(set: &Value, errors: &mut Vec<FieldError>) {
+fn stateful_set(set: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = set.get("spec").unwrap_or(&empty);
     match text(spec, "podManagementPolicy") {
@@ -94,7 +94,7 @@ fn with_claims(template: &Value, claims: &[Value]) -> Value {
     template
 }
 
-fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
+fn strategy(strategy: &Value, errors: &mut Errors) {
     let path = "spec.updateStrategy";
     let rolling = strategy.get("rollingUpdate").filter(|r| !r.is_null());
     match (text(strategy, "type"), rolling) {
@@ -119,7 +119,7 @@ fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let fixed = |set: &Value| {
         let mut spec = set.get("spec").cloned().unwrap_or_default();
         if let Some(spec) = spec.as_object_mut() {
@@ -136,7 +136,7 @@ fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn status(set: &Value, errors: &mut Vec<FieldError>) {
+fn status(set: &Value, errors: &mut Errors) {
     const PARTS: &[&str] = &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
     let empty = Value::Null;
     let status = set.get("status").unwrap_or(&empty);

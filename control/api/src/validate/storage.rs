@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, csi, entries, items, name, one_of_root, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Bounds on the parameters of a class: how many, and all bytes together.
 const PARAMETERS_MAX: usize = 512;
@@ -55,14 +55,14 @@ pub(crate) static ATTACHMENT: Rules = Rules {
     status: attachment_status,
 };
 
-fn stays(new: &Value, old: &Value, key: &str, errors: &mut Vec<FieldError>) {
+fn stays(new: &Value, old: &Value, key: &str, errors: &mut Errors) {
     let value = |object: &Value| object.get(key).filter(|v| !v.is_null()).cloned();
     if value(new) != value(old) {
         errors.push(FieldError::forbidden(key, format!("updates to {key} are forbidden.")));
     }
 }
 
-fn class(class: &Value, errors: &mut Vec<FieldError>) {
+fn class(class: &Value, errors: &mut Errors) {
     provisioner(class, "provisioner", errors);
     parameters(class, errors);
     one_of_root(class, "reclaimPolicy", &["Delete", "Retain"], errors);
@@ -70,7 +70,7 @@ fn class(class: &Value, errors: &mut Vec<FieldError>) {
     topologies(class, errors);
 }
 
-fn attributes_class(class: &Value, errors: &mut Vec<FieldError>) {
+fn attributes_class(class: &Value, errors: &mut Errors) {
     provisioner(class, "driverName", errors);
     if entries(class, "parameters").next().is_none() {
         errors.push(FieldError::required("parameters", "must contain at least one parameter"));
@@ -78,7 +78,7 @@ fn attributes_class(class: &Value, errors: &mut Vec<FieldError>) {
     parameters(class, errors);
 }
 
-fn provisioner(class: &Value, key: &str, errors: &mut Vec<FieldError>) {
+fn provisioner(class: &Value, key: &str, errors: &mut Errors) {
     let given = text(class, key);
     if given.is_empty() {
         errors.push(FieldError::required(key, ""));
@@ -87,7 +87,7 @@ fn provisioner(class: &Value, key: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn parameters(class: &Value, errors: &mut Vec<FieldError>) {
+fn parameters(class: &Value, errors: &mut Errors) {
     let (mut count, mut bytes) = (0, 0);
     for (key, value) in entries(class, "parameters") {
         if key.is_empty() {
@@ -103,7 +103,7 @@ fn parameters(class: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn topologies(class: &Value, errors: &mut Vec<FieldError>) {
+fn topologies(class: &Value, errors: &mut Errors) {
     let terms = items(class, "allowedTopologies");
     for (at, term) in terms.iter().enumerate() {
         let path = format!("allowedTopologies[{at}].matchLabelExpressions");
@@ -129,7 +129,7 @@ fn topologies(class: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn attachment(attachment: &Value, errors: &mut Vec<FieldError>) {
+fn attachment(attachment: &Value, errors: &mut Errors) {
     let spec = attachment.get("spec").unwrap_or(&Value::Null);
     csi::driver_name(text(spec, "attacher"), "spec.attacher", errors);
     let source = spec.get("source").unwrap_or(&Value::Null);
@@ -151,7 +151,7 @@ fn attachment(attachment: &Value, errors: &mut Vec<FieldError>) {
     rules(name::dns_subdomain(node), "spec.nodeName", node, errors);
 }
 
-fn attachment_status(attachment: &Value, errors: &mut Vec<FieldError>) {
+fn attachment_status(attachment: &Value, errors: &mut Errors) {
     let Some(status) = attachment.get("status") else { return };
     let bytes: usize = entries(status, "attachmentMetadata")
         .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{IMMUTABLE, Rules, workload};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A ControllerRevision.
 pub(crate) static REVISION: Rules = Rules {
@@ -24,7 +24,7 @@ pub(crate) static POD_TEMPLATE: Rules = Rules {
     status: |_, _| {},
 };
 
-fn revision(revision: &Value, errors: &mut Vec<FieldError>) {
+fn revision(revision: &Value, errors: &mut Errors) {
     if revision.get("data").is_none_or(Value::is_null) {
         errors.push(FieldError::required("data", "data is mandatory"));
     }
@@ -34,6 +34,6 @@ fn revision(revision: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn pod_template(template: &Value, errors: &mut Vec<FieldError>) {
+fn pod_template(template: &Value, errors: &mut Errors) {
     workload::template(template.get("template").unwrap_or(&Value::Null), "template", errors);
 }

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::{items, name, one_of, rules, text};
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The volumes of a Pod's spec at `path`.
-pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Errors) {
     let mut names = HashSet::new();
     for (at, volume) in items(spec, "volumes").iter().enumerate() {
         let path = format!("{path}.volumes[{at}]");
@@ -26,7 +26,7 @@ pub(super) fn volumes(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn source(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn source(volume: &Value, path: &str, errors: &mut Errors) {
     let sources: Vec<&String> =
         volume.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| *key != "name").collect();
     if sources.is_empty() {
@@ -61,7 +61,7 @@ fn source(volume: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// A path of the node's.
-pub(super) fn host_path(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn host_path(source: &Value, path: &str, errors: &mut Errors) {
     const TYPES: &[&str] =
         &["DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
     required(source, path, "path", errors);
@@ -72,7 +72,7 @@ pub(super) fn host_path(source: &Value, path: &str, errors: &mut Vec<FieldError>
     one_of(source, path, "type", TYPES, false, errors);
 }
 
-fn projected(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn projected(source: &Value, path: &str, errors: &mut Errors) {
     for (at, inner) in items(source, "sources").iter().enumerate() {
         let path = format!("{path}.sources[{at}]");
         for key in ["configMap", "secret"] {
@@ -107,8 +107,8 @@ fn projected(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// `items` and modes of a volume that is made of files.
-fn files(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    let mode = |value: Option<&Value>, path: String, errors: &mut Vec<FieldError>| {
+fn files(source: &Value, path: &str, errors: &mut Errors) {
+    let mode = |value: Option<&Value>, path: String, errors: &mut Errors| {
         if let Some(mode) = value.and_then(Value::as_i64).filter(|m| !(0..=0o777).contains(m)) {
             let why = "must be a number between 0 and 0777 (octal), both inclusive";
             errors.push(FieldError::invalid(path, mode, why));
@@ -124,7 +124,7 @@ fn files(source: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// A path that must stay below its start.
-pub(super) fn relative_path(value: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn relative_path(value: &str, path: &str, errors: &mut Errors) {
     if value.starts_with('/') {
         errors.push(FieldError::invalid(path, value, "must be a relative path"));
     }
@@ -134,7 +134,7 @@ pub(super) fn relative_path(value: &str, path: &str, errors: &mut Vec<FieldError
 }
 
 /// A text that must be there.
-pub(super) fn required(source: &Value, path: &str, key: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn required(source: &Value, path: &str, key: &str, errors: &mut Errors) {
     if text(source, key).is_empty() {
         errors.push(FieldError::required(format!("{path}.{key}"), ""));
     }

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{items, name, not_empty, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const FORM: &str = "; desired format: https://host[/path]";
 /// Versions of a review that are spoken.
 const REVIEWS: &[&str] = &["v1", "v1beta1"];
 
 /// A `clientConfig`: by URL or by Service.
-pub(super) fn client(config: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn client(config: &Value, path: &str, errors: &mut Errors) {
     let given = |key: &str| config.get(key).filter(|v| !v.is_null());
     match (given("url").and_then(Value::as_str), given("service")) {
         (Some(url), None) => self::url(url, &format!("{path}.url"), errors),
@@ -21,7 +21,7 @@ pub(super) fn client(config: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn url(url: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn url(url: &str, path: &str, errors: &mut Errors) {
     let mut wrong = |part: &str, why: String| errors.push(FieldError::invalid(path, part, why));
     let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -45,7 +45,7 @@ fn url(url: &str, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn service(service: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn service(service: &Value, path: &str, errors: &mut Errors) {
     not_empty(service, path, "name", errors);
     not_empty(service, path, "namespace", errors);
     let port = service.get("port").and_then(Value::as_i64).unwrap_or(443);
@@ -74,7 +74,7 @@ fn service(service: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The versions of a review that a webhook understands; one must be known here.
-pub(super) fn review_versions(versions: &[Value], path: &str, missing: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn review_versions(versions: &[Value], path: &str, missing: &str, errors: &mut Errors) {
     if versions.is_empty() {
         errors.push(FieldError::required(path, missing));
         return;
@@ -95,14 +95,14 @@ pub(super) fn review_versions(versions: &[Value], path: &str, missing: &str, err
 }
 
 /// An expression that must be there, and say something.
-pub(super) fn expression(object: &Value, path: &str, key: &str, why: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn expression(object: &Value, path: &str, key: &str, why: &str, errors: &mut Errors) {
     if text(object, key).trim().is_empty() {
         errors.push(FieldError::required(format!("{path}.{key}"), why));
     }
 }
 
 /// Conditions in CEL that a request must meet; what they say is judged where they are asked. At most 64.
-pub(super) fn match_conditions(within: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn match_conditions(within: &Value, path: &str, errors: &mut Errors) {
     const CONDITIONS_MAX: usize = 64;
     let (conditions, path) = (items(within, "matchConditions"), format!("{path}.matchConditions"));
     if conditions.len() > CONDITIONS_MAX {
@@ -124,7 +124,7 @@ pub(super) fn match_conditions(within: &Value, path: &str, errors: &mut Vec<Fiel
 }
 
 /// What kinds of requests and resources are meant.
-pub(super) fn rule(rule: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn rule(rule: &Value, path: &str, errors: &mut Errors) {
     const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
     some(rule, path, "operations", "operations", errors);
     for (at, operation) in items(rule, "operations").iter().enumerate() {
@@ -146,7 +146,7 @@ pub(super) fn rule(rule: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// A list that is not empty, and in which `*` stands alone.
-fn some(rule: &Value, path: &str, key: &str, noun: &str, errors: &mut Vec<FieldError>) {
+fn some(rule: &Value, path: &str, key: &str, noun: &str, errors: &mut Errors) {
     let (list, path) = (items(rule, key), format!("{path}.{key}"));
     if list.is_empty() {
         errors.push(FieldError::required(path, ""));
@@ -157,7 +157,7 @@ fn some(rule: &Value, path: &str, key: &str, noun: &str, errors: &mut Vec<FieldE
 }
 
 /// `pods`, `pods/log`, `pods/*`, `*/scale`, `*`, `*/*`.
-fn resources(resources: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+fn resources(resources: &[Value], path: &str, errors: &mut Errors) {
     if resources.is_empty() {
         errors.push(FieldError::required(path, ""));
     }

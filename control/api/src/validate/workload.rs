@@ -8,7 +8,7 @@ use super::selector::label_selector;
 use super::{IMMUTABLE, Rules, amount, items, meta, not_negative, one_of, pod, text};
 use crate::kind::Subresource;
 use crate::selector::Selector;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// A Deployment.
 pub(crate) static DEPLOYMENT: Rules = Rules {
@@ -35,7 +35,7 @@ pub(crate) static REPLICATION_CONTROLLER: Rules = Rules {
     status,
 };
 
-pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn deployment(deployment: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = deployment.get("spec").unwrap_or(&empty);
     not_negative(spec, "spec", "replicas", errors);
@@ -54,7 +54,7 @@ pub(super) fn deployment(deployment: &Value, errors: &mut Vec<FieldError>) {
     strategy(spec.get("strategy").unwrap_or(&empty), errors);
 }
 
-pub(super) fn replica_set(replica_set: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn replica_set(replica_set: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = replica_set.get("spec").unwrap_or(&empty);
     not_negative(spec, "spec", "replicas", errors);
@@ -62,7 +62,7 @@ pub(super) fn replica_set(replica_set: &Value, errors: &mut Vec<FieldError>) {
     not_negative(spec, "spec", "minReadySeconds", errors);
 }
 
-fn replication_controller(controller: &Value, errors: &mut Vec<FieldError>) {
+fn replication_controller(controller: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = controller.get("spec").unwrap_or(&empty);
     not_negative(spec, "spec", "minReadySeconds", errors);
@@ -84,7 +84,7 @@ fn replication_controller(controller: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// The selector and the template of a workload whose Pods run for ever, by its names in messages.
-pub(super) fn workload(spec: &Value, noun: &str, kind: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn workload(spec: &Value, noun: &str, kind: &str, errors: &mut Errors) {
     let empty = Value::Null;
     let template = spec.get("template").unwrap_or(&empty);
     if let Some(selector) = selector(spec, noun, errors) {
@@ -95,7 +95,7 @@ pub(super) fn workload(spec: &Value, noun: &str, kind: &str, errors: &mut Vec<Fi
 }
 
 /// The selector of a workload, by its name in messages.
-pub(super) fn selector(spec: &Value, noun: &str, errors: &mut Vec<FieldError>) -> Option<Selector> {
+pub(super) fn selector(spec: &Value, noun: &str, errors: &mut Errors) -> Option<Selector> {
     let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
         errors.push(FieldError::required("spec.selector", ""));
         return None;
@@ -110,7 +110,7 @@ pub(super) fn selector(spec: &Value, noun: &str, errors: &mut Vec<FieldError>) -
 }
 
 /// A template's labels must be what its workload selects.
-pub(super) fn matched(selector: &Selector, template: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn matched(selector: &Selector, template: &Value, errors: &mut Errors) {
     let labels = template.pointer("/metadata/labels").cloned().unwrap_or_else(|| serde_json::json!({}));
     let read: BTreeMap<String, String> = serde_json::from_value(labels.clone()).unwrap_or_default();
     if !selector.matches(&read) {
@@ -120,7 +120,7 @@ pub(super) fn matched(selector: &Selector, template: &Value, errors: &mut Vec<Fi
 }
 
 /// A Pod template at `path`.
-pub(super) fn template(template: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn template(template: &Value, path: &str, errors: &mut Errors) {
     let empty = Value::Null;
     let meta = template.get("metadata").unwrap_or(&empty);
     meta::labels(meta, &format!("{path}.metadata.labels"), "labels", errors);
@@ -133,7 +133,7 @@ pub(super) fn template(template: &Value, path: &str, errors: &mut Vec<FieldError
 }
 
 /// Pods that are replaced when they end have no end of their own.
-pub(super) fn for_ever(template: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn for_ever(template: &Value, kind: &str, errors: &mut Errors) {
     let empty = Value::Null;
     let spec = template.get("spec").unwrap_or(&empty);
     let policy = text(spec, "restartPolicy");
@@ -146,7 +146,7 @@ pub(super) fn for_ever(template: &Value, kind: &str, errors: &mut Vec<FieldError
     }
 }
 
-fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
+fn strategy(strategy: &Value, errors: &mut Errors) {
     one_of(strategy, "spec.strategy", "type", &["Recreate", "RollingUpdate"], true, errors);
     let rolling = strategy.get("rollingUpdate").filter(|r| !r.is_null());
     match (text(strategy, "type"), rolling) {
@@ -173,7 +173,7 @@ fn strategy(strategy: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Changes that a stored workload allows.
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (now, was) = (&new["spec"]["selector"], &old["spec"]["selector"]);
     if now != was {
         errors.push(FieldError::invalid("spec.selector", now.clone(), IMMUTABLE));
@@ -181,7 +181,7 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// How often a name was taken already is not forgotten.
-pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors: &mut Errors) {
     let count = |object: &Value| object.pointer("/status/collisionCount").and_then(Value::as_i64);
     if part == Subresource::Status && count(old).is_some_and(|was| count(new).unwrap_or(0) < was) {
         let now = count(new).unwrap_or(0);
@@ -190,7 +190,7 @@ pub(crate) fn status_change(part: Subresource, new: &Value, old: &Value, errors:
 }
 
 /// Counts of a workload's status.
-pub(super) fn status(workload: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn status(workload: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = workload.get("status").unwrap_or(&empty);
     let counts = ["observedGeneration", "replicas", "readyReplicas", "availableReplicas", "updatedReplicas"];

@@ -162,7 +162,9 @@ fn containers(pod: &Value, path: &str, warnings: &mut Warnings) {
 
 /// Ports that are there twice, by number or by name.
 fn ports(pod: &Value, path: &str, warnings: &mut Warnings) {
-    let mut numbers: HashMap<(i64, &str), Vec<(String, i64, &str)>> = HashMap::new();
+    /// Where it stands, and its number and address on the node.
+    type OnNode<'a> = (String, i64, &'a str);
+    let mut numbers: HashMap<(i64, &str), Vec<OnNode<'_>>> = HashMap::new();
     for (path, container) in each(pod, path) {
         for (n, port) in list(container, "/ports").iter().enumerate() {
             if warnings.is_full() {

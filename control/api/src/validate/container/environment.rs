@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::super::{items, name, rules, text};
 use super::Around;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
-pub(super) fn environment(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn environment(container: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     for (at, variable) in items(container, "env").iter().enumerate() {
         let path = format!("{path}.env[{at}]");
         let given = text(variable, "name");
@@ -43,13 +43,7 @@ pub(super) fn environment(container: &Value, path: &str, around: &Around<'_>, er
     }
 }
 
-fn value_from(
-    variable: &Value,
-    source: &Value,
-    path: &str,
-    around: &Around<'_>,
-    errors: &mut Vec<FieldError>,
-) {
+fn value_from(variable: &Value, source: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     const FIELDS: &[&str] = &[
         "metadata.name",
         "metadata.namespace",
@@ -110,7 +104,7 @@ fn value_from(
 }
 
 /// A key of a file that another container writes.
-fn file_key(file: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
+fn file_key(file: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     for (key, rule) in [("key", name::env_name as fn(&str) -> Vec<String>), ("volumeName", name::dns_label)] {
         let (given, path) = (text(file, key), format!("{path}.{key}"));
         if given.is_empty() {

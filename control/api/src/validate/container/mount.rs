@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::super::{flag, items, one_of, text, volume};
 use super::Around;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The mounts of a container at `path`. Where Kubernetes names the list and not the mount, so does this.
-pub(super) fn mounts(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn mounts(container: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     let mut paths = HashSet::new();
     let all = format!("{path}.volumeMounts");
     let devices = |key: &str| -> HashSet<&str> {
@@ -48,7 +48,7 @@ pub(super) fn mounts(container: &Value, path: &str, around: &Around<'_>, errors:
     }
 }
 
-fn propagation(container: &Value, mount: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn propagation(container: &Value, mount: &Value, path: &str, errors: &mut Errors) {
     let modes = ["Bidirectional", "HostToContainer", "None"];
     one_of(mount, path, "mountPropagation", &modes, false, errors);
     let mode = text(mount, "mountPropagation");
@@ -72,7 +72,7 @@ fn propagation(container: &Value, mount: &Value, path: &str, errors: &mut Vec<Fi
 }
 
 /// The block devices of a container at `path`.
-pub(super) fn devices(container: &Value, path: &str, around: &Around<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn devices(container: &Value, path: &str, around: &Around<'_>, errors: &mut Errors) {
     let (mut names, mut paths) = (HashSet::new(), HashSet::new());
     let mounts = |key: &str| -> HashSet<&str> {
         items(container, "volumeMounts").iter().map(|mount| text(mount, key)).collect()

@@ -3,18 +3,18 @@
 use serde_json::Value;
 
 use super::super::{items, not_negative, one_of, port_or_name, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
 
 /// The probes of a container at `path`, in a Pod with this spec.
-pub(super) fn probes(container: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn probes(container: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         probe(container, path, key, spec, errors);
     }
 }
 
-fn probe(container: &Value, path: &str, key: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn probe(container: &Value, path: &str, key: &str, spec: &Value, errors: &mut Errors) {
     let Some(probe) = container.get(key) else { return };
     let path = format!("{path}.{key}");
     handler(probe, &path, spec, errors);
@@ -42,7 +42,7 @@ fn probe(container: &Value, path: &str, key: &str, spec: &Value, errors: &mut Ve
 }
 
 /// What is done, at `path`: exactly one thing.
-pub(super) fn handler(handler: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn handler(handler: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     let given: Vec<&str> = HANDLERS.iter().copied().filter(|key| handler.get(*key).is_some()).collect();
     if given.is_empty() {
         errors.push(FieldError::required(path, "must specify a handler type"));
@@ -73,7 +73,7 @@ pub(super) fn handler(handler: &Value, path: &str, spec: &Value, errors: &mut Ve
 }
 
 /// A sleep ends within the time that the Pod has to end.
-fn sleep(action: &Value, path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
+fn sleep(action: &Value, path: &str, spec: &Value, errors: &mut Errors) {
     let seconds = action.get("seconds").and_then(Value::as_i64).unwrap_or(0);
     if let Some(grace) = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64)
         && !(0..=grace).contains(&seconds)

@@ -15,7 +15,7 @@ pub(super) use self::path::selectable;
 use serde_json::Value;
 
 use super::super::{entries, flag, items, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 /// What the schema of an object with a status of its own may say of the whole, in Kubernetes' words and in JSON's.
@@ -58,7 +58,7 @@ enum Level {
 }
 
 /// What is wrong with a version's schema at `path`; `with_status` if its status is written by itself.
-pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut Vec<FieldError>) {
+pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut Errors) {
     if with_status {
         at_root(schema, path, errors);
     }
@@ -66,18 +66,18 @@ pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut
         let why = "nullable cannot be true at the root";
         errors.push(FieldError::forbidden(format!("{path}.nullable"), why));
     }
-    let mut structural = Vec::new();
+    let mut structural = Errors::default();
     invariants(schema, Level::Root, path, &mut structural);
     nested::complete(schema, schema, path, path, &mut structural);
-    structural.sort_by_cached_key(ToString::to_string);
+    structural.sort();
     if structural.is_empty() {
         default::defaults(schema, path, false, &mut structural);
     }
-    errors.append(&mut structural);
+    errors.append(structural);
     rules(schema, path, Place { is_root: true, in_meta: false, no_defaults: None }, errors);
 }
 
-fn at_root(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn at_root(schema: &Value, path: &str, errors: &mut Errors) {
     let type_ = text(schema, "type");
     if !type_.is_empty() && type_ != "object" {
         let why = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
@@ -122,7 +122,7 @@ fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 /// What makes a schema structural, here and below.
-fn invariants(schema: &Value, level: Level, path: &str, errors: &mut Vec<FieldError>) {
+fn invariants(schema: &Value, level: Level, path: &str, errors: &mut Errors) {
     let type_ = text(schema, "type");
     match items_of(schema) {
         None if type_ == "array" && schema.get("items").is_none_or(Value::is_null) => {
@@ -184,7 +184,7 @@ fn invariants(schema: &Value, level: Level, path: &str, errors: &mut Vec<FieldEr
 }
 
 /// The fields that every object has, in the schema of an object.
-fn of_objects(schema: &Value, level: Level, path: &str, errors: &mut Vec<FieldError>) {
+fn of_objects(schema: &Value, level: Level, path: &str, errors: &mut Errors) {
     let is_object = level == Level::Root || flag(schema, EMBEDDED);
     for (name, wanted) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
         let Some(field) = property(schema, name).filter(|_| is_object) else { continue };
@@ -217,7 +217,7 @@ struct Place {
 }
 
 /// What is said of OpenAPI and of Kubernetes' own words, here and below.
-fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Vec<FieldError>) {
+fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
     standard(schema, path, outer, errors);
     if flag(schema, "uniqueItems") {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -271,7 +271,7 @@ fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Vec<FieldError>)
 }
 
 /// What OpenAPI has and definitions may not.
-fn standard(schema: &Value, path: &str, place: Place, errors: &mut Vec<FieldError>) {
+fn standard(schema: &Value, path: &str, place: Place, errors: &mut Errors) {
     let type_ = text(schema, "type");
     if !type_.is_empty() && !TYPES.contains(&type_) {
         errors.push(FieldError::not_supported(format!("{path}.type"), type_, TYPES));

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::{items, name, not_negative, rules, text};
 use super::indexes;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const FAILURE_RULES_MAX: usize = 20;
 const CONDITIONS_MAX: usize = 20;
@@ -18,7 +18,7 @@ const OPERATORS: &[&str] = &["In", "NotIn"];
 const STATUSES: &[&str] = &["False", "True", "Unknown"];
 
 /// A text that must be one of `valid`, which are told when it is missing.
-fn chosen(object: &Value, path: &str, key: &str, valid: &[&str], errors: &mut Vec<FieldError>) {
+fn chosen(object: &Value, path: &str, key: &str, valid: &[&str], errors: &mut Errors) {
     let (path, value) = (format!("{path}.{key}"), text(object, key));
     if value.is_empty() {
         let told: Vec<String> = valid.iter().map(|value| format!("{value:?}")).collect();
@@ -29,7 +29,7 @@ fn chosen(object: &Value, path: &str, key: &str, valid: &[&str], errors: &mut Ve
 }
 
 /// `podFailurePolicy` of a Job's spec at `path`.
-pub(super) fn failure(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn failure(spec: &Value, path: &str, errors: &mut Errors) {
     let path = format!("{path}.podFailurePolicy.rules");
     let rules = items(&spec["podFailurePolicy"], "rules");
     if rules.len() > FAILURE_RULES_MAX {
@@ -40,7 +40,7 @@ pub(super) fn failure(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn failure_rule(spec: &Value, rule: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn failure_rule(spec: &Value, rule: &Value, path: &str, errors: &mut Errors) {
     chosen(rule, path, "action", ACTIONS, errors);
     if text(rule, "action") == "FailIndex" && spec["backoffLimitPerIndex"].is_null() {
         let why = "requires the backoffLimitPerIndex to be set";
@@ -74,7 +74,7 @@ fn failure_rule(spec: &Value, rule: &Value, path: &str, errors: &mut Vec<FieldEr
     }
 }
 
-fn exit_codes(spec: &Value, codes: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn exit_codes(spec: &Value, codes: &Value, path: &str, errors: &mut Errors) {
     chosen(codes, path, "operator", OPERATORS, errors);
     if let Some(wanted) = codes.get("containerName").and_then(Value::as_str) {
         let template = &spec["template"]["spec"];
@@ -108,7 +108,7 @@ fn exit_codes(spec: &Value, codes: &Value, path: &str, errors: &mut Vec<FieldErr
 }
 
 /// `successPolicy` of an indexed Job's spec at `path`.
-pub(super) fn success(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn success(spec: &Value, path: &str, errors: &mut Errors) {
     let path = format!("{path}.successPolicy.rules");
     let rules = items(&spec["successPolicy"], "rules");
     if rules.is_empty() {
@@ -124,7 +124,7 @@ pub(super) fn success(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn success_rule(rule: &Value, completions: i64, path: &str, errors: &mut Vec<FieldError>) {
+fn success_rule(rule: &Value, completions: i64, path: &str, errors: &mut Errors) {
     let indexes = rule.get("succeededIndexes").and_then(Value::as_str);
     let count = rule.get("succeededCount").and_then(Value::as_i64);
     if indexes.is_none() && count.is_none() {

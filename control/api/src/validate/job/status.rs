@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::super::{flag, items, not_negative, text};
 use super::{indexes, is_indexed};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The status of a Job as whoever runs it writes it.
-pub(super) fn status(job: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn status(job: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let status = job.get("status").unwrap_or(&empty);
     for key in ["active", "succeeded", "failed", "ready", "terminating"] {
@@ -29,7 +29,7 @@ pub(super) fn status(job: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// A Job's status goes forward: what ended stays ended, and what was counted stays counted.
-pub(super) fn change(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn change(new: &Value, old: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let (status, was) = (new.get("status").unwrap_or(&empty), old.get("status").unwrap_or(&empty));
     for type_ in ["Failed", "Complete", "FailureTarget"] {
@@ -68,7 +68,7 @@ fn is_finished(status: &Value) -> bool {
     holds(status, "Complete") || holds(status, "Failed")
 }
 
-fn uncounted(status: &Value, errors: &mut Vec<FieldError>) {
+fn uncounted(status: &Value, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for list in ["succeeded", "failed"] {
         for (at, uid) in items(&status["uncountedTerminatedPods"], list).iter().enumerate() {
@@ -83,7 +83,7 @@ fn uncounted(status: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn conditions(job: &Value, status: &Value, errors: &mut Vec<FieldError>) {
+fn conditions(job: &Value, status: &Value, errors: &mut Errors) {
     let mut never = |wrong: bool, why: &str| {
         if wrong {
             errors.push(FieldError::invalid_whole("status.conditions", why));
@@ -106,7 +106,7 @@ fn conditions(job: &Value, status: &Value, errors: &mut Vec<FieldError>) {
     );
 }
 
-fn times(status: &Value, errors: &mut Vec<FieldError>) {
+fn times(status: &Value, errors: &mut Errors) {
     let time = |key: &str| status.get(key).and_then(Value::as_str).filter(|time| !time.is_empty());
     let path = "status.completionTime";
     match (time("completionTime"), holds(status, "Complete")) {
@@ -132,7 +132,7 @@ fn times(status: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Of a Job that is at its end nothing is under way.
-fn finished(status: &Value, errors: &mut Vec<FieldError>) {
+fn finished(status: &Value, errors: &mut Errors) {
     if !is_finished(status) {
         return;
     }
@@ -149,7 +149,7 @@ fn finished(status: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn indexes(job: &Value, status: &Value, errors: &mut Vec<FieldError>) {
+fn indexes(job: &Value, status: &Value, errors: &mut Errors) {
     let (completed, failed) = (text(status, "completedIndexes"), text(status, "failedIndexes"));
     let mut wrong = |key: &str, why: String| {
         errors.push(FieldError::invalid(format!("status.{key}"), text(status, key), why));

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::super::{items, name, one_of, rules, selector, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 const OPERATOR: &str = "not a valid selector operator";
 
 /// The affinities of a Pod's spec at `path`.
-pub(super) fn affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn affinity(spec: &Value, path: &str, errors: &mut Errors) {
     let Some(affinity) = spec.get("affinity") else { return };
     let path = format!("{path}.affinity");
     if let Some(nodes) = affinity.get("nodeAffinity") {
@@ -41,7 +41,7 @@ pub(super) fn affinity(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn weight(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn weight(term: &Value, path: &str, errors: &mut Errors) {
     let weight = term.get("weight").and_then(Value::as_i64).unwrap_or(0);
     if !(1..=100).contains(&weight) {
         errors.push(FieldError::invalid(format!("{path}.weight"), weight, "must be in the range 1-100"));
@@ -49,7 +49,7 @@ fn weight(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// What a node must be, at `path`.
-pub(in super::super) fn node_selector(required: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(in super::super) fn node_selector(required: &Value, path: &str, errors: &mut Errors) {
     let terms = items(required, "nodeSelectorTerms");
     if terms.is_empty() {
         let why = "must have at least one node selector term";
@@ -61,7 +61,7 @@ pub(in super::super) fn node_selector(required: &Value, path: &str, errors: &mut
 }
 
 /// One term of what a node is to be. The values of one that is only preferred are not judged.
-fn node_term(term: &Value, with_values: bool, path: &str, errors: &mut Vec<FieldError>) {
+fn node_term(term: &Value, with_values: bool, path: &str, errors: &mut Errors) {
     for (at, expression) in items(term, "matchExpressions").iter().enumerate() {
         label_requirement(expression, with_values, &format!("{path}.matchExpressions[{at}]"), errors);
     }
@@ -70,7 +70,7 @@ fn node_term(term: &Value, with_values: bool, path: &str, errors: &mut Vec<Field
     }
 }
 
-fn label_requirement(expression: &Value, with_values: bool, path: &str, errors: &mut Vec<FieldError>) {
+fn label_requirement(expression: &Value, with_values: bool, path: &str, errors: &mut Errors) {
     let values = items(expression, "values");
     let values_path = format!("{path}.values");
     match text(expression, "operator") {
@@ -98,7 +98,7 @@ fn label_requirement(expression: &Value, with_values: bool, path: &str, errors: 
 }
 
 /// By a field: a node's name is the only one.
-fn field_requirement(expression: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn field_requirement(expression: &Value, path: &str, errors: &mut Errors) {
     let values = items(expression, "values");
     match text(expression, "operator") {
         "In" | "NotIn" if values.len() != 1 => {
@@ -120,7 +120,7 @@ fn field_requirement(expression: &Value, path: &str, errors: &mut Vec<FieldError
 }
 
 /// Which Pods are meant, and how near.
-fn pod_term(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn pod_term(term: &Value, path: &str, errors: &mut Errors) {
     for key in ["labelSelector", "namespaceSelector"] {
         selector::labels(term.get(key), &format!("{path}.{key}"), errors);
     }
@@ -137,7 +137,7 @@ fn pod_term(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Keys whose values a Pod's own labels have: `matchLabelKeys` and `mismatchLabelKeys`.
-fn label_keys(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn label_keys(term: &Value, path: &str, errors: &mut Errors) {
     let keys = |list: &'static str| items(term, list).iter().map(|key| key.as_str().unwrap_or(""));
     let selector = term.get("labelSelector").filter(|selector| !selector.is_null());
     for list in ["matchLabelKeys", "mismatchLabelKeys"] {
@@ -179,7 +179,7 @@ fn label_keys(term: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// How evenly a Pod and its like are spread.
-pub(super) fn spread(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn spread(spec: &Value, path: &str, errors: &mut Errors) {
     let constraints = items(spec, "topologySpreadConstraints");
     let pair = |c: &Value| (text(c, "topologyKey").to_owned(), text(c, "whenUnsatisfiable").to_owned());
     let last: HashMap<(String, String), usize> =

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::super::container::Around;
 use super::super::{items, name, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// The claims of a Pod's spec at `path`.
-pub(super) fn claims(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn claims(spec: &Value, path: &str, errors: &mut Errors) {
     let mut names = BTreeSet::new();
     for (at, claim) in items(spec, "resourceClaims").iter().enumerate() {
         let path = format!("{path}.resourceClaims[{at}]");
@@ -43,12 +43,7 @@ pub(super) fn claims(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The claims of a container's resources at `path`; each must be one of the Pod's.
-pub(in super::super) fn of_container(
-    claims: &[Value],
-    around: &Around<'_>,
-    path: &str,
-    errors: &mut Vec<FieldError>,
-) {
+pub(in super::super) fn of_container(claims: &[Value], around: &Around<'_>, path: &str, errors: &mut Errors) {
     let known = &around.claims;
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in claims.iter().enumerate() {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::{container, items, name, rules, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What only containers with a life of their own may have.
 const FORBIDDEN: &[&str] = &[
@@ -20,7 +20,7 @@ const FORBIDDEN: &[&str] = &[
 const LIST: &str = "spec.ephemeralContainers";
 
 /// What is wrong with a Pod's ephemeral containers, as a change of `old`: each stays as it is, and others may come.
-pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (spec, before) = (&new["spec"], &old["spec"]);
     let around = container::Around::new(spec);
     let mut names: Vec<&str> = ["containers", "initContainers"]

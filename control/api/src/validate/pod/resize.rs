@@ -6,13 +6,13 @@ use super::super::container::Around;
 use super::super::{items, text};
 use super::resource;
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Resources that can change while a container runs.
 const RESIZABLE: &[&str] = &["cpu", "memory"];
 
 /// What is wrong with a Pod's resources, as a change of `old` that has the same containers.
-pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let mut changed = false;
     let around = Around::new(&new["spec"]);
     for list in ["containers", "initContainers"] {
@@ -43,7 +43,7 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldE
     }
 }
 
-fn amounts(now: &Value, was: &Value, part: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn amounts(now: &Value, was: &Value, part: &str, path: &str, errors: &mut Errors) {
     let of = |container: &Value| container["resources"][part].as_object().cloned().unwrap_or_default();
     let (now, was) = (of(now), of(was));
     for name in was.keys().chain(now.keys().filter(|name| !was.contains_key(*name))) {

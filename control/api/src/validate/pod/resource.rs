@@ -8,7 +8,7 @@ use super::super::container::Around;
 use super::super::{amount, entries, items, resource, text};
 use super::claim;
 use crate::quantity::Quantity;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const HUGE: &str = "hugepages-";
 
@@ -17,7 +17,7 @@ pub(in super::super) fn of_container(
     container: &Value,
     around: &Around<'_>,
     path: &str,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
     let resources = container.get("resources").unwrap_or(&Value::Null);
     requirements(resources, path, resource::of_container, errors);
@@ -28,8 +28,8 @@ pub(in super::super) fn of_container(
 pub(in super::super) fn requirements(
     resources: &Value,
     path: &str,
-    named: fn(&str, &str, &mut Vec<FieldError>),
-    errors: &mut Vec<FieldError>,
+    named: fn(&str, &str, &mut Errors),
+    errors: &mut Errors,
 ) {
     let limits_path = format!("{path}.limits");
     for list in ["limits", "requests"] {
@@ -70,7 +70,7 @@ pub(in super::super) fn requirements(
 }
 
 /// Huge pages are had whole.
-fn huge(name: &str, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn huge(name: &str, value: &Value, path: &str, errors: &mut Errors) {
     let page = name.strip_prefix(HUGE).and_then(|size| Quantity::parse(size).ok());
     let (Some(page), Ok(wanted)) = (page, Quantity::from_value(value)) else { return };
     let (page, bytes) = (page.units_ceil(), wanted.units_ceil());
@@ -81,7 +81,7 @@ fn huge(name: &str, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The resources of a Pod's spec at `path`, which its containers share.
-pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Errors) {
     let Some(resources) = spec.get("resources").filter(|resources| !resources.is_null()) else { return };
     let path = format!("{path}.resources");
     if resources.get("claims").is_some_and(|claims| !claims.is_null()) {
@@ -119,7 +119,7 @@ pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn named(name: &str, path: &str, errors: &mut Vec<FieldError>) {
+fn named(name: &str, path: &str, errors: &mut Errors) {
     let before = errors.len();
     resource::any(name, path, errors);
     if errors.len() == before && !matches!(name, "cpu" | "memory") && !name.starts_with(HUGE) {

@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::super::{flag, items, one_of, text, volume};
 use super::SECONDS_MAX;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Longest name of a sysctl, bytes.
 const SYSCTL_BYTES_MAX: usize = 253;
 const ID_RULE: &str = "must be between 0 and 2147483647, inclusive";
 
 /// What Pods and containers have.
-fn common(context: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn common(context: &Value, path: &str, errors: &mut Errors) {
     for key in ["runAsUser", "runAsGroup", "fsGroup"] {
         if let Some(id) =
             context.get(key).and_then(Value::as_i64).filter(|id| !(0..=SECONDS_MAX).contains(id))
@@ -30,7 +30,7 @@ fn common(context: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The context of a Pod's spec at `path`.
-pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Errors) {
     let Some(context) = spec.get("securityContext").filter(|c| !c.is_null()) else { return };
     let path = format!("{path}.securityContext");
     common(context, &path, errors);
@@ -57,7 +57,7 @@ pub(super) fn of_pod(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn sysctls(context: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn sysctls(context: &Value, path: &str, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (at, sysctl) in items(context, "sysctls").iter().enumerate() {
         let path = format!("{path}.sysctls[{at}].name");
@@ -84,7 +84,7 @@ fn is_sysctl(text: &str) -> bool {
         })
 }
 
-fn seccomp(profile: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn seccomp(profile: &Value, path: &str, errors: &mut Errors) {
     let (type_, at) = (text(profile, "type"), format!("{path}.type"));
     match type_ {
         "Localhost" | "RuntimeDefault" | "Unconfined" => {}
@@ -109,7 +109,7 @@ fn seccomp(profile: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn app_armor(profile: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn app_armor(profile: &Value, path: &str, errors: &mut Errors) {
     const PROFILE_BYTES_MAX: usize = 4095;
     let name = profile.get("localhostProfile").and_then(Value::as_str);
     let at = format!("{path}.localhostProfile");
@@ -146,12 +146,7 @@ fn app_armor(profile: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The context of a container at `path`, in a Pod with this spec.
-pub(in super::super) fn of_container(
-    container: &Value,
-    spec: &Value,
-    path: &str,
-    errors: &mut Vec<FieldError>,
-) {
+pub(in super::super) fn of_container(container: &Value, spec: &Value, path: &str, errors: &mut Errors) {
     let Some(context) = container.get("securityContext").filter(|c| !c.is_null()) else { return };
     let path = format!("{path}.securityContext");
     common(context, &path, errors);

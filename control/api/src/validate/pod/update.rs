@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::super::{entries, items, pod, same, text};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const NODE_TERMS: &str =
     "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
@@ -14,7 +14,7 @@ const ONLY: &str = "pod updates may not change fields other than `spec.container
                     `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// What is wrong with a change from `old` to `new`.
-pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let empty = Value::Null;
     let (spec, before) = (new.get("spec").unwrap_or(&empty), old.get("spec").unwrap_or(&empty));
     pod::pod(new, errors);
@@ -37,7 +37,7 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Vec<FieldE
     }
 }
 
-fn deadline(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
+fn deadline(spec: &Value, before: &Value, errors: &mut Errors) {
     let seconds = |spec: &Value| spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
     let path = "spec.activeDeadlineSeconds";
     match (seconds(before), seconds(spec)) {
@@ -53,7 +53,7 @@ fn deadline(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Tolerations may come, and last longer or shorter.
-fn tolerations(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
+fn tolerations(spec: &Value, before: &Value, errors: &mut Errors) {
     let lasting = |toleration: &Value| {
         let mut toleration = toleration.clone();
         if let Some(toleration) = toleration.as_object_mut() {
@@ -69,7 +69,7 @@ fn tolerations(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Gates are only opened.
-fn gates(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
+fn gates(spec: &Value, before: &Value, errors: &mut Errors) {
     let known: HashSet<&str> =
         items(before, "schedulingGates").iter().map(|gate| text(gate, "name")).collect();
     for (at, gate) in items(spec, "schedulingGates").iter().enumerate() {
@@ -82,7 +82,7 @@ fn gates(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Where a Pod may run can be narrowed while a gate keeps it from being scheduled.
-fn directives(spec: &Value, before: &Value, errors: &mut Vec<FieldError>) {
+fn directives(spec: &Value, before: &Value, errors: &mut Errors) {
     let selects = |key: &str| spec.get("nodeSelector").and_then(|selector| selector.get(key));
     if entries(before, "nodeSelector").any(|(key, value)| selects(key) != Some(value)) {
         let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::{Rules, items, one_of, text, webhook};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// What a policy may change; there is nothing to change in what goes.
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
@@ -21,7 +21,7 @@ pub(crate) static MUTATING_BINDING: Rules = Rules {
     status: |_, _| {},
 };
 
-fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
+fn policy(policy: &Value, errors: &mut Errors) {
     let spec = policy.get("spec").unwrap_or(&Value::Null);
     super::common(spec, errors);
     operations(spec, "matchConstraints", errors);
@@ -35,13 +35,13 @@ fn policy(policy: &Value, errors: &mut Vec<FieldError>) {
     one_of(spec, "spec", "reinvocationPolicy", &["IfNeeded", "Never"], true, errors);
 }
 
-fn binding(binding: &Value, errors: &mut Vec<FieldError>) {
+fn binding(binding: &Value, errors: &mut Errors) {
     let spec = binding.get("spec").unwrap_or(&Value::Null);
     super::bound(spec, errors);
     operations(spec, "matchResources", errors);
 }
 
-fn operations(spec: &Value, key: &str, errors: &mut Vec<FieldError>) {
+fn operations(spec: &Value, key: &str, errors: &mut Errors) {
     let rules = spec.get(key).map_or(&[][..], |matched| items(matched, "resourceRules"));
     for operation in rules.iter().flat_map(|rule| items(rule, "operations")) {
         let operation = operation.as_str().unwrap_or("");
@@ -53,7 +53,7 @@ fn operations(spec: &Value, key: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// One change: an expression of the one form or of the other.
-fn mutation(mutation: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn mutation(mutation: &Value, path: &str, errors: &mut Errors) {
     let forms = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
     let type_ = text(mutation, "patchType");
     one_of(mutation, path, "patchType", &forms.map(|(type_, _)| type_), true, errors);

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::super::super::{entries, flag, items, text};
 use super::{EMBEDDED, INT_OR_STRING, META, PRESERVE, items_of, property, values_of};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// How many values are looked through for each one, and how many errors are enough.
 const ENUM_MAX: usize = 1000;
 const ERRORS_MAX: usize = 100;
 
 /// The defaults of a schema and of what is below it. Within metadata the schema does not say all that there is.
-pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut Vec<FieldError>) {
+pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut Errors) {
     let in_meta = in_meta && !flag(schema, EMBEDDED);
     if let Some(value) = schema.get("default").filter(|value| !value.is_null()) {
         let path = format!("{path}.default");
@@ -50,7 +50,7 @@ fn is_known(value: &Value, schema: &Value, is_object: bool) -> bool {
 }
 
 /// What is wrong with a value by its schema: its type, whether it is one of those that are allowed, and what it lacks.
-fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Vec<FieldError>) {
+fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Errors) {
     if errors.len() > ERRORS_MAX {
         return;
     }

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::super::super::{flag, items, text};
 use super::{items_of, property};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const LIST: &str = "x-kubernetes-list-type";
 const KEYS: &str = "x-kubernetes-list-map-keys";
 const MAP: &str = "x-kubernetes-map-type";
 
-pub(super) fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn rules(schema: &Value, path: &str, errors: &mut Errors) {
     let kind = |key: &str| schema.get(key).and_then(Value::as_str);
     for (key, wanted, valid) in
         [(MAP, "object", &["atomic", "granular"][..]), (LIST, "array", &["atomic", "map", "set"])]
@@ -58,7 +58,7 @@ pub(super) fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// The items of a set are values as a whole.
-fn set(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn set(schema: &Value, path: &str, errors: &mut Errors) {
     let Some(item) = items_of(schema) else { return };
     let why = "must be atomic as item of a list with x-kubernetes-list-type=set";
     let (key, given) = match text(item, "type") {
@@ -72,7 +72,7 @@ fn set(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Errors) {
     let keys_path = format!("{path}.{KEYS}");
     if keys.is_empty() {
         let why = "must not be empty if x-kubernetes-list-type is map";
@@ -99,7 +99,7 @@ fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Vec<FieldError>)
     let (mut seen, mut told) = (HashSet::new(), HashSet::new());
     for key in keys.iter().filter_map(Value::as_str) {
         // Each is about all keys: it is told once.
-        let mut wrong = |why: &'static str, errors: &mut Vec<FieldError>| {
+        let mut wrong = |why: &'static str, errors: &mut Errors| {
             if told.insert(why) {
                 errors.push(FieldError::invalid(&keys_path, keys.to_vec(), why));
             }
@@ -120,7 +120,7 @@ fn map(schema: &Value, keys: &[Value], path: &str, errors: &mut Vec<FieldError>)
 }
 
 /// Every item has its keys.
-fn of_key(item: &Value, key: &str, required: &HashSet<&str>, path: &str, errors: &mut Vec<FieldError>) {
+fn of_key(item: &Value, key: &str, required: &HashSet<&str>, path: &str, errors: &mut Errors) {
     let Some(field) = property(item, key) else { return };
     let path = format!("{path}.items.properties[{key}]");
     if !required.contains(key) && field.get("default").is_none_or(Value::is_null) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::super::{entries, items};
 use super::{EMBEDDED, INT_OR_STRING, PRESERVE, is_zero, items_of, property};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const JUNCTORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
@@ -14,14 +14,14 @@ fn is_number_or_text(parts: &[Value]) -> bool {
 }
 
 /// Judges the junctors of a schema.
-pub(super) fn junctors(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn junctors(schema: &Value, path: &str, errors: &mut Errors) {
     let skip_any = is_number_or_text(items(schema, "anyOf"));
     let skip_first =
         items(schema, "allOf").first().is_some_and(|first| is_number_or_text(items(first, "anyOf")));
     judge(schema, path, skip_any, skip_first, errors);
 }
 
-fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &mut Vec<FieldError>) {
+fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &mut Errors) {
     for junctor in JUNCTORS.iter().filter(|junctor| !skip_any || **junctor != "anyOf") {
         for (at, part) in items(schema, junctor).iter().enumerate() {
             let skip = skip_first && *junctor == "allOf" && at == 0;
@@ -33,7 +33,7 @@ fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &
     }
 }
 
-fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Vec<FieldError>) {
+fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Errors) {
     judge(schema, path, skip_any, false, errors);
     if let Some(item) = items_of(schema) {
         nested(item, &format!("{path}.items"), false, errors);
@@ -69,7 +69,7 @@ fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Vec<FieldErro
 }
 
 /// Everything that the junctors of a schema speak of must be there outside of them.
-pub(super) fn complete(part: &Value, whole: &Value, at: &str, said: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn complete(part: &Value, whole: &Value, at: &str, said: &str, errors: &mut Errors) {
     for junctor in JUNCTORS {
         for (n, inner) in items(part, junctor).iter().enumerate() {
             within(inner, Some(whole), at, &format!("{said}.{junctor}[{n}]"), errors);
@@ -80,7 +80,7 @@ pub(super) fn complete(part: &Value, whole: &Value, at: &str, said: &str, errors
     }
 }
 
-fn within(part: &Value, whole: Option<&Value>, at: &str, said: &str, errors: &mut Vec<FieldError>) {
+fn within(part: &Value, whole: Option<&Value>, at: &str, said: &str, errors: &mut Errors) {
     let Some(whole) = whole else {
         errors.push(FieldError::required(at, &format!("because it is defined in {said}")));
         return;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::super::{items, text};
 use super::{property, values_of};
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 /// Most fields of a version that selectors may name.
 const FIELDS_MAX: usize = 8;
@@ -51,7 +51,7 @@ pub(super) fn find<'a>(
 }
 
 /// Fields of a version, at `path`, that a field selector may name.
-pub(in super::super) fn selectable(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(in super::super) fn selectable(version: &Value, path: &str, errors: &mut Errors) {
     let fields = items(version, "selectableFields");
     let path = format!("{path}.selectableFields");
     let Some(schema) = version.pointer("/schema/openAPIV3Schema").filter(|s| !s.is_null()) else {

@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::super::super::{items, text};
 use super::path;
-use crate::status::FieldError;
+use crate::status::{Errors, FieldError};
 
 const REASONS: &[&str] =
     &["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
-pub(super) fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn rules(schema: &Value, path: &str, errors: &mut Errors) {
     for (at, rule) in items(schema, "x-kubernetes-validations").iter().enumerate() {
         self::rule(rule, schema, &format!("{path}.x-kubernetes-validations[{at}]"), errors);
     }
@@ -19,7 +19,7 @@ fn has_lines(text: &str) -> bool {
     text.contains(['\n', '\r'])
 }
 
-fn rule(rule: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn rule(rule: &Value, schema: &Value, path: &str, errors: &mut Errors) {
     let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
     let at = |key: &str| format!("{path}.{key}");
     if expression.is_empty() {
