@@ -45,8 +45,12 @@ pub(super) fn claims(spec: &Value, path: &str, errors: &mut Errors) {
 /// The claims of a container's resources at `path`; each must be one of the Pod's.
 pub(in super::super) fn of_container(claims: &[Value], around: &Around<'_>, path: &str, errors: &mut Errors) {
     let known = &around.claims;
+    let mut shown = None;
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for (at, claim) in claims.iter().enumerate() {
+        if errors.is_full() {
+            return;
+        }
         let path = format!("{path}.claims[{at}]");
         let (given, request) = (text(claim, "name"), text(claim, "request"));
         if given.is_empty() {
@@ -75,10 +79,43 @@ pub(in super::super) fn of_container(claims: &[Value], around: &Around<'_>, path
             if known.is_empty() {
                 why += " which is empty";
             } else {
-                let names: Vec<&str> = known.iter().copied().collect();
-                why = format!("{why}: {}", names.join(", "));
+                why = format!("{why}: {}", shown.get_or_insert_with(|| names(known)));
             }
             errors.push(FieldError::not_found_because(path, given, why));
         }
+    }
+}
+
+/// Names in one text, as many as are of use to somebody.
+fn names(known: &BTreeSet<&str>) -> String {
+    const BYTES_MAX: usize = 1024;
+    let mut text = String::new();
+    for name in known {
+        if !text.is_empty() {
+            text += ", ";
+        }
+        text += &name[..name.floor_char_boundary(BYTES_MAX)];
+        if text.len() > BYTES_MAX {
+            text.truncate(text.floor_char_boundary(BYTES_MAX));
+            return text + "…";
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_cut() {
+        let all: Vec<String> = (0..10_000).map(|at| format!("claim-{at:05}")).collect();
+        let all: BTreeSet<&str> = all.iter().map(String::as_str).collect();
+        let text = names(&all);
+        assert!(text.starts_with("claim-00000, claim-00001, ") && text.ends_with('…'), "{text}");
+        assert!(text.len() < 1100, "{}", text.len());
+        let long = "a".repeat(100_000);
+        assert!(names(&BTreeSet::from([long.as_str()])).len() < 1100);
+        assert_eq!(names(&BTreeSet::from(["b", "a"])), "a, b");
     }
 }
