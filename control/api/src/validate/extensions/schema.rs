@@ -12,6 +12,8 @@ mod validation;
 
 pub(super) use self::path::selectable;
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::super::{entries, flag, items, text};
@@ -121,23 +123,46 @@ fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
     schema.get("properties").and_then(|properties| properties.get(name))
 }
 
+/// The path of what is below another one. A long one is not made longer: one long name may have many schemas below it, and
+/// each has its own path.
+fn below(path: &str, step: impl fmt::Display) -> String {
+    const PATH_BYTES_MAX: usize = 1536;
+    if path.len() > PATH_BYTES_MAX {
+        return path.to_owned();
+    }
+    let mut path = format!("{path}{step}");
+    if path.len() > PATH_BYTES_MAX {
+        path.truncate(path.floor_char_boundary(PATH_BYTES_MAX));
+        path.push('…');
+    }
+    path
+}
+
+/// The path of a field.
+fn below_field(path: &str, name: &str) -> String {
+    below(path, format_args!(".properties[{name}]"))
+}
+
 /// What makes a schema structural, here and below.
 fn invariants(schema: &Value, level: Level, path: &str, errors: &mut Errors) {
+    if errors.is_full() {
+        return;
+    }
     let type_ = text(schema, "type");
     match items_of(schema) {
         None if type_ == "array" && schema.get("items").is_none_or(Value::is_null) => {
             errors.push(FieldError::required(format!("{path}.items"), "must be specified"));
         }
         None => {}
-        Some(item) => invariants(item, Level::Item, &format!("{path}.items"), errors),
+        Some(item) => invariants(item, Level::Item, &below(path, ".items"), errors),
     }
     for (name, field) in entries(schema, "properties") {
-        invariants(field, Level::Field, &format!("{path}.properties[{name}]"), errors);
+        invariants(field, Level::Field, &below_field(path, name), errors);
     }
     let embedded = flag(schema, EMBEDDED);
     let values = schema.get("additionalProperties").filter(|values| !values.is_null());
     if values.is_some() {
-        let path = format!("{path}.additionalProperties");
+        let path = below(path, ".additionalProperties");
         if level == Level::Root {
             errors.push(FieldError::forbidden(&path, "must not be used at the root"));
         }
@@ -218,6 +243,9 @@ struct Place {
 
 /// What is said of OpenAPI and of Kubernetes' own words, here and below.
 fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
+    if errors.is_full() {
+        return;
+    }
     standard(schema, path, outer, errors);
     if flag(schema, "uniqueItems") {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -227,7 +255,7 @@ fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
     let values = schema.get("additionalProperties").filter(|values| !values.is_null());
     if let Some(values) = values {
         let has_fields = entries(schema, "properties").next().is_some();
-        let path = format!("{path}.additionalProperties");
+        let path = below(path, ".additionalProperties");
         if has_fields && *values != Value::Bool(true) {
             let why = "additionalProperties and properties are mutual exclusive";
             errors.push(FieldError::forbidden(&path, why));
@@ -250,18 +278,18 @@ fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
                     Some(["in top-level apiVersion", "in top-level kind", "in top-level metadata"][at]);
             }
         }
-        rules(field, &format!("{path}.properties[{name}]"), place, errors);
+        rules(field, &below_field(path, name), place, errors);
     }
     if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
-        rules(not, &format!("{path}.not"), inner, errors);
+        rules(not, &below(path, ".not"), inner, errors);
     }
     for junctor in ["allOf", "oneOf", "anyOf"] {
         for (at, part) in items(schema, junctor).iter().enumerate() {
-            rules(part, &format!("{path}.{junctor}[{at}]"), inner, errors);
+            rules(part, &below(path, format_args!(".{junctor}[{at}]")), inner, errors);
         }
     }
     if let Some(item) = items_of(schema) {
-        rules(item, &format!("{path}.items"), inner, errors);
+        rules(item, &below(path, ".items"), inner, errors);
     }
     if schema.get(PRESERVE) == Some(&Value::Bool(false)) {
         errors.push(FieldError::invalid(format!("{path}.{PRESERVE}"), false, "must be true or undefined"));
@@ -299,5 +327,21 @@ fn standard(schema: &Value, path: &str, place: Place, errors: &mut Errors) {
     if place.in_meta && flag(schema, EMBEDDED) {
         let why = "must not be used inside of resource meta";
         errors.push(FieldError::forbidden(format!("{path}.{EMBEDDED}"), why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_are_made_no_longer() {
+        let name = "ä".repeat(1_000_000);
+        let mut path = below_field("spec", &name);
+        for _ in 0..100 {
+            path = below_field(&below(&path, ".items"), &name);
+            assert!(path.len() < 1600, "{}", path.len());
+        }
+        assert_eq!(below_field("spec", "a"), "spec.properties[a]");
     }
 }

@@ -3,15 +3,20 @@
 use serde_json::Value;
 
 use super::super::super::{entries, flag, items, text};
-use super::{EMBEDDED, INT_OR_STRING, META, PRESERVE, items_of, property, values_of};
+use super::{EMBEDDED, INT_OR_STRING, META, PRESERVE, below, below_field, items_of, property, values_of};
 use crate::status::{Errors, FieldError};
 
-/// How many values are looked through for each one, and how many errors are enough.
+/// How many values are looked through for each one.
 const ENUM_MAX: usize = 1000;
-const ERRORS_MAX: usize = 100;
+/// How many of them are told, and how much of each, bytes.
+const ENUM_TOLD_MAX: usize = 32;
+const ENUM_VALUE_BYTES_MAX: usize = 64;
 
 /// The defaults of a schema and of what is below it. Within metadata the schema does not say all that there is.
 pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut Errors) {
+    if errors.is_full() {
+        return;
+    }
     let in_meta = in_meta && !flag(schema, EMBEDDED);
     if let Some(value) = schema.get("default").filter(|value| !value.is_null()) {
         let path = format!("{path}.default");
@@ -21,11 +26,11 @@ pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut E
         fits(value, schema, &path, "", errors);
     }
     if let Some(item) = items_of(schema) {
-        defaults(item, &format!("{path}.items"), in_meta, errors);
+        defaults(item, &below(path, ".items"), in_meta, errors);
     }
     for (name, field) in entries(schema, "properties") {
         let in_meta = in_meta || flag(schema, EMBEDDED) && META.contains(&name.as_str());
-        defaults(field, &format!("{path}.properties[{name}]"), in_meta, errors);
+        defaults(field, &below_field(path, name), in_meta, errors);
     }
 }
 
@@ -49,9 +54,19 @@ fn is_known(value: &Value, schema: &Value, is_object: bool) -> bool {
     }
 }
 
+/// An allowed value, as the message tells it.
+fn told(value: &Value) -> String {
+    let mut text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+    if text.len() > ENUM_VALUE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ENUM_VALUE_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}
+
 /// What is wrong with a value by its schema: its type, whether it is one of those that are allowed, and what it lacks.
 fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Errors) {
-    if errors.len() > ERRORS_MAX {
+    if errors.is_full() {
         return;
     }
     let type_ = text(schema, "type");
@@ -74,28 +89,33 @@ fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Erro
     }
     let allowed = items(schema, "enum");
     if (1..ENUM_MAX).contains(&allowed.len()) && !allowed.contains(value) {
-        let valid: Vec<String> =
-            allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), ToOwned::to_owned)).collect();
+        let mut valid: Vec<String> = allowed.iter().take(ENUM_TOLD_MAX).map(told).collect();
+        if allowed.len() > ENUM_TOLD_MAX {
+            valid.push("…".to_owned());
+        }
         let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
         errors.push(FieldError::not_supported(path, value.clone(), &valid));
     }
     match value {
         Value::Object(fields) => {
             for missing in items(schema, "required").iter().filter_map(Value::as_str) {
+                if errors.is_full() {
+                    return;
+                }
                 if !fields.contains_key(missing) {
                     errors.push(FieldError::required(format!("{path}.{missing}"), ""));
                 }
             }
             for (name, value) in fields {
                 if let Some(inner) = property(schema, name).or_else(|| values_of(schema)) {
-                    fits(value, inner, &format!("{path}.{name}"), name, errors);
+                    fits(value, inner, &below(path, format_args!(".{name}")), name, errors);
                 }
             }
         }
         Value::Array(all) => {
             for (at, value) in all.iter().enumerate() {
                 if let Some(item) = items_of(schema) {
-                    fits(value, item, &format!("{path}[{at}]"), name, errors);
+                    fits(value, item, &below(path, format_args!("[{at}]")), name, errors);
                 }
             }
         }

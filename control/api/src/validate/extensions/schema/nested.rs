@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::super::{entries, items};
-use super::{EMBEDDED, INT_OR_STRING, PRESERVE, is_zero, items_of, property};
+use super::{EMBEDDED, INT_OR_STRING, PRESERVE, below, below_field, is_zero, items_of, property};
 use crate::status::{Errors, FieldError};
 
 const JUNCTORS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
@@ -25,21 +25,24 @@ fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &
     for junctor in JUNCTORS.iter().filter(|junctor| !skip_any || **junctor != "anyOf") {
         for (at, part) in items(schema, junctor).iter().enumerate() {
             let skip = skip_first && *junctor == "allOf" && at == 0;
-            nested(part, &format!("{path}.{junctor}[{at}]"), skip, errors);
+            nested(part, &below(path, format_args!(".{junctor}[{at}]")), skip, errors);
         }
     }
     if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
-        nested(not, &format!("{path}.not"), false, errors);
+        nested(not, &below(path, ".not"), false, errors);
     }
 }
 
 fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Errors) {
+    if errors.is_full() {
+        return;
+    }
     judge(schema, path, skip_any, false, errors);
     if let Some(item) = items_of(schema) {
-        nested(item, &format!("{path}.items"), false, errors);
+        nested(item, &below(path, ".items"), false, errors);
     }
     for (name, field) in entries(schema, "properties") {
-        nested(field, &format!("{path}.properties[{name}]"), false, errors);
+        nested(field, &below_field(path, name), false, errors);
     }
     let undefined = "must be undefined to be structural";
     for (key, why) in [
@@ -72,25 +75,28 @@ fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Errors) {
 pub(super) fn complete(part: &Value, whole: &Value, at: &str, said: &str, errors: &mut Errors) {
     for junctor in JUNCTORS {
         for (n, inner) in items(part, junctor).iter().enumerate() {
-            within(inner, Some(whole), at, &format!("{said}.{junctor}[{n}]"), errors);
+            within(inner, Some(whole), at, &below(said, format_args!(".{junctor}[{n}]")), errors);
         }
     }
     if let Some(not) = part.get("not").filter(|not| not.is_object()) {
-        within(not, Some(whole), at, &format!("{said}.not"), errors);
+        within(not, Some(whole), at, &below(said, ".not"), errors);
     }
 }
 
 fn within(part: &Value, whole: Option<&Value>, at: &str, said: &str, errors: &mut Errors) {
+    if errors.is_full() {
+        return;
+    }
     let Some(whole) = whole else {
         errors.push(FieldError::required(at, &format!("because it is defined in {said}")));
         return;
     };
     complete(part, whole, at, said, errors);
     if let Some(item) = items_of(part) {
-        within(item, items_of(whole), &format!("{at}.items"), &format!("{said}.items"), errors);
+        within(item, items_of(whole), &below(at, ".items"), &below(said, ".items"), errors);
     }
     for (name, field) in entries(part, "properties") {
-        let (at, said) = (format!("{at}.properties[{name}]"), format!("{said}.properties[{name}]"));
+        let (at, said) = (below_field(at, name), below_field(said, name));
         within(field, property(whole, name), &at, &said, errors);
     }
 }

@@ -331,3 +331,35 @@ fn fields_that_selectors_may_name() {
         assert_eq!(fields(paths), [format!("{path}{message}")]);
     }
 }
+
+#[test]
+fn hostile_schemas_are_answered_shortly() {
+    let name = "x".repeat(200_000);
+    let children: serde_json::Map<String, Value> = (0..2000).map(|at| (at.to_string(), json!({}))).collect();
+    let typed: serde_json::Map<String, Value> =
+        (0..2000).map(|at| (at.to_string(), json!({"type": "string"}))).collect();
+    let values: Vec<String> = (0..900).map(|at| format!("{at}{}", "y".repeat(1000))).collect();
+    let enums: serde_json::Map<String, Value> = (0..2000)
+        .map(|at| (at.to_string(), json!({"type": "string", "enum": values[..3], "default": "z"})))
+        .collect();
+    for hostile in [
+        json!({"type": "object", "properties": {&name: {"type": "object", "properties": children}}}),
+        json!({"type": "object", "allOf": [{"properties": {&name: {"properties": typed}}}]}),
+        json!({"type": "object", "properties": {&name: {"type": "object", "properties": enums}}}),
+        json!({"type": "string", "enum": values, "default": "z"}),
+    ] {
+        let told = of_spec(&hostile);
+        let bytes: usize = told.iter().map(String::len).sum();
+        let about: String = hostile.to_string().chars().take(80).collect();
+        assert!(
+            (1..300).contains(&told.len()) && bytes < 200_000,
+            "{} errors of {bytes} bytes: {about}",
+            told.len()
+        );
+        assert!(told.iter().all(|error| error.len() < 5000));
+    }
+    // What cannot be seen from outside: many values are told by the first, each by its beginning.
+    let told = of_spec(&json!({"type": "string", "enum": values, "default": "z"}));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].len() < 3500 && told[0].contains("\"…\""), "{}", told[0]);
+}
