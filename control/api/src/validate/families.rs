@@ -70,6 +70,10 @@ pub(super) fn service(spec: &Value, errors: &mut Errors) {
 fn families(spec: &Value, errors: &mut Errors) {
     let all = items(spec, "ipFamilies");
     for (at, family) in all.iter().enumerate() {
+        // Each is looked for among those before it.
+        if errors.is_full() {
+            return;
+        }
         let path = format!("spec.ipFamilies[{at}]");
         if !FAMILIES.contains(&family.as_str().unwrap_or("")) {
             errors.push(FieldError::not_supported(&path, family.clone(), FAMILIES));

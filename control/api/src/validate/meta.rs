@@ -1,5 +1,7 @@
 //! Validation of `metadata`.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{IMMUTABLE, entries, flag, items, name, rules, text};
@@ -47,7 +49,7 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if !old.get("deletionTimestamp").unwrap_or(&Value::Null).is_null() {
-        let before = items(old, "finalizers");
+        let before: HashSet<&Value> = items(old, "finalizers").iter().collect();
         for added in items(meta, "finalizers").iter().filter(|f| !before.contains(f)) {
             let why = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers {added}"

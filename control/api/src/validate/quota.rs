@@ -96,11 +96,19 @@ fn conflicts<'a>(scopes: impl Iterator<Item = &'a str>, path: &str, shown: &Valu
     }
 }
 
+/// What a scope is shown with: as many as a message has characters.
+const SHOWN_MAX: usize = 512;
+
 fn scopes(spec: &Value, errors: &mut Errors) {
     let path = "spec.scopes";
     let scopes: Vec<&str> = items(spec, "scopes").iter().filter_map(Value::as_str).collect();
-    let shown = spec.get("scopes").cloned().unwrap_or_default();
+    // No message shows more of them.
+    let shown: Value = items(spec, "scopes").iter().take(SHOWN_MAX).cloned().collect();
+    let mut seen = HashSet::new();
     for scope in &scopes {
+        if errors.is_full() || !seen.insert(*scope) {
+            continue;
+        }
         if !SCOPES.contains(scope) {
             errors.push(FieldError::invalid(path, shown.clone(), "unsupported scope"));
         }

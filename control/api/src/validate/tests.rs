@@ -509,3 +509,26 @@ fn metadata_stays() {
     let errors = update(&kind::NODE, &new, &old, &Limits::default());
     assert_eq!(told(&errors), ["metadata.uid: Invalid value: \"2\": field is immutable"]);
 }
+
+/// Compared each with each, these would keep the server busy for minutes.
+#[test]
+fn long_lists_are_looked_up() {
+    let finalizers =
+        |mark: &str| -> Vec<String> { (0..50_000).map(|at| format!("a.b/{mark}{at}")).collect() };
+    let of = |finalizers: Vec<String>| json!({"metadata": {"name": "x", "deletionTimestamp": "now", "finalizers": finalizers}});
+    let (new, old) = (of(finalizers("new")), of(finalizers("old")));
+    let errors = update(&kind::CONFIG_MAP, &new, &old, &Limits::default());
+    assert_eq!(errors.len(), 129);
+    assert!(errors[0].to_string().ends_with("found new finalizers \"a.b/new0\""), "{}", errors[0]);
+    assert!(update(&kind::CONFIG_MAP, &new, &new, &Limits::default()).is_empty());
+
+    let of = |count: usize| {
+        let all = (0..count).map(|at| json!({"name": format!("c{at}"), "image": "i"}));
+        json!({"metadata": {"name": "x"}, "spec": {"ephemeralContainers": all.collect::<Vec<_>>()}})
+    };
+    let told = |new: usize, old: usize| {
+        let errors = update_ephemeral_containers(&of(new), &of(old));
+        errors.iter().filter(|error| error.path == "spec.ephemeralContainers").count()
+    };
+    assert_eq!((told(1, 1), told(1, 3), told(0, 30_000)), (0, 2, 128));
+}

@@ -1,5 +1,7 @@
 //! Ephemeral containers: what `kubectl debug` adds to a Pod that runs.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
 use super::super::{container, items, name, rules, text};
@@ -23,28 +25,29 @@ const LIST: &str = "spec.ephemeralContainers";
 pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (spec, before) = (&new["spec"], &old["spec"]);
     let around = container::Around::new(spec);
-    let mut names: Vec<&str> = ["containers", "initContainers"]
+    let targets: HashSet<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|list| items(spec, list))
         .map(|container| text(container, "name"))
         .collect();
-    let targets = names.clone();
+    let mut names = targets.clone();
+    let mut now_by_name = HashMap::new();
     for (at, added) in items(spec, "ephemeralContainers").iter().enumerate() {
         let path = format!("{LIST}[{at}]");
         let given = text(added, "name");
+        now_by_name.entry(given).or_insert(added);
         if given.is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));
         } else {
             rules(name::dns_label(given), &format!("{path}.name"), given, errors);
-            if names.contains(&given) {
+            if !names.insert(given) {
                 errors.push(FieldError::duplicate(format!("{path}.name"), given));
             }
-            names.push(given);
         }
         container::container(added, &path, &around, errors);
         container::image_of_pod(added, &path, errors);
         let target = text(added, "targetContainerName");
-        if !target.is_empty() && !targets.contains(&target) {
+        if !target.is_empty() && !targets.contains(target) {
             errors.push(FieldError::not_found(format!("{path}.targetContainerName"), target));
         }
         for field in FORBIDDEN {
@@ -69,10 +72,9 @@ pub(in super::super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     for kept in items(before, "ephemeralContainers") {
         let name = text(kept, "name");
-        let now = items(spec, "ephemeralContainers").iter().find(|other| text(other, "name") == name);
-        let may_not = match now {
+        let may_not = match now_by_name.get(name) {
             None => "removed",
-            Some(now) if now != kept => "changed",
+            Some(now) if *now != kept => "changed",
             Some(_) => continue,
         };
         let why = format!("existing ephemeral containers \"{name}\" may not be {may_not}");
