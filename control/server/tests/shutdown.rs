@@ -4,6 +4,7 @@
 #[path = "support/server.rs"]
 mod server;
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -114,7 +115,11 @@ async fn watches_of_http_2_end_their_streams_and_are_not_reset() {
         assert!(body.is_end_stream() && (bytes > 0) == (at == 0), "{}: {bytes} bytes", WATCHES[at]);
     }
     drop(requests);
-    connection.await.unwrap().expect("a connection that is closed in order");
+    // What the client still has to say may come too late: all streams have ended, and the server has closed.
+    if let Err(error) = connection.await.unwrap() {
+        let kind = error.get_io().map(std::io::Error::kind);
+        assert!(matches!(kind, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)), "{error}");
+    }
     assert!(server.ended().await.success());
 }
 
