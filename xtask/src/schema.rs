@@ -24,38 +24,14 @@ use serde_json::{Map, Value};
 use self::go::GoTypes;
 use crate::workspace::Workspace;
 
-/// Types that are wanted although no row of the kinds table names them: what requests and answers need, and kinds that
-/// get their row later. A group with its types.
+/// Types that are wanted although no row of the kinds table names them: what requests and answers need. A group with its
+/// types.
 const ROOTS: &[(&str, &[&str])] = &[
     (
         "io.k8s.apimachinery.pkg.apis.meta.v1",
         &["DeleteOptions", "ListMeta", "PartialObjectMetadata", "Status", "WatchEvent"],
     ),
-    (
-        "io.k8s.api.core.v1",
-        &[
-            "Binding",
-            "ComponentStatus",
-            "LimitRange",
-            "PersistentVolume",
-            "PersistentVolumeClaim",
-            "PodTemplate",
-            "ReplicationController",
-            "ResourceQuota",
-        ],
-    ),
-    ("io.k8s.api.core.v1", &["Binding", "ComponentStatus", "PodTemplate", "ReplicationController"]),
-    ("io.k8s.api.core.v1", &["Binding", "ComponentStatus"]),
-    (
-        "io.k8s.api.admissionregistration.v1",
-        &[
-            "MutatingWebhookConfiguration",
-            "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionPolicyBinding",
-            "ValidatingWebhookConfiguration",
-        ],
-    ),
-    ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1", &["CustomResourceDefinition"]),
+    ("io.k8s.api.core.v1", &["Binding"]),
     ("io.k8s.api.authentication.v1", &["SelfSubjectReview", "TokenRequest", "TokenReview"]),
     (
         "io.k8s.api.authorization.v1",
@@ -66,29 +42,8 @@ const ROOTS: &[(&str, &[&str])] = &[
             "SubjectAccessReview",
         ],
     ),
-    ("io.k8s.api.autoscaling.v1", &["HorizontalPodAutoscaler", "Scale"]),
-    ("io.k8s.api.autoscaling.v2", &["HorizontalPodAutoscaler"]),
-    ("io.k8s.api.batch.v1", &["CronJob", "Job"]),
-    ("io.k8s.api.certificates.v1", &["CertificateSigningRequest"]),
-    ("io.k8s.api.events.v1", &["Event"]),
-    ("io.k8s.metrics.pkg.apis.metrics.v1beta1", &["NodeMetrics", "PodMetrics"]),
-    ("io.k8s.api.policy.v1", &["Eviction", "PodDisruptionBudget"]),
-    ("io.k8s.api.scheduling.v1", &["PriorityClass"]),
-    ("io.k8s.api.networking.v1", &["Ingress", "IngressClass", "IPAddress", "NetworkPolicy", "ServiceCIDR"]),
-    ("io.k8s.api.node.v1", &["RuntimeClass"]),
+    ("io.k8s.api.autoscaling.v1", &["Scale"]),
     ("io.k8s.api.policy.v1", &["Eviction"]),
-    ("io.k8s.api.rbac.v1", &["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]),
-    (
-        "io.k8s.api.storage.v1",
-        &[
-            "CSIDriver",
-            "CSINode",
-            "CSIStorageCapacity",
-            "StorageClass",
-            "VolumeAttachment",
-            "VolumeAttributesClass",
-        ],
-    ),
 ];
 
 /// Settings of `schema`.
