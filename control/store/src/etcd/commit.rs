@@ -1,4 +1,4 @@
-//! A transaction of the store as one of etcd, and what etcd's answer says of it.
+//! Transactions of the store, one or several, as one of etcd, and what etcd's answer says of them.
 
 use std::time::Duration;
 
