@@ -33,8 +33,8 @@ use crate::stop::stopped;
 use report::Reports;
 use views::Views;
 
-/// How long a session waits until the views know its node.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
+/// How long a session waits until the views know its node: less than the agent's patience with the whole handshake.
+const VIEW_WAIT: Duration = Duration::from_secs(5);
 /// How often a report is tried before it is passed over.
 const REPORT_TRIES_MAX: u32 = 4;
 /// First wait between two tries, doubled with each.

@@ -52,6 +52,12 @@ impl Snapshot {
         let _ = world.apply(Change::put(object, revision));
     }
 
+    /// Reaches a revision at which nothing has changed.
+    #[cfg(test)]
+    pub(crate) fn reach(&self, revision: u64) {
+        self.apply(Vec::new(), revision);
+    }
+
     /// Reads the snapshot; no await while the guard lives.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(PoisonError::into_inner)

@@ -96,6 +96,8 @@ impl Views {
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut revisions = self.snapshot.revisions();
+        // What was reached before the subscription counts as seen, and on a quiet cluster nothing else would come.
+        revisions.mark_changed();
         loop {
             tokio::select! {
                 changed = revisions.changed() => if changed.is_err() { return },
@@ -314,6 +316,23 @@ mod tests {
         assert!(session.deltas.try_recv().is_err(), "the earlier session has ended");
         let ahead = views.lock().store.at(9);
         assert!(matches!(views.begin("n1", Some(&ahead)), Err(BeginError::Behind(9))));
+    }
+
+    /// A server that starts on a store to which nothing is to be written: what the snapshot reached first is all there is.
+    #[tokio::test]
+    async fn views_that_begin_behind_the_snapshot_reach_it_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(weft_store::Embedded::open(dir.path().join("store")).unwrap());
+        let snapshot = Snapshot::new();
+        let news = snapshot.news();
+        snapshot.reach(7);
+        let views = Arc::new(Views::new(snapshot, StoreIdentity { id: [1; 16], epoch: 1 }));
+        let mut reached = views.revisions();
+        let (_stop, stopping) = watch::channel(false);
+        let run = tokio::spawn(views.run(store, news, stopping));
+        let wait = std::time::Duration::from_secs(10);
+        tokio::time::timeout(wait, reached.wait_for(|r| *r == 7)).await.expect("in time").unwrap();
+        run.abort();
     }
 
     #[tokio::test]
