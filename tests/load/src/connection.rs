@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -18,22 +19,23 @@ use tokio_rustls::TlsConnector;
 
 use crate::credentials::Credentials;
 use crate::options::Http;
+use crate::raw;
 
 /// Read from a socket at once.
 const READ_BYTES: usize = 32 << 10;
 /// What Go's HTTP/2 client lets a server send unasked, bytes: of one stream and of a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 1 << 30;
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 1 << 30;
 /// Handshakes at once.
 const HANDSHAKES_MAX: usize = 32;
 /// The server's certificate has this name at whatever address.
-const SERVER_NAME: &str = "weft-control";
+pub(crate) const SERVER_NAME: &str = "weft-control";
 
 /// Where connections go.
 #[derive(Clone)]
 pub(crate) struct Target {
     address: Arc<str>,
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
     http: Http,
 }
 
@@ -45,11 +47,7 @@ impl Target {
             Http::One => vec![b"http/1.1".to_vec()],
             Http::Two => vec![b"h2".to_vec()],
         };
-        Ok(Self {
-            address: credentials.address.into(),
-            tls: TlsConnector::from(Arc::new(credentials.tls)),
-            http,
-        })
+        Ok(Self { address: credentials.address.into(), tls: Arc::new(credentials.tls), http })
     }
 
     pub(crate) const fn http(&self) -> Http {
@@ -64,7 +62,8 @@ impl Target {
         tcp.set_nodelay(true)?;
         // A record is read by one call.
         let tcp = BufReader::with_capacity(READ_BYTES, tcp);
-        let stream = TokioIo::new(self.tls.connect(ServerName::try_from(SERVER_NAME)?, tcp).await?);
+        let tls = TlsConnector::from(self.tls.clone());
+        let stream = TokioIo::new(tls.connect(ServerName::try_from(SERVER_NAME)?, tcp).await?);
         let sender = match self.http {
             Http::One => {
                 let (sender, connection) = http1::handshake(stream).await?;
@@ -82,6 +81,11 @@ impl Target {
             }
         };
         Ok(Lane { address: self.address.clone(), sender })
+    }
+
+    /// A connection of HTTP/2 that asks for each path and is read with as little as it takes.
+    pub(crate) async fn raw(&self, paths: &[String]) -> Result<raw::Connection> {
+        raw::Connection::begin(&self.address, self.tls.clone(), paths).await
     }
 
     /// Many connections, so many lanes each.

@@ -11,6 +11,7 @@ mod meter;
 mod options;
 mod put;
 mod random;
+mod raw;
 mod ready;
 mod received;
 mod stamp;

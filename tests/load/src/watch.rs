@@ -19,6 +19,7 @@ use crate::create::joined;
 use crate::histogram::Histogram;
 use crate::meter::{Cost, Meter};
 use crate::options::{Http, Watch};
+use crate::raw::{self, Came};
 use crate::received::Received;
 use crate::stamp::{Scanner, Stamp};
 
@@ -30,9 +31,10 @@ const REST: Duration = Duration::from_secs(1);
 const LAST_MAX: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// One watch, read by its own task.
+/// What came of one watch.
 #[derive(Default)]
 struct Watcher {
+    answered: AtomicBool,
     received: Mutex<Received>,
     bytes: AtomicU64,
     ended: AtomicBool,
@@ -64,18 +66,29 @@ pub(crate) async fn run(target: &Target, options: &Watch, server_pid: Option<u32
         let (target, all, options) = (target.clone(), all.clone(), options.clone());
         move || write_apart(&target, &all, &options, told)
     });
-    let mut tasks = JoinSet::new();
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let mut watchers = Vec::with_capacity(options.watches);
     let url = format!("{}?watch=true&resourceVersion={revision}", all.path);
-    for mut lane in target.lanes(options.connections, options.watches / options.connections).await? {
-        let answer = lane.send(Method::GET, &url, Bytes::new()).await?;
-        if answer.status() != StatusCode::OK {
-            bail!("a watch: {}", complaint(answer).await);
+    let each = options.watches / options.connections;
+    if let Http::Two = target.http() {
+        for _ in 0..options.connections {
+            let mine: Vec<_> = (0..each).map(|_| Arc::new(Watcher::default())).collect();
+            watchers.extend_from_slice(&mine);
+            let connection = target.raw(&vec![url.clone(); each]).await?;
+            tasks.spawn(follow_raw(connection, mine, all.clone()));
         }
-        let watcher = Arc::new(Watcher::default());
-        watchers.push(watcher.clone());
-        tasks.spawn(follow(lane, answer, watcher, all.clone()));
+    } else {
+        for mut lane in target.lanes(options.connections, each).await? {
+            let answer = lane.send(Method::GET, &url, Bytes::new()).await?;
+            if answer.status() != StatusCode::OK {
+                bail!("a watch: {}", complaint(answer).await);
+            }
+            let watcher = Arc::new(Watcher { answered: true.into(), ..Watcher::default() });
+            watchers.push(watcher.clone());
+            tasks.spawn(follow(lane, answer, watcher, all.clone()));
+        }
     }
+    wait_for_answers(&watchers, &mut tasks).await?;
     tokio::time::sleep(REST).await;
     let meter = Meter::start(server_pid)?;
     let _ = begin.send(());
@@ -108,23 +121,64 @@ fn watched(number: u64) -> String {
 }
 
 /// Reads a watch until it ends.
-async fn follow(lane: Lane, mut answer: Response<Incoming>, watcher: Arc<Watcher>, all: Arc<All>) {
+async fn follow(
+    lane: Lane,
+    mut answer: Response<Incoming>,
+    watcher: Arc<Watcher>,
+    all: Arc<All>,
+) -> Result<()> {
     let mut scanner = Scanner::default();
     while let Some(Ok(frame)) = answer.body_mut().frame().await {
-        let Some(part) = frame.data_ref() else { continue };
+        if let Some(part) = frame.data_ref() {
+            watcher.take(&mut scanner, part, &all);
+        }
+    }
+    watcher.ended.store(true, Ordering::Relaxed);
+    drop(lane);
+    Ok(())
+}
+
+/// Reads all watches of a connection until it ends.
+async fn follow_raw(mut connection: raw::Connection, mine: Vec<Arc<Watcher>>, all: Arc<All>) -> Result<()> {
+    let mut scanners: Vec<_> = mine.iter().map(|_| Scanner::default()).collect();
+    let ended = connection.read(|came| match came {
+        Came::Answered(at) => mine[at].answered.store(true, Ordering::Relaxed),
+        Came::Data(at, part) => mine[at].take(&mut scanners[at], part, &all),
+        Came::Ended(at) => mine[at].ended.store(true, Ordering::Relaxed),
+    });
+    let ended = ended.await;
+    mine.iter().for_each(|watcher| watcher.ended.store(true, Ordering::Relaxed));
+    ended
+}
+
+/// Waits until the server has begun every answer.
+async fn wait_for_answers(watchers: &[Arc<Watcher>], tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    let all = async {
+        while !watchers.iter().all(|watcher| watcher.answered.load(Ordering::Relaxed)) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = all => Ok(()),
+        Some(ended) = tasks.join_next() => ended?.and_then(|()| bail!("a watch ended before it began")),
+        () = tokio::time::sleep(LAST_MAX) => bail!("not every watch was answered within {LAST_MAX:?}"),
+    }
+}
+
+impl Watcher {
+    /// Takes what came.
+    fn take(&self, scanner: &mut Scanner, part: &[u8], all: &All) {
         let now_ns = all.now_ns();
         let mut delays = all.delays.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut received = watcher.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         scanner.scan(part, |stamp| {
             if stamp.number < all.updates {
                 received.take(stamp.number);
                 delays.record_ns(now_ns.saturating_sub(stamp.sent_ns));
             }
         });
-        watcher.bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
     }
-    watcher.ended.store(true, Ordering::Relaxed);
-    drop(lane);
 }
 
 impl All {
