@@ -176,6 +176,7 @@ fn measure(programs: &mut Programs, args: &Args) -> Result<Run> {
     };
     for round in 1..=args.rounds {
         println!("bench: creates, round {round} of {}", args.rounds);
+        disk::settle();
         run.syncs.push(disk::syncs(&programs.dir)?);
         // A store of its own: a round does not pay for the objects of the one before.
         let etcd = own_etcd(programs, args)?;
@@ -202,6 +203,7 @@ fn measure(programs: &mut Programs, args: &Args) -> Result<Run> {
     run.memory.filled = server.memory()?;
     for round in 1..=args.rounds {
         println!("bench: reads and watches, round {round} of {}", args.rounds);
+        disk::settle();
         for (reads, samples) in &mut run.gets {
             samples.push(Load::new(&server).get(reads, NAMESPACES[0], LISTED, args.seconds)?);
         }

@@ -48,6 +48,11 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
         .map(|(_, file_system)| file_system)
 }
 
+/// Has what was written before brought to the disk: a build leaves hundreds of megabytes behind, and syncs would wait for them.
+pub(super) fn settle() {
+    nix::unistd::sync();
+}
+
 /// Blocks one after the other into a file that is there, each synced before the next: what a store that commits alone could do.
 pub(super) fn syncs(dir: &Path) -> Result<Syncs> {
     let path = dir.join("syncs");

@@ -24,7 +24,8 @@ pub(super) fn of(run: &Run, file_system: &str, on_etcd: bool) -> String {
     let mut text = format!(
         "## {}\n\n\
          Written by `cargo xtask bench api`. One release build of `weft-control` and the load beside it on this one machine, TLS with \
-         the administrator's certificate on loopback; every write is answered after the disk's sync. A cell is the median of {} \
+         the administrator's certificate on loopback; every write is answered after the disk's sync, and before each round \
+         what is still to be written goes to the disk. A cell is the median of {} \
          rounds with the quartiles; CPU is the server's unless it says otherwise, user and system.\n\n{}\
          - {file_system}; of blocks of 4 kB one after the other it syncs {} a second, 99 of 100 within {} ms\n",
         if on_etcd { "etcd" } else { "The server's own store" },
