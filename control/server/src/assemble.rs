@@ -60,9 +60,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     }
     // First of all that is in the directory: its lock keeps a second server out of the rest.
     let (store, _lock) = open_store(&config, None).await?;
+    let belongs = StoreId::read(&config.pki_dir())?;
+    if belongs.id.is_none() && !Pki::is_in(&config.pki_dir()) {
+        check_is_nobodys(&config, store.as_ref()).await?;
+    }
     laid::check(store.as_ref()).await.context("the store is not served")?;
     let pki = Arc::new(open_pki(&config)?);
-    StoreId::read(&config.pki_dir())?.keep(store.identity().id)?;
+    belongs.keep(store.identity().id)?;
     let (tls, shown) = listen::acceptor(&pki)?;
     let cache =
         Cache::fill(store.clone(), config.watch_events_max).await.context("the store cannot be read")?;
@@ -212,6 +216,20 @@ pub(crate) async fn open_store(
         "a restore into this store was not finished: remove the store, and restore once more"
     );
     Ok((store, lock))
+}
+
+/// Refuses an etcd with objects to a data directory without keys: with a CA of its own it would serve a cluster of which no node
+/// and no client trusts it. A store that lies beside its keys has only lost them.
+async fn check_is_nobodys(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let StoreConfig::Etcd { address, .. } = &config.store else { return Ok(()) };
+    anyhow::ensure!(
+        laid::is_empty(store).await.context("the store cannot be read")?,
+        "etcd holds a cluster under the name {}, and {} has no keys: bring the directory of that cluster's keys there, or begin a \
+         new one under another name (--store etcd://ADDRESS/NAME)",
+        address.name,
+        config.pki_dir().display()
+    );
+    Ok(())
 }
 
 fn open_pki(config: &Config) -> anyhow::Result<Pki> {

@@ -19,6 +19,7 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+const CA_KEY: &str = "ca.key";
 const CA_LIFE: Duration = Duration::from_secs(3_650 * 86_400);
 /// A node's certificate lasts at least so long: agents look after theirs once in a while only.
 const NODE_LIFE_MIN: Duration = Duration::from_secs(86_400);
@@ -107,6 +108,11 @@ struct Profile<'a> {
 }
 
 impl Pki {
+    /// Whether a directory has the CA of a cluster already.
+    pub(crate) fn is_in(dir: &Path) -> bool {
+        dir.join(CA_KEY).exists()
+    }
+
     /// Reads what is in `dir`, makes what is missing or near its end.
     ///
     /// # Errors
@@ -215,7 +221,7 @@ fn issuer(ca_pem: &str, ca_key_pem: &str) -> Result<Issuer<'static, KeyPair>, Pk
 }
 
 fn open_ca(dir: &Path, now: Timestamp) -> Result<(String, String), PkiError> {
-    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join(CA_KEY));
     if let (Some(certificate), Some(key)) = (read(&certificate_path)?, read(&key_path)?) {
         return Ok((certificate, key));
     }

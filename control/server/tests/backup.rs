@@ -226,6 +226,28 @@ async fn the_keys_of_one_cluster_serve_no_other_store() {
     assert_eq!(server.admin().await.get(&format!("{SECRETS}/kept")).await.0, 200);
     server.stop();
 
+    // Whose keys are nowhere has no say in what others made.
+    let new = tempfile::tempdir().unwrap();
+    let mut fresh = Command::new("timeout");
+    fresh.args([
+        "20",
+        BINARY,
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--link",
+        "127.0.0.1:0",
+        "--store",
+        &store,
+    ]);
+    let said = complaint(&fresh.arg("--data-dir").arg(new.path()).output().expect("the binary starts"));
+    assert!(said.contains("holds a cluster") && said.contains("has no keys"), "{said}");
+    assert!(!new.path().join("pki/ca.key").exists(), "none are made");
+    keys_alone(dir.path(), new.path());
+    let mut server = Server::start_with(new.path(), &["--store", &store]);
+    assert_eq!(server.admin().await.get(&format!("{SECRETS}/kept")).await.0, 200);
+    server.stop();
+
     // To begin anew is what the complaint says.
     etcd.empty();
     let said = serve(&["--store", &store]);

@@ -2,9 +2,9 @@
 //! backend, and for a backup that is restored.
 
 use bytes::Bytes;
-use weft_store::store::{Check, CommitError, ReadError, Store, Transaction, Write};
+use weft_store::store::{Check, CommitError, ListRequest, ReadError, Store, Transaction, Write};
 
-use super::layout::{LAYOUT, LAYOUT_KEY};
+use super::layout::{LAYOUT, LAYOUT_KEY, objects_prefix};
 
 /// Why a store is not served.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,15 @@ pub(crate) async fn check(store: &dyn Store) -> Result<(), LaidError> {
             done => return done.map(drop).map_err(LaidError::Commit),
         }
     }
+}
+
+/// Whether a store has no object at all.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) async fn is_empty(store: &dyn Store) -> Result<bool, ReadError> {
+    let first = ListRequest { prefix: objects_prefix(), after: None, entries_max: 1, at: None };
+    Ok(store.list(first).await?.entries.is_empty())
 }
 
 #[cfg(test)]
