@@ -458,6 +458,11 @@ impl FieldError {
         Self::new("", FieldReason::TooMany, message)
     }
 
+    /// All but the path.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     fn bytes(&self) -> usize {
         self.path.len() + self.message.len()
     }

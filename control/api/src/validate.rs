@@ -40,6 +40,7 @@ mod selector;
 pub(crate) mod service;
 pub(crate) mod stateful_set;
 pub(crate) mod storage;
+mod stored;
 pub(crate) mod template;
 mod volume;
 mod webhook;
@@ -49,7 +50,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use crate::kind::{Kind, Subresource};
+use crate::kind::{Kind, POD, Subresource};
 use crate::status::{Errors, FieldError};
 
 /// Words for a field that may not change.
@@ -101,12 +102,15 @@ pub fn create_dialect(kind: &Kind, object: &Value) -> Vec<FieldError> {
     errors.into_vec()
 }
 
-/// What is wrong with a change from `old` to `new`; nothing if it may be stored.
+/// What is wrong with a change from `old` to `new`; nothing if it may be stored. What was wrong before and did not change is
+/// no matter, metadata aside.
 #[must_use]
 pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
-    (kind.rules.update)(new, old, limits, &mut errors);
+    stored::update(kind, new, old, &mut errors, |new, old, errors| {
+        (kind.rules.update)(new, old, limits, errors);
+    });
     errors.into_vec()
 }
 
@@ -115,8 +119,10 @@ pub fn update(kind: &Kind, new: &Value, old: &Value, limits: &Limits) -> Vec<Fie
 pub fn update_status(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
-    (kind.rules.status)(new, &mut errors);
-    (kind.part_rules)(Subresource::Status, new, old, &mut errors);
+    stored::status(kind, new, old, &mut errors, |new, old, errors| {
+        (kind.rules.status)(new, errors);
+        (kind.part_rules)(Subresource::Status, new, old, errors);
+    });
     errors.into_vec()
 }
 
@@ -134,7 +140,7 @@ pub fn update_approval(kind: &Kind, new: &Value, old: &Value) -> Vec<FieldError>
 pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
-    pod::ephemeral::update(new, old, &mut errors);
+    stored::update(&POD, new, old, &mut errors, pod::ephemeral::update);
     errors.into_vec()
 }
 
@@ -143,7 +149,7 @@ pub fn update_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> 
 pub fn resize(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::update(new, old, &mut errors);
-    pod::resize::update(new, old, &mut errors);
+    stored::update(&POD, new, old, &mut errors, pod::resize::update);
     errors.into_vec()
 }
 

@@ -77,6 +77,8 @@ struct Source<'a> {
     taken: &'a Taken,
     /// The Service itself, whose own holdings are free to it.
     own: ObjectKey,
+    /// The ports that it has already, also where the range is another one by now.
+    held: HashSet<NodePort>,
     settings: &'a Settings,
     random: u64,
 }
@@ -102,7 +104,8 @@ pub fn complete(
     }
     let meta = |field: &str| text(&service["metadata"][field]).to_owned();
     let own = ObjectKey::namespaced(meta("namespace"), meta("name"));
-    let source = Source { taken, own, settings, random };
+    let held = old.into_iter().flat_map(node_ports_of).collect();
+    let source = Source { taken, own, held, settings, random };
     let had_addresses = |old: &&Service| old.spec.type_ != "ExternalName";
     source.complete_addresses(service, old.filter(had_addresses), &mut errors);
     source.complete_node_ports(service, &mut errors);
@@ -255,8 +258,8 @@ impl Source<'_> {
                 continue;
             }
             let path = format!("spec.ports[{i}].nodePort");
-            let number = u16::try_from(asked).ok().filter(|n| range.contains(n));
-            let Some(number) = number else {
+            let protocol = protocol(text(&port["protocol"]));
+            let Some(asked_for) = self.ours(protocol, asked) else {
                 let (first, last) = (range.start(), range.end());
                 let detail = format!(
                     "provided port is not in the valid range. The range of valid ports is {first}-{last}"
@@ -264,7 +267,6 @@ impl Source<'_> {
                 errors.push(FieldError::invalid(path, asked, detail));
                 continue;
             };
-            let asked_for = (protocol(text(&port["protocol"])).to_owned(), number);
             if self.taken.has_port(&asked_for, &self.own) || !given.insert(asked_for) {
                 errors.push(FieldError::invalid(path, asked, "provided port is already allocated"));
             }
@@ -316,17 +318,22 @@ impl Source<'_> {
             return;
         }
         let range = &self.settings.node_ports;
-        let Some(port) = u16::try_from(asked).ok().filter(|port| range.contains(port)) else {
+        let Some(port) = self.ours("TCP", asked) else {
             let (first, last) = (range.start(), range.end());
             let detail = format!(
                 "provided port is not in the valid range. The range of valid ports is {first}-{last}"
             );
             return errors.push(FieldError::invalid(PATH, asked, detail));
         };
-        let port = ("TCP".to_owned(), port);
         if given.contains(&port) || self.taken.has_port(&port, &self.own) {
             errors.push(FieldError::invalid(PATH, asked, "provided port is already allocated"));
         }
+    }
+
+    /// A port that may be asked for by its number: one of the range, or one that the Service has.
+    fn ours(&self, protocol: &str, number: i64) -> Option<NodePort> {
+        let port = (protocol.to_owned(), u16::try_from(number).ok()?);
+        (self.settings.node_ports.contains(&port.1) || self.held.contains(&port)).then_some(port)
     }
 
     /// A free port, searched from a place of its own for each port of the Service.

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Method;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use server::Server;
 use weft_link::Receiver;
@@ -205,5 +207,78 @@ async fn a_store_of_the_format_before_is_served_and_stays_served() {
         let (code, service) = admin.get("/api/v1/namespaces/shop/services/web").await;
         assert_eq!((code, &service["spec"]["clusterIP"]), (200, &json!("10.96.14.86")), "{service}");
         assert_eq!(admin.get("/api/v1/namespaces/default/configmaps/gone").await.0, 404);
+    }
+}
+
+/// Objects of before a rule, a default or a setting: each goes on to be labelled, changed where it is right, and deleted.
+#[tokio::test]
+async fn what_was_stored_before_a_rule_is_still_changed_and_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let finalizers = ["a.example/held"];
+    let pod = json!({ "metadata": { "name": "old", "finalizers": finalizers },
+        "spec": { "containers": [{ "name": "c", "image": "i:1" }] } });
+    assert_eq!(admin.post("/api/v1/namespaces/default/pods", pod).await.0, 201);
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let definition = json!({ "metadata": { "name": "xs.a.k8s.io", "finalizers": finalizers,
+            "annotations": { "api-approved.kubernetes.io": "unapproved" } },
+        "spec": { "group": "a.k8s.io", "scope": "Cluster", "names": { "plural": "xs", "kind": "X" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": { "type": "object" } } }] } });
+    let (code, made) = admin.post(definitions, definition).await;
+    assert_eq!(code, 201, "{made}");
+    let ports = json!([{ "port": 80, "nodePort": 30_007 }]);
+    let service = json!({ "metadata": { "name": "old" }, "spec": { "type": "NodePort", "ports": ports } });
+    assert_eq!(admin.post("/api/v1/namespaces/default/services", service).await.0, 201);
+    server.stop();
+    age(dir.path(), "o/core/pods/default/old", |pod| {
+        pod["spec"]["containers"][0]["name"] = "Old".into();
+        pod["spec"].as_object_mut().unwrap().remove("dnsPolicy");
+    })
+    .await;
+    age(dir.path(), "o/apiextensions.k8s.io/customresourcedefinitions//xs.a.k8s.io", |definition| {
+        definition["metadata"]["annotations"] = json!({});
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["type"] = "string".into();
+    })
+    .await;
+
+    let server = Server::start_with(dir.path(), &["--node-ports", "31000-31100"]);
+    let mut admin = server.admin().await;
+    let labels = json!({ "metadata": { "labels": { "a": "b" } } });
+    let service = "/api/v1/namespaces/default/services/old";
+    let (code, changed) = admin.call(Method::PATCH, service, Some(labels.clone())).await;
+    assert_eq!((code, &changed["spec"]["ports"][0]["nodePort"]), (200, &json!(30_007)), "{changed}");
+    let other = json!({ "spec": { "ports": [{ "port": 80, "nodePort": 30_008 }] } });
+    assert_eq!(admin.call(Method::PATCH, service, Some(other)).await.0, 422);
+
+    let pod = "/api/v1/namespaces/default/pods/old";
+    let (code, mut now) = admin.call(Method::PATCH, pod, Some(labels.clone())).await;
+    assert_eq!(code, 200, "{now}");
+    for (field, value, code) in [("image", "i:2", 200), ("name", "Other", 422)] {
+        now["spec"]["containers"][0][field] = value.into();
+        now["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        let (is, said) = admin.call(Method::PUT, pod, Some(now.clone())).await;
+        assert_eq!(is, code, "{said}");
+    }
+    let status = json!({ "apiVersion": "v1", "kind": "Pod", "status": { "message": "m" } }).to_string();
+    let definition = format!("{definitions}/xs.a.k8s.io");
+    let (code, said) = admin.call(Method::PATCH, &definition, Some(labels)).await;
+    assert_eq!(code, 200, "{said}");
+    let wrong = json!({ "metadata": { "labels": { "a": "b c" } } });
+    for path in [pod, &definition] {
+        assert_eq!(admin.call(Method::PATCH, path, Some(wrong.clone())).await.0, 422, "{path}");
+    }
+    let applied = [("content-type", "application/apply-patch+yaml")];
+    let path = format!("{pod}/status?fieldManager=me");
+    let answer = admin.open(Method::PATCH, &path, &applied, status.into_bytes()).await;
+    assert_eq!(answer.status(), 200);
+    drop(answer.into_body().collect().await.unwrap());
+    for path in [pod, &definition] {
+        let (code, said) = admin.call(Method::DELETE, path, None).await;
+        assert_eq!(code, 200, "{said}");
+        let free = json!({ "metadata": { "finalizers": null } });
+        let (code, said) = admin.call(Method::PATCH, path, Some(free)).await;
+        assert_eq!(code, 200, "{said}");
+        assert_eq!(admin.get(path).await.0, 404, "{path}");
     }
 }

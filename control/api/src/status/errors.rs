@@ -12,12 +12,31 @@ pub(crate) struct Errors {
     told: Vec<FieldError>,
     bytes: usize,
     left_out: usize,
+    /// The only parts of the object that are asked about; none: all of it.
+    parts: Option<&'static [&'static str]>,
+    /// How many were of other parts.
+    beside: usize,
 }
 
 impl Errors {
+    /// Takes only what is wrong with these parts of an object.
+    pub(crate) fn of_parts(parts: &'static [&'static str]) -> Self {
+        Self { parts: Some(parts), ..Self::default() }
+    }
+
+    /// Whether a path leads into one of these parts.
+    pub(crate) fn is_of(path: &str, parts: &[&str]) -> bool {
+        let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        parts.iter().any(|part| path.strip_prefix(part).is_some_and(inside))
+    }
+
     /// Adds one.
     pub(crate) fn push(&mut self, error: FieldError) {
-        if self.is_full() {
+        if self.parts.is_some_and(|parts| !Self::is_of(&error.path, parts)) {
+            self.beside += 1;
+            return;
+        }
+        if self.is_closed() {
             self.left_out += 1;
             return;
         }
@@ -31,9 +50,23 @@ impl Errors {
         self.left_out += others.left_out;
     }
 
-    /// Whether no more will be told: rules that go over much may end.
+    /// Whether no more will be told, or too much was found: rules that go over much may end.
     pub(crate) fn is_full(&self) -> bool {
+        self.is_closed() || self.beside >= COUNT_MAX
+    }
+
+    fn is_closed(&self) -> bool {
         self.told.len() >= COUNT_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// Those that are told.
+    pub(crate) fn told(&self) -> &[FieldError] {
+        &self.told
+    }
+
+    /// Leaves out those that are not to be kept; there is no more room for others behind it.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&FieldError) -> bool) {
+        self.told.retain(keep);
     }
 
     /// How many there were, told or not.
@@ -52,7 +85,7 @@ impl Errors {
 
     /// Those that are told, and one for the others.
     pub(crate) fn into_vec(mut self) -> Vec<FieldError> {
-        if self.is_full() {
+        if self.is_closed() {
             self.told.push(FieldError::more(self.told.len(), self.left_out));
         }
         self.told

@@ -16,9 +16,16 @@ const APPROVED: &str = "api-approved.kubernetes.io";
 
 /// A CustomResourceDefinition.
 pub(crate) static DEFINITION: Rules = Rules {
-    create: |object, _, errors| definition(object, errors),
+    create: |object, _, errors| {
+        definition(object, errors);
+        approval(object, errors);
+    },
     update: |new, old, _, errors| {
         definition(new, errors);
+        // One that nobody asked about when it was made is not asked about because another field changes.
+        if approved(new) != approved(old) {
+            approval(new, errors);
+        }
         stays(new, old, errors);
     },
     status: |object, errors| {
@@ -52,7 +59,6 @@ fn definition(definition: &Value, errors: &mut Errors) {
     names(given, "spec.names", errors);
     conversion(spec.get("conversion").unwrap_or(&Value::Null), errors);
     stored(definition, errors);
-    approval(definition, group, errors);
     if flag(spec, "preserveUnknownFields") {
         let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid("spec.preserveUnknownFields", true, why));
@@ -233,10 +239,11 @@ fn stored(definition: &Value, errors: &mut Errors) {
         errors.push(FieldError::invalid(path, stored.to_vec(), "must have at least one stored version"));
         return;
     }
-    let versions: Vec<&str> = items(spec, "versions").iter().map(|version| text(version, "name")).collect();
+    let versions: HashSet<&str> =
+        items(spec, "versions").iter().map(|version| text(version, "name")).collect();
     for (at, version) in stored.iter().enumerate() {
         let version = version.as_str().unwrap_or("");
-        if !versions.contains(&version) {
+        if !versions.contains(version) {
             let why = format!(
                 "missing from spec.versions; {version} was previously a storage version, and must remain in \
                  spec.versions until a storage migration ensures no data remains persisted in {version} and removes \
@@ -247,29 +254,50 @@ fn stored(definition: &Value, errors: &mut Errors) {
     }
 }
 
+/// What a definition says of whether Kubernetes' community has looked at it.
+#[derive(PartialEq)]
+enum Approved {
+    Missing,
+    /// It was not asked.
+    Bypassed,
+    /// A link to where it was.
+    Link,
+    Unreadable,
+}
+
+fn approved(definition: &Value) -> Approved {
+    let given = definition["metadata"]["annotations"][APPROVED].as_str().unwrap_or("");
+    let link = given
+        .split_once("://")
+        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'));
+    match given {
+        "" => Approved::Missing,
+        given if given.starts_with("unapproved") => Approved::Bypassed,
+        _ if link => Approved::Link,
+        _ => Approved::Unreadable,
+    }
+}
+
 /// Groups of Kubernetes' own are for definitions that its community has looked at, or that say they have not been.
-fn approval(definition: &Value, group: &str, errors: &mut Errors) {
+fn approval(definition: &Value, errors: &mut Errors) {
+    let group = definition["spec"]["group"].as_str().unwrap_or("");
     let own = ["k8s.io", "kubernetes.io"]
         .iter()
         .any(|domain| group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
     if !own {
         return;
     }
-    let given = definition["metadata"]["annotations"][APPROVED].as_str().unwrap_or("");
-    let link = given
-        .split_once("://")
-        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'));
-    if given.starts_with("unapproved") || link {
-        return;
-    }
     let path = format!("metadata.annotations[{APPROVED}]");
     let must = format!("protected groups must have approval annotation \"{APPROVED}\"");
     let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    if given.is_empty() {
-        errors.push(FieldError::required(path, &format!("{must}, {see}")));
-    } else {
-        let why = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
-        errors.push(FieldError::invalid(path, given, why));
+    match approved(definition) {
+        Approved::Bypassed | Approved::Link => {}
+        Approved::Missing => errors.push(FieldError::required(path, &format!("{must}, {see}"))),
+        Approved::Unreadable => {
+            let given = definition["metadata"]["annotations"][APPROVED].clone();
+            let why = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
+            errors.push(FieldError::invalid(path, given, why));
+        }
     }
 }
 

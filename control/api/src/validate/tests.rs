@@ -8,6 +8,7 @@ mod networking;
 mod pod;
 mod rbac;
 mod storage;
+mod stored;
 
 use serde_json::json;
 
@@ -524,7 +525,10 @@ fn long_lists_are_looked_up() {
 
     let of = |count: usize| {
         let all = (0..count).map(|at| json!({"name": format!("c{at}"), "image": "i"}));
-        json!({"metadata": {"name": "x"}, "spec": {"ephemeralContainers": all.collect::<Vec<_>>()}})
+        let mut pod =
+            json!({"metadata": {"name": "x"}, "spec": {"ephemeralContainers": all.collect::<Vec<_>>()}});
+        crate::default::apply(&kind::POD, &mut pod);
+        pod
     };
     let told = |new: usize, old: usize| {
         let errors = update_ephemeral_containers(&of(new), &of(old));

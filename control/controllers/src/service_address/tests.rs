@@ -183,3 +183,25 @@ fn a_type_that_changes_takes_its_own_fields_along() {
         assert_eq!(plain["spec"].get(field), None, "{field}");
     }
 }
+
+#[test]
+fn a_port_that_a_service_has_stays_when_the_range_is_another() {
+    let mut value = service(json!({ "type": "LoadBalancer", "externalTrafficPolicy": "Local",
+        "ports": [{ "port": 80, "nodePort": 30_007 }], "healthCheckNodePort": 30_008 }));
+    complete(&mut value, None, &Taken::default(), &Settings::default(), 1).unwrap();
+    let old = view(&value);
+    let settings = Settings { node_ports: 31_000..=31_001, ..Settings::default() };
+    let complete = |value: &mut Value| complete(value, Some(&old), &Taken::default(), &settings, 1);
+    let mut same = value.clone();
+    complete(&mut same).unwrap();
+    assert_eq!(same, value);
+    for (pointer, number) in [("/spec/ports/0/nodePort", 30_009), ("/spec/healthCheckNodePort", 30_010)] {
+        let mut other = value.clone();
+        *other.pointer_mut(pointer).unwrap() = json!(number);
+        let errors = complete(&mut other).unwrap_err();
+        assert!(errors[0].to_string().contains("not in the valid range"), "{pointer}: {errors:?}");
+    }
+    let mut other = value.clone();
+    other["spec"]["ports"][0]["protocol"] = json!("UDP");
+    assert!(complete(&mut other).is_err(), "of another protocol it is another port");
+}

@@ -240,9 +240,9 @@ fn policies() {
             "spec.matchConstraints.resourceRules[0].resourceNames[2]: Invalid value: \"b/c\": may not contain '/'",
         ]
     );
-    let status = json!({"status": {"typeChecking": {"expressionWarnings": [{"warning": "w"}]}}});
+    let status = json!({"typeChecking": {"expressionWarnings": [{"warning": "w"}]}});
     assert_eq!(
-        told(&update_status(&kind::VALIDATING_ADMISSION_POLICY, &status, &status)),
+        with_status(&kind::VALIDATING_ADMISSION_POLICY, &status),
         ["status.typeChecking.expressionWarnings[0].fieldRef: Required value"]
     );
 }

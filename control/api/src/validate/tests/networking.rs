@@ -177,9 +177,9 @@ fn hosts_of_ingresses() {
         ]
     );
     assert!(updated(&kind::INGRESS, &both, &both).is_empty());
-    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "1.1.1.1"}]}}});
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "1.1.1.1"}]}});
     assert_eq!(
-        told(&update_status(&kind::INGRESS, &status, &status)),
+        with_status(&kind::INGRESS, &status),
         [
             "status.loadBalancer.ingress[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
             "status.loadBalancer.ingress[1].hostname: Invalid value: \"1.1.1.1\": must be a DNS name, not an IP address",

@@ -95,10 +95,7 @@ fn volume_attachments() {
         &with(json!({"persistentVolumeName": "w"})),
     );
     assert!(changed[0].starts_with("spec: Invalid value: ") && changed[0].ends_with("field is immutable"));
-    let status = |status: Value| {
-        let object = json!({"status": status});
-        told(&update_status(&kind::VOLUME_ATTACHMENT, &object, &object))
-    };
+    let status = |status: Value| with_status(&kind::VOLUME_ATTACHMENT, &status);
     assert!(status(json!({"attached": true, "attachError": {"message": "a"}})).is_empty());
     assert_eq!(
         status(json!({"attachError": {"message": "a".repeat(1025)}, "detachError": {"errorCode": -1}})),
