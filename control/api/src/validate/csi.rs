@@ -1,6 +1,6 @@
 //! Validation of CSIDrivers, CSINodes and CSIStorageCapacities.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -41,11 +41,12 @@ pub(crate) static NODE: Rules = Rules {
     create: |object, _, errors| node(object, errors),
     update: |new, old, _, errors| {
         node(new, errors);
-        for before in drivers(old) {
-            for now in drivers(new).iter().filter(|now| text(now, "name") == text(before, "name")) {
-                if without_counts(now) != without_counts(before) {
-                    errors.push(FieldError::invalid("spec.drivers", now.clone(), IMMUTABLE));
-                }
+        let known: HashMap<&str, &Value> =
+            drivers(old).iter().map(|driver| (text(driver, "name"), driver)).collect();
+        for now in drivers(new) {
+            let before = known.get(text(now, "name"));
+            if before.is_some_and(|before| without_counts(now) != without_counts(before)) {
+                errors.push(FieldError::invalid("spec.drivers", now.clone(), IMMUTABLE));
             }
         }
     },

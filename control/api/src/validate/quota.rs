@@ -81,6 +81,9 @@ fn applies(scope: &str, resource: &str) -> bool {
 /// What is wrong with one scope in view of what the quota counts.
 fn scope(spec: &Value, scope: &str, path: &str, shown: &Value, errors: &mut Errors) {
     for (name, _) in entries(spec, "hard") {
+        if errors.is_full() {
+            return;
+        }
         if SCOPES.contains(&scope) && resource::is_of_quotas(name) && !applies(scope, name) {
             errors.push(FieldError::invalid(path, shown.clone(), "unsupported scope applied to resource"));
         }
@@ -120,12 +123,25 @@ fn scopes(spec: &Value, errors: &mut Errors) {
 fn scope_selector(spec: &Value, selector: &Value, errors: &mut Errors) {
     let path = "spec.scopeSelector.matchExpressions";
     let expressions = items(selector, "matchExpressions");
+    let shown: Vec<Value> = expressions.iter().take(SHOWN_MAX).cloned().collect();
+    let shown = serde_json::json!({ "matchExpressions": shown });
+    // Those that fit all that is counted do so again.
+    let mut fitting = HashSet::new();
     for expression in expressions {
+        if errors.is_full() {
+            break;
+        }
         let scope = text(expression, "scopeName");
         if !SCOPES.contains(&scope) {
             errors.push(FieldError::invalid(format!("{path}.scopeName"), scope, "unsupported scope"));
         }
-        self::scope(spec, scope, path, selector, errors);
+        let before = errors.len();
+        if !fitting.contains(scope) {
+            self::scope(spec, scope, path, &shown, errors);
+        }
+        if errors.len() == before {
+            fitting.insert(scope);
+        }
         requirement(expression, scope, path, errors);
     }
     let scopes = expressions.iter().map(|expression| text(expression, "scopeName"));

@@ -105,6 +105,7 @@ fn parameters(class: &Value, errors: &mut Errors) {
 
 fn topologies(class: &Value, errors: &mut Errors) {
     let terms = items(class, "allowedTopologies");
+    let mut known = HashSet::new();
     for (at, term) in terms.iter().enumerate() {
         let path = format!("allowedTopologies[{at}].matchLabelExpressions");
         let mut keys = HashSet::new();
@@ -123,7 +124,7 @@ fn topologies(class: &Value, errors: &mut Errors) {
                 errors.push(FieldError::duplicate(format!("{path}.key"), key));
             }
         }
-        if terms.iter().take(at).any(|before| before == term) {
+        if !known.insert(term) {
             errors.push(FieldError::duplicate(path, ""));
         }
     }

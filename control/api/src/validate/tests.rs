@@ -4,6 +4,7 @@ mod admission;
 mod certificates;
 mod events;
 mod extensions;
+mod hostile;
 mod networking;
 mod pod;
 mod rbac;

@@ -73,7 +73,7 @@ pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut
     nested::complete(schema, schema, path, path, &mut structural);
     structural.sort();
     if structural.is_empty() {
-        default::defaults(schema, path, false, &mut structural);
+        default::defaults(schema, path, &mut structural);
     }
     errors.append(structural);
     rules(schema, path, Place { is_root: true, in_meta: false, no_defaults: None }, errors);

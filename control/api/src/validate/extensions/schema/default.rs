@@ -1,5 +1,7 @@
 //! Default values within a schema: each is what its own schema says a value is, and has no field that is not in it.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
 use super::super::super::{entries, flag, items, text};
@@ -12,8 +14,37 @@ const ENUM_MAX: usize = 1000;
 const ENUM_TOLD_MAX: usize = 32;
 const ENUM_VALUE_BYTES_MAX: usize = 64;
 
-/// The defaults of a schema and of what is below it. Within metadata the schema does not say all that there is.
-pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut Errors) {
+/// The lists of schemas that many values are judged by, each as a set: what is allowed, and what is required.
+#[derive(Default)]
+struct Sets<'a> {
+    allowed: HashMap<*const Value, HashSet<&'a Value>>,
+    required: HashMap<*const Value, Vec<&'a str>>,
+}
+
+impl<'a> Sets<'a> {
+    fn allows(&mut self, schema: &'a Value, value: &Value) -> bool {
+        let set = || items(schema, "enum").iter().collect();
+        self.allowed.entry(schema).or_insert_with(set).contains(value)
+    }
+
+    /// Each name once, in the order of the schema.
+    fn required(&mut self, schema: &'a Value) -> &[&'a str] {
+        let names = || {
+            let mut seen = HashSet::new();
+            let all = items(schema, "required").iter().filter_map(Value::as_str);
+            all.filter(|name| seen.insert(*name)).collect()
+        };
+        self.required.entry(schema).or_insert_with(names)
+    }
+}
+
+/// The defaults of a schema and of what is below it.
+pub(super) fn defaults(schema: &Value, path: &str, errors: &mut Errors) {
+    of_schema(schema, path, false, &mut Sets::default(), errors);
+}
+
+/// Within metadata the schema does not say all that there is.
+fn of_schema<'a>(schema: &'a Value, path: &str, in_meta: bool, sets: &mut Sets<'a>, errors: &mut Errors) {
     if errors.is_full() {
         return;
     }
@@ -23,14 +54,14 @@ pub(super) fn defaults(schema: &Value, path: &str, in_meta: bool, errors: &mut E
         if !in_meta && !is_known(value, schema, flag(schema, EMBEDDED)) {
             errors.push(FieldError::invalid(&path, value.clone(), "must not have unknown fields"));
         }
-        fits(value, schema, &path, "", errors);
+        fits(value, schema, (&path, ""), sets, errors);
     }
     if let Some(item) = items_of(schema) {
-        defaults(item, &below(path, ".items"), in_meta, errors);
+        of_schema(item, &below(path, ".items"), in_meta, sets, errors);
     }
     for (name, field) in entries(schema, "properties") {
         let in_meta = in_meta || flag(schema, EMBEDDED) && META.contains(&name.as_str());
-        defaults(field, &below_field(path, name), in_meta, errors);
+        of_schema(field, &below_field(path, name), in_meta, sets, errors);
     }
 }
 
@@ -64,8 +95,15 @@ fn told(value: &Value) -> String {
     text
 }
 
-/// What is wrong with a value by its schema: its type, whether it is one of those that are allowed, and what it lacks.
-fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Errors) {
+/// What is wrong with a value, at a path and of a name, by its schema: its type, whether it is one of those that are allowed,
+/// and what it lacks.
+fn fits<'a>(
+    value: &Value,
+    schema: &'a Value,
+    (path, name): (&str, &str),
+    sets: &mut Sets<'a>,
+    errors: &mut Errors,
+) {
     if errors.is_full() {
         return;
     }
@@ -88,7 +126,7 @@ fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Erro
         return;
     }
     let allowed = items(schema, "enum");
-    if (1..ENUM_MAX).contains(&allowed.len()) && !allowed.contains(value) {
+    if (1..ENUM_MAX).contains(&allowed.len()) && !sets.allows(schema, value) {
         let mut valid: Vec<String> = allowed.iter().take(ENUM_TOLD_MAX).map(told).collect();
         if allowed.len() > ENUM_TOLD_MAX {
             valid.push("…".to_owned());
@@ -98,7 +136,7 @@ fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Erro
     }
     match value {
         Value::Object(fields) => {
-            for missing in items(schema, "required").iter().filter_map(Value::as_str) {
+            for &missing in sets.required(schema) {
                 if errors.is_full() {
                     return;
                 }
@@ -108,14 +146,14 @@ fn fits(value: &Value, schema: &Value, path: &str, name: &str, errors: &mut Erro
             }
             for (name, value) in fields {
                 if let Some(inner) = property(schema, name).or_else(|| values_of(schema)) {
-                    fits(value, inner, &below(path, format_args!(".{name}")), name, errors);
+                    fits(value, inner, (&below(path, format_args!(".{name}")), name), sets, errors);
                 }
             }
         }
         Value::Array(all) => {
             for (at, value) in all.iter().enumerate() {
                 if let Some(item) = items_of(schema) {
-                    fits(value, item, &below(path, format_args!("[{at}]")), name, errors);
+                    fits(value, item, (&below(path, format_args!("[{at}]")), name), sets, errors);
                 }
             }
         }
