@@ -234,9 +234,19 @@ mod tests {
             let read = Inflate::new(LIMIT).block(&Deflate::new().block(&headers));
             assert_eq!(read, Err(HeaderError::Name), "{wrong:?}");
         }
-        let many = (0..=NAMES_MAX).fold(Headers::default(), |h, i| h.with(&i.to_string(), ""));
-        let read = Inflate::new(1 << 16).block(&Deflate::new().block(&many));
-        assert_eq!(read, Err(HeaderError::TooMany(NAMES_MAX)));
+        let names = |count: usize| (0..count).fold(Headers::default(), |h, i| h.with(&i.to_string(), ""));
+        let read = |headers: &Headers| Inflate::new(1 << 16).block(&Deflate::new().block(headers));
+        assert_eq!(read(&names(NAMES_MAX)), Ok(names(NAMES_MAX)));
+        assert_eq!(read(&names(NAMES_MAX + 1)), Err(HeaderError::TooMany(NAMES_MAX)));
+    }
+
+    /// Its state goes on from block to block: one that ends it is of somebody who means something else.
+    #[test]
+    fn a_block_that_ends_the_compression_is_none() {
+        let Deflate(mut compress) = Deflate::new();
+        let mut block = Vec::with_capacity(64);
+        compress.compress_vec(&[0; 4], &mut block, FlushCompress::Finish).unwrap();
+        assert_eq!(Inflate::new(LIMIT).block(&block), Err(HeaderError::Compression));
     }
 
     #[test]

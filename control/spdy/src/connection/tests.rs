@@ -170,23 +170,42 @@ fn what_breaks_the_protocol_breaks_the_connection() {
     for stream in [0, 2] {
         assert_eq!(broken_by(&syn(stream)), Error::Number(stream));
     }
+    let longest = LIMITS.control_bytes_max;
+    assert_eq!(broken_by(&control(frame::PING, 0, &vec![0; longest + 1])), Error::TooLong(longest + 1));
+    let length = Error::Length { kind: frame::PING, length: longest };
+    assert_eq!(broken_by(&control(frame::PING, 0, &vec![0; longest])), length, "as long as it may be");
     assert_eq!(broken_by(&[0, 0, 0, 1, 0, 0, 0, 0]), Error::NoStream(1), "data before its stream");
     assert_eq!(
         broken_by(&control(frame::HEADERS, 0, &syn(1)[18..])).to_string(),
         "a header block is not compressed as SPDY/3 does"
     );
-    let mut twice = Connection::new(Role::Server, LIMITS);
-    let mut events = Vec::new();
-    twice.receive(&syn(5), &mut events).unwrap();
     // The second one's block must go on where the first one's ended to be read at all.
     let block = {
         let mut deflate = Deflate::new();
         deflate.block(&about("data"));
         deflate.block(&about("data"))
     };
-    let again = control(frame::SYN_STREAM, 0, &[&[0, 0, 0, 3, 0, 0, 0, 0, 0, 0][..], &block].concat());
-    assert_eq!(twice.receive(&again, &mut events), Err(Error::Number(3)), "numbers only go up");
-    assert_eq!(twice.streams(), 0, "nothing is held for a broken connection");
+    for again in [3, 5] {
+        let mut twice = Connection::new(Role::Server, LIMITS);
+        let mut events = Vec::new();
+        twice.receive(&syn(5), &mut events).unwrap();
+        let second =
+            control(frame::SYN_STREAM, 0, &[&[0, 0, 0, again, 0, 0, 0, 0, 0, 0][..], &block].concat());
+        let refused = Err(Error::Number(again.into()));
+        assert_eq!(twice.receive(&second, &mut events), refused, "numbers only go up");
+        assert_eq!(twice.streams(), 0, "nothing is held for a broken connection");
+    }
+}
+
+#[test]
+fn what_comes_behind_an_end_is_not_heard() {
+    let (mut client, mut server) = pair();
+    let stream = client.open(&about("data")).unwrap();
+    client.finish(stream);
+    frame::data(&mut client.out, stream, FIN, b"more");
+    let said = hears(&mut client, &mut server);
+    assert_eq!(said[1..], [Event::Finished { stream }]);
+    assert!(server.data(stream, b"still"), "and the other way is open");
 }
 
 #[test]
