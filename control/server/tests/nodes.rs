@@ -1,5 +1,5 @@
 //! A node's whole life with a real server, the agent's end played by `weft-link`'s own client: join, register, state,
-//! reports, tokens, logs, exec and the agent's own API.
+//! reports and tokens.
 
 #[path = "support/node.rs"]
 mod node;
@@ -8,26 +8,18 @@ mod node;
 mod server;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use http::Method;
 use node::{connect, join, ready, report};
 use serde_json::{Value, json};
 use server::Server;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use weft_link::Encoded;
 use weft_link::join::Token;
 use weft_link::message::closed_frame::Frame;
 use weft_link::message::{Hello, PodStatus, TokenRequest, request, resource, status_frame};
-use weft_link::session::{self, AgentSession, OpenAcceptor, key_and_csr};
+use weft_link::session::{self, AgentSession, key_and_csr};
 
 fn token(server: &Server, ttl: &str) -> Token {
     server.token(ttl).parse().unwrap()
@@ -80,6 +72,8 @@ async fn running_pod(server: &Server, session: &mut AgentSession) -> Value {
     })
     .await;
     let bound = admin.until(POD, |_, v| v["spec"]["nodeName"] == "node-1").await;
+    // Before, no address is the node's own.
+    admin.until("/api/v1/nodes/node-1", |_, v| v["spec"]["podCIDR"].is_string()).await;
     let status = json!({ "phase": "Running", "podIP": "10.244.0.5", "podIPs": [{ "ip": "10.244.0.5" }],
         "conditions": [{ "type": "Ready", "status": "True" }] });
     let uid = bound["metadata"]["uid"].as_str().unwrap().to_owned();
@@ -223,112 +217,4 @@ async fn who_has_no_good_token_stays_outside() {
     assert_eq!(node.get("/api/v1/secrets").await.0, 403);
     assert_eq!(node.get("/api/v1/nodes/node-2").await.0, 403);
     assert_eq!(admin.get("/api/v1/nodes/node-1").await.0, 404, "joined, not yet connected");
-}
-
-/// The agent's HTTP API, as far as these tests ask it.
-async fn agent(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_owned();
-    let text = |text: String| Response::new(Full::from(text));
-    if path == "/containerLogs/default/web/c" {
-        return Ok(text(format!("line {}\n", request.uri().query().unwrap_or(""))));
-    }
-    if path.starts_with("/agent/v1/") {
-        return Ok(text(format!("{} {path} {}", request.method(), request.uri().query().unwrap_or(""))));
-    }
-    if path != "/exec/default/web/c" || request.uri().query().is_some_and(|q| q.contains("nothing")) {
-        let status = json!({ "kind": "Status", "message": "no such command", "code": 400 });
-        let mut response = text(status.to_string());
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return Ok(response);
-    }
-    tokio::spawn(async move {
-        let mut stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-        // Echoes channel 0 on channel 1 until it is closed, then says success.
-        loop {
-            let channel = stream.read_u8().await.unwrap();
-            let length = stream.read_u32().await.unwrap();
-            let mut payload = vec![0; length as usize];
-            stream.read_exact(&mut payload).await.unwrap();
-            let (channel, payload) = match channel {
-                0 => (1, payload),
-                255 => (3, br#"{"metadata":{},"status":"Success"}"#.to_vec()),
-                _ => continue,
-            };
-            stream.write_u8(channel).await.unwrap();
-            stream.write_u32(payload.len() as u32).await.unwrap();
-            stream.write_all(&payload).await.unwrap();
-            stream.flush().await.unwrap();
-            if channel == 3 {
-                return;
-            }
-        }
-    });
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert("upgrade", http::HeaderValue::from_static("weft-channel/1"));
-    response.headers_mut().insert("connection", http::HeaderValue::from_static("Upgrade"));
-    Ok(response)
-}
-
-async fn serve_agent(mut opens: OpenAcceptor) {
-    while let Some(attempt) = opens.next().await {
-        tokio::spawn(async move {
-            let stream = attempt.accept().await.unwrap();
-            let service = hyper::service::service_fn(agent);
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-                .await;
-        });
-    }
-}
-
-#[tokio::test]
-async fn logs_exec_and_the_agents_own_api_go_through_the_link() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path());
-    let identity = join(&server, "node-1").await;
-    let mut session = connect(&server, &identity, "node-1").await;
-    running_pod(&server, &mut session).await;
-    tokio::spawn(serve_agent(session.opens));
-    let mut admin = server.admin().await;
-    let (code, log) = admin.get(&format!("{POD}/log?follow=true&tailLines=3")).await;
-    assert_eq!((code, log.as_str()), (200, Some("line follow=true&tailLines=3\n")));
-    assert_eq!(admin.get(&format!("{POD}/log?container=none")).await.0, 400);
-    let proxy = "/api/v1/nodes/node-1/proxy";
-    let (code, text) = admin.post(&format!("{proxy}/agent/v1/images?a=b"), json!({})).await;
-    assert_eq!((code, text.as_str()), (200, Some("POST /agent/v1/images a=b")));
-    assert_eq!(admin.get(&format!("{proxy}/containerLogs/default/web/c")).await.0, 404);
-
-    let upgrade = |path: String| {
-        let headers = [
-            ("connection", "Upgrade"),
-            ("upgrade", "websocket"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-key", "yeM6fLUxCs85HY7sEfGWOg=="),
-            ("sec-websocket-protocol", "v5.channel.k8s.io"),
-        ];
-        let server = &server;
-        async move { server.admin().await.open(Method::GET, &path, &headers, Vec::new()).await }
-    };
-    // Clients take a refusal without a switch for a server without WebSockets.
-    let refused = upgrade(format!("{POD}/exec?command=nothing&stdout=true")).await;
-    assert_eq!(refused.status(), 101);
-    let stream = TokioIo::new(hyper::upgrade::on(refused).await.unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-    let why = socket.next().await.unwrap().unwrap().into_data();
-    assert_eq!(why[0], 3);
-    assert!(String::from_utf8_lossy(&why).contains("no such command"), "{why:?}");
-    assert!(socket.next().await.unwrap().unwrap().is_close());
-    let response = upgrade(format!("{POD}/exec?command=cat&stdin=true&stdout=true")).await;
-    assert_eq!(response.status(), 101);
-    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
-    let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-    socket.send(Message::Binary(Bytes::from_static(b"\0hello"))).await.unwrap();
-    assert_eq!(socket.next().await.unwrap().unwrap().into_data(), Bytes::from_static(b"\x01hello"));
-    socket.send(Message::Binary(Bytes::from_static(&[255, 0]))).await.unwrap();
-    let ended = socket.next().await.unwrap().unwrap().into_data();
-    assert_eq!(ended[0], 3);
-    assert!(ended.ends_with(br#""status":"Success"}"#));
 }

@@ -117,7 +117,7 @@ pub(super) fn raw(
 
 /// SPDY inside binary messages, cut as the peer likes.
 pub(super) async fn tunnelled(
-    client: Upgraded,
+    client: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Sink<Outgoing> + Send + 'static {
     websocket::server(client)
         .await

@@ -11,7 +11,6 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -26,6 +25,9 @@ use weft_api::status::Status;
 use super::answer::{self, Body};
 use super::upgrade;
 use crate::stop::stopped;
+
+#[cfg(test)]
+mod tests;
 
 /// What the agent calls its channel stream.
 pub(super) const AGENT_PROTOCOL: &str = "weft-channel/1";
@@ -82,7 +84,9 @@ pub(super) fn carry(
     tokio::spawn(async move {
         let _place = place;
         match tokio::try_join!(client, agent) {
-            Ok((client, agent)) => between(server(client).await, TokioIo::new(agent), stopping).await,
+            Ok((client, agent)) => {
+                between(server(TokioIo::new(client)).await, TokioIo::new(agent), stopping).await;
+            }
             Err(error) => tracing::debug!(%error, "a stream was not switched over"),
         }
     });
@@ -105,7 +109,7 @@ pub(super) fn refuse(
     let client = hyper::upgrade::on(&mut client);
     tokio::spawn(async move {
         match client.await {
-            Ok(client) => end(&mut server(client).await, message).await,
+            Ok(client) => end(&mut server(TokioIo::new(client)).await, message).await,
             Err(error) => tracing::debug!(%error, "a stream was not switched over"),
         }
     });
@@ -131,11 +135,11 @@ pub(super) fn switching(client: &Request<Incoming>, protocol: Protocol) -> Resul
 }
 
 /// The server's end on a switched connection.
-pub(super) async fn server(client: Upgraded) -> WebSocketStream<TokioIo<Upgraded>> {
+pub(super) async fn server<S: AsyncRead + AsyncWrite + Unpin>(client: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, Some(config)).await
+    WebSocketStream::from_raw_socket(client, Role::Server, Some(config)).await
 }
 
 /// The close of a connection that ends as it should. One without a code is an error to clients: they take only 1000 for it.
@@ -197,24 +201,4 @@ where
         ended = down => ended,
         () = stopped(&mut stopping) => None,
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_served_is_agreed_on() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(negotiate(&headers, CHANNELS).unwrap_err().code, 400);
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
-        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="));
-        headers
-            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("v4.channel.k8s.io, v5.channel.k8s.io"));
-        assert_eq!(negotiate(&headers, CHANNELS).unwrap(), Protocol("v5.channel.k8s.io"));
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("SPDY/3.1+portforward.k8s.io"));
-        assert!(negotiate(&headers, CHANNELS).is_err());
-    }
 }

@@ -68,10 +68,10 @@ pub(super) fn serve(api: &Arc<Api>, call: Call, pod: &Pod) -> Result<Response<Bo
     let api = api.clone();
     tokio::spawn(async move {
         let _place = place;
-        let Some(client) = upgrade::switched(call.request).await else { return };
+        let Some(client) = upgrade::switched(call.request).await.map(TokioIo::new) else { return };
         let stopping = api.stopping.clone();
         let session = if is_spdy {
-            spdy::begin(upgrade::raw(TokioIo::new(client)), takes, stopping)
+            spdy::begin(upgrade::raw(client), takes, stopping)
         } else {
             spdy::begin(upgrade::tunnelled(client).await, takes, stopping)
         };

@@ -13,8 +13,8 @@ pub(in crate::http) struct Peer {
     io: DuplexStream,
     pub(in crate::http) connection: Connection,
     events: VecDeque<Event>,
-    /// Says no more once dropped.
-    _stopping: watch::Sender<bool>,
+    /// Who stops the server; it stops, too, once this is dropped.
+    stop: watch::Sender<bool>,
 }
 
 impl Peer {
@@ -24,7 +24,7 @@ impl Peer {
         let session = begin(upgrade::raw(server), takes, stopping);
         let limits = Limits { streams_max: 1000, ..LIMITS };
         let connection = Connection::new(Role::Client, limits);
-        (Self { io, connection, events: VecDeque::new(), _stopping: stop }, session)
+        (Self { io, connection, events: VecDeque::new(), stop }, session)
     }
 
     pub(in crate::http) async fn flush(&mut self) {
@@ -228,4 +228,74 @@ async fn what_waits_for_all_readers_together_is_bounded() {
         }
     }
     assert!((HELD_BYTES_MAX..HELD_BYTES_MAX + 4 * READ_BYTES_MAX).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_so_and_closes() {
+    let (mut peer, mut session) = Peer::new(all);
+    peer.open(&[]).await;
+    let stream = session.next().await.unwrap();
+    peer.stop.send(true).unwrap();
+    assert_eq!(peer.next().await, Some(Event::GoneAway));
+    assert_eq!(peer.next().await, None);
+    assert!(stream.broken.await.is_err() && session.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_stream_is_broken_off_from_here_too() {
+    let (mut peer, mut session) = Peer::new(all);
+    let id = peer.open(&[]).await;
+    session.next().await.unwrap().way.reset().await;
+    assert_eq!(peer.next().await, Some(Event::Reset { stream: id, status: ResetStatus::CANCEL }));
+    assert_eq!(peer.connection.streams(), 0);
+}
+
+/// Each ping is answered: one who asks and does not take the answers is not read any further.
+#[tokio::test(start_paused = true)]
+async fn who_takes_no_answers_is_not_listened_to() {
+    let (mut peer, _session) = Peer::new(all);
+    let mut taken = 0;
+    loop {
+        for _ in 0..100 {
+            peer.connection.ping();
+        }
+        let bytes = peer.connection.take_output();
+        if timeout(Duration::from_secs(1), peer.io.write_all(&bytes)).await.is_err() {
+            break;
+        }
+        taken += bytes.len();
+        assert!(taken < 8 * ANSWERS_BYTES_MAX, "it goes on");
+    }
+    assert!(taken > ANSWERS_BYTES_MAX, "{taken}");
+    // What was answered is there once it is taken.
+    assert_eq!(peer.next().await, Some(Event::Pong));
+}
+
+/// A peer that still writes when the last word goes out hears it: an end with bytes unread would break off what is on its way.
+#[tokio::test]
+async fn what_a_peer_still_says_at_the_end_is_taken() {
+    let (mut peer, session) = Peer::new(all);
+    drop(session);
+    assert_eq!(peer.next().await, None, "the server has said its last");
+    peer.io.write_all(&[0; 64 << 10]).await.expect("and takes what comes");
+}
+
+/// A connection lasts for as long as its client likes, and carries any number of streams.
+#[tokio::test]
+async fn streams_that_nobody_wants_any_more_are_forgotten() {
+    let (to_session, mut opened) = mpsc::channel(1);
+    let (commands, _waiting) = mpsc::channel(1);
+    let mut reader = Reader {
+        shared: Arc::new(Shared::new()),
+        room: Arc::new(Semaphore::new(1)),
+        streams: HashMap::new(),
+        to_session,
+        commands: commands.downgrade(),
+        takes: all,
+    };
+    for number in 0..100 {
+        reader.opened(2 * number + 1, Headers::default()).await.unwrap();
+        drop(opened.recv().await.unwrap());
+        assert_eq!(reader.streams.len(), 1, "the last one");
+    }
 }

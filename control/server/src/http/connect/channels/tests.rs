@@ -1,6 +1,7 @@
 //! A client of SPDY and an agent on both ends of a command, without a network.
 
 use tokio::io::DuplexStream;
+use weft_spdy::{Event, ResetStatus};
 
 use super::*;
 use crate::http::spdy::tests::Peer;
@@ -41,12 +42,13 @@ async fn a_command_has_its_streams_and_its_end() {
     let stdout = open(&mut peer, "stdout").await;
     let stderr = open(&mut peer, "stderr").await;
     peer.send(stdin, b"in").await;
-    assert_eq!(frame(&mut agent).await, (STDIN, b"in".to_vec()));
+    assert_eq!(frame(&mut agent).await, (0, b"in".to_vec()));
     peer.finish(stdin).await;
-    assert_eq!(frame(&mut agent).await, (HALF_CLOSE, vec![STDIN]));
-    says(&mut agent, STDOUT, b"out").await;
-    says(&mut agent, STDERR, b"err").await;
-    says(&mut agent, websocket::STATUS, FAILURE).await;
+    assert_eq!(frame(&mut agent).await, (255, vec![0]));
+    says(&mut agent, 1, b"out").await;
+    says(&mut agent, 2, b"err").await;
+    says(&mut agent, 7, b"a channel that nobody knows").await;
+    says(&mut agent, 3, FAILURE).await;
     assert_eq!(peer.said(stdout).await, "out");
     assert_eq!(peer.said(stderr).await, "err");
     assert_eq!(peer.said(error).await.as_bytes(), FAILURE);
@@ -62,8 +64,8 @@ async fn a_client_of_the_first_days_hears_of_failures_only() {
             let (mut peer, mut agent) = begin(protocol, wanted);
             let stdout = open(&mut peer, "stdout").await;
             let error = open(&mut peer, "error").await;
-            says(&mut agent, STDOUT, b"out").await;
-            says(&mut agent, websocket::STATUS, status).await;
+            says(&mut agent, 1, b"out").await;
+            says(&mut agent, 3, status).await;
             assert_eq!(peer.said(stdout).await, "out");
             assert_eq!(peer.said(error).await, said, "{protocol}");
         }
@@ -72,15 +74,41 @@ async fn a_client_of_the_first_days_hears_of_failures_only() {
 
 #[tokio::test]
 async fn sizes_reach_a_terminal_however_they_are_cut() {
-    let (mut peer, mut agent) = begin("v4.channel.k8s.io", Wanted { stderr: false, tty: true, ..ALL });
-    for part in ["error", "stdin", "stdout"] {
-        open(&mut peer, part).await;
+    for protocol in ["v4.channel.k8s.io", "v3.channel.k8s.io"] {
+        let (mut peer, mut agent) = begin(protocol, Wanted { stderr: false, tty: true, ..ALL });
+        for part in ["error", "stdin", "stdout"] {
+            open(&mut peer, part).await;
+        }
+        let resize = open(&mut peer, "resize").await;
+        peer.send(resize, b"{\"Width\":80,").await;
+        peer.send(resize, b"\"Height\":24}\n{\"Width\":9}\n").await;
+        assert_eq!(frame(&mut agent).await, (4, br#"{"Width":80,"Height":24}"#.to_vec()), "{protocol}");
+        assert_eq!(frame(&mut agent).await, (4, br#"{"Width":9}"#.to_vec()), "{protocol}");
     }
-    let resize = open(&mut peer, "resize").await;
-    peer.send(resize, b"{\"Width\":80,").await;
-    peer.send(resize, b"\"Height\":24}\n{\"Width\":9}\n").await;
-    assert_eq!(frame(&mut agent).await, (RESIZE, br#"{"Width":80,"Height":24}"#.to_vec()));
-    assert_eq!(frame(&mut agent).await, (RESIZE, br#"{"Width":9}"#.to_vec()));
+}
+
+/// The second protocol knows terminals, and no sizes of theirs: a client of it begins no stream for them.
+#[tokio::test]
+async fn a_terminal_without_a_size_is_not_waited_for() {
+    let (mut peer, mut agent) =
+        begin("v2.channel.k8s.io", Wanted { stdin: false, stderr: false, tty: true, ..ALL });
+    let error = open(&mut peer, "error").await;
+    open(&mut peer, "stdout").await;
+    says(&mut agent, 3, SUCCESS).await;
+    assert_eq!(peer.said(error).await, "");
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_asked_for_is_broken_off() {
+    let (mut peer, mut agent) = begin("v4.channel.k8s.io", Wanted { stdin: false, stderr: false, ..ALL });
+    open(&mut peer, "error").await;
+    let stdout = open(&mut peer, "stdout").await;
+    let further = open(&mut peer, "stderr").await;
+    let broken = Event::Reset { stream: further, status: ResetStatus::CANCEL };
+    assert_eq!(peer.next().await, Some(broken));
+    says(&mut agent, 1, b"out").await;
+    says(&mut agent, 3, SUCCESS).await;
+    assert_eq!(peer.said(stdout).await, "out", "and the command goes on");
 }
 
 #[test]
@@ -108,7 +136,7 @@ async fn a_client_that_goes_ends_the_command() {
     let (mut peer, mut agent) = begin("v4.channel.k8s.io", Wanted { stdin: false, stderr: false, ..ALL });
     open(&mut peer, "error").await;
     open(&mut peer, "stdout").await;
-    says(&mut agent, STDOUT, b"out").await;
+    says(&mut agent, 1, b"out").await;
     drop(peer);
     assert_eq!(agent.read(&mut [0]).await.unwrap(), 0);
 }

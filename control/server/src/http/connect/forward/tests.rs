@@ -137,7 +137,10 @@ async fn a_stream_without_its_other_one_is_told() {
 #[tokio::test]
 async fn streams_that_fit_nothing_are_broken_off() {
     let (mut peer, _) = begin();
+    let (longest, longer) = ("7".repeat(REQUEST_BYTES_MAX), "7".repeat(REQUEST_BYTES_MAX + 1));
+    open(&mut peer, "data", "65535", &longest).await;
     for (part, port, request) in [
+        ("data", "80", longer.as_str()),
         ("data", "0", "1"),
         ("data", "65536", "1"),
         ("data", "http", "1"),
