@@ -75,6 +75,13 @@ struct Asked {
     lasts: bool,
 }
 
+impl Asked {
+    /// Whoever reads a Pod's output may stop as long as they like: it waits where it is made. A watch is made here.
+    fn may_stand_still(&self) -> bool {
+        self.lasts && self.about.verb != "watch"
+    }
+}
+
 /// One request on its way through.
 pub(crate) struct Call {
     pub(crate) user: User,
@@ -113,8 +120,7 @@ impl Api {
         };
         let took = (!asked.lasts).then(|| began.elapsed());
         self.metrics.answered(&asked.about, response.status().as_u16(), took);
-        // Whoever reads a Pod's output may stop as long as they like: it waits where it is made.
-        if asked.lasts && asked.about.verb != "watch" {
+        if asked.may_stand_still() {
             return response;
         }
         response.map(|body| answers.follow(body))
@@ -239,5 +245,20 @@ impl Api {
             _ if health::is_at(path) => health::serve(self, call).await,
             _ => discovery::serve(call, path),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_stream_is_read_as_slowly_as_its_reader_likes() {
+        let asked = |verb, subresource, lasts| {
+            let about = About { verb, group: "", resource: "pods", subresource };
+            Asked { about, lasts }.may_stand_still()
+        };
+        assert!(asked("get", "log", true));
+        assert!(!asked("watch", "", true) && !asked("list", "", false));
     }
 }

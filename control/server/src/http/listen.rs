@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -13,17 +15,23 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use weft_link::session::{Guests, Place};
 
 use super::Api;
+use super::answer::Body;
 use super::patience::Patience;
 use super::unread::Answers;
 use crate::authn;
 use crate::pki::{Leaf, Pki, PkiError};
 use crate::stop::stopped;
+
+#[cfg(test)]
+mod tests;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -186,14 +194,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>
 
 async fn connection(stream: TcpStream, address: IpAddr, tls: TlsAcceptor, api: Arc<Api>) {
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            return;
-        }
-        Err(_) => return,
-    };
+    let Some(stream) = secured(stream, &tls).await else { return };
     let user = stream
         .get_ref()
         .1
@@ -201,12 +202,43 @@ async fn connection(stream: TcpStream, address: IpAddr, tls: TlsAcceptor, api: A
         .and_then(|chain| chain.first())
         .and_then(|der| authn::by_certificate(der))
         .map(Arc::new);
-    let mut stopping = api.stopping.clone();
+    let stopping = api.stopping.clone();
     let answers = Arc::new(Answers::new());
     let followed = answers.clone();
-    let service = service_fn(move |request| {
+    let serve = move |request| {
         let (api, user, answers) = (api.clone(), user.clone(), followed.clone());
-        async move { Ok::<_, std::convert::Infallible>(api.serve(request, user, &answers).await) }
+        async move { api.serve(request, user, &answers).await }
+    };
+    speak(stream, address, serve, &answers, stopping).await;
+}
+
+/// TLS on a connection; none without it, or not in time.
+async fn secured<S: AsyncRead + AsyncWrite + Unpin>(stream: S, tls: &TlsAcceptor) -> Option<TlsStream<S>> {
+    match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// HTTP on a connection, until it ends, its client reads no further, or the server stops.
+async fn speak<S, F, A>(
+    stream: S,
+    address: IpAddr,
+    serve: F,
+    answers: &Answers,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> A,
+    A: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let answer = serve(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
