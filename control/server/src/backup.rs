@@ -102,3 +102,35 @@ pub(crate) async fn restore(file: &Path, config: &Config) -> anyhow::Result<()> 
     println!("{shown}: {entries} entries as of revision {} are restored", head.revision);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_there_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, partial) = (dir.path().join("all.backup"), dir.path().join("all.backup.partial"));
+        // What a run that was killed has left.
+        fs::write(&partial, "longer than what comes").unwrap();
+        let broken_off = Partial::new(&whole).unwrap();
+        (&broken_off.file).write_all(b"half").unwrap();
+        drop(broken_off);
+        assert!(!whole.exists() && !partial.exists());
+        fs::write(&partial, "longer than what comes").unwrap();
+        let written = Partial::new(&whole).unwrap();
+        (&written.file).write_all(b"all").unwrap();
+        written.keep(&whole).unwrap();
+        assert!(!partial.exists());
+        assert_eq!(fs::read(&whole).unwrap(), b"all");
+    }
+
+    #[test]
+    fn nobody_else_reads_it_not_even_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = Partial::new(&dir.path().join("all.backup")).unwrap();
+        assert_eq!(fs::metadata(&written.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -10,10 +10,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use base64::Engine as _;
 use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use server::{BINARY, Client, Server};
+use sha2::{Digest as _, Sha256};
 use weft_link::Receiver;
 use weft_link::message::Hello;
 use weft_link::session::{self, NodeIdentity, key_and_csr};
@@ -181,6 +183,67 @@ async fn a_restore_that_was_not_finished_is_not_served() {
     serve.args(["serve", "--listen", "127.0.0.1:0", "--link", "127.0.0.1:0", "--data-dir"]).arg(dir.path());
     let said = complaint(&serve.output().expect("the binary starts"));
     assert!(said.contains("was not finished: remove the store, and restore once more"), "{said}");
+}
+
+/// A backup of one entry, as long as that, made by hand.
+fn by_hand(id: [u8; 16], value_bytes: usize) -> Vec<u8> {
+    let mut file = b"weft-backup\n\0\0\0\x01".to_vec();
+    file.extend_from_slice(&id);
+    for number in [1, 1] {
+        file.extend_from_slice(&u64::to_be_bytes(number));
+    }
+    for length in [3, u32::try_from(value_bytes).unwrap()] {
+        file.extend_from_slice(&length.to_be_bytes());
+    }
+    file.extend_from_slice(b"o/x");
+    file.extend_from_slice(&vec![7; value_bytes]);
+    file.extend_from_slice(&[0xff; 4]);
+    file.extend_from_slice(&1u64.to_be_bytes());
+    let sum = Sha256::digest(&file);
+    file.extend_from_slice(&sum);
+    file
+}
+
+#[test]
+fn a_restore_that_fails_leaves_no_store_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all.backup");
+    std::fs::write(&file, by_hand([7; 16], 5 << 20)).unwrap();
+    let said = complaint(&run("restore", dir.path(), &file, &[]));
+    assert!(said.contains("is more than this store takes at once"), "{said}");
+    assert!(!dir.path().join("store.redb").exists());
+    std::fs::write(&file, by_hand([7; 16], 1 << 20)).unwrap();
+    let said = done(&run("restore", dir.path(), &file, &[]));
+    assert!(said.contains("1 entries as of revision 1 are restored"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_a_backup_is_told_why_and_has_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let key = key_and_csr("node-1").unwrap();
+    let token = server.token("1h").parse().unwrap();
+    let answer = session::join(server.link, &token, "node-1", &key.csr_pem).await.unwrap();
+    // A node's own certificate in the place of the admin's.
+    let admins = std::fs::read_to_string(dir.path().join("admin.kubeconfig")).unwrap();
+    let nodes = admins.lines().map(|line| {
+        let encoded = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+        match line.split_once("-data: ") {
+            Some((name, _)) if name.ends_with("client-certificate") => {
+                format!("{name}-data: {}\n", encoded(&answer.certificate_pem))
+            }
+            Some((name, _)) if name.ends_with("client-key") => {
+                format!("{name}-data: {}\n", encoded(&key.key_pem))
+            }
+            _ => format!("{line}\n"),
+        }
+    });
+    let kubeconfig = dir.path().join("node.kubeconfig");
+    std::fs::write(&kubeconfig, nodes.collect::<String>()).unwrap();
+    let file = dir.path().join("all.backup");
+    let said = complaint(&run("backup", dir.path(), &file, &["--kubeconfig", kubeconfig.to_str().unwrap()]));
+    assert!(said.contains("the control plane refused (403") && said.contains("node-1"), "{said}");
+    assert!(!file.exists() && !dir.path().join("all.backup.partial").exists());
 }
 
 /// Neither by a forgotten `--store`, nor by a lost file, nor by the backup of another.

@@ -152,6 +152,32 @@ async fn a_file_that_is_cut_or_changed_anywhere_is_refused() {
     assert_eq!(told.to_string(), "the backup has format 2, this build knows up to 1: use a newer build");
 }
 
+/// A file of which all is as its checksum says, and yet not as it should be.
+#[test]
+fn what_was_never_written_so_is_damage() {
+    let file = |length: u32, entries: u64| {
+        let mut file = [MAGIC, &FORMAT.to_be_bytes(), &[7; 16], &[0; 16]].concat();
+        for part in [&1u32.to_be_bytes()[..], &length.to_be_bytes(), b"kv", &END.to_be_bytes()] {
+            file.extend_from_slice(part);
+        }
+        file.extend_from_slice(&entries.to_be_bytes());
+        let sum = Sha256::digest(&file);
+        file.extend_from_slice(&sum);
+        file
+    };
+    assert_eq!(verify(&file(1, 1)[..]).unwrap().1, 1);
+    for entries in [0, 2] {
+        let told = verify(&file(1, entries)[..]).unwrap_err();
+        assert!(matches!(told, BackupError::Damaged("entries are missing")), "{entries}: {told}");
+    }
+    // What is longer than anything can be is not even read.
+    for (length, read) in [(PART_BYTES_MAX, true), (PART_BYTES_MAX + 1, false)] {
+        let told = verify(&file(length, 1)[..]).unwrap_err();
+        assert_eq!(matches!(told, BackupError::Cut), read, "{length}: {told}");
+        assert_eq!(matches!(told, BackupError::Damaged(_)), !read, "{length}: {told}");
+    }
+}
+
 #[test]
 fn a_restore_begins_where_no_history_was() {
     let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);

@@ -171,6 +171,14 @@ fn a_newer_format_is_refused_and_its_build_named() {
 }
 
 #[test]
+fn a_new_store_says_what_made_it() {
+    let disk = TestDisk::new(Plan::steady());
+    drop(on(&disk));
+    let (_, format, build) = rows(&disk);
+    assert_eq!((format, build.as_deref()), (Some(table::FORMAT), Some(env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
 fn a_format_that_never_was_is_damage() {
     let disk = TestDisk::new(Plan::steady());
     drop(on(&disk));
