@@ -134,3 +134,24 @@ async fn a_message_that_is_too_long_is_refused_by_its_head() {
         assert_eq!(matches!(next, Ok(Some(Err(_)))), refused, "{length}: {next:?}");
     }
 }
+
+#[tokio::test]
+async fn pieces_of_a_message_have_the_limit_together() {
+    let (mut near, far) = tokio::io::duplex(4096);
+    let mut server = server(far).await;
+    let half = u64::try_from(FRAME_BYTES_MAX / 2).unwrap() + 1;
+    let writes = async {
+        // One that goes on, and its end, under masks of four zeros.
+        for first in [0x02, 0x80] {
+            let head = [&[first, 0xff][..], &half.to_be_bytes(), &[0; 4]].concat();
+            near.write_all(&head).await.unwrap();
+            near.write_all(&vec![0; FRAME_BYTES_MAX / 2 + 1]).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    };
+    let heard = tokio::select! {
+        heard = server.next() => heard,
+        () = writes => None,
+    };
+    assert!(matches!(heard, Some(Err(_))), "{:?}", heard.map(|message| message.map(|m| m.len())));
+}
