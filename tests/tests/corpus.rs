@@ -61,6 +61,11 @@ fn selectors() {
 }
 
 #[test]
+fn expressions() {
+    run("expressions");
+}
+
+#[test]
 fn frames_of_spdy() {
     run("spdy");
 }

@@ -293,3 +293,61 @@ async fn health_is_told_at_three_places() {
         assert_eq!(anyone.get(&format!("{path}/nothing")).await.0, 404);
     }
 }
+
+#[tokio::test]
+async fn broken_expressions_are_refused_where_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let definition = |rule: &str, pattern: &str| {
+        let spec = json!({"type": "object", "properties": {"name": {"type": "string", "pattern": pattern}},
+            "x-kubernetes-validations": [{"rule": rule}]});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "crontabs.stable.example.com"}, "spec": {"group": "stable.example.com", "scope": "Namespaced",
+            "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "listKind": "CronTabList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}})
+    };
+    let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec]";
+    let deep = "(".repeat(20_000);
+    for (rule, pattern, field, why) in [
+        (
+            "self.name ==",
+            "a",
+            "x-kubernetes-validations[0].rule",
+            "compilation failed: ERROR: <input>:1:13: Syntax error",
+        ),
+        ("object.name == ''", "a", "x-kubernetes-validations[0].rule", "undeclared reference to 'object'"),
+        (&deep, "a", "x-kubernetes-validations[0].rule", "expression recursion limit exceeded: 250"),
+        ("true", "(?!a)b", "properties[name].pattern", "invalid or unsupported Perl syntax: `(?!`"),
+    ] {
+        let (code, refused) = admin.post(definitions, definition(rule, pattern)).await;
+        let cause = &refused["details"]["causes"][0];
+        assert_eq!((code, &cause["field"]), (422, &json!(format!("{at}.{field}"))), "{refused}");
+        assert_eq!(cause["reason"], "FieldValueInvalid");
+        assert!(cause["message"].as_str().unwrap().contains(why), "{cause}");
+    }
+    let rule = "!has(self.name) || self.name.all(c, c.matches('^[[a-z]+$')) == oldSelf.?name.hasValue()";
+    let (code, made) = admin.post(definitions, definition(rule, r"^\${[[A-Z]+}$")).await;
+    assert_eq!(code, 201, "{made}");
+    let mut changed = made.clone();
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"]
+        [0]["rule"] = "self.".into();
+    let (code, refused) =
+        admin.call(Method::PUT, &format!("{definitions}/crontabs.stable.example.com"), Some(changed)).await;
+    assert_eq!(code, 422, "{refused}");
+
+    let policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let policy = |expression: &str| {
+        let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "p"},
+            "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": expression}]}})
+    };
+    let (code, refused) = admin.post(policies, policy("object.spec.containers.all(c, has(c))")).await;
+    assert_eq!(code, 422, "{refused}");
+    let field = &refused["details"]["causes"][0]["field"];
+    assert_eq!(field, "spec.validations[0].expression", "{refused}");
+    let (code, made) = admin.post(policies, policy("object.spec.containers.all(c, has(c.image))")).await;
+    assert_eq!(code, 201, "{made}");
+}

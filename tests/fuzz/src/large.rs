@@ -17,6 +17,7 @@ pub fn inputs(target: &str, bytes_max: usize) -> Vec<(String, Vec<u8>)> {
         "patch" => patches(bytes_max),
         "apply" => configurations(bytes_max),
         "selector" => selectors(bytes_max),
+        "expressions" => expressions(bytes_max),
         "spdy" => streams(bytes_max),
         "websocket" => frames(bytes_max),
         _ => Vec::new(),
@@ -368,6 +369,37 @@ fn selectors(bytes_max: usize) -> Vec<(String, Vec<u8>)> {
         of("escaped", format!("metadata.name={}", r"\,".repeat(8_000))),
         of("signs", "!".repeat(16_000)),
         of("long", "a".repeat(bytes_max - 1)),
+    ]
+}
+
+/// In CEL, about as long as one may be, and patterns, which may be as long as they like.
+fn expressions(bytes_max: usize) -> Vec<(String, Vec<u8>)> {
+    const CEL_BYTES: usize = 99_000;
+    let of = |name: &str, place: u8, text: String| (name.to_owned(), [&[place], text.as_bytes()].concat());
+    let cel = |name: &str, item: &str, end: &str| of(name, 0, item.repeat(CEL_BYTES / item.len()) + end);
+    let pattern = |name: &str, item: &str| of(name, 2, item.repeat(bytes_max / item.len()));
+    let nested = "self.all(x, x in [".repeat(120) + &"x, ".repeat(30_000) + "1" + &"])".repeat(120);
+    let bound = "cel.bind(x, [x], ".repeat(240) + "[" + &"x, ".repeat(30_000) + "1]" + &")".repeat(240);
+    vec![
+        cel("brackets", "(", ""),
+        cel("signs", "!", "true"),
+        cel("choices", "a?b:", "c"),
+        cel("truths", "a||b&&", "c"),
+        cel("names", "foo||", "c"),
+        cel("sums", "1+", "1"),
+        cel("fields", "self.a ", ""),
+        cel("comments", "//\n", "true"),
+        cel("lists", "[1,", ""),
+        of("texts", 1, format!("'{}'", "\\n".repeat(CEL_BYTES / 2))),
+        of("macros", 0, nested),
+        of("bound", 3, bound),
+        of("long", 4, "a".repeat(bytes_max)),
+        pattern("groups", "(a|"),
+        pattern("closed", "(a)"),
+        pattern("classes", "[[:"),
+        pattern("counts", "{1,"),
+        pattern("quoted", "\\Qa\\E"),
+        pattern("repeated", "a{1000}"),
     ]
 }
 

@@ -3,6 +3,7 @@
 //! on those of [`large`].
 
 pub mod apply;
+pub mod expressions;
 pub mod json;
 pub mod large;
 mod object;
@@ -22,12 +23,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "json", run: json::run },
     Target { name: "protobuf", run: protobuf::run },
     Target { name: "patch", run: patch::run },
     Target { name: "apply", run: apply::run },
     Target { name: "selector", run: selector::run },
+    Target { name: "expressions", run: expressions::run },
     Target { name: "spdy", run: spdy::run },
     Target { name: "websocket", run: websocket::run },
 ];

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::cel::Scope;
 use super::{Rules, items, name, one_of, selector, text, webhook};
 use crate::status::{Errors, FieldError};
 
 const FAILURE_POLICIES: &[&str] = &["Fail", "Ignore"];
 const MATCH_POLICIES: &[&str] = &["Equivalent", "Exact"];
+/// What the conditions of a webhook may speak of.
+const SCOPE: Scope<'_> = Scope::of(&["authorizer", "namespaceObject", "object", "oldObject", "request"]);
 
 /// A MutatingWebhookConfiguration.
 pub(crate) static MUTATING: Rules = Rules {
@@ -58,7 +61,7 @@ fn webhook(hook: &Value, path: &str, errors: &mut Errors) {
     }
     let config = hook.get("clientConfig").unwrap_or(&Value::Null);
     webhook::client(config, &format!("{path}.clientConfig"), errors);
-    webhook::match_conditions(hook, path, errors);
+    webhook::match_conditions(hook, path, &SCOPE, errors);
     let versions = format!("{path}.admissionReviewVersions");
     let missing = "must specify one of v1, v1beta1";
     webhook::review_versions(items(hook, "admissionReviewVersions"), &versions, missing, errors);

@@ -1,4 +1,4 @@
-//! Validation of admission policies and their bindings; of expressions, that they are there.
+//! Validation of admission policies and their bindings.
 
 mod mutating;
 
@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::cel::{self, Scope, Type};
 use super::{Rules, admission, conditions, items, name, not_empty, one_of, rules, selector, text, webhook};
 use crate::status::{Errors, FieldError};
 
@@ -61,6 +62,18 @@ pub(crate) static BINDING: Rules = Rules {
     status: |_, _| {},
 };
 
+/// What the expressions of a policy may speak of: parameters if it has any, and all but a message whether a user may do something.
+fn variables(spec: &Value) -> &'static [&'static str] {
+    const ALL: &[&str] = &["namespaceObject", "object", "oldObject", "request", "authorizer", "params"];
+    let has_parameters = spec.get("paramKind").is_some_and(|kind| !kind.is_null());
+    if has_parameters { ALL } else { &ALL[..ALL.len() - 1] }
+}
+
+/// The names of a policy's own variables, if it has any.
+fn composed(spec: &Value) -> Vec<&str> {
+    items(spec, "variables").iter().map(|variable| text(variable, "name")).collect()
+}
+
 /// What both kinds of policies have: which requests they are about, and names for expressions.
 fn common(spec: &Value, errors: &mut Errors) {
     not_empty(spec, "spec", "failurePolicy", errors);
@@ -77,15 +90,23 @@ fn common(spec: &Value, errors: &mut Errors) {
             }
         }
     }
-    webhook::match_conditions(spec, "spec", errors);
+    let scope = Scope::of(variables(spec));
+    webhook::match_conditions(spec, "spec", &scope, errors);
+    let names = composed(spec);
     for (at, variable) in items(spec, "variables").iter().enumerate() {
-        self::variable(variable, &format!("spec.variables[{at}]"), errors);
+        let path = format!("spec.variables[{at}]");
+        self::variable(variable, &path, errors);
+        // Of the others only those before it are there.
+        let scope = Scope { composed: Some(&names[..at]), ..scope };
+        cel::judge(text(variable, "expression"), &format!("{path}.expression"), &scope, &[], errors);
     }
 }
 
 fn policy(policy: &Value, errors: &mut Errors) {
     let spec = policy.get("spec").unwrap_or(&Value::Null);
     common(spec, errors);
+    let names = composed(spec);
+    let scope = Scope { composed: (!names.is_empty()).then_some(&names), ..Scope::of(variables(spec)) };
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -93,7 +114,7 @@ fn policy(policy: &Value, errors: &mut Errors) {
         errors.push(FieldError::required("spec.auditAnnotations", why));
     }
     for (at, validation) in validations.iter().enumerate() {
-        self::validation(validation, &format!("spec.validations[{at}]"), errors);
+        self::validation(validation, &format!("spec.validations[{at}]"), &scope, errors);
     }
     if annotations.len() > ANNOTATIONS_MAX {
         let why = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
@@ -104,6 +125,10 @@ fn policy(policy: &Value, errors: &mut Errors) {
     for (at, entry) in annotations.iter().enumerate() {
         let path = format!("spec.auditAnnotations[{at}]");
         annotation(entry, own, &path, errors);
+        let (expression, path_of) = (text(entry, "valueExpression"), format!("{path}.valueExpression"));
+        if expression.trim().len() <= ANNOTATION_BYTES_MAX {
+            cel::judge(expression, &path_of, &scope, &[Type::Text, Type::Null], errors);
+        }
         if !keys.insert(text(entry, "key")) {
             errors.push(FieldError::duplicate(format!("{path}.key"), text(entry, "key")));
         }
@@ -183,8 +208,15 @@ fn variable(variable: &Value, path: &str, errors: &mut Errors) {
     webhook::expression(variable, path, "expression", "expression is not specified", errors);
 }
 
-fn validation(validation: &Value, path: &str, errors: &mut Errors) {
+fn validation(validation: &Value, path: &str, scope: &Scope<'_>, errors: &mut Errors) {
     webhook::expression(validation, path, "expression", "expression is not specified", errors);
+    let expression = text(validation, "expression");
+    cel::judge(expression, &format!("{path}.expression"), scope, &[Type::Bool], errors);
+    let allowed: Vec<&str> = scope.variables.iter().filter(|name| **name != "authorizer").copied().collect();
+    let of_message = Scope { variables: &allowed, ..*scope };
+    let (message, message_path) =
+        (text(validation, "messageExpression"), format!("{path}.messageExpression"));
+    cel::judge(message, &message_path, &of_message, &[Type::Text], errors);
     let blank = |key: &str| !text(validation, key).is_empty() && text(validation, key).trim().is_empty();
     let mut wrong = |key: &str, why: &str| {
         errors.push(FieldError::invalid(format!("{path}.{key}"), text(validation, key), why));

@@ -1,6 +1,7 @@
 //! Each rule with the words a client sees.
 
 mod admission;
+mod cel;
 mod certificates;
 mod events;
 mod extensions;
@@ -8,6 +9,7 @@ mod hostile;
 mod networking;
 mod pod;
 mod rbac;
+mod regex;
 mod storage;
 mod stored;
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::cel::{self, Scope, Type};
 use super::{items, name, not_empty, rules, text};
 use crate::status::{Errors, FieldError};
 
@@ -101,8 +102,8 @@ pub(super) fn expression(object: &Value, path: &str, key: &str, why: &str, error
     }
 }
 
-/// Conditions in CEL that a request must meet; what they say is judged where they are asked. At most 64.
-pub(super) fn match_conditions(within: &Value, path: &str, errors: &mut Errors) {
+/// Conditions in CEL that a request must meet. At most 64.
+pub(super) fn match_conditions(within: &Value, path: &str, scope: &Scope<'_>, errors: &mut Errors) {
     const CONDITIONS_MAX: usize = 64;
     let (conditions, path) = (items(within, "matchConditions"), format!("{path}.matchConditions"));
     if conditions.len() > CONDITIONS_MAX {
@@ -112,6 +113,8 @@ pub(super) fn match_conditions(within: &Value, path: &str, errors: &mut Errors) 
     for (at, condition) in conditions.iter().enumerate() {
         let (path, given) = (format!("{path}[{at}]"), text(condition, "name"));
         expression(condition, &path, "expression", "", errors);
+        let expression = text(condition, "expression");
+        cel::judge(expression, &format!("{path}.expression"), scope, &[Type::Bool], errors);
         if given.is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));
             continue;

@@ -2,7 +2,7 @@
 //! it says nothing which nobody could hold to.
 //!
 //! A structural schema has the type of every field outside of `allOf`, `anyOf`, `oneOf` and `not`; these may only narrow what
-//! is there. Regular expressions are not compiled.
+//! is there.
 
 mod default;
 mod list;
@@ -75,8 +75,12 @@ pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut
     if structural.is_empty() {
         default::defaults(schema, path, &mut structural);
     }
+    // Rules are compiled where the schemas are right that they are about, and told behind all that is wrong with schemas.
+    let mut compiled = Compiled { wanted: structural.is_empty(), errors: Errors::default() };
     errors.append(structural);
-    rules(schema, path, Place { is_root: true, in_meta: false, no_defaults: None }, errors);
+    let place = Place { is_root: true, in_meta: false, no_defaults: None, unmatched: None };
+    rules(schema, path, place, &mut compiled, errors);
+    errors.append(compiled.errors);
 }
 
 fn at_root(schema: &Value, path: &str, errors: &mut Errors) {
@@ -231,21 +235,30 @@ fn of_objects(schema: &Value, level: Level, path: &str, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with rules in CEL; they are not looked at where `wanted` is not set.
+struct Compiled {
+    wanted: bool,
+    errors: Errors,
+}
+
 /// Where in the whole a schema stands, as far as it decides what may be said.
 #[derive(Clone, Copy)]
-struct Place {
+struct Place<'a> {
     is_root: bool,
     /// Within `metadata` and what else every object has.
     in_meta: bool,
     /// Why there may be no defaults here.
     no_defaults: Option<&'static str>,
+    /// The outermost list around it of whose items nobody can say what they were before.
+    unmatched: Option<&'a str>,
 }
 
 /// What is said of OpenAPI and of Kubernetes' own words, here and below.
-fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
+fn rules(schema: &Value, path: &str, outer: Place<'_>, compiled: &mut Compiled, errors: &mut Errors) {
     if errors.is_full() {
         return;
     }
+    let before = errors.len();
     standard(schema, path, outer, errors);
     if flag(schema, "uniqueItems") {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -265,7 +278,7 @@ fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
             place.no_defaults = Some("inside additionalProperties applying to object metadata");
         }
         if values.is_object() {
-            rules(values, &path, place, errors);
+            rules(values, &path, place, compiled, errors);
         }
     }
     for (name, field) in entries(schema, "properties") {
@@ -278,28 +291,37 @@ fn rules(schema: &Value, path: &str, outer: Place, errors: &mut Errors) {
                     Some(["in top-level apiVersion", "in top-level kind", "in top-level metadata"][at]);
             }
         }
-        rules(field, &below_field(path, name), place, errors);
+        rules(field, &below_field(path, name), place, compiled, errors);
     }
+    // Rules in these are refused as they are.
+    let mut nested = Compiled { wanted: false, errors: Errors::default() };
     if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
-        rules(not, &below(path, ".not"), inner, errors);
+        rules(not, &below(path, ".not"), inner, &mut nested, errors);
     }
     for junctor in ["allOf", "oneOf", "anyOf"] {
         for (at, part) in items(schema, junctor).iter().enumerate() {
-            rules(part, &below(path, format_args!(".{junctor}[{at}]")), inner, errors);
+            rules(part, &below(path, format_args!(".{junctor}[{at}]")), inner, &mut nested, errors);
         }
     }
     if let Some(item) = items_of(schema) {
-        rules(item, &below(path, ".items"), inner, errors);
+        let mut place = inner;
+        if text(schema, "x-kubernetes-list-type") != "map" {
+            place.unmatched.get_or_insert(path);
+        }
+        rules(item, &below(path, ".items"), place, compiled, errors);
     }
     if schema.get(PRESERVE) == Some(&Value::Bool(false)) {
         errors.push(FieldError::invalid(format!("{path}.{PRESERVE}"), false, "must be true or undefined"));
     }
     list::rules(schema, path, errors);
     validation::rules(schema, path, errors);
+    if compiled.wanted && errors.len() == before {
+        validation::compile(schema, path, outer, &mut compiled.errors);
+    }
 }
 
 /// What OpenAPI has and definitions may not.
-fn standard(schema: &Value, path: &str, place: Place, errors: &mut Errors) {
+fn standard(schema: &Value, path: &str, place: Place<'_>, errors: &mut Errors) {
     let type_ = text(schema, "type");
     if !type_.is_empty() && !TYPES.contains(&type_) {
         errors.push(FieldError::not_supported(format!("{path}.type"), type_, TYPES));

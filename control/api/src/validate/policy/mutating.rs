@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::cel::{self, Scope, Type};
 use super::super::{Rules, items, one_of, text, webhook};
 use crate::status::{Errors, FieldError};
 
@@ -29,8 +30,10 @@ fn policy(policy: &Value, errors: &mut Errors) {
     if mutations.is_empty() {
         errors.push(FieldError::required("spec.mutations", "mutations must contain at least one item"));
     }
+    let names = super::composed(spec);
+    let scope = Scope { variables: super::variables(spec), composed: Some(&names), patches: true };
     for (at, mutation) in mutations.iter().enumerate() {
-        self::mutation(mutation, &format!("spec.mutations[{at}]"), errors);
+        self::mutation(mutation, &format!("spec.mutations[{at}]"), &scope, errors);
     }
     one_of(spec, "spec", "reinvocationPolicy", &["IfNeeded", "Never"], true, errors);
 }
@@ -53,7 +56,7 @@ fn operations(spec: &Value, key: &str, errors: &mut Errors) {
 }
 
 /// One change: an expression of the one form or of the other.
-fn mutation(mutation: &Value, path: &str, errors: &mut Errors) {
+fn mutation(mutation: &Value, path: &str, scope: &Scope<'_>, errors: &mut Errors) {
     let forms = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
     let type_ = text(mutation, "patchType");
     one_of(mutation, path, "patchType", &forms.map(|(type_, _)| type_), true, errors);
@@ -67,7 +70,12 @@ fn mutation(mutation: &Value, path: &str, errors: &mut Errors) {
                 let why = format!("must be specified when patchType is {type_}");
                 errors.push(FieldError::required(path, &why));
             }
-            Some(form) if own == type_ => webhook::expression(form, &path, "expression", "", errors),
+            Some(form) if own == type_ => {
+                webhook::expression(form, &path, "expression", "", errors);
+                let wanted = if key == "jsonPatch" { Type::List } else { Type::Message("Object") };
+                let path = format!("{path}.expression");
+                cel::judge(text(form, "expression"), &path, scope, &[wanted], errors);
+            }
             Some(_) => {
                 let why = format!("must not be specified when patchType is {type_}");
                 errors.push(FieldError::invalid(path, format!("{{{key}}}"), why));

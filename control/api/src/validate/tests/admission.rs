@@ -163,6 +163,73 @@ fn rules_of_webhooks() {
     }
 }
 
+#[test]
+fn conditions_of_webhooks_are_compiled() {
+    let none: [&str; 0] = [];
+    let condition = |expression: &str| {
+        configured(|hook| hook["matchConditions"] = json!([{"name": "a", "expression": expression}]))
+    };
+    for right in [
+        "request.resource.group != 'rbac.authorization.k8s.io'",
+        "!(request.userInfo.username.startsWith('system:node:'))",
+        "authorizer.group('').resource('pods').check('get').allowed() && object != oldObject",
+        " has(namespaceObject.metadata) ",
+    ] {
+        assert_eq!(condition(right), none);
+    }
+    let path = "webhooks[0].matchConditions[0].expression: Invalid value";
+    for (broken, why) in [
+        (
+            "request.name ==",
+            "compilation failed: ERROR: <input>:1:16: Syntax error: mismatched input '<EOF>' expecting",
+        ),
+        ("params.a == 1", "compilation failed: ERROR: <input>:1:1: undeclared reference to 'params'"),
+        ("variables.a", "compilation failed: ERROR: <input>:1:1: undeclared reference to 'variables'"),
+        ("request.name + 'a' == 'b' ? 1 : 2", "must evaluate to bool but got int"),
+    ] {
+        let told = condition(broken);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("{path}: {:?}: {why}", broken)), "{told:?}");
+    }
+}
+
+#[test]
+fn what_was_stored_is_not_compiled_anew() {
+    let none: [&str; 0] = [];
+    let with = |conditions: Value| {
+        let mut hook = webhook();
+        hook["matchConditions"] = conditions;
+        json!({ "webhooks": [hook] })
+    };
+    let kind = &kind::VALIDATING_WEBHOOK_CONFIGURATION;
+    let old = with(json!([{"name": "a", "expression": "what is this"}]));
+    let moved = json!([{"name": "b", "expression": "true"}, {"name": "a", "expression": "what is this"}]);
+    assert_eq!(updated(kind, &with(moved), &old), none);
+    let told = updated(kind, &with(json!([{"name": "a", "expression": "what is that"}])), &old);
+    assert!(told.len() == 1 && told[0].contains("mismatched input 'is' expecting <EOF>"), "{told:?}");
+
+    let rule =
+        json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
+    let policy = |expression: &str, message: &str| {
+        let validation = json!({"expression": expression, "messageExpression": message});
+        json!({"spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [validation]}})
+    };
+    let kind = &kind::VALIDATING_ADMISSION_POLICY;
+    let old = policy("object.a =", "'a' +");
+    assert_eq!(updated(kind, &policy("object.a =", "'a' +"), &old), none);
+    let told = updated(kind, &policy("object.b =", "'b' +"), &old);
+    let paths: Vec<&str> = told.iter().map(|error| error.split(": ").next().unwrap()).collect();
+    assert_eq!(paths, ["spec.validations[0].expression", "spec.validations[0].messageExpression"]);
+
+    let policy = |expression: &str| {
+        let mutation = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}});
+        json!({"spec": {"matchConstraints": {"resourceRules": [rule]}, "reinvocationPolicy": "Never", "mutations": [mutation]}})
+    };
+    let kind = &kind::MUTATING_ADMISSION_POLICY;
+    assert_eq!(updated(kind, &policy("[JSONPatch{]"), &policy("[JSONPatch{]")), none);
+    assert_eq!(updated(kind, &policy("[JSONPatch{]"), &policy("[]")).len(), 1);
+}
+
 fn policy(change: impl FnOnce(&mut Value)) -> Vec<String> {
     let rule =
         json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
@@ -218,7 +285,7 @@ fn policies() {
         ),
         (
             "auditAnnotations",
-            json!([{"key": "a", "valueExpression": "x"}, {"key": "a", "valueExpression": "x"}]),
+            json!([{"key": "a", "valueExpression": "'x'"}, {"key": "a", "valueExpression": "null"}]),
             "auditAnnotations[1].key: Duplicate value: \"a\"",
         ),
         (
@@ -244,6 +311,99 @@ fn policies() {
     assert_eq!(
         with_status(&kind::VALIDATING_ADMISSION_POLICY, &status),
         ["status.typeChecking.expressionWarnings[0].fieldRef: Required value"]
+    );
+}
+
+#[test]
+fn expressions_of_policies_are_compiled() {
+    let none: [&str; 0] = [];
+    let variables = json!([
+        {"name": "limit", "expression": "object.spec.limit"},
+        {"name": "twice", "expression": "variables.limit * 2"},
+    ]);
+    let with = |key: &str, value: Value| {
+        policy(|spec| {
+            spec["variables"] = variables.clone();
+            spec[key] = value;
+        })
+    };
+    assert_eq!(with("paramKind", json!({"apiVersion": "v1", "kind": "ConfigMap"})), none);
+    let message = "'at most ' + string(variables.twice)";
+    for right in [
+        json!([{"expression": "variables.twice > 1", "messageExpression": message}]),
+        json!([{"expression": "authorizer.requestResource.check('x').allowed()"}]),
+    ] {
+        assert_eq!(with("validations", right), none);
+    }
+    let undeclared = |name: &str| format!("undeclared reference to '{name}' (in container '')");
+    for (key, value, path, why) in [
+        (
+            "validations",
+            json!([{"expression": "params.a == 1"}]),
+            "validations[0].expression",
+            undeclared("params"),
+        ),
+        (
+            "validations",
+            json!([{"expression": "self.a == 1"}]),
+            "validations[0].expression",
+            undeclared("self"),
+        ),
+        (
+            "validations",
+            json!([{"expression": "true", "messageExpression": "string(authorizer)"}]),
+            "validations[0].messageExpression",
+            undeclared("authorizer"),
+        ),
+        (
+            "validations",
+            json!([{"expression": "variables.thrice > 1"}]),
+            "validations[0].expression",
+            "undefined field 'thrice'".to_owned(),
+        ),
+        (
+            "validations",
+            json!([{"expression": "Object{} == object"}]),
+            "validations[0].expression",
+            undeclared("Object"),
+        ),
+        (
+            "matchConditions",
+            json!([{"name": "a", "expression": "variables.limit > 1"}]),
+            "matchConditions[0].expression",
+            undeclared("variables"),
+        ),
+        (
+            "variables",
+            json!([{"name": "a", "expression": "variables.b"}, {"name": "b", "expression": "1"}]),
+            "variables[0].expression",
+            "undefined field 'b'".to_owned(),
+        ),
+        (
+            "auditAnnotations",
+            json!([{"key": "a", "valueExpression": "object.a +"}]),
+            "auditAnnotations[0].valueExpression",
+            "Syntax error: mismatched input '<EOF>' expecting".to_owned(),
+        ),
+    ] {
+        let told = with(key, value);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("spec.{path}: Invalid value: ")), "{told:?}");
+        assert!(told[0].contains("compilation failed: ERROR: <input>:1:"), "{told:?}");
+        assert!(told[0].contains(&why), "{told:?}");
+    }
+    assert_eq!(
+        with("validations", json!([{"expression": "'a'", "messageExpression": "1"}])),
+        [
+            "spec.validations[0].expression: Invalid value: \"'a'\": must evaluate to bool but got string",
+            "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string but got int",
+        ]
+    );
+    assert_eq!(
+        with("auditAnnotations", json!([{"key": "a", "valueExpression": "1"}])),
+        [
+            "spec.auditAnnotations[0].valueExpression: Invalid value: \"1\": must evaluate to one of [string null_type] but got int"
+        ]
     );
 }
 
@@ -328,6 +488,20 @@ fn mutating_policies() {
             ],
         ),
         ("paramKind", json!({"apiVersion": "v1"}), vec!["spec.paramKind.kind: Required value"]),
+        (
+            "mutations",
+            json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": "JSONPatch{op: 'add'}"}}]),
+            vec![
+                "spec.mutations[0].jsonPatch.expression: Invalid value: \"JSONPatch{op: 'add'}\": must evaluate to list but got JSONPatch",
+            ],
+        ),
+        (
+            "mutations",
+            json!([{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object.spec{}"}}]),
+            vec![
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"Object.spec{}\": must evaluate to Object but got Object.spec",
+            ],
+        ),
     ] {
         assert_eq!(policy(key, value), messages);
     }

@@ -1,5 +1,6 @@
 //! CustomResourceDefinitions.
 
+mod rules;
 mod schema;
 
 use super::*;

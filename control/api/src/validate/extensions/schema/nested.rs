@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::super::{entries, items};
+use super::super::super::{entries, items, regex, text};
 use super::{EMBEDDED, INT_OR_STRING, PRESERVE, below, below_field, is_zero, items_of, property};
 use crate::status::{Errors, FieldError};
 
@@ -13,15 +13,16 @@ fn is_number_or_text(parts: &[Value]) -> bool {
     parts == [json!({"type": "integer"}), json!({"type": "string"})]
 }
 
-/// Judges the junctors of a schema.
+/// Judges the junctors of a schema, and the patterns in it and in them.
 pub(super) fn junctors(schema: &Value, path: &str, errors: &mut Errors) {
     let skip_any = is_number_or_text(items(schema, "anyOf"));
     let skip_first =
         items(schema, "allOf").first().is_some_and(|first| is_number_or_text(items(first, "anyOf")));
-    judge(schema, path, skip_any, skip_first, errors);
+    judge(schema, path, (skip_any, skip_first), errors);
 }
 
-fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &mut Errors) {
+fn judge(schema: &Value, path: &str, skip: (bool, bool), errors: &mut Errors) {
+    let (skip_any, skip_first) = skip;
     for junctor in JUNCTORS.iter().filter(|junctor| !skip_any || **junctor != "anyOf") {
         for (at, part) in items(schema, junctor).iter().enumerate() {
             let skip = skip_first && *junctor == "allOf" && at == 0;
@@ -31,13 +32,21 @@ fn judge(schema: &Value, path: &str, skip_any: bool, skip_first: bool, errors: &
     if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
         nested(not, &below(path, ".not"), false, errors);
     }
+    let pattern = text(schema, "pattern");
+    if pattern.is_empty() {
+        return;
+    }
+    if let Err(why) = regex::check(pattern) {
+        let why = format!("must be a valid regular expression, but isn't: {why}");
+        errors.push(FieldError::invalid(format!("{path}.pattern"), pattern, why));
+    }
 }
 
 fn nested(schema: &Value, path: &str, skip_any: bool, errors: &mut Errors) {
     if errors.is_full() {
         return;
     }
-    judge(schema, path, skip_any, false, errors);
+    judge(schema, path, (skip_any, false), errors);
     if let Some(item) = items_of(schema) {
         nested(item, &below(path, ".items"), false, errors);
     }
