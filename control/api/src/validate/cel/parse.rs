@@ -60,6 +60,7 @@ const TYPES: &[&str] = &[
 ];
 
 /// A part of an expression.
+#[derive(Clone, Copy)]
 struct Value<'a> {
     at: usize,
     type_: Type<'a>,
@@ -69,6 +70,7 @@ struct Value<'a> {
 }
 
 /// What a part looks like, where that matters to what is around it.
+#[derive(Clone, Copy)]
 enum Form<'a> {
     Name(&'a str),
     Select,

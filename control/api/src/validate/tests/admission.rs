@@ -189,7 +189,7 @@ fn conditions_of_webhooks_are_compiled() {
     ] {
         let told = condition(broken);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].starts_with(&format!("{path}: {:?}: {why}", broken)), "{told:?}");
+        assert!(told[0].starts_with(&format!("{path}: {broken:?}: {why}")), "{told:?}");
     }
 }
 

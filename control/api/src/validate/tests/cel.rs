@@ -1,7 +1,6 @@
 //! Expressions in CEL: what is taken for one, what is refused and in which words, and that no hostile one is worse than an error.
 
 use super::super::cel::{Broken, Scope, Type, compile};
-use super::*;
 
 const ALL: Scope<'_> = Scope {
     variables: &[
