@@ -50,6 +50,7 @@ pub(crate) struct Nodes {
     views: Arc<Views>,
     sessions: Mutex<HashMap<String, Connected>>,
     next_session: AtomicU64,
+    usage_turn: usage::Turn,
 }
 
 /// A session that is there.
@@ -104,6 +105,7 @@ impl Nodes {
             views,
             sessions,
             next_session: AtomicU64::new(1),
+            usage_turn: usage::Turn::default(),
         })
     }
 

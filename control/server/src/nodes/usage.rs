@@ -2,7 +2,7 @@
 //! ask are one for the agent, and then forgotten.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -96,18 +96,36 @@ impl Nodes {
 
     /// What nodes and their Pods use, of those that tell it in time.
     pub(crate) async fn usages(self: &Arc<Self>, nodes: BTreeSet<String>) -> HashMap<String, Arc<Report>> {
-        let mut waiting = nodes.into_iter();
+        let ask = |node: String| {
+            let nodes = self.clone();
+            async move { nodes.usage(&node).await }
+        };
+        self.usage_turn.ask(nodes, ask).await
+    }
+}
+
+/// Where the next reader begins to ask: at the first node, by name, that there was no time for. Where many do not answer,
+/// nobody is always among the last.
+#[derive(Debug, Default)]
+pub(super) struct Turn(std::sync::Mutex<String>);
+
+impl Turn {
+    /// Asks each node, as long as there is time, and tells what those say that answer.
+    async fn ask<F>(&self, nodes: BTreeSet<String>, ask: impl Fn(String) -> F) -> HashMap<String, Arc<Report>>
+    where
+        F: Future<Output = Result<Arc<Report>, Arc<UsageError>>> + Send + 'static,
+    {
+        let begin = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (first, last): (Vec<String>, Vec<String>) = nodes.into_iter().partition(|node| *node >= begin);
+        let mut waiting = first.into_iter().chain(last);
         let mut asked = JoinSet::new();
         let mut told = HashMap::new();
         let mut end = std::pin::pin!(tokio::time::sleep(ANSWERS_MAX));
         loop {
             let room = ASKED_MAX - asked.len();
             for node in waiting.by_ref().take(room) {
-                let nodes = self.clone();
-                asked.spawn(async move {
-                    let answer = nodes.usage(&node).await;
-                    (node, answer)
-                });
+                let answer = ask(node.clone());
+                asked.spawn(async move { (node, answer.await) });
             }
             let answer = tokio::select! {
                 answer = asked.join_next() => answer,
@@ -121,9 +139,13 @@ impl Nodes {
                     tracing::debug!(node, %error, "it is not known what a node uses");
                 }
                 Some(Err(error)) => tracing::warn!(%error, "asking a node failed"),
-                None => return told,
+                None => break,
             }
         }
+        if let Some(next) = waiting.next() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        }
+        told
     }
 }
 
@@ -167,5 +189,29 @@ mod tests {
         assert!(kept.get(refuses()).await.is_err());
         assert_eq!(kept.get(ask(&asked)).await.unwrap_err().to_string(), "node \"n\" does not answer");
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_there_was_no_time_for_is_asked_first_by_the_next() {
+        let turn = Turn::default();
+        let nodes: BTreeSet<String> = (0..500).map(|at| format!("n{at:03}")).collect();
+        // All but the last hang.
+        let ask = |node: String| async move {
+            if node == "n499" {
+                return Ok(Arc::default());
+            }
+            tokio::time::sleep(ANSWER_MAX).await;
+            Err(Arc::new(UsageError::Silent(node)))
+        };
+        let mut told = Vec::new();
+        for _ in 0..6 {
+            let began = Instant::now();
+            told.push(turn.ask(nodes.clone(), ask).await.len());
+            assert!(began.elapsed() <= ANSWERS_MAX);
+        }
+        assert!(told[0] == 0 && told.iter().sum::<usize>() >= 2, "{told:?}");
+        // Where there is time for all, it does not matter who is first.
+        let few: BTreeSet<String> = ["a".to_owned(), "n499".to_owned()].into();
+        assert_eq!(turn.ask(few, ask).await.len(), 1);
     }
 }
