@@ -29,8 +29,12 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
         let uid = &before.object.meta.uid;
         if change.after.as_ref().is_none_or(|after| after.object.meta.uid != *uid) {
             keys.extend(world.owned_by(uid).map(|entry| LoopKey::new(entry.object.kind, entry.object.key())));
-            // And an owner that waits for it may be done.
-            for owner in &before.object.meta.owner_references {
+        }
+        // And an owner that waits for it may be done: it is gone, or no longer this owner's.
+        let still = change.after.as_ref().filter(|after| after.object.meta.uid == *uid);
+        let owned = still.map_or(&[][..], |after| &after.object.meta.owner_references);
+        for owner in &before.object.meta.owner_references {
+            if owned.iter().all(|other| other.uid != owner.uid) {
                 keys.extend(world.by_uid(&owner.uid).map(|(kind, key)| LoopKey::new(kind, key.clone())));
             }
         }
@@ -222,5 +226,15 @@ mod tests {
         crate::testing::perform(&mut world, &plan.actions, crate::testing::now(0));
         assert!(matches!(&run(&world, &kind::REPLICA_SET, "rs").actions[..], [Action::Patch { patch, .. }]
             if patch["metadata"]["finalizers"] == json!([])));
+    }
+
+    #[test]
+    fn an_owner_hears_of_each_dependent_that_it_loses() {
+        let mut world = world(&[set(json!({})), pod(&["uid-rs"])]);
+        let owner = LoopKey::new(&kind::REPLICA_SET, ObjectKey::namespaced("default", "rs"));
+        let same = world.apply(Change::put(pod(&["uid-rs"]), 8));
+        assert!(!keys(&same, &world).contains(&owner));
+        let let_go = world.apply(Change::put(pod(&[]), 9));
+        assert!(keys(&let_go, &world).contains(&owner));
     }
 }
