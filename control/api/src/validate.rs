@@ -180,6 +180,11 @@ pub fn is_system_class(name: &str) -> bool {
     priority_class::is_system_class(name)
 }
 
+/// The PriorityClasses of the system's own, by name, with their priorities.
+pub fn system_classes() -> impl Iterator<Item = (&'static str, i64)> {
+    priority_class::SYSTEM_CLASSES.iter().copied()
+}
+
 /// The text below `key`, empty if there is none.
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or("")

@@ -4,7 +4,7 @@
 mod pod;
 mod service;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::kind::{self, Kind};
 use crate::object::Object;
@@ -51,13 +51,31 @@ const OLD_LABELS: &[(&str, &str)] = &[
 const COMPARED_MAX: usize = 128;
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
-/// The warnings about an object as it was stored; `is_new` if it was made, and not changed.
+/// The warnings about an object as it was stored; `is_new` if it was made, and not changed. Of a changed workload, `template`
+/// is the one that it had (see [`template`]): who did not change it, reads nothing about it.
 #[must_use]
-pub fn of(object: &Object, is_new: bool) -> Vec<String> {
+pub fn of(object: &Object, is_new: bool, template: Option<&Value>) -> Vec<String> {
     if !is_warned_of(object.kind, is_new) {
         return Vec::new();
     }
-    of_value(object.kind, &object.view().unwrap_or_default(), is_new).into_bounded()
+    let value: Value = object.view().unwrap_or_default();
+    let now = pointer(object.kind).and_then(|pointer| value.pointer(pointer));
+    if !is_new && template.is_some() && template == now {
+        return Vec::new();
+    }
+    of_value(object.kind, &value, is_new).into_bounded()
+}
+
+/// The template of a kind that makes Pods.
+#[must_use]
+pub fn template(kind: &Kind, object: &Map<String, Value>) -> Option<Value> {
+    let mut steps = pointer(kind)?.split('/').skip(1);
+    let first = object.get(steps.next()?)?;
+    steps.try_fold(first, |value, step| value.get(step)).cloned()
+}
+
+fn pointer(kind: &Kind) -> Option<&'static str> {
+    TEMPLATES.iter().find(|(other, ..)| *other == kind).map(|(_, pointer, _)| *pointer)
 }
 
 /// Most warnings of an object, and bytes of all together: what an answer's head bears.

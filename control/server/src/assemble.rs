@@ -291,12 +291,29 @@ fn settings(config: &Config, pki: &Pki, port: u16) -> Settings {
     }
 }
 
+/// What a user reads of a class of the system's own.
+fn description_of_class(name: &str) -> &'static str {
+    match name {
+        "system-node-critical" => {
+            "For Pods that the node they run on cannot do without: they are not to be moved."
+        }
+        _ => "For Pods that the cluster cannot do without: they may be moved to another node if they must.",
+    }
+}
+
 async fn first_objects(objects: &Objects) -> anyhow::Result<()> {
     for name in NAMESPACES {
         objects
             .ensure(&kind::NAMESPACE, &ObjectKey::cluster(*name), json!({ "metadata": {} }))
             .await
             .with_context(|| format!("the namespace {name} cannot be made"))?;
+    }
+    for (name, value) in weft_api::validate::system_classes() {
+        let object = json!({ "value": value, "description": description_of_class(name) });
+        objects
+            .ensure(&kind::PRIORITY_CLASS, &ObjectKey::cluster(name), object)
+            .await
+            .with_context(|| format!("the priority class {name} cannot be made"))?;
     }
     Ok(())
 }

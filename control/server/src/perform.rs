@@ -81,7 +81,11 @@ async fn one(objects: &Objects, action: &Action) -> Result<(), Status> {
                 dry_run: false,
                 grace_seconds: grace_seconds.map(i64::from),
                 preconditions: exactly(uid, resource_version.as_ref()),
-                propagation: if *foreground { Propagation::Foreground } else { Propagation::Background },
+                propagation: Some(if *foreground {
+                    Propagation::Foreground
+                } else {
+                    Propagation::Background
+                }),
             };
             objects.delete(kind, key, &delete).await.map(|_| ())
         }

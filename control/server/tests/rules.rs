@@ -86,7 +86,10 @@ async fn who_writes_a_part_is_not_warned_of_the_rest() {
     let told = warned(&mut admin, Method::POST, DEPLOYMENTS, "application/json", &made.to_string()).await;
     assert_eq!(told.len(), 1, "{told:?}");
     let path = format!("{DEPLOYMENTS}/d");
-    assert_eq!(warned(&mut admin, Method::PATCH, &path, merge, r#"{"spec":{"paused":true}}"#).await, told);
+    let changed = r#"{"spec":{"template":{"metadata":{"annotations":{"a":"b"}}}}}"#;
+    assert_eq!(warned(&mut admin, Method::PATCH, &path, merge, changed).await, told);
+    let paused = warned(&mut admin, Method::PATCH, &path, merge, r#"{"spec":{"paused":true}}"#).await;
+    assert_eq!(paused, [""; 0], "nor who leaves the template as it is");
     let (status, body) = (format!("{path}/status"), r#"{"status":{"replicas":1},"nobody":1}"#);
     let told = warned(&mut admin, Method::PATCH, &status, merge, body).await;
     assert_eq!(told, [r#"299 - "unknown field \"nobody\"""#], "but of what was written");

@@ -9,6 +9,8 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use server::{Client, Server};
+use weft_store::Embedded;
+use weft_store::store::{Store as _, Transaction, Write};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
@@ -96,11 +98,13 @@ async fn each_kind_is_made_read_shown_and_found() {
         assert_eq!((code, &read), (200, &made), "{path}");
         let (_, list) = admin.get(&format!("/{path}")).await;
         assert_eq!(list["kind"], format!("{}List", object["kind"].as_str().unwrap()));
-        assert_eq!(list["items"][0]["metadata"]["name"], "x");
+        // Behind what the server itself makes.
+        let item = list["items"].as_array().unwrap().last().unwrap();
+        assert_eq!(item["metadata"]["name"], "x");
         let table = table(&mut admin, &format!("/{path}")).await;
         let columns = table["columnDefinitions"].as_array().unwrap();
         assert_eq!(
-            (&columns[0]["name"], &table["rows"][0]["cells"][0]),
+            (&columns[0]["name"], &table["rows"].as_array().unwrap().last().unwrap()["cells"][0]),
             (&json!("Name"), &json!("x")),
             "{path}"
         );
@@ -191,16 +195,105 @@ async fn what_keeps_replicas_is_scaled() {
 }
 
 #[tokio::test]
-async fn the_systems_priorities_stay() {
+async fn the_systems_priorities_are_there_and_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = |name: &str, value: i64| json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value });
+    let system = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+    assert_eq!(admin.post(path, class("system-other", 5)).await.0, 422);
+    assert_eq!(admin.post(path, class("own", 5)).await.0, 201);
+    for (name, value) in system {
+        let (code, read) = admin.get(&format!("{path}/{name}")).await;
+        assert_eq!((code, &read["value"]), (200, &json!(value)), "{read}");
+        assert_eq!(read["preemptionPolicy"], "PreemptLowerPriority");
+        assert!(read["description"].as_str().is_some_and(|text| text.starts_with("For Pods that")), "{read}");
+        assert_eq!(admin.post(path, class(name, value)).await.0, 409);
+        let (code, refused) = admin.call(Method::DELETE, &format!("{path}/{name}"), None).await;
+        assert_eq!(code, 403);
+        let said = refused["message"].as_str().unwrap();
+        assert!(said.ends_with("this is a system priority class and cannot be deleted"), "{said}");
+    }
+    assert_eq!(admin.call(Method::DELETE, path, None).await.0, 200);
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&admin.get(path).await.1), system.map(|(name, _)| name));
+    server.stop();
+    // A store of before they were made, or one that lost them.
+    let store = Embedded::open(dir.path().join("store.redb")).unwrap();
+    let key = "o/scheduling.k8s.io/priorityclasses//system-node-critical";
+    let writes = vec![Write::Delete(key.into())];
+    store.commit(Transaction { checks: Vec::new(), writes }).await.unwrap();
+    drop(store);
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    assert_eq!(names(&admin.get(path).await.1), system.map(|(name, _)| name));
+}
+
+#[tokio::test]
+async fn pods_of_a_job_that_is_deleted_stay_unless_it_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
     let mut admin = server.admin().await;
-    let class = |value: i64| json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": "system-node-critical" }, "value": value });
-    let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
-    assert_eq!(admin.post(path, class(5)).await.0, 422);
-    assert_eq!(admin.post(path, class(2_000_001_000)).await.0, 201);
-    let (code, refused) = admin.call(Method::DELETE, &format!("{path}/system-node-critical"), None).await;
-    assert_eq!(code, 403);
-    let said = refused["message"].as_str().unwrap();
-    assert!(said.ends_with("this is a system priority class and cannot be deleted"), "{said}");
+    let (jobs, pods) = ("/apis/batch/v1/namespaces/default/jobs", "/api/v1/namespaces/default/pods");
+    let spec = json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "i" }] });
+    for (name, policy) in [("left", None), ("taken", Some("Background"))] {
+        let job = json!({ "metadata": { "name": name }, "spec": { "suspend": true, "template": { "spec": spec } } });
+        let (code, job) = admin.post(jobs, job).await;
+        assert_eq!(code, 201, "{job}");
+        let owner =
+            json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"] });
+        let pod = json!({ "metadata": { "name": name, "ownerReferences": [owner] }, "spec": spec });
+        assert_eq!(admin.post(pods, pod).await.0, 201);
+        let options = policy.map(|policy| json!({ "propagationPolicy": policy }));
+        assert_eq!(admin.call(Method::DELETE, &format!("{jobs}/{name}"), options).await.0, 200);
+        admin.until(&format!("{jobs}/{name}"), |code, _| code == 404).await;
+        let pod = format!("{pods}/{name}");
+        if policy.is_some() {
+            admin.until(&pod, |code, _| code == 404).await;
+        } else {
+            let pod = admin.until(&pod, |_, pod| pod["metadata"]["ownerReferences"].is_null()).await;
+            assert_eq!(pod["metadata"]["name"], name, "it is there, and nobody's");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_template_is_warned_of_when_it_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let mut admin = server.admin().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let pod = json!({ "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "i" }],
+        "nodeSelector": { "beta.kubernetes.io/arch": "amd64" } } });
+    let object = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": { "replicas": 0, "selector": { "matchLabels": { "a": "b" } }, "template": pod } });
+    let changed = |pointer: &str, value: Value| {
+        let mut object = object.clone();
+        *object.pointer_mut(pointer).unwrap() = value;
+        object
+    };
+    let (scaled, other) = (json!({ "spec": { "replicas": 1 } }), "/spec/template/metadata");
+    let labels = json!({ "labels": { "a": "b", "c": "d" } });
+    let template = json!({ "spec": { "template": { "metadata": labels } } });
+    let (web, applied) = (format!("{path}/web"), format!("{path}/web?fieldManager=me&force=true"));
+    let (merge, apply) = ("application/merge-patch+json", "application/apply-patch+yaml");
+    for (method, path, type_, body, warnings) in [
+        (Method::POST, path, "application/json", object.clone(), 1),
+        (Method::PATCH, &web, merge, scaled, 0),
+        (Method::PATCH, &web, merge, template, 1),
+        (Method::PUT, &web, "application/json", changed("/spec/replicas", json!(2)), 1),
+        (Method::PUT, &web, "application/json", changed("/spec/replicas", json!(3)), 0),
+        (Method::PATCH, &applied, apply, changed("/spec/replicas", json!(4)), 0),
+        (Method::PATCH, &applied, apply, changed(other, labels.clone()), 1),
+    ] {
+        let (about, bytes) = (format!("{method} {path} {body}"), body.to_string().into_bytes());
+        let answer = admin.open(method, path, &[("content-type", type_)], bytes).await;
+        assert!(answer.status().is_success(), "{about}: {}", answer.status());
+        assert_eq!(answer.headers().get_all("warning").iter().count(), warnings, "{about}");
+        drop(answer.into_body().collect().await.unwrap());
+    }
 }

@@ -10,7 +10,7 @@ const PRIORITY_MAX: i64 = 1_000_000_000;
 /// Classes of the system's own.
 const SYSTEM_PREFIX: &str = "system-";
 /// Their names and priorities.
-const SYSTEM_CLASSES: &[(&str, i64)] =
+pub(super) const SYSTEM_CLASSES: &[(&str, i64)] =
     &[("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
 
 /// Whether a PriorityClass of this name is the system's own.

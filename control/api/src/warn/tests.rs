@@ -214,3 +214,25 @@ fn hostile_objects_make_few_warnings() {
     let (count, bytes) = held(&json!({ "imagePullSecrets": claims }));
     assert!(count == 8 && bytes < 8 * 4200, "{count} warnings of {bytes} bytes");
 }
+
+#[test]
+fn templates_are_told_of_where_they_change() {
+    let spec = json!({ "nodeSelector": { "beta.kubernetes.io/arch": "amd64" } });
+    for (kind, pointer, _) in TEMPLATES {
+        let mut object = json!({ "metadata": { "name": "a", "uid": "u" } });
+        let steps: Vec<&str> = pointer.split('/').skip(1).collect();
+        let inner = steps.iter().rev().fold(json!({ "spec": spec }), |inner, step| json!({ *step: inner }));
+        object.as_object_mut().unwrap().extend(inner.as_object().unwrap().clone());
+        let stored = Object::read(kind, object.to_string().into()).unwrap();
+        let before = template(kind, object.as_object().unwrap());
+        let other = json!({ "spec": {} });
+        assert_eq!(of(&stored, true, None).len(), 1, "{kind}");
+        assert_eq!(of(&stored, false, Some(&other)).len(), 1, "{kind}");
+        assert_eq!(of(&stored, false, before.as_ref()).len(), 0, "{kind}");
+    }
+    // Others are told of at each write.
+    let claim = json!({ "metadata": { "name": "a", "uid": "u", "annotations": { CLASS_ANNOTATION: "c" } } });
+    let stored = Object::read(&kind::PERSISTENT_VOLUME_CLAIM, claim.to_string().into()).unwrap();
+    assert_eq!(template(stored.kind, claim.as_object().unwrap()), None);
+    assert_eq!(of(&stored, false, None).len(), 1);
+}

@@ -112,6 +112,15 @@ impl Sent {
     }
 }
 
+/// What the answer to a write tells beside the object.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    /// Of what was sent.
+    warnings: &'a [String],
+    /// The template that a changed workload had.
+    template: Option<&'a Value>,
+}
+
 /// The answer to a write.
 fn written(
     code: StatusCode,
@@ -119,13 +128,14 @@ fn written(
     cached: &Cached,
     wanted: Wanted,
     call: &Call,
-    warnings: &[String],
+    told: Told<'_>,
 ) -> Result<Response<Body>, Status> {
     let mut response = read::object(code, route.served, cached, wanted, call)?;
-    answer::warn(&mut response, warnings);
+    answer::warn(&mut response, told.warnings);
     // As in Kubernetes: who writes a part has nothing to do with the rest.
     if route.subresource.is_none() {
-        answer::warn(&mut response, &weft_api::warn::of(&cached.object, code == StatusCode::CREATED));
+        let is_new = code == StatusCode::CREATED;
+        answer::warn(&mut response, &weft_api::warn::of(&cached.object, is_new, told.template));
     }
     Ok(response)
 }
@@ -141,7 +151,8 @@ pub(crate) async fn create(
     let object = as_made(route, object)?;
     signers::check(api, &call, route, None, &object)?;
     let cached = api.objects.create(route.kind, &route.key.namespace, object, &options).await?;
-    written(StatusCode::CREATED, route, &cached, wanted, &call, &warnings)
+    let told = Told { warnings: &warnings, template: None };
+    written(StatusCode::CREATED, route, &cached, wanted, &call, told)
 }
 
 /// A new object as it is stored, if its dialect allows it.
@@ -167,8 +178,10 @@ pub(crate) async fn update(
     let Sent { object, options, wanted, warnings } = Sent::read(&mut call, route).await?;
     let makes = route.kind.create_on_update && route.subresource.is_none();
     let new = dialect::stored(route.served, object.clone());
+    let mut template = None;
     for _ in 0..TRIES_MAX {
         let change = |current: &Map<String, Value>| {
+            template = weft_api::warn::template(route.kind, current);
             signers::check(api, &call, route, Some(current), &new)?;
             Ok(new.clone())
         };
@@ -176,7 +189,8 @@ pub(crate) async fn update(
             Err(status) if makes && status.code == 404 => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::OK, route, &cached, wanted, &call, &warnings);
+                let told = Told { warnings: &warnings, template: template.as_ref() };
+                return written(StatusCode::OK, route, &cached, wanted, &call, told);
             }
         }
         may_create(api, &call, route)?;
@@ -187,7 +201,8 @@ pub(crate) async fn update(
             Err(status) if status.reason == "AlreadyExists" => {}
             result => {
                 let cached = result?;
-                return written(StatusCode::CREATED, route, &cached, wanted, &call, &warnings);
+                let told = Told { warnings: &warnings, template: None };
+                return written(StatusCode::CREATED, route, &cached, wanted, &call, told);
             }
         }
     }
@@ -247,11 +262,12 @@ pub(crate) async fn patch(
         return server_side_apply(api, &call, route, &bytes, options, validation).await;
     }
     let type_ = patch_type(&call)?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut template) = (Vec::new(), None);
     let served = route.served;
     let cached = api
         .objects
         .update(&target(route), &options, |current| {
+            template = weft_api::warn::template(route.kind, current);
             let seen = Value::Object(dialect::seen(served, current));
             let mut patched = patch::apply(type_, served, &seen, &bytes)?;
             warnings = decode::check(served.schema, &mut patched, validation)?;
@@ -260,7 +276,8 @@ pub(crate) async fn patch(
             Ok(new)
         })
         .await?;
-    written(StatusCode::OK, route, &cached, wanted, &call, &warnings)
+    let told = Told { warnings: &warnings, template: template.as_ref() };
+    written(StatusCode::OK, route, &cached, wanted, &call, told)
 }
 
 /// PATCH with an apply configuration: makes the object if it is not there.
@@ -288,10 +305,12 @@ async fn server_side_apply(
         decode::check(kind.schema, &mut applied, FieldValidation::Ignore)?;
         into_map(applied)
     };
+    let mut template = None;
     for _ in 0..TRIES_MAX {
         let exists = api.objects.cache.get(kind, &route.key).is_some();
         let (code, result) = if exists || route.subresource.is_some() {
             let change = |current: &Map<String, Value>| {
+                template = weft_api::warn::template(kind, current);
                 let new = apply(Some(&Value::Object(current.clone())))?;
                 signers::check(api, call, route, Some(current), &new)?;
                 Ok(new)
@@ -305,7 +324,10 @@ async fn server_side_apply(
             (StatusCode::CREATED, api.objects.create(kind, &route.key.namespace, object, &options).await)
         };
         match result {
-            Ok(cached) => return written(code, route, &cached, wanted, call, &warnings),
+            Ok(cached) => {
+                let told = Told { warnings: &warnings, template: template.as_ref() };
+                return written(code, route, &cached, wanted, call, told);
+            }
             // Somebody else made it in the meantime, or removed it: then it is applied to what is there now.
             Err(status) if code == StatusCode::CREATED && status.reason == "AlreadyExists" => {}
             Err(status) if exists && status.code == 404 && route.subresource.is_none() => {}
@@ -402,9 +424,10 @@ pub(crate) fn read_delete_options(call: &Call, told: Value) -> Result<DeleteOpti
     let told: DeleteBody = serde_json::from_value(told).map_err(|e| Status::bad_request(e.to_string()))?;
     let policy = told.propagation_policy.as_deref().or_else(|| call.query.get("propagationPolicy"));
     let propagation = match (policy, told.orphan_dependents) {
-        (Some("Background"), _) | (None, None | Some(false)) => Propagation::Background,
-        (Some("Foreground"), _) => Propagation::Foreground,
-        (Some("Orphan"), _) | (None, Some(true)) => Propagation::Orphan,
+        (None, None) => None,
+        (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+        (Some("Foreground"), _) => Some(Propagation::Foreground),
+        (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
         (Some(other), _) => {
             let error = weft_api::status::FieldError::not_supported(
                 "propagationPolicy",
@@ -474,6 +497,10 @@ pub(crate) async fn delete_collection(
     let mut deleted = Vec::new();
     for cached in &listed.objects {
         let key: ObjectKey = cached.object.key();
+        // Refused one by one; of a collection they are just not meant.
+        if *route.kind == kind::PRIORITY_CLASS && weft_api::validate::is_system_class(&key.name) {
+            continue;
+        }
         match api.objects.delete(route.kind, &key, &options).await {
             Ok(Deleted::Gone(cached) | Deleted::Terminating(cached)) => deleted.push(cached),
             Err(status) if status.code == 404 => {}

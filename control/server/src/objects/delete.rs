@@ -12,11 +12,14 @@ use super::{Objects, Preconditions, Refused, TRIES_MAX, metadata, value_of};
 use crate::cache::Cached;
 use crate::clock;
 
+/// Finalizers by which an owner waits for its dependents, and lets go of them.
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
 /// What becomes of an owner's dependents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
     /// They go after their owner.
-    #[default]
     Background,
     /// The owner goes after them.
     Foreground,
@@ -31,7 +34,8 @@ pub(crate) struct DeleteOptions {
     /// Seconds; unset: the object's own.
     pub(crate) grace_seconds: Option<i64>,
     pub(crate) preconditions: Preconditions,
-    pub(crate) propagation: Propagation,
+    /// Unset: as the object has it by its finalizers, or as its kind has always had it.
+    pub(crate) propagation: Option<Propagation>,
 }
 
 /// What became of a delete.
@@ -94,10 +98,11 @@ fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOp
     let meta = metadata::metadata_mut(object)?;
     let terminating = meta.get("deletionTimestamp").is_some_and(|t| !t.is_null());
     let left = meta.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
-    if let Some(finalizer) = match options.propagation {
+    let finalizers = meta.get("finalizers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if let Some(finalizer) = match options.propagation.unwrap_or_else(|| by_default(kind, finalizers)) {
         Propagation::Background => None,
-        Propagation::Foreground => Some("foregroundDeletion"),
-        Propagation::Orphan => Some("orphan"),
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
     } && !terminating
     {
         let finalizers = meta.entry("finalizers").or_insert_with(|| json!([]));
@@ -119,6 +124,17 @@ fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOp
         metadata::bump_generation(object);
     }
     Ok(())
+}
+
+/// What becomes of the dependents of an object where nobody says it: clients of before there was a choice expect that the Pods
+/// of Jobs and ReplicationControllers stay (`DefaultGarbageCollectionPolicy` in Kubernetes' registry). What its finalizers say
+/// already goes before that.
+fn by_default(kind: &Kind, finalizers: &[Value]) -> Propagation {
+    let says = finalizers.iter().any(|finalizer| finalizer == FOREGROUND || finalizer == ORPHAN);
+    if !says && (*kind == kind::JOB || *kind == kind::REPLICATION_CONTROLLER) {
+        return Propagation::Orphan;
+    }
+    Propagation::Background
 }
 
 /// Seconds a Pod has to end; everything else goes at once.
@@ -179,9 +195,29 @@ mod tests {
 
     #[test]
     fn foreground_waits_by_a_finalizer() {
-        let options = DeleteOptions { propagation: Propagation::Foreground, ..DeleteOptions::default() };
+        let options =
+            DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
         let object = marked(pod("", "Pending"), &options);
         assert_eq!(object["metadata"]["finalizers"], json!(["foregroundDeletion"]));
         assert!(!metadata::may_go(&kind::POD, &object));
+    }
+
+    #[test]
+    fn jobs_and_replication_controllers_leave_their_pods_unless_somebody_says_otherwise() {
+        let finalizers = |kind: &'static Kind, own: Value, propagation: Option<Propagation>| {
+            let object = json!({ "metadata": { "name": "a", "finalizers": own } });
+            let mut object = object.as_object().unwrap().clone();
+            mark(kind, &mut object, &DeleteOptions { propagation, ..DeleteOptions::default() }).unwrap();
+            object["metadata"]["finalizers"].clone()
+        };
+        for kind in [&kind::JOB, &kind::REPLICATION_CONTROLLER] {
+            assert_eq!(finalizers(kind, json!([]), None), json!([ORPHAN]), "{kind}");
+            assert_eq!(finalizers(kind, json!(["a.b/c"]), None), json!(["a.b/c", ORPHAN]), "{kind}");
+            assert_eq!(finalizers(kind, json!([FOREGROUND]), None), json!([FOREGROUND]), "{kind}");
+            assert_eq!(finalizers(kind, json!([]), Some(Propagation::Background)), json!([]), "{kind}");
+        }
+        for kind in [&kind::REPLICA_SET, &kind::CRON_JOB, &kind::DEPLOYMENT] {
+            assert_eq!(finalizers(kind, json!([]), None), json!([]), "{kind}");
+        }
     }
 }
