@@ -13,7 +13,7 @@ fn changed(kind: &Kind, new: &Value, old: &Value) -> Vec<String> {
 }
 
 /// A definition whose one schema has a list of these items by default.
-fn definition(items: Value, default: Vec<Value>) -> Value {
+fn definition(items: &Value, default: &[Value]) -> Value {
     let list = json!({"type": "array", "items": items, "default": default});
     let schema = json!({"type": "object", "properties": {"list": list}});
     json!({"metadata": {"name": "xs.a.example"}, "spec": {"group": "a.example", "scope": "Cluster",
@@ -27,18 +27,18 @@ fn defaults_of_definitions() {
     let long = "x".repeat(1000);
     let values: Vec<String> = (0..999).map(|at| format!("{long}{at}")).collect();
     let last = Value::from(values[998].clone());
-    let right = definition(json!({"type": "string", "enum": values}), vec![last; 10 * MANY]);
+    let right = definition(&json!({"type": "string", "enum": values}), &vec![last; 10 * MANY]);
     assert!(created(crd, right).is_empty());
     let item = |required: Vec<&str>| json!({"type": "object", "required": required, "properties": {"a": {"type": "integer"}}});
-    assert!(created(crd, definition(item(vec!["a"; MANY]), vec![json!({"a": 1}); MANY])).is_empty());
-    let told = created(crd, definition(item(vec!["a", "b", "a", "b"]), vec![json!({"a": 1})]));
+    assert!(created(crd, definition(&item(vec!["a"; MANY]), &vec![json!({"a": 1}); MANY])).is_empty());
+    let told = created(crd, definition(&item(vec!["a", "b", "a", "b"]), &[json!({"a": 1})]));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].ends_with("default[0].b: Required value"), "{told:?}");
 }
 
 #[test]
 fn stored_versions_of_definitions() {
-    let mut new = definition(json!({"type": "string"}), Vec::new());
+    let mut new = definition(&json!({"type": "string"}), &[]);
     let version = new["spec"]["versions"][0].clone();
     let versions =
         many(|at| with(&version, &[("/name", format!("v{at}").into()), ("/storage", json!(at == 0))]));
