@@ -180,7 +180,7 @@ struct Spdy {
 
 enum Transport {
     Raw(TokioIo<Upgraded>),
-    Tunnel(WebSocketStream<TokioIo<Upgraded>>),
+    Tunnel(Box<WebSocketStream<TokioIo<Upgraded>>>),
 }
 
 impl Spdy {
@@ -282,7 +282,7 @@ impl Spdy {
 
 const SPDY: [(&str, &str); 2] = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
 
-fn spdy<'a>(protocol: &'a str) -> [(&'a str, &'a str); 3] {
+fn spdy(protocol: &str) -> [(&str, &str); 3] {
     [SPDY[0], SPDY[1], ("x-stream-protocol-version", protocol)]
 }
 
@@ -397,7 +397,7 @@ async fn ports_are_forwarded_by_spdy_and_by_spdy_in_a_web_socket() {
     let old = Spdy::raw(upgrade(&server, &path, &SPDY).await, "portforward.k8s.io").await;
     let tunnelled = "SPDY/3.1+portforward.k8s.io";
     let tunnel = socket(upgrade(&server, &path, &web_socket(tunnelled)).await, tunnelled).await;
-    for peer in [raw, old, Spdy::new(Transport::Tunnel(tunnel))] {
+    for peer in [raw, old, Spdy::new(Transport::Tunnel(Box::new(tunnel)))] {
         forwards(peer).await;
     }
     assert_eq!(upgrade(&server, &path, &spdy("v4.channel.k8s.io")).await.status(), 403);
