@@ -23,6 +23,7 @@ use node::{connect, join};
 use serde_json::json;
 use server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use weft_link::message::open::To;
@@ -33,12 +34,19 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const POD: &str = "/api/v1/namespaces/default/pods/web";
 const SUCCESS: &[u8] = br#"{"metadata":{},"status":"Success"}"#;
 
+/// Somebody waits for an answer that never comes.
+static ASKED: Notify = Notify::const_new();
+
 /// The agent's HTTP API, as far as these tests ask it.
 async fn agent(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let text = |text: String| Response::new(Full::from(text));
     if path == "/containerLogs/default/web/c" {
         return Ok(text(format!("line {}\n", request.uri().query().unwrap_or(""))));
+    }
+    if path == "/agent/v1/never" {
+        ASKED.notify_one();
+        return std::future::pending().await;
     }
     if path.starts_with("/agent/v1/") {
         let secret = request.headers().get("authorization").or(request.headers().get("cookie"));
@@ -388,8 +396,7 @@ async fn forwards(mut peer: Spdy) {
 #[tokio::test]
 async fn ports_are_forwarded_by_spdy_and_by_spdy_in_a_web_socket() {
     let dir = tempfile::tempdir().unwrap();
-    // A stream takes no place of the requests.
-    let (server, _node) = with_pod(dir.path(), &["--requests-max", "1"]).await;
+    let (server, _node) = with_pod(dir.path(), &[]).await;
     let path = format!("{POD}/portforward");
     let raw =
         Spdy::raw(upgrade(&server, &path, &spdy("portforward.k8s.io")).await, "portforward.k8s.io").await;
@@ -403,6 +410,17 @@ async fn ports_are_forwarded_by_spdy_and_by_spdy_in_a_web_socket() {
     assert_eq!(upgrade(&server, &path, &spdy("v4.channel.k8s.io")).await.status(), 403);
     assert_eq!(upgrade(&server, &path, &web_socket("portforward.k8s.io")).await.status(), 400);
     assert_eq!(upgrade(&server, &path, &[]).await.status(), 400);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_node_takes_no_place_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _node) = with_pod(dir.path(), &["--requests-max", "1"]).await;
+    let mut waiting = server.admin().await;
+    let never = tokio::spawn(async move { waiting.get("/api/v1/nodes/node-1/proxy/agent/v1/never").await });
+    ASKED.notified().await;
+    assert_eq!(server.admin().await.get(POD).await.0, 200);
+    never.abort();
 }
 
 /// Who may make Pods may not run anything in those of others, and nothing is switched over for whom nobody knows.

@@ -145,6 +145,7 @@ async fn a_server_that_stops_waits_for_answers_and_not_for_ever() {
     assert!(said.len() > 4 * PIPE_BYTES, "who reads has it whole: {}", said.len());
     let (mut client, stop) = connected(long);
     client.write_all(b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
+    client.read_exact(&mut [0; 12]).await.unwrap();
     stop.send(true).unwrap();
     sleep(2 * DRAIN_TIME_MAX).await;
     let (said, _) = until_closed(&mut client).await;
