@@ -1,6 +1,8 @@
 //! Garbage: what belongs to an owner goes with it. Background deletion, and the two finalizers of the other ways:
 //! `foregroundDeletion` (the owner waits for its dependents) and `orphan` (the dependents stay).
 
+use std::collections::HashSet;
+
 use serde_json::json;
 use weft_api::kind;
 use weft_api::meta::{ObjectMeta, OwnerReference};
@@ -30,11 +32,14 @@ fn keys(change: &Applied, world: &World) -> Vec<LoopKey> {
         if change.after.as_ref().is_none_or(|after| after.object.meta.uid != *uid) {
             keys.extend(world.owned_by(uid).map(|entry| LoopKey::new(entry.object.kind, entry.object.key())));
         }
-        // And an owner that waits for it may be done: it is gone, or no longer this owner's.
+        // And an owner that waits for it may be done: it is gone, no longer this owner's, or no longer in its way.
         let still = change.after.as_ref().filter(|after| after.object.meta.uid == *uid);
         let owned = still.map_or(&[][..], |after| &after.object.meta.owner_references);
+        let held: HashSet<_> = owned.iter().map(|owner| (&owner.uid, owner.block_owner_deletion)).collect();
         for owner in &before.object.meta.owner_references {
-            if owned.iter().all(|other| other.uid != owner.uid) {
+            if !held.contains(&(&owner.uid, true))
+                && !held.contains(&(&owner.uid, owner.block_owner_deletion))
+            {
                 keys.extend(world.by_uid(&owner.uid).map(|(kind, key)| LoopKey::new(kind, key.clone())));
             }
         }
@@ -196,6 +201,38 @@ mod tests {
         assert!(
             matches!(&plan.actions[..], [Action::Patch { patch, .. }] if patch["metadata"]["finalizers"] == json!(["other"]))
         );
+    }
+
+    #[test]
+    fn an_owner_hears_what_is_no_longer_in_its_way() {
+        let mut world = world(&[set(json!({})), pod(&["uid-rs"])]);
+        let heard = |world: &mut World, pod: Object| {
+            let change = world.apply(Change::put(pod, 9));
+            keys(&change, world).iter().any(|key| key.kind == &kind::REPLICA_SET)
+        };
+        assert!(!heard(&mut world, pod(&["uid-rs"])));
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "uid-rs",
+            "blockOwnerDeletion": false });
+        let free = json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "p", "namespace": "default", "ownerReferences": [owner] } });
+        assert!(heard(&mut world, object(free.clone())));
+        assert!(!heard(&mut world, object(free)));
+        assert!(!heard(&mut world, pod(&["uid-rs"])), "it blocks again");
+        assert!(heard(&mut world, pod(&[])));
+    }
+
+    /// Compared each with each, they would hold up every loop for minutes.
+    #[test]
+    fn many_owners_are_looked_up() {
+        let owners: Vec<String> = (0..30_000).map(|at| format!("{}-{at}", "u".repeat(60))).collect();
+        let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
+        let mut world = world(&[pod(&owners)]);
+        let again = world.apply(Change::put(pod(&owners), 9));
+        assert_eq!(keys(&again, &world).len(), 1);
+        let others: Vec<String> = owners.iter().map(|owner| format!("{owner}x")).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        let changed = world.apply(Change::put(pod(&others), 10));
+        assert_eq!(keys(&changed, &world).len(), 1, "nobody here was one of them");
     }
 
     #[test]

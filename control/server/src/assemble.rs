@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use weft_api::key::ObjectKey;
 use weft_api::kind;
+use weft_api::status::Status;
 use weft_controllers::settings::Settings;
 use weft_store::backup::UNFINISHED;
 use weft_store::disk::FileDisk;
@@ -37,6 +38,8 @@ use crate::{clock, nodes, pki};
 
 /// The file of the embedded store, in the data directory.
 pub(crate) const STORE: &str = "store.redb";
+/// How often it is looked whether the system's priority classes are there.
+const CLASSES_AGAIN: Duration = Duration::from_secs(30);
 /// Namespaces that are always there.
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -61,7 +64,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // First of all that is in the directory: its lock keeps a second server out of the rest.
     let (store, _lock) = open_store(&config, None).await?;
     let belongs = StoreId::read(&config.pki_dir())?;
-    if belongs.id.is_none() && !Pki::is_in(&config.pki_dir()) {
+    if !Pki::is_in(&config.pki_dir()) {
         check_is_nobodys(&config, store.as_ref()).await?;
     }
     laid::check(store.as_ref()).await.context("the store is not served")?;
@@ -125,6 +128,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     pki.write_kubeconfig(&kubeconfig, &url)?;
     let showing = Showing { api: shown, link: link.certificate(), kubeconfig: (kubeconfig, url) };
     let mut upkeep = JoinSet::new();
+    upkeep.spawn(keep_classes(objects.clone()));
     upkeep.spawn(compact(store, config.history));
     upkeep.spawn(renew::keep(pki, showing));
     tracing::info!(link = %link.address, data = %config.data_dir.display(), "weft-control is ready");
@@ -224,8 +228,8 @@ async fn check_is_nobodys(config: &Config, store: &dyn Store) -> anyhow::Result<
     let StoreConfig::Etcd { address, .. } = &config.store else { return Ok(()) };
     anyhow::ensure!(
         laid::is_empty(store).await.context("the store cannot be read")?,
-        "etcd holds a cluster under the name {}, and {} has no keys: bring the directory of that cluster's keys there, or begin a \
-         new one under another name (--store etcd://ADDRESS/NAME)",
+        "etcd holds a cluster under the name {}, and {} has no CA (ca.key): bring that cluster's keys there or, \
+         if they are lost, a CA's key of your own; or begin another cluster under another name (--store etcd://ADDRESS/NAME)",
         address.name,
         config.pki_dir().display()
     );
@@ -308,12 +312,27 @@ async fn first_objects(objects: &Objects) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("the namespace {name} cannot be made"))?;
     }
+    Ok(())
+}
+
+/// Makes the system's priority classes where they are missing, again and again: a store that is full when the server starts
+/// is no reason not to.
+async fn keep_classes(objects: Arc<Objects>) {
+    loop {
+        if let Err(error) = make_classes(&objects).await {
+            tracing::warn!(
+                error = error.message,
+                "the system's priority classes cannot be made and are tried again"
+            );
+        }
+        tokio::time::sleep(CLASSES_AGAIN).await;
+    }
+}
+
+async fn make_classes(objects: &Objects) -> Result<(), Status> {
     for (name, value) in weft_api::validate::system_classes() {
         let object = json!({ "value": value, "description": description_of_class(name) });
-        objects
-            .ensure(&kind::PRIORITY_CLASS, &ObjectKey::cluster(name), object)
-            .await
-            .with_context(|| format!("the priority class {name} cannot be made"))?;
+        objects.ensure(&kind::PRIORITY_CLASS, &ObjectKey::cluster(name), object).await?;
     }
     Ok(())
 }

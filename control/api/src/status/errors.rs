@@ -55,7 +55,8 @@ impl Errors {
         self.is_closed() || self.beside >= COUNT_MAX
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether no more will be told.
+    pub(crate) fn is_closed(&self) -> bool {
         self.told.len() >= COUNT_MAX || self.bytes >= BYTES_MAX
     }
 

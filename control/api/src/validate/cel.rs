@@ -9,6 +9,7 @@ mod function;
 mod lex;
 mod parse;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::status::{Errors, FieldError};
@@ -65,7 +66,7 @@ pub(super) struct Scope<'a> {
     /// Variables.
     pub(super) variables: &'a [&'a str],
     /// The fields of the variable `variables`, if that is there.
-    pub(super) composed: Option<&'a [&'a str]>,
+    pub(super) composed: Option<&'a HashSet<&'a str>>,
     /// Whether it may make objects and JSON patches.
     pub(super) patches: bool,
 }

@@ -242,7 +242,7 @@ fn stored(definition: &Value, errors: &mut Errors) {
     let versions: HashSet<&str> =
         items(spec, "versions").iter().map(|version| text(version, "name")).collect();
     for (at, version) in stored.iter().enumerate() {
-        if errors.is_full() {
+        if errors.is_closed() {
             return;
         }
         let version = version.as_str().unwrap_or("");

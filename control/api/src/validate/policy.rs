@@ -70,7 +70,7 @@ fn variables(spec: &Value) -> &'static [&'static str] {
 }
 
 /// The names of a policy's own variables, if it has any.
-fn composed(spec: &Value) -> Vec<&str> {
+fn composed(spec: &Value) -> HashSet<&str> {
     items(spec, "variables").iter().map(|variable| text(variable, "name")).collect()
 }
 
@@ -92,13 +92,14 @@ fn common(spec: &Value, errors: &mut Errors) {
     }
     let scope = Scope::of(variables(spec));
     webhook::match_conditions(spec, "spec", &scope, errors);
-    let names = composed(spec);
+    // Of the others only those before it are there.
+    let mut before = HashSet::new();
     for (at, variable) in items(spec, "variables").iter().enumerate() {
         let path = format!("spec.variables[{at}]");
         self::variable(variable, &path, errors);
-        // Of the others only those before it are there.
-        let scope = Scope { composed: Some(&names[..at]), ..scope };
+        let scope = Scope { composed: Some(&before), ..scope };
         cel::judge(text(variable, "expression"), &format!("{path}.expression"), &scope, &[], errors);
+        before.insert(text(variable, "name"));
     }
 }
 
@@ -125,8 +126,9 @@ fn policy(policy: &Value, errors: &mut Errors) {
     for (at, entry) in annotations.iter().enumerate() {
         let path = format!("spec.auditAnnotations[{at}]");
         annotation(entry, own, &path, errors);
-        let (expression, path_of) = (text(entry, "valueExpression"), format!("{path}.valueExpression"));
-        if expression.trim().len() <= ANNOTATION_BYTES_MAX {
+        let (expression, path_of) =
+            (text(entry, "valueExpression").trim(), format!("{path}.valueExpression"));
+        if expression.len() <= ANNOTATION_BYTES_MAX {
             cel::judge(expression, &path_of, &scope, &[Type::Text, Type::Null], errors);
         }
         if !keys.insert(text(entry, "key")) {

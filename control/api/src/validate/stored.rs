@@ -4,19 +4,19 @@
 //! what stands there did not change. Whoever only takes a finalizer off such an object, or changes another field, is not held
 //! up by it. Rules about the change itself cannot be left out like that: an object that does not change breaks none.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::same;
 use crate::kind::Kind;
 use crate::status::{Errors, FieldError, FieldReason};
 
-/// Parts of an object that are never left to what they were before, where a change of the object is judged: metadata has
-/// rules of its own that compare, and status is written by others.
-const ALL_BUT_STATUS: &[&str] = &["metadata", "status"];
-/// As [`ALL_BUT_STATUS`], where a change of the status is judged.
-const STATUS: &[&str] = &["metadata"];
+/// What is written in passing, where a change of the object is judged: labels and finalizers, and the status by others.
+const BESIDE_SPEC: &[&str] = &["metadata", "status"];
+/// As [`BESIDE_SPEC`], where a change of the status is judged.
+const BESIDE_STATUS: &[&str] = &["metadata"];
+/// What must be right whether it has changed or not: a definition's stored versions are among its versions.
+const HELD: &[&str] = &["status"];
 
 /// Judges a change from `old` to `new` by `rules`, which get both.
 pub(super) fn update(
@@ -26,7 +26,7 @@ pub(super) fn update(
     errors: &mut Errors,
     rules: impl Fn(&Value, &Value, &mut Errors),
 ) {
-    change(kind, new, old, ALL_BUT_STATUS, errors, &rules);
+    change(kind, new, old, (BESIDE_SPEC, HELD), errors, &rules);
 }
 
 /// As [`update`], of a write to `status`.
@@ -37,14 +37,14 @@ pub(super) fn status(
     errors: &mut Errors,
     rules: impl Fn(&Value, &Value, &mut Errors),
 ) {
-    change(kind, new, old, STATUS, errors, &rules);
+    change(kind, new, old, (BESIDE_STATUS, &[]), errors, &rules);
 }
 
 fn change(
     kind: &Kind,
     new: &Value,
     old: &Value,
-    judged: &'static [&'static str],
+    (beside, held): (&'static [&'static str], &[&str]),
     errors: &mut Errors,
     rules: &dyn Fn(&Value, &Value, &mut Errors),
 ) {
@@ -56,40 +56,34 @@ fn change(
     // The new object has its defaults; the old one may be of before there were some.
     let mut old = old.clone();
     crate::default::apply(kind, &mut old);
-    if is_as_stored(new, &old, judged) {
-        // However much is wrong with the rest, nothing of these parts is lost behind it.
-        found = Errors::of_parts(judged);
+    // However much is wrong with what is as it was, nothing of the rest is lost behind it.
+    let is_as_stored = without(new, beside) == without(&old, beside);
+    let judge = |new: &Value| {
+        let mut found = if is_as_stored { Errors::of_parts(beside) } else { Errors::default() };
         rules(new, &old, &mut found);
-    } else {
-        found = Errors::default();
-        rules(new, &old, &mut found);
-        let mut before = Errors::default();
-        rules(&old, &old, &mut before);
-        // Of more errors than are told nobody knows which are new.
-        if !found.is_full() && !before.is_full() {
-            leave_out(&mut found, before.told(), new, &old, judged);
-        }
+        found
+    };
+    found = judge(new);
+    let before = judge(&old);
+    // Of more errors than are told nobody knows which are new.
+    if !found.is_closed() && !before.is_closed() {
+        leave_out(&mut found, before.told(), new, &old, held);
     }
     errors.append(found);
 }
 
-/// Whether an object is as it was, some parts aside.
-fn is_as_stored(new: &Value, old: &Value, aside: &[&str]) -> bool {
-    let rest = |object: &Value| {
-        let mut rest = object.clone();
-        if let Some(rest) = rest.as_object_mut() {
-            rest.retain(|part, _| !aside.contains(&part.as_str()) && part != "apiVersion" && part != "kind");
-        }
-        rest
-    };
-    same(&rest(new), &rest(old))
+/// An object without some of its parts, and without the words of the version that it was written in. An empty list or object
+/// is another thing than none: there are rules that only the one meets.
+fn without<'a>(object: &'a Value, parts: &[&str]) -> BTreeMap<&'a str, &'a Value> {
+    let fields = object.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value));
+    fields.filter(|(name, _)| !parts.contains(name) && !["apiVersion", "kind"].contains(name)).collect()
 }
 
 /// What an error is about: the place, the words, and what stands there.
 type About<'a> = (String, String, &'a Value);
 
 /// Takes out of `found` what `before` has too. Each of those excuses one: what is there twice now, and was there once, is told.
-fn leave_out(found: &mut Errors, before: &[FieldError], new: &Value, old: &Value, judged: &[&str]) {
+fn leave_out(found: &mut Errors, before: &[FieldError], new: &Value, old: &Value, held: &[&str]) {
     let mut excuses = vec![true; before.len()];
     let (mut there, mut moved) = (HashMap::<About<'_>, Vec<usize>>::new(), HashMap::new());
     for (at, error) in before.iter().enumerate() {
@@ -111,7 +105,7 @@ fn leave_out(found: &mut Errors, before: &[FieldError], new: &Value, old: &Value
         });
         at.is_some()
     };
-    let is_held = |error: &FieldError| Errors::is_of(&error.path, judged);
+    let is_held = |error: &FieldError| Errors::is_of(&error.path, held);
     found.retain(|error| {
         let about = (error.path.clone(), error.message().to_owned(), Place::of(error, new).value);
         is_held(error) || !excused(there.get_mut(&about))

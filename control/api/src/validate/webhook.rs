@@ -113,7 +113,7 @@ pub(super) fn match_conditions(within: &Value, path: &str, scope: &Scope<'_>, er
     for (at, condition) in conditions.iter().enumerate() {
         let (path, given) = (format!("{path}[{at}]"), text(condition, "name"));
         expression(condition, &path, "expression", "", errors);
-        let expression = text(condition, "expression");
+        let expression = text(condition, "expression").trim();
         cel::judge(expression, &format!("{path}.expression"), scope, &[Type::Bool], errors);
         if given.is_empty() {
             errors.push(FieldError::required(format!("{path}.name"), ""));

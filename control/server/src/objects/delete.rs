@@ -99,18 +99,9 @@ fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOp
     let terminating = meta.get("deletionTimestamp").is_some_and(|t| !t.is_null());
     let left = meta.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
     let finalizers = meta.get("finalizers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    if let Some(finalizer) = match options.propagation.unwrap_or_else(|| by_default(kind, finalizers)) {
-        Propagation::Background => None,
-        Propagation::Foreground => Some(FOREGROUND),
-        Propagation::Orphan => Some(ORPHAN),
-    } && !terminating
-    {
-        let finalizers = meta.entry("finalizers").or_insert_with(|| json!([]));
-        if let Some(list) = finalizers.as_array_mut()
-            && !list.iter().any(|f| f == finalizer)
-        {
-            list.push(finalizer.into());
-        }
+    let unsaid = || (!terminating).then(|| by_default(kind, finalizers)).flatten();
+    if let Some(propagation) = options.propagation.or_else(unsaid) {
+        depend(meta, propagation);
     }
     // A second delete may shorten the time that is left, never lengthen it.
     if terminating && grace_seconds >= left {
@@ -126,15 +117,28 @@ fn mark(kind: &'static Kind, object: &mut Map<String, Value>, options: &DeleteOp
     Ok(())
 }
 
+/// Writes down what becomes of the dependents, in place of what was said before.
+fn depend(meta: &mut Map<String, Value>, propagation: Propagation) {
+    let finalizer = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
+    };
+    let before = meta.get("finalizers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let others = before.iter().filter(|other| *other != FOREGROUND && *other != ORPHAN).cloned();
+    let all: Vec<Value> = others.chain(finalizer.map(Value::from)).collect();
+    if all != before {
+        meta.insert("finalizers".into(), all.into());
+    }
+}
+
 /// What becomes of the dependents of an object where nobody says it: clients of before there was a choice expect that the Pods
 /// of Jobs and ReplicationControllers stay (`DefaultGarbageCollectionPolicy` in Kubernetes' registry). What its finalizers say
-/// already goes before that.
-fn by_default(kind: &Kind, finalizers: &[Value]) -> Propagation {
+/// already goes before that; of others nothing is written.
+fn by_default(kind: &Kind, finalizers: &[Value]) -> Option<Propagation> {
     let says = finalizers.iter().any(|finalizer| finalizer == FOREGROUND || finalizer == ORPHAN);
-    if !says && (*kind == kind::JOB || *kind == kind::REPLICATION_CONTROLLER) {
-        return Propagation::Orphan;
-    }
-    Propagation::Background
+    let stay = *kind == kind::JOB || *kind == kind::REPLICATION_CONTROLLER;
+    (!says && stay).then_some(Propagation::Orphan)
 }
 
 /// Seconds a Pod has to end; everything else goes at once.
@@ -203,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn a_second_deletion_says_anew_what_becomes_of_the_dependents() {
+        let options = |propagation| DeleteOptions { propagation, ..DeleteOptions::default() };
+        let object = json!({ "metadata": { "name": "a" } });
+        let mut object = object.as_object().unwrap().clone();
+        let mut finalizers = |propagation| {
+            mark(&kind::JOB, &mut object, &options(propagation)).unwrap();
+            object["metadata"]["finalizers"].clone()
+        };
+        assert_eq!(finalizers(None), json!([ORPHAN]));
+        assert_eq!(finalizers(Some(Propagation::Foreground)), json!([FOREGROUND]));
+        assert_eq!(finalizers(None), json!([FOREGROUND]));
+        assert_eq!(finalizers(Some(Propagation::Background)), json!([]));
+        assert_eq!(finalizers(None), json!([]), "what was said stays");
+    }
+
+    #[test]
     fn jobs_and_replication_controllers_leave_their_pods_unless_somebody_says_otherwise() {
         let finalizers = |kind: &'static Kind, own: Value, propagation: Option<Propagation>| {
             let object = json!({ "metadata": { "name": "a", "finalizers": own } });
@@ -215,6 +235,10 @@ mod tests {
             assert_eq!(finalizers(kind, json!(["a.b/c"]), None), json!(["a.b/c", ORPHAN]), "{kind}");
             assert_eq!(finalizers(kind, json!([FOREGROUND]), None), json!([FOREGROUND]), "{kind}");
             assert_eq!(finalizers(kind, json!([]), Some(Propagation::Background)), json!([]), "{kind}");
+            // Whoever says it now is heard, whatever was said before.
+            let (own, foreground) = (json!(["a.b/c", ORPHAN]), Some(Propagation::Foreground));
+            assert_eq!(finalizers(kind, own.clone(), Some(Propagation::Background)), json!(["a.b/c"]));
+            assert_eq!(finalizers(kind, own, foreground), json!(["a.b/c", FOREGROUND]));
         }
         for kind in [&kind::REPLICA_SET, &kind::CRON_JOB, &kind::DEPLOYMENT] {
             assert_eq!(finalizers(kind, json!([]), None), json!([]), "{kind}");

@@ -73,7 +73,10 @@ impl<'a> Lexer<'a> {
             }
             _ => match SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
                 Some(sign) => (Kind::Sign, sign.len()),
-                None => return Err(unknown(at, rest, 0)),
+                None => {
+                    // These begin a sign of two letters, which the letter behind them does not end.
+                    return Err(unknown(at, rest, usize::from(rest.starts_with(['&', '|', '=']))));
+                }
             },
         };
         self.at += bytes;

@@ -214,17 +214,16 @@ impl<'a, 's> Parser<'a, 's> {
             let known = self.scope.variables.contains(name)
                 || TYPES.contains(name)
                 || self.scope.patches && matches!(*name, "JSONPatch" | "Object");
-            for used in uses.iter().take(TROUBLES_MAX) {
-                self.troubles.push(match (composed, used.field) {
-                    (Some(fields), Some((at, field))) if !fields.contains(&field) => {
-                        Trouble::at(at, format!("undefined field '{field}'"))
-                    }
-                    (None, _) if !known => {
-                        Trouble::at(used.at, format!("undeclared reference to '{name}' (in container '')"))
-                    }
-                    _ => continue,
-                });
-            }
+            let troubles = uses.iter().filter_map(|used| match (composed, used.field) {
+                (Some(fields), Some((at, field))) if !fields.contains(field) => {
+                    Some(Trouble::at(at, format!("undefined field '{field}'")))
+                }
+                (None, _) if !known => {
+                    Some(Trouble::at(used.at, format!("undeclared reference to '{name}' (in container '')")))
+                }
+                _ => None,
+            });
+            self.troubles.extend(troubles.take(TROUBLES_MAX));
         }
     }
 
@@ -506,7 +505,7 @@ impl<'a, 's> Parser<'a, 's> {
         }
         self.advance()?;
         if self.is("(") {
-            return self.call(None, if rooted { "." } else { name });
+            return self.call(None, if rooted && name == "has" { "." } else { name });
         }
         self.uses.entry(name).or_default().push(Use { at, field: None });
         Ok(Step::Member(Value { at, type_: Type::Dyn, depth: 0, form: Form::Name(name) }, Some(at)))

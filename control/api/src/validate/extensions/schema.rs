@@ -72,11 +72,15 @@ pub(super) fn schema(schema: &Value, path: &str, with_status: bool, errors: &mut
     invariants(schema, Level::Root, path, &mut structural);
     nested::complete(schema, schema, path, path, &mut structural);
     structural.sort();
-    if structural.is_empty() {
+    // A pattern that is none is wrong by itself: defaults and rules are judged beside it.
+    let is_right = structural.told().iter().all(|error| error.path.ends_with(".pattern"));
+    let patterns = structural.len();
+    if is_right {
         default::defaults(schema, path, &mut structural);
     }
     // Rules are compiled where the schemas are right that they are about, and told behind all that is wrong with schemas.
-    let mut compiled = Compiled { wanted: structural.is_empty(), errors: Errors::default() };
+    let mut compiled =
+        Compiled { wanted: is_right && structural.len() == patterns, errors: Errors::default() };
     errors.append(structural);
     let place = Place { is_root: true, in_meta: false, no_defaults: None, unmatched: None };
     rules(schema, path, place, &mut compiled, errors);

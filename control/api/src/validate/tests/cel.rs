@@ -1,6 +1,8 @@
 //! Expressions in CEL: what is taken for one, what is refused and in which words, and that no hostile one is worse than an error.
 
-use super::super::cel::{Broken, Scope, Type, compile};
+use std::collections::HashSet;
+
+use super::super::cel::{Broken, Compiled, Scope, Type, compile};
 
 const ALL: Scope<'_> = Scope {
     variables: &[
@@ -13,13 +15,19 @@ const ALL: Scope<'_> = Scope {
         "namespaceObject",
         "authorizer",
     ],
-    composed: Some(&["limit", "names"]),
+    composed: None,
     patches: true,
 };
 
+/// All of them, and a policy's own.
+fn read<'a>(expression: &'a str, wanted: &[Type<'_>]) -> Result<Compiled<'a>, Broken> {
+    let own = HashSet::from(["limit", "names"]);
+    compile(expression, &Scope { composed: Some(&own), ..ALL }, wanted)
+}
+
 /// What is wrong with an expression, in cel-go's words.
 fn wrong(expression: &str) -> String {
-    match compile(expression, &ALL, &[]) {
+    match read(expression, &[]) {
         Ok(_) => String::new(),
         Err(Broken::Compilation(why) | Broken::Program(why) | Broken::Result(why)) => why,
     }
@@ -109,8 +117,8 @@ fn what_definitions_and_policies_say() {
 fn what_is_no_expression() {
     for (expression, told) in [
         ("self.a ==", "1:10: Syntax error: mismatched input '<EOF>' expecting {'[', "),
-        ("self.a = 1", "1:8: Syntax error: token recognition error at: '='"),
-        ("self.a & self.b", "1:8: Syntax error: token recognition error at: '&'"),
+        ("self.a = 1", "1:8: Syntax error: token recognition error at: '= '"),
+        ("self.a & self.b", "1:8: Syntax error: token recognition error at: '& '"),
         ("self.a == 1)", "1:12: Syntax error: mismatched input ')' expecting <EOF>"),
         ("(self.a == 1", "1:13: Syntax error: mismatched input '<EOF>' expecting ')'"),
         ("self.a[1", "1:9: Syntax error: mismatched input '<EOF>' expecting ']'"),
@@ -131,7 +139,7 @@ fn what_is_no_expression() {
         ("-!self", "1:2: Syntax error: mismatched input '!'"),
         ("self and self", "1:6: Syntax error: mismatched input 'and'"),
         ("not self.a", "1:5: Syntax error: mismatched input 'self'"),
-        ("self.a === 1", "1:10: Syntax error: token recognition error at: '='"),
+        ("self.a === 1", "1:10: Syntax error: token recognition error at: '= '"),
         ("self.a <> 1", "1:9: Syntax error: mismatched input '>'"),
         ("'abc", "1:1: Syntax error: token recognition error at: ''abc'"),
         ("'a\nb'", "1:1: Syntax error: token recognition error at: ''a\n'"),
@@ -201,7 +209,7 @@ fn what_has_no_meaning() {
          ERROR: <input>:1:11: undeclared reference to 'bar' (in container '')\n | foo || bar(1)\n | ..........^"
     );
     assert_eq!(
-        compile("self.a.find(')') == ''", &ALL, &[]).unwrap_err(),
+        read("self.a.find(')') == ''", &[]).unwrap_err(),
         Broken::Program("error parsing regexp: unexpected ): `)`".to_owned())
     );
     for (expression, wanted, found) in [
@@ -213,12 +221,22 @@ fn what_has_no_meaning() {
         ("Object.spec{}", Type::Message("Object"), "Object.spec"),
         ("size(self)", Type::Bool, "int"),
     ] {
-        let broken = compile(expression, &ALL, &[wanted]).unwrap_err();
+        let broken = read(expression, &[wanted]).unwrap_err();
         assert_eq!(broken, Broken::Result(found.to_owned()), "{expression}");
     }
     for (expression, wanted) in [("self.a", Type::Bool), ("self.a ? 'a' : self.b", Type::Text)] {
-        assert!(compile(expression, &ALL, &[wanted]).is_ok(), "{expression}");
+        assert!(read(expression, &[wanted]).is_ok(), "{expression}");
     }
+}
+
+/// However many right ones are before it.
+#[test]
+fn the_ninth_use_of_a_variable_is_looked_at() {
+    let expression = format!("{}variables.nope", "variables.limit && ".repeat(8));
+    assert!(wrong(&expression).contains("undefined field 'nope'"), "{}", wrong(&expression));
+    assert_eq!(wrong(".size(self) == 1"), "");
+    assert!(wrong(".nonsense(self)").contains("undeclared reference to 'nonsense'"));
+    assert_eq!(wrong(&format!("size(self{})", ".a".repeat(250))), "", "a call on nothing is no step deeper");
 }
 
 #[test]

@@ -70,6 +70,23 @@ fn drivers_of_nodes_and_topologies_of_classes() {
 }
 
 #[test]
+fn variables_of_policies() {
+    let variables = many(
+        |at| json!({"name": format!("v{at:05}"), "expression": format!("variables.v{:05}", at.saturating_sub(1))}),
+    );
+    let policy = |name: usize| {
+        let validation = json!({"expression": format!("variables.v{name:05} == 1")});
+        let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
+        let spec = json!({"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [rule]}, "variables": variables,
+            "validations": [validation]});
+        created(&kind::VALIDATING_ADMISSION_POLICY, json!({"metadata": {"name": "x"}, "spec": spec}))
+    };
+    // The first speaks of itself.
+    assert_eq!(policy(MANY - 1).len(), 1);
+    assert_eq!(policy(MANY).len(), 2);
+}
+
+#[test]
 fn scopes_of_quotas() {
     let hard: serde_json::Map<String, Value> =
         (0..MANY).map(|at| (format!("requests.a.example/r{at}"), json!("1"))).collect();

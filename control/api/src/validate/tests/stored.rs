@@ -107,6 +107,28 @@ fn what_is_stored_and_does_not_change_is_no_matter() {
     }
 }
 
+/// Nothing and an empty thing are not the same to every rule.
+#[test]
+fn what_is_empty_is_a_change() {
+    let pod = json!({"spec": {"containers": [{"name": "a", "image": "i", "env": [{"name": "A"}]}]}});
+    let told = changed(&kind::POD, &pod, &[("/spec/containers/0/env/0/valueFrom", json!({}))]);
+    assert!(told.iter().any(|error| error.starts_with("spec.containers[0].env[0].valueFrom")), "{told:?}");
+    let peer = |peer: Value| json!([{"from": [peer]}]);
+    let policy = json!({"spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": peer(json!({"podSelector": {}}))}});
+    assert_eq!(created(&kind::NETWORK_POLICY, policy.clone()), NONE);
+    assert!(!changed(&kind::NETWORK_POLICY, &policy, &[("/spec/ingress", peer(json!({})))]).is_empty());
+}
+
+/// Whoever takes off its finalizer does not answer for an annotation of before.
+#[test]
+fn an_annotation_of_before_a_rule_is_no_matter() {
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let mut old = json!({"spec": {"containers": [{"name": "a", "image": "i"}]}});
+    old["metadata"]["annotations"] = json!({COST: "much"});
+    assert_eq!(changed(&kind::POD, &old, &[("/metadata/finalizers", json!([]))]), NONE);
+    assert_eq!(changed(&kind::POD, &old, &[("/metadata/annotations", json!({COST: "more"}))]).len(), 1);
+}
+
 #[test]
 fn what_changes_is_judged() {
     let container = |name: &str, image: &str| json!({"name": name, "image": image});

@@ -55,15 +55,17 @@ impl<'a> Parser<'a, '_> {
         };
         let mut below: Vec<&Value<'a>> = arguments.iter().map(|(_, argument)| argument).collect();
         below.extend(target);
-        let mut value = self.node(*at, &below, type_)?;
-        // Of calls on nothing cel-go does not count how deep they are.
-        value.depth -= u16::from(target.is_none());
-        Ok(value)
+        if target.is_none() {
+            // Of calls on nothing cel-go does not count how deep they are.
+            let depth = below.iter().map(|value| value.depth).max().unwrap_or(0);
+            return Ok(Value { at: *at, type_, depth, form: Form::Other });
+        }
+        self.node(*at, &below, type_)
     }
 
     /// What a function gives, which there must be.
     fn function(&mut self, at: usize, name: &'a str, arguments: &[Argument<'a>]) -> Type<'a> {
-        // Behind a dot that begins an expression, the name is not kept: any will do.
+        // `.has` is no macro.
         if name == "." {
             return Type::Dyn;
         }

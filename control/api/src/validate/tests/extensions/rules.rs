@@ -183,6 +183,19 @@ fn what_was_stored_is_let_through() {
     assert_eq!(with("/x-kubernetes-validations/0/rule", "self.a != ''"), none);
 }
 
+/// What is let through hides nothing behind it.
+#[test]
+fn a_pattern_of_before_keeps_no_rule_from_being_read() {
+    let with = |rule: &str, default: Value| {
+        let field = json!({"type": "string", "pattern": "(?!a)", "default": default});
+        json!({"type": "object", "properties": {"a": field}, "x-kubernetes-validations": [{"rule": rule}]})
+    };
+    let old = with("true", Value::Null);
+    assert_eq!(changed(&old, &old).len(), 0);
+    assert!(changed(&with("self.", Value::Null), &old)[0].contains("rule: Invalid value"));
+    assert!(changed(&with("true", json!(1)), &old)[0].contains("default: Invalid value"));
+}
+
 #[test]
 fn many_hostile_rules_are_answered_shortly() {
     let rules: Vec<Value> =
