@@ -34,7 +34,7 @@ pub(crate) use feed::Feeds;
 const REST_PER_WATCH: Duration = Duration::from_micros(32);
 const REST_MAX: Duration = Duration::from_millis(32);
 /// Moments within a rest at which watches go on.
-const PHASES: u32 = 8;
+const PHASES: u32 = 16;
 /// A shorter rest is none.
 const REST_MIN: Duration = Duration::from_millis(1);
 /// How often a watch that asked for bookmarks gets one.
