@@ -12,6 +12,8 @@ mod parse;
 use std::collections::HashSet;
 use std::fmt;
 
+pub(super) use parse::is_name;
+
 use crate::status::{Errors, FieldError};
 
 /// Most letters of an expression: cel-go's bound.

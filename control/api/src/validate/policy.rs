@@ -15,30 +15,6 @@ use crate::status::{Errors, FieldError};
 /// How many annotations a policy may add, and how long the expression of one may be, bytes.
 const ANNOTATIONS_MAX: usize = 20;
 const ANNOTATION_BYTES_MAX: usize = 5 * 1024;
-/// Words that are no names in CEL.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// A ValidatingAdmissionPolicy.
 pub(crate) static POLICY: Rules = Rules {
@@ -197,13 +173,9 @@ fn resources(matched: &Value, path: &str, errors: &mut Errors) {
 
 fn variable(variable: &Value, path: &str, errors: &mut Errors) {
     let given = text(variable, "name");
-    let starts = given.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic());
     if given.trim().is_empty() {
         errors.push(FieldError::required(format!("{path}.name"), "name is not specified"));
-    } else if !starts
-        || RESERVED.contains(&given)
-        || !given.bytes().all(|c| c == b'_' || c.is_ascii_alphanumeric())
-    {
+    } else if !cel::is_name(given) {
         let why = "name is not a valid CEL identifier";
         errors.push(FieldError::invalid(format!("{path}.name"), given, why));
     }

@@ -1,5 +1,5 @@
-//! Whether what a store holds is laid out as this build reads it. The number is in the store itself, so that it is right for either
-//! backend, and for a backup that is restored.
+//! Whether a store holds anything, and whether what it holds is laid out as this build reads it. The number of the layout is in
+//! the store itself, so that it is right for either backend, and for a backup that is restored.
 
 use bytes::Bytes;
 use weft_store::store::{Check, CommitError, ListRequest, ReadError, Store, Transaction, Write};

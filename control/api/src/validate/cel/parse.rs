@@ -176,6 +176,12 @@ pub(super) struct Parser<'a, 's> {
     troubles: Vec<Trouble>,
 }
 
+/// Whether a text is the name of something that may be declared.
+pub(in crate::validate) fn is_name(text: &str) -> bool {
+    let first = Lexer::new(text).next();
+    first.is_ok_and(|token| token.kind == Kind::Name && token.text == text) && !RESERVED.contains(&text)
+}
+
 /// What is known of an expression that is right.
 pub(super) struct Read<'a> {
     pub(super) type_: Type<'a>,

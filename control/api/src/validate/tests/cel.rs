@@ -229,11 +229,14 @@ fn what_has_no_meaning() {
     }
 }
 
-/// However many right ones are before it.
 #[test]
-fn the_ninth_use_of_a_variable_is_looked_at() {
+fn names_are_found_wherever_they_stand() {
+    // Behind however many right ones.
     let expression = format!("{}variables.nope", "variables.limit && ".repeat(8));
     assert!(wrong(&expression).contains("undefined field 'nope'"), "{}", wrong(&expression));
+    for message in [".Object{}", "Object // it\n{}", "Object{spec: Object . spec{}}"] {
+        assert!(read(message, &[Type::Message("Object")]).is_ok(), "{message}");
+    }
     assert_eq!(wrong(".size(self) == 1"), "");
     assert!(wrong(".nonsense(self)").contains("undeclared reference to 'nonsense'"));
     assert_eq!(wrong(&format!("size(self{})", ".a".repeat(250))), "", "a call on nothing is no step deeper");

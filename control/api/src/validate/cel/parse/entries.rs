@@ -63,6 +63,9 @@ impl<'a> Parser<'a, '_> {
             self.trouble(at, format!("undeclared reference to '{written}' (in container '')"));
         }
         self.advance()?;
-        self.entries(start, Type::Message(written))
+        // With blanks or comments in it the name is not put together.
+        let name = written.trim_start_matches('.');
+        let is_name = name.bytes().all(|c| matches!(c, b'_' | b'.') || c.is_ascii_alphanumeric());
+        self.entries(start, if is_name { Type::Message(name) } else { Type::Dyn })
     }
 }
